@@ -1,0 +1,22 @@
+"""Tell cffi what to compile: the declarations of lstmkernel.h, the C sources beside it."""
+
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).parent
+CONTRACT = (HERE / "lstmkernel.h").read_text()
+
+ffi = FFI()
+ffi.cdef("\n".join(line for line in CONTRACT.splitlines() if not line.startswith("#")))
+ffi.set_source(
+    "lstmkernel.backends._kernels",
+    '#include "lstmkernel.h"',
+    # setuptools wants paths relative to the project.
+    sources=sorted(f"csrc/{source.name}" for source in HERE.glob("*.c")),
+    depends=sorted(f"csrc/{header.name}" for header in HERE.glob("*.h")),
+    include_dirs=["csrc"],
+    # No fast-math, no -march: isa_*.c open target regions. Contraction would round a * b + c once on one instruction
+    # set and twice on another; the kernels say fma where they mean it.
+    extra_compile_args=["-std=gnu11", "-O3", "-ffp-contract=off", "-Wall", "-Wextra"],
+)

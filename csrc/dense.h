@@ -1,0 +1,49 @@
+/* dense.h - y = activation(x W^T + bias). Serves Dense heads and, linear and without bias, an LSTM's projection. */
+
+typedef struct {
+    int64_t in_features, out_features;
+    int activation;
+    const real *w, *bias; /* bias: NULL for none */
+    const real *x;
+    int64_t x_row;
+    real *y;
+    int64_t y_row;
+} dense_job;
+
+INLINE void dense_tile(const int rows, const int panels, int64_t row, int64_t block, int64_t from,
+                       int64_t to, const void *job_)
+{
+    const dense_job *job = job_;
+    const int64_t K = job->in_features;
+    const real *x[MOST_TILE_ROWS];
+    vec acc[MOST_TILE_ROWS][4];
+    for (int r = 0; r < rows; r++) {
+        x[r] = job->x + (row + r) * job->x_row;
+        for (int p = 0; p < panels; p++)
+            for (int g = 0; g < 4; g++)
+                acc[r * panels + p][g] = job->bias ? v_load(job->bias + (block + p) * QUAD + g * LANES) : v_splat(0);
+    }
+    accumulate(rows, panels, acc, x, from, to, job->w + block * K * QUAD, K * QUAD);
+    for (int r = 0; r < rows; r++)
+        for (int p = 0; p < panels; p++)
+            for (int g = 0; g < 4; g++) {
+                const int64_t column = (block + p) * QUAD + g * LANES, left = job->out_features - column;
+                if (left > 0)
+                    v_store_n(job->y + (row + r) * job->y_row + column,
+                              activate(job->activation, acc[r * panels + p][g]), left);
+            }
+}
+
+static void dense_rows(const dense_job *job, int64_t N)
+{
+    const int64_t K = job->in_features;
+    sweep(N, (job->out_features + QUAD - 1) / QUAD, K, K, dense_tile, job); /* one slice: y is no place for sums */
+}
+
+static int dense_forward(const lk_dense *dense, int64_t N, const void *x, int64_t x_row, void *y, int64_t y_row)
+{
+    const dense_job job = {dense->in_features, dense->out_features, dense->activation, dense->w, dense->bias,
+                           x, x_row, y, y_row};
+    dense_rows(&job, N);
+    return LK_OK;
+}

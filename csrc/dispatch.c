@@ -1,0 +1,107 @@
+/* dispatch.c - the public functions: the list of instruction sets, and each kernel called with a known floating-point
+ * environment (round to nearest, denormals flushed: silence must cost what sound costs), the caller's put back after. */
+#include <stddef.h>
+#include "dispatch.h"
+
+typedef struct {
+    const char *name;
+    int (*usable)(void);
+    const lk_kernels *f32, *f64;
+} instruction_set;
+
+/* Best first. */
+static const instruction_set SETS[] = {
+#if defined(__x86_64__)
+    {"avx512", lk_cpu_has_avx512, &lk_avx512_f32, &lk_avx512_f64},
+    {"avx2", lk_cpu_has_avx2, &lk_avx2_f32, &lk_avx2_f64},
+#elif defined(__aarch64__)
+    {"neon", lk_cpu_always, &lk_neon_f32, &lk_neon_f64},
+#endif
+    {"generic", lk_cpu_always, &lk_generic_f32, &lk_generic_f64},
+};
+enum { SET_COUNT = sizeof SETS / sizeof SETS[0] };
+
+const char *lk_isa_name(int isa) { return isa >= 0 && isa < SET_COUNT ? SETS[isa].name : NULL; }
+
+int lk_isa_usable(int isa) { return isa >= 0 && isa < SET_COUNT && SETS[isa].usable(); }
+
+const lk_kernels *lk_find(int isa, int itemsize)
+{
+    if (!lk_isa_usable(isa))
+        return NULL;
+    return itemsize == (int)sizeof(float) ? SETS[isa].f32 : SETS[isa].f64;
+}
+
+int64_t lk_lanes(const lk_kernels *kernels) { return kernels->lanes; }
+
+int64_t lk_workspace(const lk_kernels *kernels, const lk_layer *layer, int64_t T, int64_t B)
+{
+    return kernels->workspace(layer, T, B);
+}
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+typedef unsigned float_control;
+static float_control enter_kernel(void)
+{
+    enum { MASK_ALL = 0x1f80, FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x0040 };
+    const float_control callers = _mm_getcsr();
+    _mm_setcsr(MASK_ALL | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO);
+    return callers;
+}
+static void leave_kernel(float_control callers) { _mm_setcsr(callers); }
+#elif defined(__aarch64__)
+typedef uint64_t float_control;
+static void leave_kernel(float_control callers) { __asm__ volatile("msr fpcr, %0" : : "r"(callers) : "memory"); }
+static float_control enter_kernel(void)
+{
+    const float_control flush_to_zero = 1 << 24; /* all else 0: round to nearest, no traps */
+    float_control callers;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(callers) : : "memory");
+    leave_kernel(flush_to_zero);
+    return callers;
+}
+#else
+typedef int float_control;
+static float_control enter_kernel(void) { return 0; }
+static void leave_kernel(float_control callers) { (void)callers; }
+#endif
+
+/* A kernel is called through its table, so no compiler can move its arithmetic across these two. */
+#define CALL(kernel, ...)                                      \
+    do {                                                       \
+        if (!kernels)                                          \
+            return LK_UNUSABLE;                                \
+        const float_control callers = enter_kernel();          \
+        const int status = kernels->kernel(__VA_ARGS__);       \
+        leave_kernel(callers);                                 \
+        return status;                                         \
+    } while (0)
+
+int lk_activation(const lk_kernels *kernels, int activation, int64_t N, const void *x, void *y)
+{
+    CALL(activation, activation, N, x, y);
+}
+
+int lk_gate_matmul(const lk_kernels *kernels, const lk_layer *layer, int64_t N, const void *x, int64_t x_row, void *z)
+{
+    CALL(gate_matmul, layer, N, x, x_row, z);
+}
+
+int lk_cell_update(const lk_kernels *kernels, int64_t N, int64_t H, const void *z, void *c, void *h)
+{
+    CALL(cell_update, N, H, z, c, h);
+}
+
+int lk_dense_forward(const lk_kernels *kernels, const lk_dense *dense, int64_t N, const void *x, int64_t x_row,
+                     void *y, int64_t y_row)
+{
+    CALL(dense_forward, dense, N, x, x_row, y, y_row);
+}
+
+int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T, int64_t B, const void *x,
+                     int64_t x_step, int64_t x_row, const int64_t *lengths, int reverse, void *h, void *c, void *out,
+                     int64_t out_step, int64_t out_row, void *work)
+{
+    CALL(layer_forward, layer, T, B, x, x_step, x_row, lengths, reverse, h, c, out, out_step, out_row, work);
+}

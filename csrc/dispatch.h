@@ -1,0 +1,30 @@
+/* dispatch.h - what an isa_<isa>_<dtype>.c gives to dispatch.c: one table of kernels. */
+#ifndef LK_DISPATCH_H
+#define LK_DISPATCH_H
+#include "lstmkernel.h"
+
+struct lk_kernels {
+    int64_t lanes;
+    int (*activation)(int activation, int64_t N, const void *x, void *y);
+    int (*gate_matmul)(const lk_layer *layer, int64_t N, const void *x, int64_t x_row, void *z);
+    int (*cell_update)(int64_t N, int64_t H, const void *z, void *c, void *h);
+    int (*dense_forward)(const lk_dense *dense, int64_t N, const void *x, int64_t x_row, void *y, int64_t y_row);
+    int (*layer_forward)(const lk_layer *layer, int64_t T, int64_t B, const void *x, int64_t x_step, int64_t x_row,
+                         const int64_t *lengths, int reverse, void *h, void *c, void *out, int64_t out_step,
+                         int64_t out_row, void *work);
+    int64_t (*workspace)(const lk_layer *layer, int64_t T, int64_t B);
+};
+
+#if defined(__x86_64__)
+extern const lk_kernels lk_avx512_f32, lk_avx512_f64, lk_avx2_f32, lk_avx2_f64;
+#elif defined(__aarch64__)
+extern const lk_kernels lk_neon_f32, lk_neon_f64;
+#endif
+extern const lk_kernels lk_generic_f32, lk_generic_f64;
+
+/* 1 where the CPU has the instruction set and the operating system keeps its registers; see cpu.c. */
+int lk_cpu_has_avx512(void);
+int lk_cpu_has_avx2(void);
+int lk_cpu_always(void);
+
+#endif

@@ -1,0 +1,11 @@
+/* kernels.h - the kernels, written once over the operations of a vec_<isa>.h. isa_<isa>_<dtype>.c includes that file,
+ * then this one, inside a target region, and puts the static functions into its table. */
+#include "vec_tail.h"
+#include "activation.h"
+#include "tile.h"
+#include "gate_matmul.h"
+#include "cell_update.h"
+#include "dense.h"
+#include "layer_forward.h"
+
+#define LK_TABLE {LANES, activation, gate_matmul, cell_update, dense_forward, layer_forward, workspace}

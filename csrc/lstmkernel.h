@@ -1,0 +1,85 @@
+/* lstmkernel.h - the kernel contract.
+ *
+ * The same kernels, with the same arguments in the same order, exist in NumPy (lstmkernel/backends/numpy.py, the
+ * definition), in Numba and here. build.py gives everything below the includes to cffi, so this file stays plain C.
+ *
+ * Dimensions, in every file:
+ *   T time steps, B batch rows, I input_size, H hidden_size, P proj_size (0: none),
+ *   R = P ? P : H, the width of the hidden state h, and N, a number of independent rows (a batch, or batch x time).
+ *
+ * Packed weights. A "block" is `lanes` neighbouring units: one vector register of them. The four gates i, f, g, o of a
+ * block lie side by side for each input k, so one sweep over k leaves all four gates of a block in registers:
+ *   [blocks][K][4][lanes],  blocks = ceil(H / lanes), units past H filled with zero.
+ * A dense layer has no gates; its "four gates" are four neighbouring vectors of outputs:
+ *   [ceil(O / (4 lanes))][K][4][lanes].
+ * Gate pre-activations z use the same order: [N][blocks][4][lanes].
+ *
+ * One answer. Every pre-activation is summed in one order, whatever the instruction set, batch, or number of threads:
+ *   z = bias;  for k in 0..I-1: z = fma(w_ih[k], x[k], z);  for k in 0..R-1: z = fma(w_hh[k], h[k], z)
+ * with one rounding per step, and sigmoid and tanh are one fixed sequence of IEEE operations (activation.h). Only the
+ * "generic" instruction set, which may lack fma, rounds twice.
+ *
+ * Python has checked every argument. Kernels own no memory, print nothing and never abort: they return a status. Sizes
+ * and strides are in elements of the kernel's dtype, float or double, which the lk_kernels table decides.
+ */
+#ifndef LSTMKERNEL_H
+#define LSTMKERNEL_H
+#include <stdint.h>
+
+enum { LK_OK = 0, LK_UNUSABLE = 1 /* no such kernels on this CPU */ };
+enum { LK_LINEAR = 0, LK_TANH = 1, LK_SIGMOID = 2, LK_RELU = 3 };
+
+/* One direction of one LSTM layer. */
+typedef struct {
+    int64_t input_size, hidden_size, proj_size;
+    const void *w_x;  /* weight_ih packed [blocks][I][4][lanes] */
+    const void *w_h;  /* weight_hh packed [blocks][R][4][lanes] */
+    const void *bias; /* bias_ih + bias_hh, packed [blocks][4][lanes] */
+    const void *w_r;  /* weight_hr packed [ceil(P / (4 lanes))][H][4][lanes]; NULL where P is 0 */
+} lk_layer;
+
+typedef struct {
+    int64_t in_features, out_features;
+    int activation;
+    const void *w;    /* weight packed [ceil(O / (4 lanes))][K][4][lanes] */
+    const void *bias; /* packed [ceil(O / (4 lanes))][4][lanes] */
+} lk_dense;
+
+/* The kernels of one instruction set and dtype; see dispatch.c. */
+typedef struct lk_kernels lk_kernels;
+
+/* Instruction sets, best first: lk_isa_name(0), ... until NULL. */
+const char *lk_isa_name(int isa);
+/* 1 where this build has the kernels and this CPU and operating system can run them. */
+int lk_isa_usable(int isa);
+/* itemsize 4: float, 8: double. NULL where the instruction set is not usable. */
+const lk_kernels *lk_find(int isa, int itemsize);
+/* Vector lanes: the block width that the packed weights must have. */
+int64_t lk_lanes(const lk_kernels *kernels);
+
+/* y[n] = activation(x[n]), n in 0..N-1, contiguous. */
+int lk_activation(const lk_kernels *kernels, int activation, int64_t N, const void *x, void *y);
+
+/* z[N][blocks][4][lanes] = x[N][I] W_ih^T + bias; rows of x lie x_row apart. */
+int lk_gate_matmul(const lk_kernels *kernels, const lk_layer *layer, int64_t N, const void *x, int64_t x_row, void *z);
+
+/* The cell's moves 1 to 4 on z[N][blocks][4][lanes]: c[N][H] is updated in place, h[N][H] is written. */
+int lk_cell_update(const lk_kernels *kernels, int64_t N, int64_t H, const void *z, void *c, void *h);
+
+/* y[N][O] = activation(x[N][K] W^T + bias); rows lie x_row and y_row apart. */
+int lk_dense_forward(const lk_kernels *kernels, const lk_dense *dense, int64_t N, const void *x, int64_t x_row,
+                     void *y, int64_t y_row);
+
+/* A whole layer over time, one direction.
+ *   x       element (t, b, i) at x[t * x_step + b * x_row + i]
+ *   lengths NULL, or B row lengths in 0..T in any order
+ *   reverse 1: each row runs from its own last step to its first
+ *   h, c    [B][R] and [B][H]: the states before the first step; on return, after each row's own last step
+ *   out     element (t, b, r) at out[t * out_step + b * out_row + r]; zero past a row's length
+ *   work    lk_workspace() bytes, 64-byte aligned, with no meaning between calls */
+int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T, int64_t B, const void *x,
+                     int64_t x_step, int64_t x_row, const int64_t *lengths, int reverse, void *h, void *c, void *out,
+                     int64_t out_step, int64_t out_row, void *work);
+int64_t lk_workspace(const lk_kernels *kernels, const lk_layer *layer, int64_t T, int64_t B);
+
+#endif

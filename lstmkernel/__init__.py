@@ -1,0 +1,32 @@
+"""lstmkernel: LSTM networks on CPUs, fast, and the same bits every time.
+
+    import lstmkernel as lk
+
+    lstm = lk.LSTM(input_size=64, hidden_size=128, num_layers=2, seed=0)
+    out, (h_n, c_n) = lstm(x)             # x (T, B, 64) -> out (T, B, 128)
+
+Shapes, in every docstring: T time steps, B batch rows, I input_size, H hidden_size, P proj_size, R = P or H (the width
+of h), L num_layers, D directions. Gates are in PyTorch's order i, f, g, o.
+"""
+
+from lstmkernel._version import __version__
+from lstmkernel.backends import BackendError
+from lstmkernel.cell import LSTMCell
+from lstmkernel.dense import Dense
+from lstmkernel.formats import from_torch, load, save
+from lstmkernel.info import info
+from lstmkernel.lstm import LSTM
+from lstmkernel.stack import Stack
+
+__all__ = [
+    "LSTM",
+    "BackendError",
+    "Dense",
+    "LSTMCell",
+    "Stack",
+    "__version__",
+    "from_torch",
+    "info",
+    "load",
+    "save",
+]

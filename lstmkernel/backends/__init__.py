@@ -1,0 +1,115 @@
+"""The one list of backends. Tests, ``lstmkernel compare`` and the benchmarks all loop over it.
+
+A backend's name is ``"numpy"``, ``"numba"``, or ``"c:<instruction set>"``; ``"c"`` is the best instruction set that
+this CPU has, and ``"auto"`` is C where it was built, else Numba. ``LSTMKERNEL_BACKEND`` and ``LSTMKERNEL_ISA`` replace
+the defaults of an unnamed backend and an unnamed instruction set.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import cache
+
+from lstmkernel.backends.contract import ACTIVATIONS, KERNELS, Backend, BackendError
+
+__all__ = ["ACTIVATIONS", "KERNELS", "NAMES", "Backend", "BackendError", "get", "unavailable", "usable"]
+
+#: The C backend's instruction sets on all platforms, best first.
+INSTRUCTION_SETS = ("avx512", "avx2", "neon", "generic")
+
+#: Every backend that there is, fastest first and the definition last.
+NAMES = (*(f"c:{isa}" for isa in INSTRUCTION_SETS), "numba", "numpy")
+
+_ALIASES = ("auto", "c")
+
+#: How to get the C backend where it is missing.
+HOW_TO_GET_C = (
+    "install a C compiler and reinstall with LSTMKERNEL_REQUIRE_C=1, "
+    "e.g. LSTMKERNEL_REQUIRE_C=1 pip install --force-reinstall --no-deps lstmkernel"
+)
+
+
+def get(name: str | None = None) -> Backend:
+    """The backend of that name; ``None`` and ``"auto"`` mean the best one here.
+
+    Raises ValueError for an unknown name, BackendError for one that cannot run here.
+    """
+    if name in (None, "auto"):
+        name = os.environ.get("LSTMKERNEL_BACKEND") or "auto"
+    if not isinstance(name, str):
+        raise TypeError(f"backend: expected a string, got {type(name).__name__}")
+    if name not in NAMES and name not in _ALIASES:
+        raise ValueError(f"unknown backend {name!r}; known are {', '.join((*_ALIASES, *NAMES))}")
+    return _load(_resolve(name))
+
+
+def unavailable(name: str) -> str | None:
+    """Why a backend of NAMES cannot run here; None where it can. Loads it to find out, except Numba."""
+    try:
+        if name.startswith("c:"):
+            _load(name)
+        elif name == "numba":
+            _require_numba()
+    except BackendError as reason:
+        return str(reason)
+    return None
+
+
+def usable() -> list[str]:
+    """Those of NAMES that can run here."""
+    return [name for name in NAMES if unavailable(name) is None]
+
+
+def c_is_built() -> bool:
+    try:
+        import lstmkernel.backends._kernels  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _resolve(name: str) -> str:
+    """The name without aliases."""
+    if name == "auto":
+        name = "c" if c_is_built() else "numba"
+        if name == "numba":
+            _warn_once_without_c()
+    if name != "c":
+        return name
+    isa = os.environ.get("LSTMKERNEL_ISA")
+    if isa:
+        if isa not in INSTRUCTION_SETS:
+            raise ValueError(f"LSTMKERNEL_ISA={isa!r} is unknown; known are {', '.join(INSTRUCTION_SETS)}")
+        return f"c:{isa}"
+    return next((f"c:{isa}" for isa in INSTRUCTION_SETS if unavailable(f"c:{isa}") is None), "c:generic")
+
+
+@cache
+def _load(name: str) -> Backend:
+    if name.startswith("c:"):
+        if not c_is_built():
+            raise BackendError(f"backend {name!r}: the C kernels were not built; {HOW_TO_GET_C}")
+        from lstmkernel.backends import c
+
+        return c.backend(name.removeprefix("c:"))
+    if name == "numba":
+        _require_numba()
+        from lstmkernel.backends import numba
+
+        return numba.backend()
+    from lstmkernel.backends import numpy
+
+    return numpy.backend()
+
+
+def _require_numba() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("numba") is None:
+        raise BackendError("backend 'numba': the package numba is not installed; pip install numba")
+
+
+@cache
+def _warn_once_without_c() -> None:
+    warnings.warn(f"lstmkernel runs on Numba: the C kernels were not built; {HOW_TO_GET_C}", stacklevel=4)

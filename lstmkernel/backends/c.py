@@ -1,0 +1,140 @@
+"""The C kernels, called through cffi. Arguments were checked above; C trusts them."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from lstmkernel.backends._kernels import ffi, lib
+from lstmkernel.backends.contract import ACTIVATIONS, Backend, BackendError
+from lstmkernel.backends.packing import Array, DenseWeights, LayerWeights, empty, pack_dense, pack_layer
+
+_per_thread = threading.local()
+
+
+def instruction_sets() -> list[str]:
+    """Those that this build has, whether or not the CPU can run them, best first."""
+    names: list[str] = []
+    while (name := lib.lk_isa_name(len(names))) != ffi.NULL:
+        names.append(ffi.string(name).decode())
+    return names
+
+
+def backend(isa: str) -> Backend:
+    built = instruction_sets()
+    if isa not in built:
+        raise BackendError(f"backend 'c:{isa}': this build has {', '.join(built)}")
+    index = built.index(isa)
+    if not lib.lk_isa_usable(index):
+        has = [name for i, name in enumerate(built) if lib.lk_isa_usable(i)]
+        raise BackendError(f"backend 'c:{isa}': this CPU does not have it; it has {', '.join(has)}")
+    tables = {np.dtype(dtype): lib.lk_find(index, np.dtype(dtype).itemsize) for dtype in (np.float32, np.float64)}
+    return Backend(
+        name=f"c:{isa}",
+        pack_layer=partial(_pack_layer, tables),
+        pack_dense=partial(_pack_dense, tables),
+        activation=partial(_activation, tables),
+        gate_matmul=partial(_gate_matmul, tables),
+        cell_update=partial(_cell_update, tables),
+        dense_forward=partial(_dense_forward, tables),
+        layer_forward=partial(_layer_forward, tables),
+    )
+
+
+Tables = dict[Any, Any]  # dtype -> const lk_kernels *
+
+
+def _pack_layer(tables: Tables, w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None) -> LayerWeights:
+    weights = pack_layer(w_ih, w_hh, bias, w_hr, lib.lk_lanes(tables[w_ih.dtype]))
+    w_r = ffi.NULL if weights.w_r is None else _address(weights.w_r)
+    struct = ffi.new(
+        "lk_layer *",
+        (
+            *(weights.input_size, weights.hidden_size, weights.proj_size),
+            *(_address(weights.w_x), _address(weights.w_h), _address(weights.bias), w_r),
+        ),
+    )
+    return replace(weights, native=struct)
+
+
+def _pack_dense(tables: Tables, weight: Array, bias: Array, activation: str) -> DenseWeights:
+    weights = pack_dense(weight, bias, activation, lib.lk_lanes(tables[weight.dtype]))
+    code = ACTIVATIONS.index(activation)
+    struct = ffi.new(
+        "lk_dense *",
+        (weights.in_features, weights.out_features, code, _address(weights.w), _address(weights.bias)),
+    )
+    return replace(weights, native=struct)
+
+
+def _activation(tables: Tables, name: str, x: Array, y: Array) -> None:
+    _check(lib.lk_activation(tables[x.dtype], ACTIVATIONS.index(name), x.size, _address(x), _address(y)))
+
+
+def _gate_matmul(tables: Tables, x: Array, weights: LayerWeights, z: Array) -> None:
+    _check(lib.lk_gate_matmul(tables[x.dtype], weights.native, len(x), _address(x), x.shape[1], _address(z)))
+
+
+def _cell_update(tables: Tables, z: Array, c: Array, h: Array) -> None:
+    _check(lib.lk_cell_update(tables[c.dtype], *c.shape, _address(z), _address(c), _address(h)))
+
+
+def _dense_forward(tables: Tables, x: Array, weights: DenseWeights, y: Array) -> None:
+    _check(
+        lib.lk_dense_forward(tables[x.dtype], weights.native, len(x), _address(x), x.shape[1], _address(y), y.shape[1])
+    )
+
+
+def _layer_forward(
+    tables: Tables,
+    x: Array,
+    weights: LayerWeights,
+    lengths: Array | None,
+    reverse: bool,
+    h: Array,
+    c: Array,
+    out: Array,
+) -> None:
+    T, B, _ = x.shape
+    size = x.itemsize
+    kernels = tables[x.dtype]
+    _check(
+        lib.lk_layer_forward(
+            kernels,
+            weights.native,
+            T,
+            B,
+            _address(x),
+            x.strides[0] // size,
+            x.strides[1] // size,
+            ffi.NULL if lengths is None else ffi.from_buffer("int64_t[]", lengths),
+            reverse,
+            _address(h),
+            _address(c),
+            _address(out),
+            out.strides[0] // size,
+            out.strides[1] // size,
+            _address(_workspace(lib.lk_workspace(kernels, weights.native, T, B))),
+        )
+    )
+
+
+def _workspace(size: int) -> Array:
+    """This thread's scratch memory: kernels own none, and a model is shared by threads."""
+    work: Array | None = getattr(_per_thread, "work", None)
+    if work is None or work.size < size:
+        work = _per_thread.work = empty((size,), np.uint8)
+    return work
+
+
+def _address(array: Array) -> Any:
+    return ffi.cast("void *", array.ctypes.data)
+
+
+def _check(status: int) -> None:
+    if status != lib.LK_OK:
+        raise BackendError("the C kernels cannot run on this CPU")

@@ -1,0 +1,72 @@
+"""The kernel contract: what every backend provides, under the same names, with the same arguments in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from lstmkernel.backends.packing import Array, DenseWeights, LayerWeights
+
+#: Every kernel of the contract, by the name of its field in Backend.
+KERNELS = ("activation", "gate_matmul", "cell_update", "dense_forward", "layer_forward")
+
+#: What a dense layer may apply, in the order of csrc/lstmkernel.h's enum.
+ACTIVATIONS = ("linear", "tanh", "sigmoid", "relu")
+
+
+class BackendError(RuntimeError):
+    """A known backend that this machine or this installation cannot run; the message says why."""
+
+
+class ActivationKernel(Protocol):
+    def __call__(self, name: str, x: Array, y: Array, /) -> None:
+        """y (N,) = activation(x (N,)), contiguous."""
+
+
+class GateMatmulKernel(Protocol):
+    def __call__(self, x: Array, weights: LayerWeights, z: Array, /) -> None:
+        """z [N, blocks, 4, lanes] = x (N, I) W_ih^T + bias, x contiguous."""
+
+
+class CellUpdateKernel(Protocol):
+    def __call__(self, z: Array, c: Array, h: Array, /) -> None:
+        """The cell's four moves on z [N, blocks, 4, lanes]: c (N, H) in place, h (N, H) written."""
+
+
+class DenseForwardKernel(Protocol):
+    def __call__(self, x: Array, weights: DenseWeights, y: Array, /) -> None:
+        """y (N, O) = activation(x (N, K) W^T + bias), contiguous."""
+
+
+class LayerForwardKernel(Protocol):
+    def __call__(
+        self,
+        x: Array,
+        weights: LayerWeights,
+        lengths: Array | None,
+        reverse: bool,
+        h: Array,
+        c: Array,
+        out: Array,
+        /,
+    ) -> None:
+        """One direction of one layer over time.
+
+        x (T, B, I) and out (T, B, R): any strides along T and B, contiguous along the last axis. lengths (B,) int64 or
+        None. h (B, R) and c (B, H), contiguous, hold the first states and receive the last ones.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Backend:
+    """The kernels of one backend and, for C, one instruction set."""
+
+    name: str  # "numpy", "numba", "c:avx2", ...
+    pack_layer: Callable[[Array, Array, Array, Array | None], LayerWeights]  # of w_ih, w_hh, bias, w_hr
+    pack_dense: Callable[[Array, Array, str], DenseWeights]  # of weight, bias, activation
+    activation: ActivationKernel
+    gate_matmul: GateMatmulKernel
+    cell_update: CellUpdateKernel
+    dense_forward: DenseForwardKernel
+    layer_forward: LayerForwardKernel

@@ -1,0 +1,103 @@
+"""The definition: every kernel in plain NumPy, float32 and float64. Also the baseline that the others are held against.
+
+Arguments and arrays are those of csrc/lstmkernel.h. A block is the whole layer here (lanes = H), so packed weights are
+plain transposed matrices and gates z are (N, 1, 4, H).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from lstmkernel.backends.contract import Backend
+from lstmkernel.backends.packing import Array, DenseWeights, LayerWeights, pack_dense, pack_layer
+
+
+def sigmoid(x: Array) -> Array:
+    with np.errstate(over="ignore"):  # exp(-x) = inf gives the right 0
+        return 1 / (1 + np.exp(-x))
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "linear": lambda x: x,
+    "tanh": np.tanh,
+    "sigmoid": sigmoid,
+    "relu": partial(np.maximum, 0),
+}
+
+
+def activation(name: str, x: Array, y: Array) -> None:
+    y[...] = ACTIVATIONS[name](x)
+
+
+def gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
+    """z = x W_ih^T + b"""
+    w_x = weights.w_x.reshape(weights.input_size, -1)  # (I, 4H)
+    np.matmul(x, w_x, out=z.reshape(len(x), -1))
+    z += weights.bias
+
+
+def cell_update(z: Array, c: Array, h: Array) -> None:
+    """The four moves of the cell."""
+    i, f, g, o = z.reshape(len(z), 4, -1).swapaxes(0, 1)
+    f = sigmoid(f)  # 1 forget: what to wipe from the cell state
+    i, g = sigmoid(i), np.tanh(g)  # 2 input: what to write, and the candidate
+    c[...] = f * c + i * g  # 3 update: additive, the memory's straight road
+    h[...] = sigmoid(o) * np.tanh(c)  # 4 output: what to report
+
+
+def dense_forward(x: Array, weights: DenseWeights, y: Array) -> None:
+    w = weights.w.reshape(weights.in_features, -1)[:, : weights.out_features]
+    b = weights.bias.reshape(-1)[: weights.out_features]
+    activation(weights.activation, x @ w + b, y)
+
+
+def layer_forward(
+    x: Array, weights: LayerWeights, lengths: Array | None, reverse: bool, h: Array, c: Array, out: Array
+) -> None:
+    T, B, I = x.shape
+    H = weights.hidden_size
+    w_h = weights.w_h.reshape(weights.output_size, 4 * H)
+    z_x = np.empty((T * B, 1, 4, H), x.dtype)
+    gate_matmul(x.reshape(T * B, I), weights, z_x)
+    z_x = z_x.reshape(T, B, 4 * H)
+
+    if lengths is None:
+        for t in reversed(range(T)) if reverse else range(T):
+            _step(z_x[t], w_h, weights.w_r, h, c)
+            out[t] = h
+        return
+
+    out[...] = 0
+    for s in range(lengths.max(initial=0)):
+        rows = np.flatnonzero(lengths > s)  # the rows that have a step s: the others keep their states
+        t = lengths[rows] - 1 - s if reverse else np.full(len(rows), s)
+        h_rows, c_rows = h[rows], c[rows]
+        _step(z_x[t, rows], w_h, weights.w_r, h_rows, c_rows)
+        h[rows], c[rows], out[t, rows] = h_rows, c_rows, h_rows
+
+
+def _step(z_x: Array, w_h: Array, w_r: Array | None, h: Array, c: Array) -> None:
+    """One step of some rows: h and c are updated in place."""
+    z = z_x + h @ w_h
+    if w_r is None:
+        cell_update(z, c, h)
+        return
+    hidden = np.empty_like(c)
+    cell_update(z, c, hidden)
+    h[...] = hidden @ w_r.reshape(c.shape[1], -1)[:, : h.shape[1]]
+
+
+def backend() -> Backend:
+    return Backend(
+        name="numpy",
+        pack_layer=lambda w_ih, w_hh, bias, w_hr: pack_layer(w_ih, w_hh, bias, w_hr, len(bias) // 4),
+        pack_dense=lambda weight, bias, activation: pack_dense(weight, bias, activation, -(-len(bias) // 4)),
+        activation=activation,
+        gate_matmul=gate_matmul,
+        cell_update=cell_update,
+        dense_forward=dense_forward,
+        layer_forward=layer_forward,
+    )

@@ -1,0 +1,115 @@
+"""Packed weights: the memory order in which every backend's kernels read them.
+
+A block is ``lanes`` neighbouring units. The four gates of a block lie side by side for each input k, so that one sweep
+over k leaves all four gates of the block in registers: ``[blocks][K][4][lanes]``. See csrc/lstmkernel.h.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[Any]
+
+CACHE_LINE = 64  # bytes; a vector load that crosses one costs two
+
+
+@dataclass(frozen=True, eq=False)
+class LayerWeights:
+    """One direction of one LSTM layer, packed."""
+
+    input_size: int
+    hidden_size: int
+    proj_size: int  # 0: none
+    w_x: Array  # weight_ih [blocks, I, 4, lanes]
+    w_h: Array  # weight_hh [blocks, R, 4, lanes]
+    bias: Array  # bias_ih + bias_hh [blocks, 4, lanes]
+    w_r: Array | None  # weight_hr [ceil(P / (4 lanes)), H, 4, lanes]
+    native: Any = None  # what the backend made of it, once
+
+    @property
+    def output_size(self) -> int:
+        """R, the width of h."""
+        return self.proj_size or self.hidden_size
+
+    def empty_gates(self, rows: int) -> Array:
+        """An uninitialised z [rows, blocks, 4, lanes]."""
+        return empty((rows, *self.bias.shape), self.bias.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseWeights:
+    """A dense layer, packed."""
+
+    in_features: int
+    out_features: int
+    activation: str
+    w: Array  # weight [ceil(O / (4 lanes)), K, 4, lanes]
+    bias: Array  # [ceil(O / (4 lanes)), 4, lanes]
+    native: Any = None
+
+
+def empty(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """Like np.empty, aligned to a cache line."""
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    buffer = np.empty(size + CACHE_LINE, np.uint8)
+    start = -buffer.ctypes.data % CACHE_LINE
+    return buffer[start : start + size].view(dtype).reshape(shape)
+
+
+def pack_layer(w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None, lanes: int) -> LayerWeights:
+    """Pack w_ih (4H, I), w_hh (4H, R), bias (4H,) and w_hr (P, H) or None, gates in the order i, f, g, o."""
+    return LayerWeights(
+        input_size=w_ih.shape[1],
+        hidden_size=w_ih.shape[0] // 4,
+        proj_size=0 if w_hr is None else w_hr.shape[0],
+        w_x=_pack_gates(w_ih, lanes),
+        w_h=_pack_gates(w_hh, lanes),
+        bias=_pack_gates(bias[:, None], lanes)[:, 0],
+        w_r=None if w_hr is None else _pack_rows(w_hr, lanes),
+    )
+
+
+def pack_dense(weight: Array, bias: Array, activation: str, lanes: int) -> DenseWeights:
+    """Pack weight (O, K) and bias (O,)."""
+    return DenseWeights(
+        in_features=weight.shape[1],
+        out_features=weight.shape[0],
+        activation=activation,
+        w=_pack_rows(weight, lanes),
+        bias=_pack_rows(bias[:, None], lanes)[:, 0],
+    )
+
+
+def unpack_gates(z: Array, hidden_size: int) -> Array:
+    """z [N, blocks, 4, lanes] as (N, 4, H), without the units past H."""
+    return z.transpose(0, 2, 1, 3).reshape(len(z), 4, -1)[:, :, :hidden_size]
+
+
+def _pack_gates(weight: Array, lanes: int) -> Array:
+    """(4H, K) -> [blocks, K, 4, lanes], units past H zero."""
+    hidden_size, K = weight.shape[0] // 4, weight.shape[1]
+    blocks = -(-hidden_size // lanes)
+    padded = np.zeros((4, blocks * lanes, K), weight.dtype)
+    padded[:, :hidden_size] = weight.reshape(4, hidden_size, K)
+    return _frozen(padded.reshape(4, blocks, lanes, K).transpose(1, 3, 0, 2))
+
+
+def _pack_rows(weight: Array, lanes: int) -> Array:
+    """(O, K) -> [blocks, K, 4, lanes], outputs past O zero."""
+    out_features, K = weight.shape
+    blocks = -(-out_features // (4 * lanes))
+    padded = np.zeros((blocks * 4 * lanes, K), weight.dtype)
+    padded[:out_features] = weight
+    return _frozen(padded.reshape(blocks, 4, lanes, K).transpose(0, 3, 1, 2))
+
+
+def _frozen(array: Array) -> Array:
+    copy = empty(array.shape, array.dtype)
+    copy[...] = array
+    copy.flags.writeable = False
+    return copy

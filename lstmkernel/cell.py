@@ -1,0 +1,80 @@
+"""LSTMCell: one step of one layer, for loops that PyTorch users write by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from lstmkernel.backends.packing import Array
+from lstmkernel.lstm import LSTM
+
+
+class LSTMCell:
+    """One step of one layer, as ``torch.nn.LSTMCell``: ``h, c = cell(x, (h, c))``.
+
+    Arguments as for LSTM. Parameters are named as PyTorch's cell names them, without ``_l0``.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bias: bool = True,
+        dtype: DTypeLike = "float32",
+        backend: str = "auto",
+        seed: int | None = None,
+    ) -> None:
+        self._lstm = LSTM(input_size, hidden_size, bias=bias, dtype=dtype, backend=backend, seed=seed)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], mapping: Mapping[str, Any]) -> LSTMCell:
+        """The cell of a ``config()`` and a ``state_dict()``."""
+        cell = cls(**config)
+        cell.load_state_dict(mapping)
+        return cell
+
+    @property
+    def input_size(self) -> int:
+        return self._lstm.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        return self._lstm.hidden_size
+
+    @property
+    def backend(self) -> str:
+        """The backend that runs, for example "c:avx2"."""
+        return self._lstm.backend
+
+    def state_dict(self) -> dict[str, Array]:
+        """``weight_ih`` (4H, I), ``weight_hh`` (4H, H) and, with bias, ``bias_ih`` and ``bias_hh`` (4H,), read-only."""
+        return {name.removesuffix("_l0"): value for name, value in self._lstm.state_dict().items()}
+
+    def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
+        """Replace the parameters; errors as ``LSTM.load_state_dict``."""
+        self._lstm.load_state_dict({f"{name}_l0": value for name, value in mapping.items()})
+
+    def __call__(self, x: ArrayLike, state: tuple[ArrayLike, ArrayLike] | None = None) -> tuple[Array, Array]:
+        """x (B, I) or (I,), state (h, c) each (B, H) or (H,), None for zeros -> the next (h, c)."""
+        x = np.asarray(x)
+        if x.ndim not in (1, 2):
+            raise ValueError(f"x: expected shape (B, I) or (I,) with I = {self.input_size}, got {x.shape}")
+        if state is not None:
+            state = (np.asarray(state[0])[None], np.asarray(state[1])[None])
+        _, (h, c) = self._lstm(x[None], state)
+        return h[0], c[0]
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, but for the seed."""
+        config = self._lstm.config()
+        return {name: config[name] for name in ("input_size", "hidden_size", "bias", "dtype", "backend")}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LSTMCell.from_config, (self.config(), self.state_dict())
+
+    def __repr__(self) -> str:
+        return f"LSTMCell({self.input_size}, {self.hidden_size}, backend={self.backend!r})"

@@ -1,0 +1,107 @@
+"""Arguments are checked here, once; what passes fits the kernels. A message says what was expected and what came."""
+
+from __future__ import annotations
+
+import operator
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from lstmkernel.backends.packing import Array
+
+
+def size(name: str, value: SupportsIndex, least: int = 1) -> int:
+    """An integer of at least ``least``."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}") from None
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if number < least:
+        raise ValueError(f"{name}: expected at least {least}, got {number}")
+    return number
+
+
+def addressable(name: str, shape: Iterable[int], dtype: np.dtype[Any]) -> None:
+    """Refuse a shape whose bytes no address can count, before anything is allocated."""
+    bytes_needed = dtype.itemsize
+    for extent in shape:
+        bytes_needed *= extent
+    if bytes_needed > sys.maxsize:
+        raise ValueError(
+            f"{name}: shape {tuple(shape)} of {dtype} needs {bytes_needed} bytes, more than an address holds"
+        )
+
+
+def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    found = np.dtype(dtype)
+    if found not in (np.float32, np.float64):
+        raise ValueError(f"dtype: expected float32 or float64, got {found}")
+    return found
+
+
+def num_threads(value: SupportsIndex | None) -> int | None:
+    if value is not None:
+        return size("num_threads", value)
+    text = os.environ.get("LSTMKERNEL_NUM_THREADS")
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"LSTMKERNEL_NUM_THREADS: expected an integer of at least 1, got {text!r}")
+    return int(text)
+
+
+def real(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
+    """``value`` as an array for the kernels: of ``dtype``, native, aligned, contiguous along its last axis."""
+    array = np.asarray(value)
+    if array.dtype is not dtype:
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"{name}: expected real numbers that cast to {dtype}, got {array.dtype}")
+        array = array.astype(dtype, copy=False)
+    itemsize = dtype.itemsize
+    if not array.flags.c_contiguous and (
+        not array.flags.aligned
+        or array.strides[-1] != itemsize
+        or any(stride % itemsize for stride in array.strides[:-1])
+    ):
+        return np.ascontiguousarray(array)
+    return array if array.flags.aligned else array.copy()
+
+
+def shape(name: str, array: Array, expected: tuple[int, ...], meaning: str) -> None:
+    if array.shape != expected:
+        raise ValueError(f"{name}: expected shape {meaning} = {expected}, got {array.shape}")
+
+
+def lengths(value: ArrayLike, T: int, B: int) -> Array:
+    """Row lengths as int64 (B,), each in 0..T."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"lengths: expected integers, got {array.dtype}")
+    shape("lengths", array, (B,), "(B,)")
+    wrong = (array < 0) | (array > T)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(f"lengths: expected 0..{T} (the time steps of x), got {array[row]} in row {row}")
+    return np.ascontiguousarray(array, np.int64)
+
+
+def output(out: Any, expected: tuple[int, ...], dtype: np.dtype[Any], inputs: Iterable[tuple[str, Array]]) -> Array:
+    """An array that the kernels may write ``expected`` values of ``dtype`` to, sharing no memory with any input."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out: expected a NumPy array, got {type(out).__name__}")
+    if out.dtype != dtype:
+        raise TypeError(f"out: expected dtype {dtype}, got {out.dtype}")
+    if out.shape != expected:
+        raise ValueError(f"out: expected shape {expected}, got {out.shape}")
+    if not (out.flags.c_contiguous and out.flags.aligned and out.flags.writeable):
+        raise ValueError("out: expected a C-contiguous, aligned, writeable array")
+    for name, array in inputs:
+        if np.may_share_memory(out, array):
+            raise ValueError(f"out: overlaps {name}")
+    return out

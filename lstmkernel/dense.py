@@ -1,0 +1,110 @@
+"""Dense: the head that follows an LSTM, y = activation(x W^T + b)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from lstmkernel import backends, checks, parameters
+from lstmkernel.backends.packing import Array
+
+
+class Dense:
+    """A dense layer, as ``torch.nn.Linear`` followed by an activation.
+
+    Parameters
+    ----------
+    in_features, out_features
+        Widths of the last axis of input and output.
+    activation
+        "linear", "tanh", "sigmoid" or "relu".
+    bias, dtype, backend, seed
+        As for LSTM; initial weights are U(-1/sqrt(in_features), 1/sqrt(in_features)).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        activation: str = "linear",
+        *,
+        bias: bool = True,
+        dtype: DTypeLike = "float32",
+        backend: str = "auto",
+        seed: int | None = None,
+    ) -> None:
+        self._configure(in_features, out_features, activation, bias, dtype, backend)
+        bound = 1 / np.sqrt(self.in_features)
+        self.load_state_dict(parameters.uniform(self.parameter_shapes(), bound, self.dtype, seed))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], mapping: Mapping[str, Any]) -> Dense:
+        """The layer of a ``config()`` and a ``state_dict()``, without drawing initial weights first."""
+        self = cls.__new__(cls)
+        self._configure(**config)
+        self.load_state_dict(mapping)
+        return self
+
+    def _configure(
+        self, in_features: int, out_features: int, activation: str, bias: bool, dtype: DTypeLike, backend: str
+    ) -> None:
+        self.in_features = checks.size("in_features", in_features)
+        self.out_features = checks.size("out_features", out_features)
+        if activation not in backends.ACTIVATIONS:
+            raise ValueError(f"activation: expected one of {', '.join(backends.ACTIVATIONS)}, got {activation!r}")
+        self.activation = activation
+        self.bias = bool(bias)
+        self.dtype = checks.float_dtype(dtype)
+        for name, shape in self.parameter_shapes().items():
+            checks.addressable(name, shape, self.dtype)
+        self._asked_backend = backend
+        self._backend = backends.get(backend)
+
+    @property
+    def backend(self) -> str:
+        """The backend that runs, for example "c:avx2"."""
+        return self._backend.name
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every parameter's name and shape."""
+        shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
+        if self.bias:
+            shapes["bias"] = (self.out_features,)
+        return shapes
+
+    def state_dict(self) -> dict[str, Array]:
+        """``weight`` (O, K) and ``bias`` (O,), read-only."""
+        return dict(self._parameters)
+
+    def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
+        """Replace the parameters; errors as ``LSTM.load_state_dict``."""
+        new = parameters.checked(mapping, self.parameter_shapes(), self.dtype)
+        bias = new["bias"] if self.bias else np.zeros(self.out_features, self.dtype)
+        self._weights = self._backend.pack_dense(new["weight"], bias, self.activation)
+        self._parameters = new
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """x (..., in_features) -> y (..., out_features)."""
+        array = checks.real("x", x, self.dtype)
+        if array.ndim == 0 or array.shape[-1] != self.in_features:
+            raise ValueError(f"x: expected shape (..., {self.in_features}), got {array.shape}")
+        rows = np.ascontiguousarray(array).reshape(-1, self.in_features)
+        y = np.empty((len(rows), self.out_features), self.dtype)
+        if len(rows):
+            self._backend.dense_forward(rows, self._weights, y)
+        return y.reshape(*array.shape[:-1], self.out_features)
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, but for the seed."""
+        names = ("in_features", "out_features", "activation", "bias")
+        config = {name: getattr(self, name) for name in names}
+        return {**config, "dtype": self.dtype.name, "backend": self._asked_backend}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Dense.from_config, (self.config(), self.state_dict())
+
+    def __repr__(self) -> str:
+        return f"Dense({self.in_features}, {self.out_features}, {self.activation!r}, backend={self.backend!r})"

@@ -1,0 +1,84 @@
+"""safetensors: names, shapes and raw numbers, nothing that could run. The metadata holds what names do not tell."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from lstmkernel.backends.packing import Array
+from lstmkernel.cell import LSTMCell
+from lstmkernel.dense import Dense
+from lstmkernel.formats import torch_names
+from lstmkernel.lstm import LSTM
+from lstmkernel.stack import Stack
+
+#: Metadata key of a file that ``save`` wrote.
+KEY = "lstmkernel"
+
+_TYPES: dict[str, type[LSTM] | type[LSTMCell] | type[Dense]] = {"LSTM": LSTM, "LSTMCell": LSTMCell, "Dense": Dense}
+
+
+def load(path: str, prefix: str | None, options: dict[str, Any]) -> LSTM | LSTMCell | Dense | Stack:
+    tensors, metadata = _read(path)
+    try:
+        if prefix is None and KEY in metadata:
+            return _restore(json.loads(metadata[KEY]), tensors, options)
+        return torch_names.lstm(torch_names.chosen(tensors, prefix), **options)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def save(net: LSTM | LSTMCell | Dense | Stack, path: str) -> None:
+    metadata: Any = [_describe(layer) for layer in net.layers] if isinstance(net, Stack) else _describe(net)
+    # A crash half way must not leave half a file under the name of the whole one.
+    unfinished = f"{path}.{os.getpid()}.unfinished"
+    try:
+        save_file(net.state_dict(), unfinished, {KEY: json.dumps(metadata)})
+        os.replace(unfinished, path)
+    except BaseException:
+        if os.path.exists(unfinished):
+            os.unlink(unfinished)
+        raise
+
+
+def _read(path: str) -> tuple[dict[str, Array], dict[str, str]]:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, TypeError, AttributeError) as error:  # the latter two: a dtype that NumPy lacks
+        raise ValueError(f"{path}: not a safetensors file that NumPy can hold: {error}") from error
+
+
+def _describe(layer: LSTM | LSTMCell | Dense) -> dict[str, Any]:
+    """What rebuilds a layer; where and how it runs is the loading machine's affair."""
+    config = layer.config()
+    return {"type": type(layer).__name__, **{k: v for k, v in config.items() if k not in ("backend", "num_threads")}}
+
+
+def _restore(description: Any, tensors: dict[str, Array], options: dict[str, Any]) -> LSTM | LSTMCell | Dense | Stack:
+    if not isinstance(description, list):
+        return _restore_layer(description, tensors, options)
+    layers: list[Any] = []
+    for i, layer in enumerate(description):
+        part = {name.removeprefix(f"{i}."): value for name, value in tensors.items() if name.startswith(f"{i}.")}
+        layers.append(_restore_layer(layer, part, options))
+    return Stack(layers)
+
+
+def _restore_layer(description: Any, tensors: dict[str, Array], options: dict[str, Any]) -> LSTM | LSTMCell | Dense:
+    try:
+        kind = _TYPES[description["type"]]
+        config = {name: value for name, value in description.items() if name != "type"}
+        defaults: dict[str, Any] = {"backend": "auto"}
+        if kind is LSTM:
+            defaults["num_threads"] = None
+        config = {**defaults, **config, **options}
+        return kind.from_config(config, tensors)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"metadata {KEY!r}: expected what lstmkernel.save wrote, got {description!r}") from error

@@ -1,0 +1,120 @@
+"""LSTMs under PyTorch's parameter names, in a state_dict of any framework's arrays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from lstmkernel.backends.packing import Array
+from lstmkernel.lstm import LSTM
+from lstmkernel.parameters import LSTMShape
+
+#: "encoder.weight_ih_l0_reverse" -> prefix "encoder.", then the parameter's own name. LSTMCell has no "_l0".
+_NAME = re.compile(
+    r"(?P<prefix>(?:.*\.)?)(?P<kind>weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)"
+    r"(?:_l(?P<layer>\d+)(?P<reverse>_reverse)?)?"
+)
+
+
+def from_torch(source: Any, *, prefix: str | None = None, **options: Any) -> LSTM:
+    """An LSTM from a ``torch.nn.LSTM``, a module that holds one, or a state_dict of tensors or arrays.
+
+    ``prefix`` picks one LSTM out of several, as for ``load``; ``options`` are ``dtype``, ``backend``, ``num_threads``
+    and ``batch_first`` (by default the module's own). PyTorch itself is not imported.
+    """
+    if isinstance(source, Mapping):
+        mapping = source
+    elif callable(getattr(source, "state_dict", None)):
+        mapping = source.state_dict()
+        module = source.get_submodule(prefix.removesuffix(".")) if prefix else source
+        options.setdefault("batch_first", bool(getattr(module, "batch_first", False)))
+    else:
+        raise TypeError(f"from_torch: expected a module or a state_dict, got {type(source).__name__}")
+    return lstm({name: _array(value) for name, value in chosen(mapping, prefix).items()}, **options)
+
+
+def chosen(mapping: Mapping[str, Any], prefix: str | None) -> dict[str, Any]:
+    """The part of a state_dict that belongs to one LSTM, by its own names.
+
+    Without a prefix, the mapping must hold one LSTM and nothing else.
+    """
+    if prefix is None:
+        found = prefixes(mapping)
+        if not found:
+            raise ValueError(f"no LSTM: expected names such as weight_ih_l0, got {_some(mapping)}")
+        prefix = found[0]
+        strangers = [name for name in mapping if _prefix(name) != prefix]
+        if strangers:
+            places = ", ".join(repr(place.removesuffix(".")) for place in found)
+            raise ValueError(f"not one LSTM alone, but also {_some(strangers)}; choose with prefix=, one of {places}")
+    elif prefix and not prefix.endswith("."):
+        prefix += "."
+    part = {name.removeprefix(prefix): value for name, value in mapping.items() if name.startswith(prefix)}
+    if not part:
+        places = ", ".join(repr(place.removesuffix(".")) for place in prefixes(mapping)) or "none"
+        raise ValueError(f"prefix {prefix!r}: no such names; LSTMs are under: {places}")
+    return part
+
+
+def prefixes(names: Iterable[str]) -> list[str]:
+    """Where LSTMs are, each with its dot: "" or "encoder."."""
+    return list(dict.fromkeys(prefix for name in names if (prefix := _prefix(name)) is not None))
+
+
+def lstm(mapping: Mapping[str, Array], **options: Any) -> LSTM:
+    """The LSTM whose parameters are all of ``mapping``, sizes taken from their shapes."""
+    if {"weight_ih", "weight_hh"} & set(mapping):
+        mapping = {f"{name}_l0": value for name, value in mapping.items()}
+    if "dtype" not in options:
+        double = all(value.dtype == np.float64 for value in mapping.values())
+        options["dtype"] = "float64" if double else "float32"
+    defaults = {"batch_first": False, "backend": "auto", "num_threads": None}
+    unknown = set(options) - {*defaults, "dtype"}
+    if unknown:
+        raise TypeError(f"unknown options {', '.join(sorted(unknown))}; known are dtype, {', '.join(defaults)}")
+    return LSTM.from_config({**shape_of(mapping)._asdict(), **defaults, **options}, mapping)
+
+
+def shape_of(mapping: Mapping[str, Array]) -> LSTMShape:
+    """The sizes that a state_dict's names and shapes speak of; whether all of it fits them is checked on loading."""
+    matches = [match for name in mapping if (match := _NAME.fullmatch(name))]
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        if name not in mapping:
+            raise ValueError(f"missing {name}, got {_some(mapping)}")
+        if mapping[name].ndim != 2 or 0 in mapping[name].shape:
+            raise ValueError(f"{name}: expected a matrix, got shape {mapping[name].shape}")
+    projection = mapping.get("weight_hr_l0")
+    rows, R = mapping["weight_hh_l0"].shape
+    if rows == 3 * R and projection is None:
+        raise ValueError(f"weight_hh_l0: expected shape (4H, H), got {(rows, R)}: three gates, a GRU, not an LSTM")
+    if rows % 4 or (projection is None and rows != 4 * R):
+        raise ValueError(f"weight_hh_l0: expected shape (4H, H), or (4H, P) beside weight_hr_l0, got {(rows, R)}")
+    return LSTMShape(
+        input_size=mapping["weight_ih_l0"].shape[1],
+        hidden_size=rows // 4,
+        num_layers=1 + max(int(match["layer"]) for match in matches if match["layer"]),
+        bias="bias_ih_l0" in mapping,
+        bidirectional=any(match["reverse"] for match in matches),
+        proj_size=0 if projection is None else R,
+    )
+
+
+def _prefix(name: str) -> str | None:
+    match = _NAME.fullmatch(name)
+    return match["prefix"] if match else None
+
+
+def _array(value: Any) -> Array:
+    """A NumPy array of a tensor; bfloat16, which NumPy lacks, is widened."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
+    return np.asarray(value)
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "nothing"

@@ -1,0 +1,59 @@
+"""What this machine has and what runs on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lstmkernel import backends, checks
+from lstmkernel._version import __version__
+
+
+def info() -> dict[str, Any]:
+    """CPU, instruction sets, backends, threads and versions, as plain values.
+
+    ``backends`` maps each known backend to None where it can run, else to the reason why not; ``default`` is the one
+    that "auto" means here.
+    """
+    reasons = {name: backends.unavailable(name) for name in backends.NAMES}
+    return {
+        "lstmkernel": __version__,
+        "cpu": _cpu_model(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cores": cores(),
+        "num_threads": checks.num_threads(None),
+        "backends": reasons,
+        "default": backends.get("auto").name,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": _version("numba"),
+    }
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,323 @@
+"""LSTM: stacked layers in one or two directions, with PyTorch's meaning. Check once, call the kernels, wrap up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from lstmkernel import backends, checks, parameters
+from lstmkernel.backends.packing import Array, LayerWeights
+from lstmkernel.parameters import LSTMShape
+
+State = tuple[Array, Array]
+
+#: A kernel call is kept to about this much work, in floating-point operations, so that Ctrl-C is heard within a second.
+CALL_WORK = 1_000_000_000
+#: Work of a row's step beside its matrix products, which keeps calls of tiny layers short too.
+STEP_WORK = 1_000
+#: Bytes of one layer's output handed to the next at a time: they stay in cache, and memory does not grow with T.
+HANDOVER_BYTES = 1 << 20
+
+
+class LSTM:
+    """Stacked LSTM layers, as ``torch.nn.LSTM``.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers
+        I, H and L.
+    bias
+        Whether the layers have bias_ih and bias_hh.
+    batch_first
+        Whether batched ``x`` and ``out`` are (B, T, ...) instead of (T, B, ...). States are not affected.
+    bidirectional
+        Whether each layer also runs from each row's end to its start (D = 2), its outputs side by side.
+    proj_size
+        P: h is projected to this width (R = P); 0 for none (R = H).
+    dtype
+        float32 or float64, of weights, inputs, states and outputs.
+    backend
+        "auto", "c", "c:<instruction set>", "numba" or "numpy"; see ``lstmkernel.info()``.
+    num_threads
+        An upper bound on threads; None lets the library choose. Calls run on the calling thread so far.
+    seed
+        Of the initial weights, U(-1/sqrt(H), 1/sqrt(H)); None draws new ones.
+
+    A model never changes but by ``load_state_dict``: any number of threads may call it at once.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        dtype: DTypeLike = "float32",
+        backend: str = "auto",
+        num_threads: int | None = None,
+        seed: int | None = None,
+    ) -> None:
+        shape = LSTMShape(input_size, hidden_size, num_layers, bias, bidirectional, proj_size)
+        self._configure(shape, batch_first, dtype, backend, num_threads)
+        bound = 1 / np.sqrt(self.hidden_size)
+        self.load_state_dict(parameters.uniform(self.parameter_shapes(), bound, self.dtype, seed))
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], mapping: Mapping[str, Any]) -> LSTM:
+        """The model of a ``config()`` and a ``state_dict()``, without drawing initial weights first."""
+        options = dict(config)
+        shape = LSTMShape(*(options.pop(field) for field in LSTMShape._fields))
+        self = cls.__new__(cls)
+        self._configure(shape, **options)
+        self.load_state_dict(mapping)
+        return self
+
+    def _configure(
+        self, shape: LSTMShape, batch_first: bool, dtype: DTypeLike, backend: str, num_threads: int | None
+    ) -> None:
+        self.shape = shape.checked()
+        self.batch_first = bool(batch_first)
+        self.dtype = checks.float_dtype(dtype)
+        for name, parameter_shape in self.parameter_shapes().items():
+            checks.addressable(name, parameter_shape, self.dtype)
+        self.num_threads = checks.num_threads(num_threads)
+        self._asked_backend = backend  # "auto" stays "auto" when the model moves to another machine
+        self._backend = backends.get(backend)
+
+    # ---------------------------------------------------------------- parameters
+
+    @property
+    def input_size(self) -> int:
+        return self.shape.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        return self.shape.hidden_size
+
+    @property
+    def num_layers(self) -> int:
+        return self.shape.num_layers
+
+    @property
+    def bidirectional(self) -> bool:
+        return self.shape.bidirectional
+
+    @property
+    def proj_size(self) -> int:
+        return self.shape.proj_size
+
+    @property
+    def out_features(self) -> int:
+        """Width of ``out``: D * R."""
+        return self.shape.directions * self.shape.output_size
+
+    @property
+    def backend(self) -> str:
+        """The backend that runs, for example "c:avx2"."""
+        return self._backend.name
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every parameter's name and shape, in PyTorch's order."""
+        return self.shape.parameters()
+
+    def state_dict(self) -> dict[str, Array]:
+        """Every parameter by PyTorch's name: read-only arrays of the model's dtype."""
+        return dict(self._parameters)
+
+    def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
+        """Replace every parameter by those of ``mapping`` (names and shapes as ``state_dict()``, any float dtype).
+
+        Raises ValueError for a missing, superfluous or misshapen key and TypeError for a wrong dtype, naming it; the
+        model then keeps the parameters that it had.
+        """
+        new = parameters.checked(mapping, self.parameter_shapes(), self.dtype)
+        self._weights = [
+            [self._pack(new, layer, direction) for direction in range(self.shape.directions)]
+            for layer in range(self.num_layers)
+        ]
+        self._parameters = new
+
+    def _pack(self, named: Mapping[str, Array], layer: int, direction: int) -> LayerWeights:
+        end = self.shape.suffix(layer, direction)
+        w_ih = named[f"weight_ih{end}"]
+        bias = np.zeros(len(w_ih), self.dtype)
+        if self.shape.bias:
+            bias = named[f"bias_ih{end}"] + named[f"bias_hh{end}"]
+        return self._backend.pack_layer(w_ih, named[f"weight_hh{end}"], bias, named.get(f"weight_hr{end}"))
+
+    # ---------------------------------------------------------------- forward
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, State]:
+        """Run over a sequence.
+
+        Parameters
+        ----------
+        x
+            (T, B, I), or (B, T, I) with ``batch_first``, or (T, I) unbatched; real numbers, cast to the model's dtype.
+        state
+            (h_0, c_0) of shapes (L*D, B, R) and (L*D, B, H), without B where x is unbatched; None for zeros.
+        lengths
+            (B,) integers in 0..T, in any order: the steps that each row has. ``out`` is 0 past a row's end, h_n and c_n
+            are the states at its own last step (its initial state for length 0).
+        out
+            Where to write the output: C-contiguous, of the right shape and dtype, overlapping no input.
+
+        Returns
+        -------
+        out
+            h of the top layer at every step, (T, B, D*R); as ``x``, (B, T, D*R) or (T, D*R).
+        (h_n, c_n)
+            The last states of every layer and direction, shaped as ``state``.
+
+        Raises ValueError for a wrong shape or length and TypeError for a wrong dtype, before anything is written.
+        """
+        x_steps, batched = self._check_x(x)
+        T, B, _ = x_steps.shape
+        h, c = self._check_state(state, B, batched)
+        row_lengths = None
+        if lengths is not None:
+            if not batched:
+                raise ValueError("lengths: expected a batched x of 3 dimensions, got an unbatched one of 2")
+            row_lengths = checks.lengths(lengths, T, B)
+
+        shape = (B, T) if self.batch_first and batched else (T, B) if batched else (T,)
+        shape = (*shape, self.out_features)
+        if out is None:
+            out = np.empty(shape, self.dtype)
+        else:
+            inputs = [("x", x_steps), *self._parameters.items()]
+            inputs += [(f"state[{i}]", np.asarray(part)) for i, part in enumerate(state or ())]
+            out = checks.output(out, shape, self.dtype, inputs)
+
+        if T and B:
+            out_steps = out if batched else out[:, None]
+            if self.batch_first and batched:
+                out_steps = out.swapaxes(0, 1)
+            self._run(x_steps, row_lengths, h, c, out_steps)
+        return out, ((h, c) if batched else (h[:, 0], c[:, 0]))
+
+    def _check_x(self, x: ArrayLike) -> tuple[Array, bool]:
+        """x as (T, B, I), and whether it was batched."""
+        array = checks.real("x", x, self.dtype)
+        if array.ndim not in (2, 3) or array.shape[-1] != self.input_size:
+            batched = "(B, T, I)" if self.batch_first else "(T, B, I)"
+            raise ValueError(f"x: expected shape {batched} or (T, I) with I = {self.input_size}, got {array.shape}")
+        if array.ndim == 2:
+            return array[:, None], False
+        return (array.swapaxes(0, 1) if self.batch_first else array), True
+
+    def _check_state(self, state: tuple[ArrayLike, ArrayLike] | None, B: int, batched: bool) -> State:
+        """Fresh (h, c) of shapes (L*D, B, R) and (L*D, B, H), for the kernels to update."""
+        states, widths = self.num_layers * self.shape.directions, (self.shape.output_size, self.hidden_size)
+        if state is None:
+            return np.zeros((states, B, widths[0]), self.dtype), np.zeros((states, B, widths[1]), self.dtype)
+        if not isinstance(state, tuple | list) or len(state) != 2:
+            raise TypeError(f"state: expected a pair (h_0, c_0), got {type(state).__name__}")
+        fresh = []
+        for name, value, width, letter in zip(("h_0", "c_0"), state, widths, "RH", strict=True):
+            array = checks.real(name, value, self.dtype)
+            if batched:
+                checks.shape(name, array, (states, B, width), f"(L*D, B, {letter})")
+            else:
+                checks.shape(name, array, (states, width), f"(L*D, {letter})")
+            fresh.append(np.array(array.reshape(states, B, width), order="C"))
+        return fresh[0], fresh[1]
+
+    def _run(self, x: Array, lengths: Array | None, h: Array, c: Array, out: Array) -> None:
+        """All layers over all steps, in calls short enough for Ctrl-C: h, c and out are written."""
+        B = x.shape[1]
+        row_work = 8 * self.hidden_size * (max(self.input_size, self.out_features) + self.shape.output_size) + STEP_WORK
+        for rows in _spans(B, CALL_WORK // row_work):
+            span_lengths = None if lengths is None else lengths[rows]
+            steps = CALL_WORK // (row_work * (rows.stop - rows.start))
+            self._run_rows(x[:, rows], span_lengths, h[:, rows], c[:, rows], out[:, rows], max(1, steps))
+
+    def _run_rows(self, x: Array, lengths: Array | None, h: Array, c: Array, out: Array, steps: int) -> None:
+        T, B, _ = x.shape
+        last = self.num_layers - 1
+        # One direction: a stretch of time goes up through all layers at once. Two: each layer needs the whole sequence.
+        stretch = T
+        if not self.bidirectional and last:
+            stretch = max(1, HANDOVER_BYTES // (B * self.out_features * self.dtype.itemsize))
+        for times in _spans(T, stretch):
+            layer_in = x[times]
+            stretch_lengths = _lengths_within(lengths, times)
+            for layer in range(self.num_layers):
+                layer_out = out[times] if layer == last else np.empty((*layer_in.shape[:2], self.out_features), x.dtype)
+                self._run_layer(layer, layer_in, stretch_lengths, h, c, layer_out, steps)
+                layer_in = layer_out
+
+    def _run_layer(
+        self, layer: int, x: Array, lengths: Array | None, h: Array, c: Array, out: Array, steps: int
+    ) -> None:
+        R = self.shape.output_size
+        for direction, weights in enumerate(self._weights[layer]):
+            state = layer * self.shape.directions + direction
+            spans = list(_spans(len(x), steps))
+            for times in reversed(spans) if direction else spans:
+                self._backend.layer_forward(
+                    x[times],
+                    weights,
+                    _lengths_within(lengths, times),
+                    direction == 1,
+                    h[state],
+                    c[state],
+                    out[times, :, direction * R : (direction + 1) * R],
+                )
+
+    # ---------------------------------------------------------------- the object itself
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, but for the seed."""
+        return {
+            **self.shape._asdict(),
+            "batch_first": self.batch_first,
+            "dtype": self.dtype.name,
+            "backend": self._asked_backend,
+            "num_threads": self.num_threads,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LSTM.from_config, (self.config(), self.state_dict())
+
+    def __repr__(self) -> str:
+        s = self.shape
+        options = [
+            f"num_layers={s.num_layers}" if s.num_layers > 1 else "",
+            "" if s.bias else "bias=False",
+            "batch_first=True" if self.batch_first else "",
+            "bidirectional=True" if s.bidirectional else "",
+            f"proj_size={s.proj_size}" if s.proj_size else "",
+            f"dtype={self.dtype.name!r}",
+            f"backend={self.backend!r}",
+        ]
+        return f"LSTM({s.input_size}, {s.hidden_size}, {', '.join(filter(None, options))})"
+
+
+def _spans(total: int, most: int) -> Iterator[slice]:
+    """0..total in consecutive slices of at most ``most``."""
+    most = max(1, most)
+    for start in range(0, total, most):
+        yield slice(start, min(start + most, total))
+
+
+def _lengths_within(lengths: Array | None, times: slice) -> Array | None:
+    """How much of ``times`` each row has: a chunk of a sequence is a sequence, with lengths of its own."""
+    if lengths is None:
+        return None
+    within: Array = np.clip(lengths - times.start, 0, times.stop - times.start)
+    return within

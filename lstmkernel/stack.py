@@ -1,0 +1,124 @@
+"""Stack: layers of different sizes and directions, and Dense heads, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lstmkernel import checks, parameters
+from lstmkernel.backends.packing import Array
+from lstmkernel.dense import Dense
+from lstmkernel.lstm import LSTM, State
+
+Layer = LSTM | Dense
+
+
+class Stack:
+    """LSTM and Dense layers one after the other.
+
+    ``out, states = net(x, states)``: ``states`` holds one ``(h, c)`` for each LSTM of ``layers``, in order. Each
+    layer's output width must be the next one's input width; all share one dtype, and all LSTMs one ``batch_first``.
+    """
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        self.layers: tuple[Layer, ...] = tuple(layers)
+        if not self.layers:
+            raise ValueError("layers: expected at least one")
+        for place, layer in enumerate(self.layers):
+            if not isinstance(layer, LSTM | Dense):
+                raise TypeError(f"layers[{place}]: expected an LSTM or a Dense, got {type(layer).__name__}")
+        for place, (below, above) in enumerate(zip(self.layers, self.layers[1:], strict=False)):
+            if below.out_features != _in_features(above):
+                raise ValueError(
+                    f"layers[{place + 1}]: expected input width {below.out_features}, the output width of "
+                    f"layers[{place}], got {_in_features(above)}"
+                )
+        self.dtype = self.layers[0].dtype
+        if any(layer.dtype != self.dtype for layer in self.layers):
+            raise ValueError(f"layers: expected one dtype, got {', '.join(layer.dtype.name for layer in self.layers)}")
+        orders = {layer.batch_first for layer in self._lstms()}
+        if len(orders) > 1:
+            raise ValueError("layers: expected one batch_first for all LSTMs, got both")
+        self.batch_first = orders == {True}
+
+    def _lstms(self) -> list[LSTM]:
+        return [layer for layer in self.layers if isinstance(layer, LSTM)]
+
+    @property
+    def input_size(self) -> int:
+        return _in_features(self.layers[0])
+
+    @property
+    def out_features(self) -> int:
+        """Width of ``out``."""
+        return self.layers[-1].out_features
+
+    @property
+    def backend(self) -> str:
+        """The backend that runs, for example "c:avx2"; several joined by commas where layers differ."""
+        return ", ".join(dict.fromkeys(layer.backend for layer in self.layers))
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: Sequence[tuple[ArrayLike, ArrayLike] | None] | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+    ) -> tuple[Array, tuple[State, ...]]:
+        """Run over a sequence; arguments and errors as for LSTM, ``state`` with one (h, c) or None for each LSTM."""
+        lstms = self._lstms()
+        given = [None] * len(lstms) if state is None else list(state)
+        if len(given) != len(lstms):
+            raise ValueError(f"state: expected one (h, c) for each of {len(lstms)} LSTMs, got {len(given)}")
+        states: list[State] = []
+        out: Any = x
+        for layer in self.layers:
+            if isinstance(layer, LSTM):
+                out, last = layer(out, given[len(states)], lengths=lengths)
+                states.append(last)
+            else:
+                out = layer(out)
+        if lengths is not None and isinstance(self.layers[-1], Dense):
+            self._clear_past_ends(out, lengths)
+        return out, tuple(states)
+
+    def _clear_past_ends(self, out: Array, lengths: ArrayLike) -> None:
+        """A Dense head's bias would show past a row's end, where out is 0."""
+        if out.ndim != 3:
+            raise ValueError("lengths: expected a batched x of 3 dimensions, got an unbatched one of 2")
+        by_row = out if self.batch_first else out.swapaxes(0, 1)
+        B, T, _ = by_row.shape
+        by_row[np.arange(T) >= checks.lengths(lengths, T, B)[:, None]] = 0
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every parameter's name and shape, as in ``state_dict()``."""
+        return {
+            f"{i}.{name}": shape
+            for i, layer in enumerate(self.layers)
+            for name, shape in layer.parameter_shapes().items()
+        }
+
+    def state_dict(self) -> dict[str, Array]:
+        """Every layer's parameters, each name behind the layer's place: "0.weight_ih_l0", ..."""
+        return {
+            f"{i}.{name}": value for i, layer in enumerate(self.layers) for name, value in layer.state_dict().items()
+        }
+
+    def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
+        """Replace every layer's parameters; errors as ``LSTM.load_state_dict``, before any layer has changed."""
+        parameters.checked(mapping, self.parameter_shapes(), self.dtype)
+        for i, layer in enumerate(self.layers):
+            layer.load_state_dict({name: mapping[f"{i}.{name}"] for name in layer.parameter_shapes()})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Stack, (self.layers,)
+
+    def __repr__(self) -> str:
+        return f"Stack([{', '.join(map(repr, self.layers))}])"
+
+
+def _in_features(layer: Layer) -> int:
+    return layer.input_size if isinstance(layer, LSTM) else layer.in_features

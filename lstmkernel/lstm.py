@@ -90,6 +90,8 @@ class LSTM:
         self.num_threads = checks.num_threads(num_threads)
         self._asked_backend = backend  # "auto" stays "auto" when the model moves to another machine
         self._backend = backends.get(backend)
+        width = max(self.input_size, self.out_features) + self.shape.output_size
+        self._row_work = 8 * self.hidden_size * width + STEP_WORK  # of one step of one row
 
     # ---------------------------------------------------------------- parameters
 
@@ -239,45 +241,55 @@ class LSTM:
 
     def _run(self, x: Array, lengths: Array | None, h: Array, c: Array, out: Array) -> None:
         """All layers over all steps, in calls short enough for Ctrl-C: h, c and out are written."""
-        B = x.shape[1]
-        row_work = 8 * self.hidden_size * (max(self.input_size, self.out_features) + self.shape.output_size) + STEP_WORK
-        for rows in _spans(B, CALL_WORK // row_work):
-            span_lengths = None if lengths is None else lengths[rows]
-            steps = CALL_WORK // (row_work * (rows.stop - rows.start))
-            self._run_rows(x[:, rows], span_lengths, h[:, rows], c[:, rows], out[:, rows], max(1, steps))
-
-    def _run_rows(self, x: Array, lengths: Array | None, h: Array, c: Array, out: Array, steps: int) -> None:
         T, B, _ = x.shape
-        last = self.num_layers - 1
-        # One direction: a stretch of time goes up through all layers at once. Two: each layer needs the whole sequence.
+        rows_a_call = min(B, max(1, CALL_WORK // self._row_work))
+        steps_a_call = max(1, CALL_WORK // (self._row_work * rows_a_call))
+        # One direction: a stretch of time goes up through all layers at once. Two: each layer needs all of time.
         stretch = T
-        if not self.bidirectional and last:
-            stretch = max(1, HANDOVER_BYTES // (B * self.out_features * self.dtype.itemsize))
-        for times in _spans(T, stretch):
-            layer_in = x[times]
-            stretch_lengths = _lengths_within(lengths, times)
-            for layer in range(self.num_layers):
-                layer_out = out[times] if layer == last else np.empty((*layer_in.shape[:2], self.out_features), x.dtype)
-                self._run_layer(layer, layer_in, stretch_lengths, h, c, layer_out, steps)
-                layer_in = layer_out
+        if not self.bidirectional:
+            stretch = steps_a_call
+            if self.num_layers > 1:
+                stretch = min(stretch, HANDOVER_BYTES // (rows_a_call * self.out_features * self.dtype.itemsize) or 1)
+        if rows_a_call == B and stretch >= T:
+            self._run_layers(x, lengths, h, c, out, steps_a_call)
+            return
+        for rows in _spans(B, rows_a_call):
+            row_lengths = None if lengths is None else lengths[rows]
+            for times in _spans(T, stretch):
+                within = _lengths_within(row_lengths, times)
+                self._run_layers(x[times, rows], within, h[:, rows], c[:, rows], out[times, rows], steps_a_call)
 
-    def _run_layer(
-        self, layer: int, x: Array, lengths: Array | None, h: Array, c: Array, out: Array, steps: int
+    def _run_layers(self, x: Array, lengths: Array | None, h: Array, c: Array, out: Array, steps_a_call: int) -> None:
+        """Time goes across inside a layer; each layer's output goes up to the next."""
+        R, directions = self.shape.output_size, self.shape.directions
+        for layer, weights in enumerate(self._weights):
+            above = out
+            if layer < self.num_layers - 1:
+                above = np.empty((*x.shape[:2], self.out_features), self.dtype)
+            for direction in range(directions):
+                state = layer * directions + direction
+                part = above if directions == 1 else above[:, :, direction * R : (direction + 1) * R]
+                self._run_direction(x, weights[direction], lengths, direction, h[state], c[state], part, steps_a_call)
+            x = above
+
+    def _run_direction(
+        self,
+        x: Array,
+        weights: LayerWeights,
+        lengths: Array | None,
+        direction: int,
+        h: Array,
+        c: Array,
+        out: Array,
+        steps_a_call: int,
     ) -> None:
-        R = self.shape.output_size
-        for direction, weights in enumerate(self._weights[layer]):
-            state = layer * self.shape.directions + direction
-            spans = list(_spans(len(x), steps))
-            for times in reversed(spans) if direction else spans:
-                self._backend.layer_forward(
-                    x[times],
-                    weights,
-                    _lengths_within(lengths, times),
-                    direction == 1,
-                    h[state],
-                    c[state],
-                    out[times, :, direction * R : (direction + 1) * R],
-                )
+        if len(x) <= steps_a_call:
+            self._backend.layer_forward(x, weights, lengths, direction == 1, h, c, out)
+            return
+        spans = list(_spans(len(x), steps_a_call))
+        for times in reversed(spans) if direction else spans:
+            within = _lengths_within(lengths, times)
+            self._backend.layer_forward(x[times], weights, within, direction == 1, h, c, out[times])
 
     # ---------------------------------------------------------------- the object itself
 
@@ -310,7 +322,6 @@ class LSTM:
 
 def _spans(total: int, most: int) -> Iterator[slice]:
     """0..total in consecutive slices of at most ``most``."""
-    most = max(1, most)
     for start in range(0, total, most):
         yield slice(start, min(start + most, total))
 

@@ -65,15 +65,15 @@ def layer_forward(
     z_x = z_x.reshape(T, B, 4 * H)
 
     if lengths is None:
-        for t in reversed(range(T)) if reverse else range(T):
-            _step(z_x[t], w_h, weights.w_r, h, c)
-            out[t] = h
+        for step in reversed(range(T)) if reverse else range(T):
+            _step(z_x[step], w_h, weights.w_r, h, c)
+            out[step] = h
         return
 
     out[...] = 0
     for s in range(lengths.max(initial=0)):
         rows = np.flatnonzero(lengths > s)  # the rows that have a step s: the others keep their states
-        t = lengths[rows] - 1 - s if reverse else np.full(len(rows), s)
+        t = lengths[rows] - 1 - s if reverse else s
         h_rows, c_rows = h[rows], c[rows]
         _step(z_x[t, rows], w_h, weights.w_r, h_rows, c_rows)
         h[rows], c[rows], out[t, rows] = h_rows, c_rows, h_rows

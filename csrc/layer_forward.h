@@ -35,7 +35,7 @@ static void plan_group(group *plan, const lk_layer *layer, int64_t T, int64_t B)
 {
     plan->layer = layer;
     plan->c_stride = blocks_of(layer->hidden_size) * LANES;
-    plan->h_stride = layer->proj_size ? layer->proj_size : plan->c_stride;
+    plan->h_stride = blocks_of(output_size(layer)) * LANES;
     plan->z_stride = 4 * plan->c_stride;
     const int64_t z_bytes = plan->z_stride * (int64_t)sizeof(real);
     const int64_t most = larger(1, smaller(MOST_GROUP_ROWS, GROUP_STATE_BYTES / z_bytes));
@@ -44,7 +44,7 @@ static void plan_group(group *plan, const lk_layer *layer, int64_t T, int64_t B)
     plan->steps = larger(1, smaller(T, CHUNK_BYTES / z_bytes / plan->rows));
 }
 
-/* The pointers to the rows of x come first, as the strictest in alignment; then z, c, h, h_next and report. */
+/* z, c, h, h_next, hidden, each of whole vectors, and so the pointers to the rows of x after them are aligned too. */
 static int64_t workspace(const lk_layer *layer, int64_t T, int64_t B)
 {
     group plan;
@@ -57,12 +57,12 @@ static int64_t workspace(const lk_layer *layer, int64_t T, int64_t B)
 static void lay_out(group *plan, void *work)
 {
     const int64_t z_rows = plan->steps * plan->rows;
-    plan->x = work;
-    plan->z = (real *)(plan->x + z_rows);
+    plan->z = work;
     plan->c = plan->z + z_rows * plan->z_stride;
     plan->h = plan->c + plan->rows * plan->c_stride;
     plan->h_next = plan->h + plan->rows * plan->h_stride;
     plan->hidden = plan->h_next + plan->rows * plan->h_stride;
+    plan->x = (const real **)(void *)(plan->hidden + plan->rows * plan->c_stride);
 }
 
 INLINE void recurrent_tile(const int rows, const int panels, int64_t row, int64_t block, int64_t from, int64_t to,
@@ -110,11 +110,22 @@ static void recurrent_step(group *g, int64_t active)
     g->h_next = h;
 }
 
+/* The caller's arrays. */
+typedef struct {
+    int64_t T;
+    const real *x;
+    int64_t x_step, x_row;
+    const int64_t *lengths; /* or NULL */
+    int reverse;
+    real *h, *c, *out;
+    int64_t out_step, out_row;
+} call;
+
 /* Rows b0 .. b0 + n - 1 of the batch enter the group, longest first (insertion sort: few rows, stable). */
-static void choose_rows(group *g, int64_t b0, int64_t n, int64_t T, const int64_t *lengths)
+static void choose_rows(group *g, int64_t b0, int64_t n, const call *a)
 {
     for (int64_t r = 0; r < n; r++) {
-        const int64_t length = lengths ? lengths[b0 + r] : T;
+        const int64_t length = a->lengths ? a->lengths[b0 + r] : a->T;
         int64_t place = r;
         for (; place > 0 && g->length[place - 1] < length; place--) {
             g->length[place] = g->length[place - 1];
@@ -125,58 +136,84 @@ static void choose_rows(group *g, int64_t b0, int64_t n, int64_t T, const int64_
     }
 }
 
-static int layer_forward(const lk_layer *layer, int64_t T, int64_t B, const void *x_, int64_t x_step, int64_t x_row,
-                         const int64_t *lengths, int reverse, void *h_, void *c_, void *out_, int64_t out_step,
+INLINE void copy_reals(real *to, const real *from, int64_t n) { memcpy(to, from, (size_t)n * sizeof(real)); }
+INLINE void clear_reals(real *to, int64_t n) { memset(to, 0, (size_t)n * sizeof(real)); }
+
+/* The group's first states; zeros where a row has no steps. */
+static void load_states(group *g, int64_t n, const call *a)
+{
+    const int64_t H = g->layer->hidden_size, R = output_size(g->layer);
+    for (int64_t r = 0; r < n; r++) {
+        copy_reals(g->h + r * g->h_stride, a->h + g->row[r] * R, R);
+        clear_reals(g->c + r * g->c_stride, g->c_stride); /* units past H stay finite */
+        copy_reals(g->c + r * g->c_stride, a->c + g->row[r] * H, H);
+        for (int64_t t = g->length[r]; t < a->T; t++)
+            clear_reals(a->out + t * a->out_step + g->row[r] * a->out_row, R);
+    }
+}
+
+/* When row r of the group takes its step s. */
+INLINE int64_t time_of(const group *g, int64_t r, int64_t s, const call *a)
+{
+    return a->reverse ? g->length[r] - 1 - s : s;
+}
+
+/* Pointers to the active rows of x at steps s0 .. s1 - 1, one step after the other. Returns how many. */
+static int64_t choose_inputs(group *g, int64_t s0, int64_t s1, int64_t active, const call *a)
+{
+    int64_t z_rows = 0;
+    for (int64_t s = s0; s < s1; s++) {
+        while (g->length[active - 1] <= s)
+            active--;
+        for (int64_t r = 0; r < active; r++)
+            g->x[z_rows++] = a->x + time_of(g, r, s, a) * a->x_step + g->row[r] * a->x_row;
+    }
+    return z_rows;
+}
+
+/* h goes to out; rows whose last step this was go to the caller. Returns how many rows go on. */
+static int64_t report(const group *g, int64_t s, int64_t active, const call *a)
+{
+    const int64_t H = g->layer->hidden_size, R = output_size(g->layer);
+    for (int64_t r = 0; r < active; r++)
+        copy_reals(a->out + time_of(g, r, s, a) * a->out_step + g->row[r] * a->out_row, g->h + r * g->h_stride, R);
+    while (active > 0 && g->length[active - 1] == s + 1) {
+        active--;
+        copy_reals(a->h + g->row[active] * R, g->h + active * g->h_stride, R);
+        copy_reals(a->c + g->row[active] * H, g->c + active * g->c_stride, H);
+    }
+    return active;
+}
+
+static void run_group(group *g, int64_t active, const call *a)
+{
+    while (active > 0 && g->length[active - 1] == 0)
+        active--;
+    for (int64_t s0 = 0; active > 0; s0 += g->steps) {
+        const int64_t s1 = smaller(s0 + g->steps, g->length[0]);
+        input_product(g->layer, choose_inputs(g, s0, s1, active, a), g->x, g->z);
+        g->z_now = g->z;
+        for (int64_t s = s0; s < s1; s++) {
+            recurrent_step(g, active);
+            g->z_now += active * g->z_stride;
+            active = report(g, s, active, a);
+        }
+    }
+}
+
+static int layer_forward(const lk_layer *layer, int64_t T, int64_t B, const void *x, int64_t x_step, int64_t x_row,
+                         const int64_t *lengths, int reverse, void *h, void *c, void *out, int64_t out_step,
                          int64_t out_row, void *work)
 {
-    const real *x = x_;
-    real *h = h_, *c = c_, *out = out_;
-    const int64_t H = layer->hidden_size, R = output_size(layer);
+    const call a = {T, x, x_step, x_row, lengths, reverse, h, c, out, out_step, out_row};
     group g;
     plan_group(&g, layer, T, B);
     lay_out(&g, work);
-
     for (int64_t b0 = 0; b0 < B; b0 += g.rows) {
         const int64_t n = smaller(g.rows, B - b0);
-        choose_rows(&g, b0, n, T, lengths);
-        for (int64_t r = 0; r < n; r++) {
-            memcpy(g.h + r * g.h_stride, h + g.row[r] * R, (size_t)R * sizeof(real));
-            memset(g.c + r * g.c_stride, 0, (size_t)g.c_stride * sizeof(real)); /* units past H stay finite */
-            memcpy(g.c + r * g.c_stride, c + g.row[r] * H, (size_t)H * sizeof(real));
-            for (int64_t t = g.length[r]; t < T; t++)
-                memset(out + t * out_step + g.row[r] * out_row, 0, (size_t)R * sizeof(real));
-        }
-        int64_t active = n;
-        while (active > 0 && g.length[active - 1] == 0)
-            active--;
-        for (int64_t s0 = 0; active > 0; s0 += g.steps) {
-            const int64_t s1 = smaller(s0 + g.steps, g.length[0]);
-            /* The input product of the chunk: every step's active rows, one after the other. */
-            int64_t z_rows = 0, still = active;
-            for (int64_t s = s0; s < s1; s++) {
-                while (g.length[still - 1] <= s)
-                    still--;
-                for (int64_t r = 0; r < still; r++) {
-                    const int64_t t = reverse ? g.length[r] - 1 - s : s;
-                    g.x[z_rows++] = x + t * x_step + g.row[r] * x_row;
-                }
-            }
-            input_product(layer, z_rows, g.x, g.z);
-            g.z_now = g.z;
-            for (int64_t s = s0; s < s1; s++) {
-                recurrent_step(&g, active);
-                g.z_now += active * g.z_stride;
-                for (int64_t r = 0; r < active; r++) {
-                    const int64_t t = reverse ? g.length[r] - 1 - s : s;
-                    memcpy(out + t * out_step + g.row[r] * out_row, g.h + r * g.h_stride, (size_t)R * sizeof(real));
-                }
-                for (; active > 0 && g.length[active - 1] == s + 1; active--) { /* this row's last step */
-                    const int64_t r = active - 1;
-                    memcpy(h + g.row[r] * R, g.h + r * g.h_stride, (size_t)R * sizeof(real));
-                    memcpy(c + g.row[r] * H, g.c + r * g.c_stride, (size_t)H * sizeof(real));
-                }
-            }
-        }
+        choose_rows(&g, b0, n, &a);
+        load_states(&g, n, &a);
+        run_group(&g, n, &a);
     }
     return LK_OK;
 }

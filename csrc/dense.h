@@ -34,7 +34,7 @@ INLINE void dense_tile(const int rows, const int panels, int64_t row, int64_t bl
             }
 }
 
-static void dense_rows(const dense_job *job, int64_t N)
+SEPARATE void dense_rows(const dense_job *job, int64_t N)
 {
     const int64_t K = job->in_features;
     sweep(N, (job->out_features + QUAD - 1) / QUAD, K, K, dense_tile, job); /* one slice: y is no place for sums */

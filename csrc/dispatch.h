@@ -1,6 +1,7 @@
 /* dispatch.h - what an isa_<isa>_<dtype>.c gives to dispatch.c: one table of kernels. */
 #ifndef LK_DISPATCH_H
 #define LK_DISPATCH_H
+#include <string.h> /* here, outside of any target region */
 #include "lstmkernel.h"
 
 struct lk_kernels {

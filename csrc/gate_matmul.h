@@ -31,7 +31,7 @@ INLINE void gate_matmul_tile(const int rows, const int panels, int64_t row, int6
 INLINE int64_t blocks_of(int64_t units) { return (units + LANES - 1) / LANES; }
 
 /* x: N row pointers. */
-static void input_product(const lk_layer *layer, int64_t N, const real *const *x, real *z)
+SEPARATE void input_product(const lk_layer *layer, int64_t N, const real *const *x, real *z)
 {
     const int64_t blocks = blocks_of(layer->hidden_size);
     const gate_matmul_job job = {layer, x, z, blocks * QUAD};

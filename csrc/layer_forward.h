@@ -10,8 +10,8 @@
 
 enum {
     MOST_GROUP_ROWS = 64,
-    GROUP_STATE_BYTES = 1 << 20, /* keeps the workspace small for wide layers: fewer rows a group */
-    CHUNK_BYTES = 1 << 18        /* of z: half the L2 of the smallest CPU in common use */
+    GROUP_Z_BYTES = 1 << 20, /* of z for one step: wide layers take fewer rows a group, and the workspace stays small */
+    CHUNK_BYTES = 1 << 18    /* of z for a chunk of several steps: stays in L2 (512 KiB and more on most CPUs) */
 };
 
 typedef struct {
@@ -38,7 +38,7 @@ static void plan_group(group *plan, const lk_layer *layer, int64_t T, int64_t B)
     plan->h_stride = blocks_of(output_size(layer)) * LANES;
     plan->z_stride = 4 * plan->c_stride;
     const int64_t z_bytes = plan->z_stride * (int64_t)sizeof(real);
-    const int64_t most = larger(1, smaller(MOST_GROUP_ROWS, GROUP_STATE_BYTES / z_bytes));
+    const int64_t most = larger(1, smaller(MOST_GROUP_ROWS, GROUP_Z_BYTES / z_bytes));
     const int64_t groups = larger(1, (B + most - 1) / most);
     plan->rows = larger(1, (B + groups - 1) / groups);
     plan->steps = larger(1, smaller(T, CHUNK_BYTES / z_bytes / plan->rows));
@@ -95,7 +95,7 @@ INLINE void recurrent_tile(const int rows, const int panels, int64_t row, int64_
 }
 
 /* One step of the first `active` rows: h becomes h_t. */
-static void recurrent_step(group *g, int64_t active)
+SEPARATE void recurrent_step(group *g, int64_t active)
 {
     const lk_layer *layer = g->layer;
     g->reported = layer->proj_size ? g->hidden : g->h_next;
@@ -145,7 +145,7 @@ static void load_states(group *g, int64_t n, const call *a)
     const int64_t H = g->layer->hidden_size, R = output_size(g->layer);
     for (int64_t r = 0; r < n; r++) {
         copy_reals(g->h + r * g->h_stride, a->h + g->row[r] * R, R);
-        clear_reals(g->c + r * g->c_stride, g->c_stride); /* units past H stay finite */
+        clear_reals(g->c + r * g->c_stride, g->c_stride); /* units past H, too: they are computed, never read */
         copy_reals(g->c + r * g->c_stride, a->c + g->row[r] * H, H);
         for (int64_t t = g->length[r]; t < a->T; t++)
             clear_reals(a->out + t * a->out_step + g->row[r] * a->out_row, R);

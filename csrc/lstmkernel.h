@@ -16,8 +16,9 @@
  *
  * One answer. Every pre-activation is summed in one order, whatever the instruction set, batch, or number of threads:
  *   z = bias;  for k in 0..I-1: z = fma(w_ih[k], x[k], z);  for k in 0..R-1: z = fma(w_hh[k], h[k], z)
- * with one rounding per step, and sigmoid and tanh are one fixed sequence of IEEE operations (activation.h). Only the
- * "generic" instruction set, which may lack fma, rounds twice.
+ * with one rounding per step, and sigmoid and tanh are one fixed sequence of IEEE operations (activation.h). Two exceptions:
+ * the "generic" instruction set, which may lack fma, rounds twice; and x86 and Arm flush a result that rounds up to the
+ * smallest normal number differently, as one looks before rounding and the other after.
  *
  * Python has checked every argument. Kernels own no memory, print nothing and never abort: they return a status. Sizes
  * and strides are in elements of the kernel's dtype, float or double, which the lk_kernels table decides.
@@ -54,7 +55,7 @@ const char *lk_isa_name(int isa);
 int lk_isa_usable(int isa);
 /* itemsize 4: float, 8: double. NULL where the instruction set is not usable. */
 const lk_kernels *lk_find(int isa, int itemsize);
-/* Vector lanes: the block width that the packed weights must have. */
+/* Vector lanes: the block width that the packed weights must have. `kernels`: as lk_find returned it, not NULL. */
 int64_t lk_lanes(const lk_kernels *kernels);
 
 /* y[n] = activation(x[n]), n in 0..N-1, contiguous. */

@@ -17,5 +17,7 @@
 
 /* Kernels are assembled from small functions whose loop counts are constants at each call: they must be inlined. */
 #define INLINE static inline __attribute__((always_inline))
+/* A function that holds tiles is not: inside a larger one, its inner loops would lose registers to the rest. */
+#define SEPARATE static __attribute__((noinline))
 
 #endif

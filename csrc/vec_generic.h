@@ -6,22 +6,21 @@
  *   TILE_PANELS        blocks of units that a single row takes at once, to have enough independent accumulators
  * Every operation is exact or rounds once, to nearest, so that all instruction sets give the same bits. Only this file
  * may lack fma: there v_fma and v_fnma round twice (builds pass -ffp-contract=off, so they do so everywhere alike). */
-#include <string.h>
 #include "target.h"
 
 enum { TILE_ROWS = 3, TILE_PANELS = 2 };
 
 #ifdef LK_F32
 typedef float real;
-typedef int32_t word;
+typedef uint32_t word;
 enum { LANES = 4, MANTISSA_BITS = 23 };
 #else
 typedef double real;
-typedef int64_t word;
+typedef uint64_t word;
 enum { LANES = 2, MANTISSA_BITS = 52 };
 #endif
 typedef real vec __attribute__((vector_size(16)));
-typedef word vec_word __attribute__((vector_size(16)));
+typedef word vec_word __attribute__((vector_size(16))); /* unsigned: what the bits of a NaN add up to may wrap */
 
 INLINE vec v_load(const real *p)
 {
@@ -37,10 +36,13 @@ INLINE vec v_mul(vec a, vec b) { return a * b; }
 INLINE vec v_div(vec a, vec b) { return a / b; }
 INLINE vec v_fma(vec a, vec b, vec c) { return a * b + c; }
 INLINE vec v_fnma(vec a, vec b, vec c) { return c - a * b; }
-INLINE vec v_select(vec_word mask, vec a, vec b) { return (vec)((mask & (vec_word)a) | (~mask & (vec_word)b)); }
-/* The lesser or greater of each pair of lanes; b where either is NaN, as x86 has it. */
-INLINE vec v_min(vec a, vec b) { return v_select(a < b, a, b); }
-INLINE vec v_max(vec a, vec b) { return v_select(a > b, a, b); }
+INLINE vec v_select(vec_word mask, vec a, vec b)
+{
+    return (vec)((mask & (vec_word)a) | (~mask & (vec_word)b));
+}
+/* The lesser or greater of each pair of lanes; b where either is NaN or both are zero, as x86 has it. */
+INLINE vec v_min(vec a, vec b) { return v_select((vec_word)(a < b), a, b); }
+INLINE vec v_max(vec a, vec b) { return v_select((vec_word)(a > b), a, b); }
 /* The magnitude of a, the sign of the other. */
 INLINE vec v_copysign(vec a, vec sign) { return v_select((vec_word)v_splat(-(real)0.0), sign, a); }
 /* 2^n, where shifted = n + 1.5 * 2^MANTISSA_BITS: adding that constant rounded some number to the integer n, which

@@ -3,7 +3,7 @@
 #include <arm_neon.h>
 #include "target.h"
 
-/* 6 rows x 4 gates = 24 accumulators, 4 weights and up to 4 broadcasts: 32 registers. */
+/* 6 rows x 4 gates = 24 accumulators, 6 broadcasts and a weight: 31 of 32 registers. */
 enum { TILE_ROWS = 6, TILE_PANELS = 4 };
 
 #ifdef LK_F32

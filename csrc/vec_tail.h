@@ -1,6 +1,5 @@
 /* vec_tail.h - loads and stores of less than a whole vector, the same for every instruction set.
  * Through a small buffer, because masked stores are slow on some CPUs and absent on others. */
-#include <string.h>
 
 INLINE vec v_load_n(const real *p, int64_t n)
 {

@@ -13,13 +13,16 @@ from functools import cache
 
 from lstmkernel.backends.contract import ACTIVATIONS, KERNELS, Backend, BackendError
 
-__all__ = ["ACTIVATIONS", "KERNELS", "NAMES", "Backend", "BackendError", "get", "unavailable", "usable"]
+__all__ = ["ACTIVATIONS", "KERNELS", "NAMES", "ONE_ANSWER", "Backend", "BackendError", "get", "unavailable", "usable"]
 
 #: The C backend's instruction sets on all platforms, best first.
 INSTRUCTION_SETS = ("avx512", "avx2", "neon", "generic")
 
 #: Every backend that there is, fastest first and the definition last.
 NAMES = (*(f"c:{isa}" for isa in INSTRUCTION_SETS), "numba", "numpy")
+
+#: Those that promise the same bits, because all their sums are fused multiply-adds in one fixed order.
+ONE_ANSWER = tuple(name for name in NAMES if name not in ("c:generic", "numpy"))
 
 _ALIASES = ("auto", "c")
 

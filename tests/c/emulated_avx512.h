@@ -8,3 +8,4 @@
 #define LK_TARGET_BEGIN(features)
 #define LK_TARGET_END
 #define INLINE static inline __attribute__((always_inline))
+#define SEPARATE static

@@ -1,0 +1,294 @@
+"""Draw the pictures of docs/lstm.md: python docs/pictures.py [DIRECTORY] [--format svg|png].
+
+Writes to docs/pictures by default. The same matplotlib writes the same bytes: no date, fixed ids, glyphs as paths.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("svg")
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
+
+STYLE = {
+    "svg.hashsalt": "lstmkernel",
+    "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "mathtext.fontset": "dejavusans",
+    "hatch.linewidth": 0.6,
+}
+
+# Okabe and Ito's colours, which the colour-blind can tell apart. One colour means one thing in all pictures.
+INK, GREY = "#000000", "#666666"
+GATE = {"i": "#0072B2", "f": "#D55E00", "g": "#56B4E9", "o": "#009E73"}
+CELL_STATE, HIDDEN_STATE = "#E69F00", "#CC79A7"
+
+TEXT, SMALL = 12, 10.5  # points; a picture's unit is INCH inches
+INCH = 0.72
+
+Point = tuple[float, float]
+
+
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """A white figure of width by height units."""
+    figure = plt.figure(figsize=(width * INCH, height * INCH), facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(0, height))
+    axes.axis("off")
+    return figure, axes
+
+
+def label(axes: Axes, at: Point, text: str, *, size: float = TEXT, color: str = INK, ha: str = "center") -> None:
+    axes.text(*at, text, size=size, color=color, ha=ha, va="center", zorder=6)
+
+
+def box(
+    axes: Axes, center: Point, width: float, height: float, text: str = "", *, edge: str = INK, face: str = "white"
+) -> None:
+    x, y = center[0] - width / 2, center[1] - height / 2
+    style = "round,pad=0,rounding_size=0.12"
+    axes.add_patch(FancyBboxPatch((x, y), width, height, style, fc=face, ec=edge, lw=2, zorder=4))
+    label(axes, center, text)
+
+
+def panel(axes: Axes, corner: Point, width: float, height: float, color: str) -> None:
+    """A tinted area behind what belongs together."""
+    style = "round,pad=0,rounding_size=0.15"
+    axes.add_patch(FancyBboxPatch(corner, width, height, style, fc=color, ec="none", alpha=0.16, zorder=0))
+
+
+def operation(axes: Axes, center: Point, sign: str) -> None:
+    axes.add_patch(Circle(center, 0.27, fc="white", ec=INK, lw=2, zorder=4))
+    label(axes, center, sign, size=15)
+
+
+def line(axes: Axes, *points: Point, color: str = INK, width: float = 2) -> None:
+    axes.plot(
+        *zip(*points, strict=True), color=color, lw=width, solid_capstyle="butt", solid_joinstyle="miter", zorder=2
+    )
+
+
+def arrow(axes: Axes, *points: Point, color: str = INK, width: float = 2) -> None:
+    """Along the points; the tip touches the last one."""
+    if len(points) > 2:
+        line(axes, *points[:-1], color=color, width=width)
+    tip = FancyArrowPatch(
+        points[-2],
+        points[-1],
+        arrowstyle="-|>",
+        mutation_scale=14,
+        lw=width,
+        color=color,
+        shrinkA=0,
+        shrinkB=0,
+        zorder=3,
+    )
+    tip.set_joinstyle("miter")
+    axes.add_patch(tip)
+
+
+def draw_cell() -> Figure:
+    """One step of one layer through the four moves."""
+    figure, axes = canvas(13.4, 8.0)
+    road, report, gates, product = 6.3, 4.05, 2.95, 1.25  # heights of c, h_t, the gate boxes and the gate matmul
+    at = {"f": 2.6, "i": 4.7, "g": 6.8, "o": 8.9}
+    forget, add, written, told = (2.6, road), (5.75, road), (5.75, 4.75), (10.6, report)
+
+    panel(axes, (1.05, 2.2), 2.4, 1.75, GATE["f"])
+    panel(axes, (3.75, 2.2), 4.0, 1.75, GATE["i"])
+    panel(axes, (1.05, 4.2), 6.7, 3.3, CELL_STATE)
+    panel(axes, (8.05, 2.2), 3.25, 3.75, GATE["o"])
+    label(axes, (1.2, 3.67), "1  forget", ha="left")
+    label(axes, (5.75, 3.67), "2  input")
+    label(axes, (1.2, 7.2), "3  update    $c_t = f_t\\,c_{t-1} + i_t\\,g_t$", ha="left")
+    label(axes, (8.2, 5.65), "4  output", ha="left")
+    label(axes, (8.2, 5.2), "$h_t = o_t\\,\\tanh\\,c_t$", ha="left")
+
+    arrow(axes, (0.75, road), (forget[0] - 0.27, road), color=CELL_STATE, width=4)
+    arrow(axes, (forget[0] + 0.27, road), (add[0] - 0.27, road), color=CELL_STATE, width=4)
+    arrow(axes, (add[0] + 0.27, road), (12.3, road), color=CELL_STATE, width=4)
+    label(axes, (0.4, road), "$c_{t-1}$")
+    label(axes, (12.7, road), "$c_t$")
+    operation(axes, forget, "$\\times$")
+    operation(axes, add, "+")
+    operation(axes, written, "$\\times$")
+    operation(axes, told, "$\\times$")
+
+    box(axes, (5.75, product), 8.0, 0.8, "gate matmul     $z = x_t W_{ih}^T + b + h_{t-1} W_{hh}^T$")
+    for gate, name in {"f": "sigmoid", "i": "sigmoid", "g": "tanh", "o": "sigmoid"}.items():
+        arrow(axes, (at[gate], product + 0.4), (at[gate], gates - 0.3))
+        label(axes, (at[gate] + 0.3, 1.95), f"$z_{gate}$", size=SMALL)
+        box(axes, (at[gate], gates), 1.3, 0.6, name, edge=GATE[gate])
+    arrow(axes, (0.75, product), (1.75, product), color=HIDDEN_STATE, width=3)
+    label(axes, (0.4, product), "$h_{t-1}$")
+    arrow(axes, (5.75, 0.5), (5.75, product - 0.4))
+    label(axes, (5.75, 0.25), "$x_t$")
+
+    top = gates + 0.3
+    arrow(axes, (at["f"], top), (at["f"], road - 0.27), color=GATE["f"])
+    label(axes, (at["f"] + 0.3, 4.75), "$f_t$")
+    arrow(axes, (at["i"], top), (at["i"], written[1]), (written[0] - 0.27, written[1]), color=GATE["i"])
+    label(axes, (at["i"] - 0.28, 4.75), "$i_t$")
+    arrow(axes, (at["g"], top), (at["g"], written[1]), (written[0] + 0.27, written[1]), color=GATE["g"])
+    label(axes, (at["g"] + 0.3, 4.75), "$g_t$")
+    arrow(axes, (written[0], written[1] + 0.27), (add[0], road - 0.27))
+    arrow(axes, (at["o"], top), (at["o"], report), (told[0] - 0.27, report), color=GATE["o"])
+    label(axes, (at["o"] + 0.55, report + 0.28), "$o_t$")
+    arrow(axes, (told[0], road), (told[0], 5.45), color=CELL_STATE, width=3)
+    box(axes, (told[0], 5.15), 1.0, 0.6, "tanh")
+    arrow(axes, (told[0], 4.85), (told[0], report + 0.27))
+    arrow(axes, (told[0] + 0.27, report), (12.3, report), color=HIDDEN_STATE, width=3)
+    label(axes, (12.7, report), "$h_t$")
+
+    label(axes, (12.95, road + 0.5), "to step t + 1", size=SMALL, color=GREY, ha="right")
+    for row, text in enumerate(("to step t + 1", "and to the", "layer above")):
+        label(axes, (12.95, report - 0.5 - 0.35 * row), text, size=SMALL, color=GREY, ha="right")
+    return figure
+
+
+def draw_stack() -> Figure:
+    """Layers up, time across; what is out, h_n and c_n."""
+    figure, axes = canvas(13.4, 8.0)
+    times, layers = [3.2, 5.4, 7.6, 9.8], [2.0, 3.75, 5.5]
+    steps = ["0", "1", "…", "T $-$ 1"]
+    half_width, half_height, off = 0.65, 0.5, 0.2
+
+    panel(axes, (2.3, 6.62), 8.4, 0.76, HIDDEN_STATE)
+    label(axes, (2.1, 7.0), "out", ha="right")
+    label(axes, (10.9, 7.0), "(T, B, R)", ha="left", size=SMALL, color=GREY)
+    panel(axes, (11.25, 1.3), 0.8, 4.9, HIDDEN_STATE)
+    panel(axes, (12.25, 1.3), 0.8, 4.9, CELL_STATE)
+    for x, name, shape in ((11.65, "h_n", "(L, B, R)"), (12.65, "c_n", "(L, B, H)")):
+        label(axes, (x, 0.98), name)
+        label(axes, (x, 0.65), shape, size=9, color=GREY)
+
+    for level, y in enumerate(layers):
+        label(axes, (0.15, y), f"layer {level}", ha="left")
+        label(axes, (1.75, y + off), f"$c_0$[{level}]", size=SMALL)
+        label(axes, (1.75, y - off), f"$h_0$[{level}]", size=SMALL)
+        starts = [2.2, *(x + half_width for x in times)]
+        ends = [*(x - half_width for x in times), 11.25]
+        for start, end in zip(starts, ends, strict=True):
+            last = end == 11.25
+            arrow(axes, (start, y + off), (12.25 if last else end, y + off), color=CELL_STATE, width=3)
+            arrow(axes, (start, y - off), (end, y - off), color=HIDDEN_STATE)
+        label(axes, (11.65, y - off), f"h_n[{level}]", size=9.5)
+        label(axes, (12.65, y + off), f"c_n[{level}]", size=9.5)
+        for x, step in zip(times, steps, strict=True):
+            box(axes, (x, y), 2 * half_width, 2 * half_height, "…" if step == "…" else "cell")
+            above = layers[level + 1] - half_height if level < 2 else 6.75
+            arrow(axes, (x, y + half_height), (x, above), color=HIDDEN_STATE)
+    for x, step in zip(times, steps, strict=True):
+        for y, text, size in ((7.68, f"t = {step}", SMALL), (7.0, f"out[{step}]", TEXT), (0.88, f"x[{step}]", TEXT)):
+            label(axes, (x, y), "…" if step == "…" else text, size=size, color=GREY if y > 7.5 else INK)
+        arrow(axes, (x, 1.08), (x, layers[0] - half_height))
+        label(axes, (x + 0.14, 4.62), "$h$", size=SMALL, ha="left")
+        label(axes, (x + 0.14, 2.87), "$h$", size=SMALL, ha="left")
+    arrow(axes, (2.3, 0.35), (10.7, 0.35), color=GREY)
+    label(axes, (2.1, 0.35), "time", ha="right", size=SMALL, color=GREY)
+    arrow(axes, (0.35, 6.1), (0.35, 7.3), color=GREY)
+    label(axes, (0.5, 6.7), "layers", ha="left", size=SMALL, color=GREY)
+    return figure
+
+
+#: The packed picture's example: a small layer whose last block is not full.
+UNITS, INPUTS, LANES = 6, 3, 4
+
+
+def weight_cell(axes: Axes, corner: Point, side: float, gate: str, unit: int) -> None:
+    """One number of a weight: full colour in block 0, pale in block 1, hatched where it is a zero past H."""
+    padding = unit >= UNITS
+    alpha = 0.75 if unit < LANES else 0.3
+    face = "white" if padding else (*mpl.colors.to_rgb(GATE[gate]), alpha)
+    hatch = "////" if padding else None
+    axes.add_patch(Rectangle(corner, side, side, fc=face, ec=GREY, lw=0.7, hatch=hatch, zorder=3))
+
+
+def draw_packed() -> Figure:
+    """[blocks][K][4][lanes], and the sweep over k that fills four registers."""
+    figure, axes = canvas(13.4, 8.0)
+    side = 0.22
+    left, top = 1.0, 6.55
+    label(axes, (0.15, 7.65), "weight_ih (4H, K)", ha="left")
+    label(axes, (0.15, 7.25), f"H = {UNITS}, K = {INPUTS}", ha="left", size=SMALL, color=GREY)
+    for g, gate in enumerate("ifgo"):
+        gate_top = top - g * (UNITS * side + 0.08)
+        for unit in range(UNITS):
+            for k in range(INPUTS):
+                weight_cell(axes, (left + k * side, gate_top - (unit + 1) * side), side, gate, unit)
+        label(axes, (left - 0.2, gate_top - UNITS * side / 2), gate, color=INK)
+    for k in range(INPUTS):
+        label(axes, (left + (k + 0.5) * side, top + 0.17), str(k), size=8, color=GREY)
+    label(axes, (left - 0.25, top + 0.17), "k", size=8, color=GREY)
+
+    start = 2.85
+    vector = LANES * side
+    group = 4 * vector
+    label(axes, (start, 7.65), "in memory: [blocks][K][4][lanes]", ha="left")
+    note = f"lanes = {LANES}; each row is one stretch of memory"
+    label(axes, (start + 4.6, 7.65), note, ha="left", size=SMALL, color=GREY)
+    for block, y in enumerate((6.2, 4.85)):
+        units = f"units {block * LANES} … {(block + 1) * LANES - 1}"
+        text = f"block {block}:  {units}" + (f",  zeros past H = {UNITS}" if block else "")
+        label(axes, (start, y + 0.95), text, ha="left", size=SMALL)
+        for k in range(INPUTS):
+            x = start + k * (group - 0.1)
+            for g, gate in enumerate("ifgo"):
+                for lane in range(LANES):
+                    corner = (x + (g * LANES + lane) * side * 0.96, y)
+                    weight_cell(axes, corner, side * 0.96, gate, block * LANES + lane)
+                label(axes, (x + (g + 0.5) * vector * 0.96, y + 0.37), gate, size=SMALL)
+            label(axes, (x + 2 * vector * 0.96, y + 0.66), f"k = {k}", size=SMALL, color=GREY)
+
+    read, lane_width = 1, 0.5
+    frame = (start + read * (group - 0.1) - 0.02, 6.2 - 0.06)
+    axes.add_patch(Rectangle(frame, group * 0.96 + 0.04, 0.92, fc="none", ec=INK, lw=2, zorder=5))
+    label(axes, (start, 3.85), f"the sweep over k, block 0, at k = {read} (framed above)", ha="left")
+    y = 1.55
+    for g, gate in enumerate("ifgo"):
+        x = start + 0.55 + g * (LANES * lane_width + 0.35)
+        middle = x + LANES * lane_width / 2
+        for lane in range(LANES):
+            corner = (x + lane * lane_width, y)
+            face = (*mpl.colors.to_rgb(GATE[gate]), 0.35)
+            axes.add_patch(Rectangle(corner, lane_width, 0.5, fc=face, ec=INK, lw=1, zorder=3))
+            label(axes, (corner[0] + lane_width / 2, y + 0.25), f"{lane}", size=SMALL)
+        label(axes, (middle, y - 0.25), f"acc[{gate}]", size=SMALL)
+        label(axes, (middle, y + 1.6), f"w[{read}][{gate}]  $\\times$  x[{read}]", size=SMALL)
+        arrow(axes, (middle, y + 1.38), (middle, y + 0.5), color=GATE[gate])
+        label(axes, (middle + 0.15, y + 0.95), "fma", size=SMALL, ha="left", color=GREY)
+    summary = (
+        "Four loads that follow each other in memory, x[k] copied to all lanes, four fused multiply-adds.",
+        "After the last k, lane u of the four holds z_i, z_f, z_g and z_o of unit u: all that the cell update needs.",
+    )
+    for row, text in enumerate(summary):
+        label(axes, (start, 0.75 - 0.38 * row), text, ha="left", size=SMALL)
+    return figure
+
+
+PICTURES = {"cell": draw_cell, "stack": draw_stack, "packed": draw_packed}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", nargs="?", type=Path, default=Path(__file__).parent / "pictures")
+    parser.add_argument("--format", choices=("svg", "png"), default="svg")
+    options = parser.parse_args()
+    options.directory.mkdir(parents=True, exist_ok=True)
+    metadata = {"Date": None} if options.format == "svg" else {"Software": None}
+    with mpl.rc_context(STYLE):
+        for name, draw in PICTURES.items():
+            figure = draw()
+            figure.savefig(options.directory / f"{name}.{options.format}", dpi=110, metadata=metadata)
+            plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

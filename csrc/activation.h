@@ -7,8 +7,8 @@
  * With s = 2^n, the sums below are arranged so that few roundings meet where they count most:
  *   sigmoid(x) = 1 / (s + (s m + 1)),              y = -x
  *   tanh(x) = +-(s m + (s - 1)) / (s m + (s + 1)), y = -2|x|   (nothing cancels near 0; denominator in 1..2)
- * Maximum error, over all 2^32 floats: sigmoid 1.998 ulp, tanh TANH_ERROR ulp (tests/exhaustive.c). A NaN stays a NaN. A
- * result below the smallest normal number is zero. */
+ * Maximum error over all 2^32 floats (tests/exhaustive.c): sigmoid 1.9991 ulp, tanh 1.9472 ulp (2.0106 without fma). A
+ * NaN stays a NaN. A result below the smallest normal number is zero. */
 
 #ifdef LK_F32
 enum { Q_DEGREE = 5 };

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from lstmkernel import backends, checks
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
 from lstmkernel.formats import safetensors_file
@@ -33,6 +34,9 @@ def load(path: str | os.PathLike[str], *, prefix: str | None = None, **options: 
 
     Raises FileNotFoundError, or ValueError naming the file, the key, what was expected and what came.
     """
+    backends.get(options.get("backend"))  # what is wrong with the options is not the file's fault
+    if "dtype" in options:
+        checks.float_dtype(options["dtype"])
     return safetensors_file.load(os.fspath(path), prefix, options)
 
 

@@ -1,0 +1,91 @@
+"""The command line: ``lstmkernel info``, ``compare`` and ``run``. One file a command, and one for each idea they share.
+
+Exit status: 0 done, 1 a backend disagrees with the reference, 2 the request cannot be met (one line on stderr says
+why), 130 interrupted, 141 whoever read the output went away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TextIO
+
+from lstmkernel._version import __version__
+from lstmkernel.backends import BackendError
+from lstmkernel.cli import compare, info, one_thread, run
+
+__all__ = ["main"]
+
+UNMET, INTERRUPTED, NO_READER = 2, 130, 141
+
+EXAMPLES = """\
+examples:
+  lstmkernel info
+  lstmkernel compare
+  lstmkernel compare --shape 1,512,128,128 --backend c --backend numba
+  lstmkernel run --weights model.safetensors input.npy -o output.npy
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; each command adds its own arguments and the function that does it."""
+    top = argparse.ArgumentParser(
+        prog="lstmkernel",
+        description="Run LSTM networks on CPUs, and compare the kernels that run them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"lstmkernel {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (info, compare, run):
+        command.add_to(commands)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what ``argv`` asks (None: the process's own arguments); return the exit status."""
+    try:
+        try:
+            return _do(argv)
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # What is still buffered goes nowhere, instead of failing again when the interpreter closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NO_READER
+    except (BackendError, MemoryError, OSError, TypeError, ValueError) as error:
+        print(f"lstmkernel: error: {_message(error)}", file=sys.stderr)
+        return UNMET
+
+
+def _do(argv: Sequence[str] | None) -> int:
+    arguments = parser().parse_args(argv)
+    if argv is None and arguments.one_thread:
+        one_thread.ensure()
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        status: int = arguments.command(arguments)
+        return status
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as a user of a command wants it: without the place in the source."""
+    print(f"lstmkernel: warning: {message}", file=sys.stderr)

@@ -1,0 +1,36 @@
+"""Whether an answer is right: its distance from the float64 reference, element by element."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lstmkernel.backends.packing import Array
+
+#: t for each dtype: an element agrees within t + t |reference|.
+TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+
+Answer = tuple[Array, ...]
+
+
+def error(answer: Answer, reference: Answer, dtype: np.dtype[Any]) -> float:
+    """The largest error, in multiples of the tolerance: up to 1 agrees. NaN where the answer has one."""
+    t = TOLERANCE[dtype.name]
+    parts = zip(answer, reference, strict=True)
+    return max_or_nan(np.abs(ours - right) / (t + t * np.abs(right)) for ours, right in parts)
+
+
+def max_or_nan(arrays: Any) -> float:
+    """The largest element of all arrays; NaN if there is one."""
+    return float(np.max([np.max(array, initial=0) for array in arrays]))
+
+
+def agrees(multiple: float) -> bool:
+    """Whether an ``error`` is within the tolerance; NaN is not."""
+    return multiple <= 1
+
+
+def same_bits(answer: Answer, other: Answer) -> bool:
+    """Whether two answers are equal to the last bit."""
+    return all(a.tobytes() == b.tobytes() for a, b in zip(answer, other, strict=True))

@@ -1,0 +1,32 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[BinaryIO]:
+    """A file to write, which takes the name ``path`` once the block has ended without an exception.
+
+    Entering fails where the directory cannot be written, so enter before the long work.
+    """
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path}: is a directory")
+    unfinished = f"{path}.{os.getpid()}.unfinished"
+    try:
+        file = open(unfinished, "xb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        error.filename = path  # the other name means nothing to the user
+        raise
+    try:
+        with file:
+            yield file
+        os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)
+        raise

@@ -1,0 +1,73 @@
+"""``lstmkernel info``: the CPU, the backends and whether they can run, threads, versions."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from typing import Any
+
+from rich import box
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+import lstmkernel
+from lstmkernel import backends
+from lstmkernel.cli import console
+
+
+def add_to(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "info",
+        help="what this machine has: CPU, instruction sets, backends, threads, versions",
+        description="Show the CPU, its instruction sets, which backends can run and why the others cannot, threads "
+        "and versions.",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.set_defaults(command=command, one_thread=False)
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Do ``info``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a missing C backend is shown below, and louder
+        found = lstmkernel.info()
+    if arguments.json:
+        print(json.dumps({**found, "c_is_built": backends.c_is_built()}, indent=2))
+        return 0
+    out = console.output()
+    out.print(_machine(found))
+    out.print()
+    out.print(_backends(found))
+    if not backends.c_is_built():
+        text = f"The C kernels were not built: the fastest backend is missing.\nTo get it, {backends.HOW_TO_GET_C}"
+        out.print(Panel(Text(text), title="NO C BACKEND", style="bold red"))
+    return 0
+
+
+def _machine(found: dict[str, Any]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    usable = [name for name in backends.INSTRUCTION_SETS if found["backends"][f"c:{name}"] is None]
+    table.add_row("lstmkernel", found["lstmkernel"])
+    table.add_row("CPU", found["cpu"])
+    table.add_row("System", found["machine"])
+    table.add_row("Instruction sets", ", ".join(usable) or "unknown without the C kernels")
+    table.add_row("Cores", f"{found['cores']} that this process may use")
+    table.add_row("Threads", f"at most {found['num_threads'] or found['cores']}")
+    table.add_row("Python", found["python"])
+    table.add_row("NumPy", found["numpy"])
+    table.add_row("Numba", found["numba"] or "not installed")
+    return table
+
+
+def _backends(found: dict[str, Any]) -> Table:
+    table = Table("Backend", "Can run here", box=box.SIMPLE, padding=0, show_edge=False)
+    for name, reason in found["backends"].items():
+        if reason is None:
+            verdict = Text("yes, the default" if name == found["default"] else "yes", style="green")
+        else:
+            verdict = Text(f"no: {reason.removeprefix(f'backend {name!r}: ')}", style="dim")
+        table.add_row(name, verdict)
+    return table

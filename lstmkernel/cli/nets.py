@@ -1,0 +1,49 @@
+"""Networks that run over a sequence: loaded from a file, and moved to another backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import DTypeLike
+
+from lstmkernel.cell import LSTMCell
+from lstmkernel.dense import Dense
+from lstmkernel.formats import from_torch, load
+from lstmkernel.lstm import LSTM
+from lstmkernel.stack import Stack
+
+Net = LSTM | Stack
+
+
+def load_sequence(path: str, prefix: str | None, **options: Any) -> Net:
+    """As ``lstmkernel.load``, of an LSTM or a Stack with one; an LSTMCell becomes the LSTM of its one layer."""
+    net = load(path, prefix=prefix, **options)
+    if isinstance(net, LSTMCell):
+        return from_torch(net.state_dict(), **options)
+    if isinstance(net, Dense) or (isinstance(net, Stack) and not lstms(net)):
+        raise ValueError(f"{path}: expected an LSTM, got {net!r}")
+    return net
+
+
+def lstms(net: Net) -> list[LSTM]:
+    """The LSTMs of a network, in order."""
+    layers = net.layers if isinstance(net, Stack) else (net,)
+    return [layer for layer in layers if isinstance(layer, LSTM)]
+
+
+def on(net: Net, backend: str, dtype: DTypeLike) -> Net:
+    """The same network on another backend, in one thread, time first."""
+    if isinstance(net, Stack):
+        return Stack([_layer_on(layer, backend, dtype) for layer in net.layers])
+    return _lstm_on(net, backend, dtype)
+
+
+def _layer_on(layer: LSTM | Dense, backend: str, dtype: DTypeLike) -> LSTM | Dense:
+    if isinstance(layer, LSTM):
+        return _lstm_on(layer, backend, dtype)
+    return Dense.from_config({**layer.config(), "backend": backend, "dtype": dtype}, layer.state_dict())
+
+
+def _lstm_on(lstm: LSTM, backend: str, dtype: DTypeLike) -> LSTM:
+    config = {**lstm.config(), "backend": backend, "dtype": dtype, "num_threads": 1, "batch_first": False}
+    return LSTM.from_config(config, lstm.state_dict())

@@ -1,0 +1,128 @@
+"""``lstmkernel run``: a trained network over a recorded input, .npy to .npy."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstmkernel import backends
+from lstmkernel.backends.packing import Array
+from lstmkernel.cli import console, files
+from lstmkernel.cli.nets import Net, load_sequence, lstms
+from lstmkernel.stack import Stack
+
+DESCRIPTION = """\
+Run the LSTM of a weights file over an input and save what it says at every
+step.
+
+INPUT is (T, I), or (T, B, I) for a batch: T time steps, B sequences, I numbers
+each. OUTPUT gets (T, H) or (T, B, H), twice as wide where the network runs in
+both directions. It is written whole or not at all.
+"""
+
+EXAMPLES = """\
+examples:
+  lstmkernel run --weights model.safetensors input.npy -o output.npy
+  lstmkernel run --weights vad.safetensors --prefix lstm_cell features.npy \\
+      -o hidden.npy --state-out last.npz
+"""
+
+#: The input is run in about this many chunks, of at least so many steps that the calls' own cost does not show.
+CHUNKS = 100
+LEAST_CHUNK = 1024
+
+
+class _Pass(NamedTuple):
+    """What one run over the input left."""
+
+    out: Array
+    states: list[tuple[Array, Array]]  # (h_n, c_n) of each LSTM
+    seconds: float
+
+
+def add_to(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "run",
+        help="run a trained network over an input file",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("input", metavar="INPUT.npy", help="an array of shape (T, I) or (T, B, I)")
+    parser.add_argument("-o", "--output", metavar="OUTPUT.npy", required=True, help="where the output goes")
+    parser.add_argument("--weights", metavar="W", required=True, help="a .safetensors file")
+    parser.add_argument("--prefix", metavar="P", help="which LSTM of a larger model: its tensors' names begin with P")
+    parser.add_argument("--state-out", metavar="FILE.npz", help="also save the last states, as h_n and c_n")
+    names = f"auto, c, {', '.join(backends.NAMES)}"
+    parser.add_argument("--backend", default="auto", metavar="NAME", help=f"one of {names} (auto)")
+    parser.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the weights")
+    parser.set_defaults(command=command, one_thread=False)
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Do ``run``."""
+    backends.get(arguments.backend)  # a wrong name is an error of its own, not of the file
+    options = {"backend": arguments.backend} | ({"dtype": arguments.dtype} if arguments.dtype else {})
+    net = load_sequence(arguments.weights, arguments.prefix, **options)
+    x = _read(arguments.input, net)
+    with ExitStack() as stack:
+        output = stack.enter_context(files.replacing(arguments.output))
+        state_output = stack.enter_context(files.replacing(arguments.state_out)) if arguments.state_out else None
+        with console.progress() as bar:
+            task = bar.add_task("run", total=None)
+            done = _run(net, x, lambda share: bar.update(task, total=1, completed=share))
+        np.save(output, done.out, allow_pickle=False)
+        if state_output:
+            np.savez(state_output, allow_pickle=False, **_named(done.states))
+    steps_per_second = x.size / net.input_size / done.seconds
+    print(f"{arguments.input} {x.shape} -> {arguments.output} {done.out.shape} {done.out.dtype}")
+    print(f"{net.backend}: {console.duration(done.seconds)}, {console.count(steps_per_second)} steps/s")
+    return 0
+
+
+def _read(path: str, net: Net) -> Array:
+    try:
+        x = np.load(path, allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise ValueError(f"{path}: expected an array of numbers, as numpy.save writes it") from error
+    if not isinstance(x, np.ndarray):
+        raise ValueError(f"{path}: expected an array, as numpy.save writes it, got several (.npz)")
+    I, batched = net.input_size, "B, T" if net.batch_first else "T, B"
+    if x.ndim not in (2, 3) or x.shape[-1] != I:
+        raise ValueError(f"{path}: expected shape (T, {I}) or ({batched}, {I}), got {x.shape}")
+    return x
+
+
+def _run(net: Net, x: Array, on_progress: Callable[[float], object]) -> _Pass:
+    """The network over x, in chunks that hand their states on: the same bits, and progress to show."""
+    before_time = (slice(None),) if net.batch_first and x.ndim == 3 else ()
+    T = x.shape[len(before_time)]
+    out = np.empty((*x.shape[:-1], net.out_features), net.dtype)
+    net(x[(*before_time, slice(0, 1))])  # Numba compiles now, out of the time
+    start = perf_counter()
+    state: Any = None
+    for times in _chunks(T, forward=not any(lstm.bidirectional for lstm in lstms(net))):
+        out[(*before_time, times)], state = net(x[(*before_time, times)], state)
+        on_progress(times.stop / max(1, T))
+    return _Pass(out, list(state) if isinstance(net, Stack) else [state], perf_counter() - start)
+
+
+def _chunks(T: int, forward: bool) -> Iterator[slice]:
+    """0..T in stretches of time; in one where a layer needs the whole sequence."""
+    most = max(LEAST_CHUNK, -(-T // CHUNKS)) if forward else T
+    for start in range(0, T, most) if T else [0]:
+        yield slice(start, min(start + most, T))
+
+
+def _named(states: list[tuple[Array, Array]]) -> dict[str, Array]:
+    """h_n and c_n, with the LSTM's number behind them where there are several."""
+    if len(states) == 1:
+        return {"h_n": states[0][0], "c_n": states[0][1]}
+    named = {f"h_n_{i}": h for i, (h, _) in enumerate(states)}
+    return named | {f"c_n_{i}": c for i, (_, c) in enumerate(states)}

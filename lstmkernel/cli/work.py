@@ -1,0 +1,169 @@
+"""What is compared: each kernel of the contract alone, and the whole network, ready to be called and checked.
+
+``compare`` and bench/ take their work from here. A kernel that joins ``contract.KERNELS`` needs an entry in ALONE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstmkernel import backends
+from lstmkernel.backends import Backend
+from lstmkernel.backends.packing import Array, LayerWeights, unpack_gates
+from lstmkernel.cli.accuracy import Answer
+from lstmkernel.cli.nets import on
+from lstmkernel.cli.problem import Problem
+from lstmkernel.lstm import LSTM
+
+#: The work that is not one kernel but all of them behind the public API.
+NETWORK = "network"
+
+#: All that is compared, the kernels first.
+NAMES = (*backends.KERNELS, NETWORK)
+
+
+class Work(NamedTuple):
+    """A kernel or a network on one backend, with its inputs and outputs allocated."""
+
+    call: Callable[[], object]  # what is timed; may be repeated
+    answer: Callable[[], Answer]  # one call from the first state: copies of all it wrote, in no backend's own layout
+    rows: int  # batch rows x time steps of one call
+    flops: int | None  # of one call's matrix products; None where it has none
+
+
+def prepare(name: str, problem: Problem, backend: str) -> Work:
+    """The work of that name, one of NAMES."""
+    if name == NETWORK:
+        return _network(problem, backend)
+    return ALONE[name](problem, backends.get(backend))
+
+
+def _network(problem: Problem, backend: str) -> Work:
+    """Through the public API, as a user calls it."""
+    net = on(problem.net, backend, problem.dtype)
+    T, B, _ = problem.x.shape
+    options: dict[str, Any] = {}
+    if isinstance(net, LSTM):
+        options["out"] = np.empty((T, B, net.out_features), net.dtype)
+
+    def call() -> Any:
+        return net(problem.x, **options)
+
+    def answer() -> Answer:
+        out, states = call()
+        pairs = [states] if isinstance(net, LSTM) else states
+        return (out.copy(), *(array for pair in pairs for array in pair))
+
+    weights = sum(value.size for value in net.state_dict().values() if value.ndim == 2)
+    return Work(call, answer, T * B, 2 * weights * T * B)
+
+
+def _activation(problem: Problem, backend: Backend) -> Work:
+    """All of them, one after the other."""
+    x = problem.gates.reshape(-1)
+    outputs = {name: np.empty_like(x) for name in backends.ACTIVATIONS}
+
+    def call() -> None:
+        for name, y in outputs.items():
+            backend.activation(name, x, y)
+
+    def answer() -> Answer:
+        call()
+        return tuple(y.copy() for y in outputs.values())
+
+    return Work(call, answer, len(problem.gates), None)
+
+
+def _gate_matmul(problem: Problem, backend: Backend) -> Work:
+    weights = _first_layer(problem, backend)
+    x = problem.x_rows
+    z = weights.empty_gates(len(x))
+
+    def call() -> None:
+        backend.gate_matmul(x, weights, z)
+
+    def answer() -> Answer:
+        call()
+        return (unpack_gates(z, weights.hidden_size),)
+
+    return Work(call, answer, len(x), 8 * x.size * weights.hidden_size)
+
+
+def _cell_update(problem: Problem, backend: Backend) -> Work:
+    z = _packed_gates(problem.gates, _first_layer(problem, backend))
+    c, h = problem.cells.copy(), np.empty_like(problem.cells)
+
+    def call() -> None:
+        backend.cell_update(z, c, h)
+
+    def answer() -> Answer:
+        c[...] = problem.cells
+        call()
+        return c.copy(), h.copy()
+
+    return Work(call, answer, len(c), None)
+
+
+def _dense_forward(problem: Problem, backend: Backend) -> Work:
+    """A head of H outputs: the layer's weights of gate i, and some bias."""
+    H = problem.cells.shape[1]
+    weights = backend.pack_dense(problem.lstm.state_dict()["weight_ih_l0"][:H], problem.gates[0, 0], "tanh")
+    x = problem.x_rows
+    y = np.empty((len(x), H), x.dtype)
+
+    def call() -> None:
+        backend.dense_forward(x, weights, y)
+
+    def answer() -> Answer:
+        call()
+        return (y.copy(),)
+
+    return Work(call, answer, len(x), 2 * x.size * H)
+
+
+def _layer_forward(problem: Problem, backend: Backend) -> Work:
+    weights = _first_layer(problem, backend)
+    x, h, c = problem.x_steps, problem.h.copy(), problem.c.copy()
+    T, B, I = x.shape
+    H, R = weights.hidden_size, weights.output_size
+    out = np.empty((T, B, R), x.dtype)
+
+    def call() -> None:
+        backend.layer_forward(x, weights, None, False, h, c, out)
+
+    def answer() -> Answer:
+        h[...], c[...] = problem.h, problem.c
+        call()
+        return out.copy(), h.copy(), c.copy()
+
+    return Work(call, answer, T * B, 2 * T * B * (4 * H * (I + R) + weights.proj_size * H))
+
+
+#: How each kernel of the contract is prepared.
+ALONE: dict[str, Callable[[Problem, Backend], Work]] = {
+    "activation": _activation,
+    "gate_matmul": _gate_matmul,
+    "cell_update": _cell_update,
+    "dense_forward": _dense_forward,
+    "layer_forward": _layer_forward,
+}
+
+
+def _first_layer(problem: Problem, backend: Backend) -> LayerWeights:
+    named = problem.lstm.state_dict()
+    w_ih = named["weight_ih_l0"]
+    bias = named["bias_ih_l0"] + named["bias_hh_l0"] if "bias_ih_l0" in named else np.zeros(len(w_ih), w_ih.dtype)
+    return backend.pack_layer(w_ih, named["weight_hh_l0"], bias, named.get("weight_hr_l0"))
+
+
+def _packed_gates(gates: Array, weights: LayerWeights) -> Array:
+    """gates (N, 4, H) as z [N, blocks, 4, lanes], units past H zero: the inverse of unpack_gates."""
+    z = weights.empty_gates(len(gates))
+    N, blocks, _, lanes = z.shape
+    padded = np.zeros((N, 4, blocks * lanes), gates.dtype)
+    padded[:, :, : gates.shape[2]] = gates
+    z[...] = padded.reshape(N, 4, blocks, lanes).transpose(0, 2, 1, 3)
+    return z

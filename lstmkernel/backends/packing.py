@@ -67,9 +67,9 @@ def pack_layer(w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None, lanes:
         input_size=w_ih.shape[1],
         hidden_size=w_ih.shape[0] // 4,
         proj_size=0 if w_hr is None else w_hr.shape[0],
-        w_x=_pack_gates(w_ih, lanes),
-        w_h=_pack_gates(w_hh, lanes),
-        bias=_pack_gates(bias[:, None], lanes)[:, 0],
+        w_x=_pack_weights(w_ih, lanes),
+        w_h=_pack_weights(w_hh, lanes),
+        bias=_pack_weights(bias[:, None], lanes)[:, 0],
         w_r=None if w_hr is None else _pack_rows(w_hr, lanes),
     )
 
@@ -85,12 +85,22 @@ def pack_dense(weight: Array, bias: Array, activation: str, lanes: int) -> Dense
     )
 
 
+def pack_gates(gates: Array, weights: LayerWeights) -> Array:
+    """gates (N, 4, H) as z [N, blocks, 4, lanes], units past H zero."""
+    z = weights.empty_gates(len(gates))
+    N, blocks, _, lanes = z.shape
+    padded = np.zeros((N, 4, blocks * lanes), gates.dtype)
+    padded[:, :, : gates.shape[2]] = gates
+    z[...] = padded.reshape(N, 4, blocks, lanes).transpose(0, 2, 1, 3)
+    return z
+
+
 def unpack_gates(z: Array, hidden_size: int) -> Array:
     """z [N, blocks, 4, lanes] as (N, 4, H), without the units past H."""
     return z.transpose(0, 2, 1, 3).reshape(len(z), 4, -1)[:, :, :hidden_size]
 
 
-def _pack_gates(weight: Array, lanes: int) -> Array:
+def _pack_weights(weight: Array, lanes: int) -> Array:
     """(4H, K) -> [blocks, K, 4, lanes], units past H zero."""
     hidden_size, K = weight.shape[0] // 4, weight.shape[1]
     blocks = -(-hidden_size // lanes)

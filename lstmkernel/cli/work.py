@@ -12,7 +12,7 @@ import numpy as np
 
 from lstmkernel import backends
 from lstmkernel.backends import Backend
-from lstmkernel.backends.packing import Array, LayerWeights, unpack_gates
+from lstmkernel.backends.packing import LayerWeights, pack_gates, unpack_gates
 from lstmkernel.cli.accuracy import Answer
 from lstmkernel.cli.nets import on
 from lstmkernel.cli.problem import Problem
@@ -93,7 +93,7 @@ def _gate_matmul(problem: Problem, backend: Backend) -> Work:
 
 
 def _cell_update(problem: Problem, backend: Backend) -> Work:
-    z = _packed_gates(problem.gates, _first_layer(problem, backend))
+    z = pack_gates(problem.gates, _first_layer(problem, backend))
     c, h = problem.cells.copy(), np.empty_like(problem.cells)
 
     def call() -> None:
@@ -157,13 +157,3 @@ def _first_layer(problem: Problem, backend: Backend) -> LayerWeights:
     w_ih = named["weight_ih_l0"]
     bias = named["bias_ih_l0"] + named["bias_hh_l0"] if "bias_ih_l0" in named else np.zeros(len(w_ih), w_ih.dtype)
     return backend.pack_layer(w_ih, named["weight_hh_l0"], bias, named.get("weight_hr_l0"))
-
-
-def _packed_gates(gates: Array, weights: LayerWeights) -> Array:
-    """gates (N, 4, H) as z [N, blocks, 4, lanes], units past H zero: the inverse of unpack_gates."""
-    z = weights.empty_gates(len(gates))
-    N, blocks, _, lanes = z.shape
-    padded = np.zeros((N, 4, blocks * lanes), gates.dtype)
-    padded[:, :, : gates.shape[2]] = gates
-    z[...] = padded.reshape(N, 4, blocks, lanes).transpose(0, 2, 1, 3)
-    return z

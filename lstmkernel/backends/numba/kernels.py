@@ -1,0 +1,137 @@
+"""The kernels as Python calls them: addresses and sizes in, and a known floating-point environment (csrc/dispatch.c).
+
+Each is a frame around a body that is not inlined, for float_control.py's reason. Arguments are those of
+csrc/lstmkernel.h; an address of 0 is C's NULL. Each is compiled when it is first asked for, for one dtype, and kept on
+disk (cache.py).
+"""
+
+# mypy: ignore-errors
+# Compiled code: its types are Numba's, and inferred.
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from numba import int64
+
+from lstmkernel.backends.numba.activation import activation
+from lstmkernel.backends.numba.cache import DiskCache
+from lstmkernel.backends.numba.cell_update import cell_update
+from lstmkernel.backends.numba.dense import dense_forward
+from lstmkernel.backends.numba.float_control import enter_kernel, leave_kernel
+from lstmkernel.backends.numba.gate_matmul import gate_matmul
+from lstmkernel.backends.numba.jit import entry, internal, never_inline
+from lstmkernel.backends.numba.layer import dense_at, layer_at
+from lstmkernel.backends.numba.layer_forward import Call, layer_forward
+from lstmkernel.backends.numba.memory import pointer, pointer_to_rows
+from lstmkernel.backends.numba.plan import lay_out
+
+Kernel = Callable[..., None]
+
+
+@internal
+def _activation(real, kind, N, x, y):
+    never_inline()
+    activation(kind, N, pointer(x, real), pointer(y, real))
+
+
+@internal
+def _gate_matmul(real, layer, N, x, x_row, z, work):
+    never_inline()
+    gate_matmul(layer_at(layer, real), N, pointer(x, real), x_row, pointer(z, real), pointer_to_rows(work, real))
+
+
+@internal
+def _cell_update(real, N, H, z, c, h):
+    never_inline()
+    cell_update(N, H, pointer(z, real), pointer(c, real), pointer(h, real))
+
+
+@internal
+def _dense_forward(real, dense, N, x, x_row, y, y_row):
+    never_inline()
+    dense_forward(dense_at(dense, real), N, pointer(x, real), x_row, pointer(y, real), y_row)
+
+
+@internal
+def _layer_forward(real, layer, T, B, x, x_step, x_row, lengths, reverse, h, c, out, out_step, out_row, work):
+    never_inline()
+    fields = layer_at(layer, real)
+    rows_of_x = (pointer(x, real), x_step, x_row)
+    rows_of_out = (pointer(out, real), out_step, out_row)
+    given = (lengths != 0, pointer(lengths, int64), reverse != 0)
+    call = Call(T, *rows_of_x, *given, pointer(h, real), pointer(c, real), *rows_of_out)
+    layer_forward(fields, lay_out(fields, T, B, work, real), B, call)
+
+
+class Kernels:
+    """The kernels of one dtype, a Numba type."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    @cached_property
+    def activation(self) -> Kernel:
+        real = self._real
+
+        def kernel(kind, N, x, y):
+            callers = enter_kernel()
+            _activation(real, kind, N, x, y)
+            leave_kernel(callers)
+
+        return self._compile("activation", kernel)
+
+    @cached_property
+    def gate_matmul(self) -> Kernel:
+        real = self._real
+
+        def kernel(layer, N, x, x_row, z, work):
+            callers = enter_kernel()
+            _gate_matmul(real, layer, N, x, x_row, z, work)
+            leave_kernel(callers)
+
+        return self._compile("gate_matmul", kernel)
+
+    @cached_property
+    def cell_update(self) -> Kernel:
+        real = self._real
+
+        def kernel(N, H, z, c, h):
+            callers = enter_kernel()
+            _cell_update(real, N, H, z, c, h)
+            leave_kernel(callers)
+
+        return self._compile("cell_update", kernel)
+
+    @cached_property
+    def dense_forward(self) -> Kernel:
+        real = self._real
+
+        def kernel(dense, N, x, x_row, y, y_row):
+            callers = enter_kernel()
+            _dense_forward(real, dense, N, x, x_row, y, y_row)
+            leave_kernel(callers)
+
+        return self._compile("dense_forward", kernel)
+
+    @cached_property
+    def layer_forward(self) -> Kernel:
+        real = self._real
+
+        def kernel(layer, T, B, x, x_step, x_row, lengths, reverse, h, c, out, out_step, out_row, work):
+            callers = enter_kernel()
+            _layer_forward(real, layer, T, B, x, x_step, x_row, lengths, reverse, h, c, out, out_step, out_row, work)
+            leave_kernel(callers)
+
+        return self._compile("layer_forward", kernel)
+
+    def _compile(self, name: str, kernel: Any) -> Kernel:
+        """The compiled function itself: Numba's dispatcher would look at every argument's type at every call."""
+        # Symbols are named after functions. Code of two dtypes from two processes' caches must not share a name.
+        kernel.__qualname__ = f"{name}-{self._real}"
+        dispatcher = entry(kernel)
+        dispatcher._cache = DiskCache(kernel.__qualname__)
+        compiled: Kernel = dispatcher.compile((int64,) * dispatcher.py_func.__code__.co_argcount)
+        return compiled

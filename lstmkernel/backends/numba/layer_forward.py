@@ -1,0 +1,152 @@
+"""One direction of one layer over all time steps and rows: csrc/layer_forward.h, which explains the plan.
+
+Rows are taken in groups that keep their states in a small workspace and run through all of time together. Time is taken
+in chunks: the input product of a chunk is one matrix product, whose result stays in L2; then the steps follow one by
+one, each a recurrent product whose tiles finish in registers with the cell update. Rows of unequal length are sorted
+longest first, so that the active ones are always the first of the group.
+
+C keeps all of this in one struct that it updates. Compiled tuples are values, so what never changes is a tuple here,
+and what does (h and h_next, which swap; the number of active rows) is a local variable.
+"""
+
+# mypy: ignore-errors
+# Compiled code: its types are Numba's, and inferred.
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+from lstmkernel.backends.numba.activation import LINEAR
+from lstmkernel.backends.numba.cell_update import cell
+from lstmkernel.backends.numba.dense import DenseJob, dense_rows
+from lstmkernel.backends.numba.gate_matmul import input_product
+from lstmkernel.backends.numba.jit import inlined, internal, spliced
+from lstmkernel.backends.numba.layer import Dense
+from lstmkernel.backends.numba.memory import at, clear, copy, lanes
+from lstmkernel.backends.numba.registers import load_tile, quad, row_pointers, store_tile
+from lstmkernel.backends.numba.tile import PANELS_1, ROWS_1, ZERO, accumulate, slice_of, sweep
+from lstmkernel.backends.numba.vec import v_load, v_store
+
+#: The caller's arrays. lengths: a pointer, used where has_lengths.
+Call = namedtuple("Call", "T x x_step x_row has_lengths lengths reverse h c out out_step out_row")
+
+#: reported: where the cell writes: h_next, or `hidden` where a projection makes h of it.
+StepJob = namedtuple("StepJob", "layer group z h reported")
+
+
+@inlined
+def recurrent_tile(rows, panels, row, block, start, stop, job):
+    R, g = job.layer.output_size, job.group
+    z = at(job.z, row * g.z_stride + block * quad(job.z))
+    h = row_pointers(at(job.h, row * g.h_stride), g.h_stride, rows)
+    w = at(job.layer.w_h, block * R * quad(z))
+    sums = accumulate(load_tile(z, g.z_stride, rows, panels), h, start, stop, w, R * quad(z), panels)
+    store_tile(sums, z, g.z_stride, rows, panels)
+    if stop == R:
+        for r in range(len(rows)):
+            for p in range(len(panels)):
+                finish_cell(at(z, r * g.z_stride + p * quad(z)), (row + r) * g.c_stride + (block + p) * lanes(z), job)
+
+
+@spliced
+def finish_cell(z, unit, job):
+    g = job.group
+    c_t, h_t = cell(load_tile(z, 0, ROWS_1, PANELS_1), v_load(at(g.c, unit)))
+    v_store(at(g.c, unit), c_t)
+    v_store(at(job.reported, unit), h_t)
+
+
+@inlined
+def recurrent_step(layer, g, z, h, h_next, active):
+    """One step of the first `active` rows, from h to h_next."""
+    reported = g.hidden if layer.proj_size else h_next
+    job = StepJob(layer, g, z, h, reported)
+    sweep(active, layer.blocks, layer.output_size, slice_of(z), recurrent_tile, job)
+    if layer.proj_size:
+        projection = Dense(layer.hidden_size, layer.proj_size, LINEAR, layer.w_r, layer.w_r)
+        dense_rows(DenseJob(projection, False, g.hidden, g.c_stride, h_next, g.h_stride), active)
+
+
+@internal
+def choose_rows(g, b0, n, call):
+    """Rows b0 .. b0 + n - 1 of the batch enter the group, longest first (insertion sort: few rows, stable)."""
+    for r in range(n):
+        length = call.lengths[b0 + r] if call.has_lengths else call.T
+        place = r
+        while place > 0 and g.length[place - 1] < length:
+            g.length[place] = g.length[place - 1]
+            g.row[place] = g.row[place - 1]
+            place -= 1
+        g.length[place] = length
+        g.row[place] = b0 + r
+
+
+@internal
+def load_states(layer, g, n, call):
+    """The group's first states; zeros where a row has no steps."""
+    H, R = layer.hidden_size, layer.output_size
+    for r in range(n):
+        copy(at(g.h, r * g.h_stride), at(call.h, g.row[r] * R), R)
+        clear(at(g.c, r * g.c_stride), g.c_stride)  # units past H stay finite
+        copy(at(g.c, r * g.c_stride), at(call.c, g.row[r] * H), H)
+        for t in range(g.length[r], call.T):
+            clear(at(call.out, t * call.out_step + g.row[r] * call.out_row), R)
+
+
+@spliced
+def time_of(g, r, s, call):
+    """When row r of the group takes its step s."""
+    return g.length[r] - 1 - s if call.reverse else s
+
+
+@internal
+def choose_inputs(g, s0, s1, active, call):
+    """Pointers to every step's active rows of x, one after the other. Returns how many."""
+    z_rows = ZERO
+    for s in range(s0, s1):
+        while g.length[active - 1] <= s:
+            active -= 1
+        for r in range(active):
+            g.x[z_rows] = at(call.x, time_of(g, r, s, call) * call.x_step + g.row[r] * call.x_row)
+            z_rows += 1
+    return z_rows
+
+
+@inlined
+def report(layer, g, h, s, active, call):
+    """h goes to out; rows whose last step this was go to the caller. Returns how many rows go on."""
+    H, R = layer.hidden_size, layer.output_size
+    for r in range(active):
+        copy(at(call.out, time_of(g, r, s, call) * call.out_step + g.row[r] * call.out_row), at(h, r * g.h_stride), R)
+    while active > 0 and g.length[active - 1] == s + 1:
+        active -= 1
+        copy(at(call.h, g.row[active] * R), at(h, active * g.h_stride), R)
+        copy(at(call.c, g.row[active] * H), at(g.c, active * g.c_stride), H)
+    return active
+
+
+@spliced
+def run_group(layer, g, active, call):
+    h, h_next = g.h, g.h_next
+    while active > 0 and g.length[active - 1] == 0:
+        active -= 1
+    s0 = ZERO
+    while active > 0:
+        s1 = min(s0 + g.steps, g.length[0])
+        input_product(layer, choose_inputs(g, s0, s1, active, call), g.x, g.z)
+        z = g.z
+        for s in range(s0, s1):
+            recurrent_step(layer, g, z, h, h_next, active)
+            h, h_next = h_next, h
+            z = at(z, active * g.z_stride)
+            active = report(layer, g, h, s, active, call)
+        s0 += g.steps
+
+
+@spliced
+def layer_forward(layer, group, B, call):
+    for b0 in range(0, B, group.rows):
+        n = min(group.rows, B - b0)
+        choose_rows(group, b0, n, call)
+        load_states(layer, group, n, call)
+        run_group(layer, group, n, call)

@@ -1,0 +1,92 @@
+"""Pointers into the caller's arrays and workspace.
+
+Kernels receive addresses as Python ints, which Numba unboxes several times faster than arrays. ``pointer`` gives an
+address its type once; from there on the type of every number follows by inference.
+"""
+
+# mypy: ignore-errors
+# Compiled code: its types are Numba's, and inferred.
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from lstmkernel.backends.numba.vec import IR_REAL, lanes_of
+
+
+@intrinsic
+def pointer(typingctx, address, kind):
+    """The address as a pointer to numbers of type `kind`: numba.float32, numba.int64, ..."""
+    result = types.CPointer(kind.dtype)
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(result))
+
+    return result(address, kind), codegen
+
+
+@intrinsic
+def pointer_to_rows(typingctx, address, real):
+    """The address as a pointer to pointers to reals: C's ``const real **``."""
+    result = types.CPointer(types.CPointer(real.dtype))
+
+    def codegen(context, builder, signature, args):
+        return builder.inttoptr(args[0], context.get_value_type(result))
+
+    return result(address, real), codegen
+
+
+@intrinsic
+def at(typingctx, p, n):
+    """p + n, as C writes it."""
+    return p(p, n), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
+
+
+@intrinsic
+def lanes(typingctx, p):
+    """LANES of the pointer's dtype: a constant of the compiled code."""
+    count = lanes_of(p.dtype)
+    return types.intp(p), lambda context, builder, signature, args: ir.IntType(64)(count)
+
+
+@intrinsic
+def item_size(typingctx, p):
+    """sizeof(real), likewise."""
+    size = p.dtype.bitwidth // 8
+    return types.intp(p), lambda context, builder, signature, args: ir.IntType(64)(size)
+
+
+@intrinsic
+def buffer(typingctx, p):
+    """Stack for a vector of the pointer's dtype, uninitialised."""
+
+    def codegen(context, builder, signature, args):
+        return cgutils.alloca_once(builder, IR_REAL[p.dtype], size=lanes_of(p.dtype))
+
+    return p(p), codegen
+
+
+@intrinsic
+def copy(typingctx, to, source, n):
+    """memcpy of n numbers."""
+
+    def codegen(context, builder, signature, args):
+        cgutils.raw_memcpy(builder, args[0], args[1], args[2], to.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(to, source, n), codegen
+
+
+@intrinsic
+def clear(typingctx, to, n):
+    """Zero n numbers."""
+
+    def codegen(context, builder, signature, args):
+        size = builder.mul(args[1], args[1].type(to.dtype.bitwidth // 8))
+        cgutils.memset(builder, args[0], size, 0)
+        return context.get_dummy_value()
+
+    return types.void(to, n), codegen

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from lstmkernel import checks, parameters
 from lstmkernel.backends.packing import Array
 from lstmkernel.lstm import LSTM
 
@@ -50,23 +50,33 @@ class LSTMCell:
         """The backend that runs, for example "c:avx2"."""
         return self._lstm.backend
 
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every parameter's name and shape."""
+        return {name.removesuffix("_l0"): shape for name, shape in self._lstm.parameter_shapes().items()}
+
     def state_dict(self) -> dict[str, Array]:
         """``weight_ih`` (4H, I), ``weight_hh`` (4H, H) and, with bias, ``bias_ih`` and ``bias_hh`` (4H,), read-only."""
         return {name.removesuffix("_l0"): value for name, value in self._lstm.state_dict().items()}
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
         """Replace the parameters; errors as ``LSTM.load_state_dict``."""
+        mapping = parameters.checked(mapping, self.parameter_shapes(), self._lstm.dtype)
         self._lstm.load_state_dict({f"{name}_l0": value for name, value in mapping.items()})
 
     def __call__(self, x: ArrayLike, state: tuple[ArrayLike, ArrayLike] | None = None) -> tuple[Array, Array]:
         """x (B, I) or (I,), state (h, c) each (B, H) or (H,), None for zeros -> the next (h, c)."""
-        x = np.asarray(x)
-        if x.ndim not in (1, 2):
-            raise ValueError(f"x: expected shape (B, I) or (I,) with I = {self.input_size}, got {x.shape}")
+        dtype, I, H = self._lstm.dtype, self.input_size, self.hidden_size
+        x = checks.real("x", x, dtype)
+        if x.ndim not in (1, 2) or x.shape[-1] != I:
+            raise ValueError(f"x: expected shape (B, I) or (I,) with I = {I}, got {x.shape}")
         if state is not None:
-            state = (np.asarray(state[0])[None], np.asarray(state[1])[None])
-        _, (h, c) = self._lstm(x[None], state)
-        return h[0], c[0]
+            rows, meaning = x.shape[:-1], "(B, H)" if x.ndim == 2 else "(H,)"
+            h, c = (checks.real("state", part, dtype) for part in checks.pair("state", state, "(h, c)"))
+            checks.shape("h", h, (*rows, H), meaning)
+            checks.shape("c", c, (*rows, H), meaning)
+            state = h[None], c[None]
+        _, (h_n, c_n) = self._lstm(x[None], state)
+        return h_n[0], c_n[0]
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, but for the seed."""

@@ -73,6 +73,13 @@ def real(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     return array if array.flags.aligned else array.copy()
 
 
+def pair(name: str, value: Any, meaning: str) -> tuple[Any, Any]:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        came = f"{len(value)} of them" if isinstance(value, tuple | list) else type(value).__name__
+        raise TypeError(f"{name}: expected a pair {meaning}, got {came}")
+    return value[0], value[1]
+
+
 def shape(name: str, array: Array, expected: tuple[int, ...], meaning: str) -> None:
     if array.shape != expected:
         raise ValueError(f"{name}: expected shape {meaning} = {expected}, got {array.shape}")
@@ -81,7 +88,7 @@ def shape(name: str, array: Array, expected: tuple[int, ...], meaning: str) -> N
 def lengths(value: ArrayLike, T: int, B: int) -> Array:
     """Row lengths as int64 (B,), each in 0..T."""
     array = np.asarray(value)
-    if array.dtype.kind not in "iu":
+    if array.dtype.kind not in "iu" and array.size:  # an empty list has no integers to show
         raise TypeError(f"lengths: expected integers, got {array.dtype}")
     shape("lengths", array, (B,), "(B,)")
     wrong = (array < 0) | (array > T)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,11 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from lstmkernel import backends, checks, parameters
 from lstmkernel.backends.packing import Array, LayerWeights
+from lstmkernel.calls import CALL_WORK, spans
 from lstmkernel.parameters import LSTMShape
 
 State = tuple[Array, Array]
 
-#: A kernel call is kept to about this much work, in floating-point operations, so that Ctrl-C is heard within a second.
-CALL_WORK = 1_000_000_000
 #: Work of a row's step beside its matrix products, which keeps calls of tiny layers short too.
 STEP_WORK = 1_000
 #: Bytes of one layer's output handed to the next at a time: they stay in cache, and memory does not grow with T.
@@ -73,7 +72,9 @@ class LSTM:
     def from_config(cls, config: Mapping[str, Any], mapping: Mapping[str, Any]) -> LSTM:
         """The model of a ``config()`` and a ``state_dict()``, without drawing initial weights first."""
         options = dict(config)
-        shape = LSTMShape(*(options.pop(field) for field in LSTMShape._fields))
+        shape = LSTMShape(*(options.pop(field) for field in LSTMShape._fields)).checked()
+        if shape.num_layers > len(mapping):  # a lie in a file must not cost time or memory
+            raise ValueError(f"num_layers: {shape.num_layers} layers, but only {len(mapping)} parameters in all")
         self = cls.__new__(cls)
         self._configure(shape, **options)
         self.load_state_dict(mapping)
@@ -203,6 +204,7 @@ class LSTM:
         else:
             inputs = [("x", x_steps), *self._parameters.items()]
             inputs += [(f"state[{i}]", np.asarray(part)) for i, part in enumerate(state or ())]
+            inputs += [] if row_lengths is None else [("lengths", row_lengths)]
             out = checks.output(out, shape, self.dtype, inputs)
 
         if T and B:
@@ -227,10 +229,9 @@ class LSTM:
         states, widths = self.num_layers * self.shape.directions, (self.shape.output_size, self.hidden_size)
         if state is None:
             return np.zeros((states, B, widths[0]), self.dtype), np.zeros((states, B, widths[1]), self.dtype)
-        if not isinstance(state, tuple | list) or len(state) != 2:
-            raise TypeError(f"state: expected a pair (h_0, c_0), got {type(state).__name__}")
         fresh = []
-        for name, value, width, letter in zip(("h_0", "c_0"), state, widths, "RH", strict=True):
+        pair = checks.pair("state", state, "(h_0, c_0)")
+        for name, value, width, letter in zip(("h_0", "c_0"), pair, widths, "RH", strict=True):
             array = checks.real(name, value, self.dtype)
             if batched:
                 checks.shape(name, array, (states, B, width), f"(L*D, B, {letter})")
@@ -253,9 +254,9 @@ class LSTM:
         if rows_a_call == B and stretch >= T:
             self._run_layers(x, lengths, h, c, out, steps_a_call)
             return
-        for rows in _spans(B, rows_a_call):
+        for rows in spans(B, rows_a_call):
             row_lengths = None if lengths is None else lengths[rows]
-            for times in _spans(T, stretch):
+            for times in spans(T, stretch):
                 within = _lengths_within(row_lengths, times)
                 self._run_layers(x[times, rows], within, h[:, rows], c[:, rows], out[times, rows], steps_a_call)
 
@@ -286,8 +287,8 @@ class LSTM:
         if len(x) <= steps_a_call:
             self._backend.layer_forward(x, weights, lengths, direction == 1, h, c, out)
             return
-        spans = list(_spans(len(x), steps_a_call))
-        for times in reversed(spans) if direction else spans:
+        stretches = list(spans(len(x), steps_a_call))
+        for times in reversed(stretches) if direction else stretches:
             within = _lengths_within(lengths, times)
             self._backend.layer_forward(x[times], weights, within, direction == 1, h, c, out[times])
 
@@ -318,12 +319,6 @@ class LSTM:
             f"backend={self.backend!r}",
         ]
         return f"LSTM({s.input_size}, {s.hidden_size}, {', '.join(filter(None, options))})"
-
-
-def _spans(total: int, most: int) -> Iterator[slice]:
-    """0..total in consecutive slices of at most ``most``."""
-    for start in range(0, total, most):
-        yield slice(start, min(start + most, total))
 
 
 def _lengths_within(lengths: Array | None, times: slice) -> Array | None:

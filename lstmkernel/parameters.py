@@ -38,6 +38,7 @@ class LSTMShape(NamedTuple):
         )
         if shape.proj_size >= shape.hidden_size:
             raise ValueError(f"proj_size: expected less than hidden_size = {shape.hidden_size}, got {shape.proj_size}")
+        checks.addressable("num_layers x gates", (shape.num_layers, 4 * shape.hidden_size), np.dtype(np.float32))
         return shape
 
     @property
@@ -85,13 +86,14 @@ def checked(mapping: Mapping[str, Any], shapes: Shapes, dtype: np.dtype[Any]) ->
         problems = [f"missing {', '.join(missing)}"] if missing else []
         problems += [f"superfluous {', '.join(superfluous)}"] if superfluous else []
         raise ValueError(f"state_dict: {'; '.join(problems)}; expected exactly {', '.join(shapes)}")
+    values = {name: np.asarray(mapping[name]) for name in shapes}
     for name, expected in shapes.items():
-        value = np.asarray(mapping[name])
+        value = values[name]
         if value.dtype.kind != "f":
             raise TypeError(f"{name}: expected floating-point numbers, got {value.dtype}")
         if value.shape != expected:
             raise ValueError(f"{name}: expected shape {expected}, got {value.shape}{_hint(name, value.shape)}")
-    return {name: _frozen(np.array(mapping[name], dtype=dtype, order="C")) for name in shapes}
+    return {name: _frozen(value.astype(dtype, order="C")) for name, value in values.items()}
 
 
 def _hint(name: str, shape: tuple[int, ...]) -> str:

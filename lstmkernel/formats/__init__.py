@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from numpy.typing import DTypeLike
+
 from lstmkernel import backends, checks
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
@@ -18,7 +20,15 @@ __all__ = ["from_torch", "load", "save"]
 Net = LSTM | LSTMCell | Dense | Stack
 
 
-def load(path: str | os.PathLike[str], *, prefix: str | None = None, **options: Any) -> Net:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    prefix: str | None = None,
+    dtype: DTypeLike | None = None,
+    backend: str = "auto",
+    num_threads: int | None = None,
+    batch_first: bool | None = None,
+) -> Net:
     """Load a network from a ``.safetensors`` file.
 
     Parameters
@@ -28,15 +38,22 @@ def load(path: str | os.PathLike[str], *, prefix: str | None = None, **options: 
     prefix
         Picks one LSTM out of a larger model: "lstm_cell" takes ``lstm_cell.weight_ih`` and its siblings. Names of an
         LSTMCell, without ``_l0``, are an LSTM of one layer.
-    options
-        ``dtype`` (default: float64 where all the weights are, else float32), ``backend``, ``num_threads``,
-        ``batch_first``: as for LSTM.
+    dtype
+        float32 or float64; by default what ``save`` noted, else float64 where all the weights are, else float32.
+    backend, num_threads
+        As for LSTM.
+    batch_first
+        As for LSTM; by default what ``save`` noted, else False.
 
     Raises FileNotFoundError, or ValueError naming the file, the key, what was expected and what came.
     """
-    backends.get(options.get("backend"))  # what is wrong with the options is not the file's fault
-    if "dtype" in options:
-        checks.float_dtype(options["dtype"])
+    # What is wrong with an option is not the file's fault.
+    backends.get(backend)
+    options: dict[str, Any] = {"backend": backend, "num_threads": checks.num_threads(num_threads)}
+    if dtype is not None:
+        options["dtype"] = checks.float_dtype(dtype).name
+    if batch_first is not None:
+        options["batch_first"] = bool(batch_first)
     return safetensors_file.load(os.fspath(path), prefix, options)
 
 
@@ -45,4 +62,6 @@ def save(net: Net, path: str | os.PathLike[str]) -> None:
 
     An LSTM's tensors have PyTorch's names, so that ``torch.nn.LSTM`` can load the file too.
     """
+    if not isinstance(net, Net):
+        raise TypeError(f"net: expected an LSTM, LSTMCell, Dense or Stack, got {type(net).__name__}")
     safetensors_file.save(net, os.fspath(path))

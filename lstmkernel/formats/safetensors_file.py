@@ -9,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from lstmkernel import parameters
 from lstmkernel.backends.packing import Array
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
@@ -27,8 +28,8 @@ def load(path: str, prefix: str | None, options: dict[str, Any]) -> LSTM | LSTMC
     try:
         if prefix is None and KEY in metadata:
             return _restore(json.loads(metadata[KEY]), tensors, options)
-        return torch_names.lstm(torch_names.chosen(tensors, prefix), **options)
-    except ValueError as error:
+        return torch_names.lstm(torch_names.within(tensors, torch_names.locate(tensors, prefix)), options)
+    except (ValueError, TypeError, RecursionError) as error:  # the latter: JSON that nests without end
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -39,10 +40,11 @@ def save(net: LSTM | LSTMCell | Dense | Stack, path: str) -> None:
     try:
         save_file(net.state_dict(), unfinished, {KEY: json.dumps(metadata)})
         os.replace(unfinished, path)
-    except BaseException:
+    except SafetensorError as error:
+        raise OSError(f"{path}: cannot be written: {error}") from error
+    finally:
         if os.path.exists(unfinished):
             os.unlink(unfinished)
-        raise
 
 
 def _read(path: str) -> tuple[dict[str, Array], dict[str, str]]:
@@ -66,19 +68,27 @@ def _restore(description: Any, tensors: dict[str, Array], options: dict[str, Any
         return _restore_layer(description, tensors, options)
     layers: list[Any] = []
     for i, layer in enumerate(description):
-        part = {name.removeprefix(f"{i}."): value for name, value in tensors.items() if name.startswith(f"{i}.")}
-        layers.append(_restore_layer(layer, part, options))
-    return Stack(layers)
+        layers.append(_restore_layer(layer, torch_names.within(tensors, f"{i}."), options))
+    stack = Stack(layers)
+    parameters.checked(tensors, stack.parameter_shapes(), stack.dtype)  # no tensor beside those of the layers
+    return stack
 
 
 def _restore_layer(description: Any, tensors: dict[str, Array], options: dict[str, Any]) -> LSTM | LSTMCell | Dense:
     try:
         kind = _TYPES[description["type"]]
         config = {name: value for name, value in description.items() if name != "type"}
-        defaults: dict[str, Any] = {"backend": "auto"}
-        if kind is LSTM:
-            defaults["num_threads"] = None
-        config = {**defaults, **config, **options}
-        return kind.from_config(config, tensors)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"metadata {KEY!r}: expected what lstmkernel.save wrote, got {description!r}") from error
+        raise ValueError(f"metadata {KEY!r}: expected what lstmkernel.save wrote, got {_short(description)}") from error
+    own: dict[str, Any] = (
+        options if kind is LSTM else {name: options[name] for name in ("backend", "dtype") if name in options}
+    )
+    try:
+        return kind.from_config({**config, **own}, tensors)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"metadata {KEY!r}: expected a {kind.__name__}, got {_short(description)}: {error}") from error
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]} ..."

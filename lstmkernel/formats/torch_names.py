@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.lstm import LSTM
@@ -19,44 +20,61 @@ _NAME = re.compile(
 )
 
 
-def from_torch(source: Any, *, prefix: str | None = None, **options: Any) -> LSTM:
+def from_torch(
+    source: Any,
+    *,
+    prefix: str | None = None,
+    dtype: DTypeLike | None = None,
+    backend: str = "auto",
+    num_threads: int | None = None,
+    batch_first: bool | None = None,
+) -> LSTM:
     """An LSTM from a ``torch.nn.LSTM``, a module that holds one, or a state_dict of tensors or arrays.
 
-    ``prefix`` picks one LSTM out of several, as for ``load``; ``options`` are ``dtype``, ``backend``, ``num_threads``
-    and ``batch_first`` (by default the module's own). PyTorch itself is not imported.
+    ``prefix`` picks one LSTM out of several, and the options are those of ``load``; ``batch_first`` is by default the
+    module's own. PyTorch itself is not imported.
     """
     if isinstance(source, Mapping):
         mapping = source
     elif callable(getattr(source, "state_dict", None)):
         mapping = source.state_dict()
-        module = source.get_submodule(prefix.removesuffix(".")) if prefix else source
-        options.setdefault("batch_first", bool(getattr(module, "batch_first", False)))
     else:
         raise TypeError(f"from_torch: expected a module or a state_dict, got {type(source).__name__}")
-    return lstm({name: _array(value) for name, value in chosen(mapping, prefix).items()}, **options)
+    place = locate(mapping, prefix)
+    if batch_first is None and mapping is not source:
+        batch_first = bool(getattr(source.get_submodule(place.removesuffix(".")), "batch_first", False))
+    options: dict[str, Any] = {"backend": backend, "num_threads": num_threads}
+    if dtype is not None:
+        options["dtype"] = dtype
+    if batch_first is not None:
+        options["batch_first"] = batch_first
+    return lstm({name: _array(value) for name, value in within(mapping, place).items()}, options)
 
 
-def chosen(mapping: Mapping[str, Any], prefix: str | None) -> dict[str, Any]:
-    """The part of a state_dict that belongs to one LSTM, by its own names.
+def locate(names: Iterable[str], prefix: str | None) -> str:
+    """What stands before the names of one LSTM, dot included: "" or "encoder.".
 
-    Without a prefix, the mapping must hold one LSTM and nothing else.
+    Without a prefix, there must be one LSTM and nothing else.
     """
+    names = list(names)
+    found = prefixes(names)
+    places = ", ".join(repr(place.removesuffix(".")) for place in found) or "none"
     if prefix is None:
-        found = prefixes(mapping)
         if not found:
-            raise ValueError(f"no LSTM: expected names such as weight_ih_l0, got {_some(mapping)}")
-        prefix = found[0]
-        strangers = [name for name in mapping if _prefix(name) != prefix]
+            raise ValueError(f"no LSTM: expected names such as weight_ih_l0, got {_some(names)}")
+        strangers = [name for name in names if _prefix(name) != found[0]]
         if strangers:
-            places = ", ".join(repr(place.removesuffix(".")) for place in found)
             raise ValueError(f"not one LSTM alone, but also {_some(strangers)}; choose with prefix=, one of {places}")
-    elif prefix and not prefix.endswith("."):
-        prefix += "."
-    part = {name.removeprefix(prefix): value for name, value in mapping.items() if name.startswith(prefix)}
-    if not part:
-        places = ", ".join(repr(place.removesuffix(".")) for place in prefixes(mapping)) or "none"
-        raise ValueError(f"prefix {prefix!r}: no such names; LSTMs are under: {places}")
-    return part
+        return found[0]
+    place = f"{prefix}." if prefix and not prefix.endswith(".") else prefix
+    if not any(name.startswith(place) for name in names):
+        raise ValueError(f"prefix {place!r}: no such names; LSTMs are under: {places}")
+    return place
+
+
+def within(mapping: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The part of a state_dict behind a prefix, by its own names."""
+    return {name.removeprefix(place): value for name, value in mapping.items() if name.startswith(place)}
 
 
 def prefixes(names: Iterable[str]) -> list[str]:
@@ -64,17 +82,12 @@ def prefixes(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(prefix for name in names if (prefix := _prefix(name)) is not None))
 
 
-def lstm(mapping: Mapping[str, Array], **options: Any) -> LSTM:
-    """The LSTM whose parameters are all of ``mapping``, sizes taken from their shapes."""
+def lstm(mapping: Mapping[str, Array], options: Mapping[str, Any]) -> LSTM:
+    """The LSTM whose parameters are all of ``mapping``, sizes taken from their shapes; options as for ``load``."""
     if {"weight_ih", "weight_hh"} & set(mapping):
         mapping = {f"{name}_l0": value for name, value in mapping.items()}
-    if "dtype" not in options:
-        double = all(value.dtype == np.float64 for value in mapping.values())
-        options["dtype"] = "float64" if double else "float32"
-    defaults = {"batch_first": False, "backend": "auto", "num_threads": None}
-    unknown = set(options) - {*defaults, "dtype"}
-    if unknown:
-        raise TypeError(f"unknown options {', '.join(sorted(unknown))}; known are dtype, {', '.join(defaults)}")
+    double = all(value.dtype == np.float64 for value in mapping.values())
+    defaults = {"batch_first": False, "dtype": "float64" if double else "float32"}
     return LSTM.from_config({**shape_of(mapping)._asdict(), **defaults, **options}, mapping)
 
 
@@ -95,11 +108,21 @@ def shape_of(mapping: Mapping[str, Array]) -> LSTMShape:
     return LSTMShape(
         input_size=mapping["weight_ih_l0"].shape[1],
         hidden_size=rows // 4,
-        num_layers=1 + max(int(match["layer"]) for match in matches if match["layer"]),
+        num_layers=_layers({int(match["layer"]) for match in matches if match["layer"]}),
         bias="bias_ih_l0" in mapping,
         bidirectional=any(match["reverse"] for match in matches),
         proj_size=0 if projection is None else R,
     )
+
+
+def _layers(numbers: set[int]) -> int:
+    """How many, where they count from 0 without a gap."""
+    for layer in range(len(numbers)):
+        if layer not in numbers:
+            raise ValueError(
+                f"missing weight_ih_l{layer} and weight_hh_l{layer}, got layers {_some(map(str, sorted(numbers)))}"
+            )
+    return len(numbers)
 
 
 def _prefix(name: str) -> str | None:

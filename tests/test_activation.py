@@ -1,0 +1,138 @@
+"""sigmoid and tanh: within 2 ulp of the exact value, symmetric, and NaN where NaN goes in.
+
+exhaustive.c tries all 2^32 floats; here every 997th, and every one where errors are largest.
+"""
+
+import csv
+
+import numpy as np
+import pytest
+
+from lstmkernel import backends
+
+#: Where the error curve peaks or a branch of the exact function lies: every float of these, in magnitude.
+HOT = [(3.4e-4, 3.5e-4), (0.503, 0.506), (0.3465, 0.3468), (9.0, 9.05), (86.99, 87.01), (87.99, 88.01)]
+#: Limits in ulp. NumPy composes its own sigmoid from exp, whose float32 version is itself 2.5 ulp off.
+LIMIT = {"float32": 2.0, "float64": 2.2}
+NUMPY_LIMIT = 4.0
+
+
+def apply(backend, name, x):
+    y = np.empty_like(x)
+    with np.errstate(all="ignore"):
+        backends.get(backend).activation(name, x, y)
+    return y
+
+
+def exact(name, x):
+    """In a wider format than x."""
+    if x.dtype == np.float64 and np.finfo(np.longdouble).nmant <= 52:
+        pytest.skip("no format wider than float64 here")
+    wide = x.astype(np.float64 if x.dtype == np.float32 else np.longdouble)
+    with np.errstate(all="ignore"):
+        return np.tanh(wide) if name == "tanh" else 1 / (1 + np.exp(-wide))
+
+
+def errors_in_ulp(y, expected):
+    """Zero where a result below the smallest normal number is 0: kernels flush those."""
+    info = np.finfo(y.dtype)
+    smallest = expected.dtype.type(info.smallest_normal)
+    _, exponent = np.frexp(np.maximum(np.abs(expected), smallest))
+    ulp = np.ldexp(expected.dtype.type(1), exponent - info.nmant - 1)
+    error = np.abs(y - expected) / ulp
+    flushed = (y == 0) & (np.abs(expected) < smallest)
+    return np.where(flushed, 0, error)
+
+
+def check(backend, name, x):
+    y = apply(backend, name, x)
+    nan = np.isnan(x)
+    assert np.array_equal(np.isnan(y), nan)
+    x, y = x[~nan], y[~nan]
+    error = errors_in_ulp(y, exact(name, x))
+    worst = int(error.argmax())
+    limit = NUMPY_LIMIT if backend == "numpy" else LIMIT[x.dtype.name]
+    assert error[worst] <= limit, f"{name}({x[worst]!r}) = {y[worst]!r}, {error[worst]:.3f} ulp off"
+
+
+def floats(patterns):
+    return np.asarray(patterns, np.uint32).view(np.float32)
+
+
+def between(low, high):
+    """Every float32 from low to high, and their negatives."""
+    ends = np.array([low, high], np.float32).view(np.uint32)
+    positive = floats(np.arange(ends[0], ends[1] + 1, dtype=np.uint32))
+    return np.concatenate([positive, -positive])
+
+
+both = pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+
+
+@both
+def test_every_997th_float(backend, name):
+    check(backend, name, floats(np.arange(0, 2**32, 997, dtype=np.uint64)))
+
+
+@both
+@pytest.mark.parametrize("interval", HOT, ids=str)
+def test_every_float_of_an_interval(backend, name, interval):
+    check(backend, name, between(*interval))
+
+
+@both
+def test_samples_of_float64(backend, name):
+    random = np.random.default_rng(5)
+    samples = [
+        random.integers(0, 2**64, 300_000, np.uint64).view(np.float64),  # every magnitude, NaNs too
+        random.uniform(-1, 1, 300_000),
+        random.uniform(-25, 25, 300_000),
+        random.uniform(-750, 750, 300_000),
+        2.0 ** random.uniform(-60, 10, 300_000) * random.choice([-1, 1], 300_000),
+    ]
+    check(backend, name, np.concatenate(samples))
+
+
+@both
+def test_special_values(backend, dtype, name):
+    inf, tiny, big = np.inf, np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max
+    x = np.array([0.0, -0.0, inf, -inf, np.nan, big, -big, tiny, -tiny], dtype)
+    y = apply(backend, name, x)
+    if name == "tanh":
+        expected = np.array([0.0, -0.0, 1, -1, np.nan, 1, -1], dtype)
+        assert np.array_equal(np.signbit(y), np.signbit(x) & ~np.isnan(x))
+        assert (np.abs(y[-2:]) <= tiny).all()
+    else:
+        expected = np.array([0.5, 0.5, 1, 0, np.nan, 1, 0], dtype)
+        assert (y[-2:] == 0.5).all()
+    assert np.array_equal(y[:7], expected, equal_nan=True)
+
+
+def test_tanh_is_odd_bit_for_bit(backend, dtype):
+    if dtype == "float32":
+        x = floats(np.arange(0, 2**31, 997, dtype=np.uint64))
+    else:
+        x = np.random.default_rng(6).integers(0, 2**63, 1_000_000, np.uint64).view(np.float64)
+    x = x[~np.isnan(x)]
+    assert (-apply(backend, "tanh", x)).tobytes() == apply(backend, "tanh", -x).tobytes()
+
+
+@both
+def test_results_stay_in_range(backend, dtype, name):
+    y = apply(backend, name, np.linspace(-200, 200, 1_000_001).astype(dtype))
+    assert y.min() >= (-1 if name == "tanh" else 0)
+    assert y.max() <= 1
+
+
+def test_numpys_own_vectors_for_tanh(backend, data, dtype):
+    """Inputs and exact outputs as bits, denormals included."""
+    word = {"float32": np.uint32, "float64": np.uint64}[dtype]
+    with (data / "numpy_ulp" / "umath-validation-set-tanh.csv").open() as file:
+        rows = [row for row in csv.reader(file) if row and row[0] == f"np.{dtype}"]
+    assert len(rows) > 100
+    x, expected = (np.array([int(row[i], 16) for row in rows], word).view(dtype) for i in (1, 2))
+    y = apply(backend, "tanh", x)
+    finite = ~np.isnan(expected)
+    assert np.array_equal(np.isnan(y), ~finite)
+    error = errors_in_ulp(y[finite], expected[finite].astype(np.longdouble))
+    assert error.max() <= LIMIT[dtype] + 0.5  # the expected values are rounded

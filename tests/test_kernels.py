@@ -1,0 +1,268 @@
+"""Every kernel of the contract, on every backend, against the definition in float64; and nothing else is written."""
+
+import ctypes
+import mmap
+import sys
+
+import numpy as np
+import pytest
+from helpers import assert_close, normal
+
+from lstmkernel import backends
+from lstmkernel.backends.contract import ACTIVATIONS, KERNELS
+from lstmkernel.backends.packing import unpack_gates
+
+DEFINITION = backends.get("numpy")
+
+#: Around a vector and around what a register tile holds, whatever the instruction set.
+WIDTHS = sorted({n + d for n in (4, 8, 16, 32) for d in (-1, 0, 1)} | {1, 2, 24, 40, 64, 65})
+#: Around slices of K, which are 64, 128 or 256 long.
+DEPTHS = [1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 300]
+ROWS = range(1, 14)
+
+
+def weights_of(random, I, H, P, dtype):
+    """w_ih, w_hh, bias and w_hr (None without P), sized so that sums stay about 1."""
+    R = P or H
+    return (
+        normal(random, (4 * H, I), dtype) / np.sqrt(I).astype(dtype),
+        normal(random, (4 * H, R), dtype) / np.sqrt(R).astype(dtype),
+        normal(random, (4 * H,), dtype),
+        normal(random, (P, H), dtype) / np.sqrt(H).astype(dtype) if P else None,
+    )
+
+
+def double(array):
+    return None if array is None else array.astype("float64")
+
+
+def pack_both(name, arrays):
+    """Packed for the backend and, in float64, for the definition."""
+    return backends.get(name).pack_layer(*arrays), DEFINITION.pack_layer(*map(double, arrays))
+
+
+def pack_gates(gates, like):
+    """z [N, blocks, 4, lanes] of gates (N, 4, H), laid out as in the weights ``like``."""
+    z = like.empty_gates(len(gates))
+    lanes = like.bias.shape[-1]
+    z[...] = 0
+    for unit in range(gates.shape[2]):
+        z[:, unit // lanes, :, unit % lanes] = gates[:, :, unit]
+    assert np.array_equal(unpack_gates(z, gates.shape[2]), gates)
+    return z
+
+
+class Canaries:
+    """Arrays inside larger memory whose other bytes must not change."""
+
+    def __init__(self, dtype, seed=7):
+        self.dtype = np.dtype(dtype)
+        self.random = np.random.default_rng(seed)
+        self.watched = []
+
+    def place(self, shape, *, inside=None, at=0, content=None):
+        """An array of ``shape``: a window at ``at`` along every axis of an array of shape ``inside``."""
+        around = inside or shape
+        items = int(np.prod(around))
+        memory = self.random.integers(1, 255, (items + 64) * self.dtype.itemsize, np.uint8)
+        whole = memory.view(self.dtype)[32 : 32 + items].reshape(around)
+        array = whole[tuple(slice(at, at + extent) for extent in shape)]
+        assert array.shape == shape
+        if content is not None:
+            array[...] = content
+        mine = np.zeros(memory.size, bool)
+        offsets = array.ctypes.data - memory.ctypes.data + np.zeros(shape, np.int64)
+        for axis, stride in enumerate(array.strides):
+            extent = np.arange(shape[axis]) * stride
+            offsets = offsets + extent.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+        for byte in range(self.dtype.itemsize):
+            mine[offsets.reshape(-1) + byte] = True
+        self.watched.append((memory, memory.copy(), ~mine))
+        return array
+
+    def check(self):
+        for memory, before, others in self.watched:
+            assert np.array_equal(memory[others], before[others]), "memory outside the result was written"
+
+
+# ---------------------------------------------------------------- one kernel at a time
+
+
+def test_the_contract_lists_what_a_backend_has(backend):
+    fields = set(backends.get(backend).__dataclass_fields__) - {"name", "pack_layer", "pack_dense"}
+    assert fields == set(KERNELS)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation(backend, dtype, random, name):
+    for n in (0, *WIDTHS):
+        x = 4 * normal(random, (n,), dtype)
+        reference = np.empty(n)
+        DEFINITION.activation(name, double(x), reference)
+        canaries = Canaries(dtype)
+        y = canaries.place((n,))
+        backends.get(backend).activation(name, x, y)
+        assert_close(y, reference, dtype, f"{name} of {n}")
+        canaries.check()
+
+
+@pytest.mark.parametrize("H", WIDTHS)
+def test_gate_matmul(backend, dtype, random, H):
+    for N, I in [(1, 3), (1, 130), (2, 5), (5, 129), (13, 7), (97, 2), (193, 1)]:
+        check_gate_matmul(backend, dtype, random, N, I, H)
+
+
+@pytest.mark.parametrize("I", DEPTHS)
+def test_gate_matmul_over_slices(backend, dtype, random, I):
+    for N in ROWS:
+        check_gate_matmul(backend, dtype, random, N, I, 9)
+
+
+def check_gate_matmul(backend, dtype, random, N, I, H):
+    weights, reference_weights = pack_both(backend, weights_of(random, I, H, 0, dtype))
+    x = normal(random, (N, I), dtype)
+    expected = reference_weights.empty_gates(N)
+    DEFINITION.gate_matmul(double(x), reference_weights, expected)
+    canaries = Canaries(dtype)
+    z = canaries.place((N, *weights.bias.shape))
+    backends.get(backend).gate_matmul(x, weights, z)
+    assert_close(unpack_gates(z, H), unpack_gates(expected, H), dtype, f"z of N={N}, I={I}, H={H}")
+    canaries.check()
+
+
+@pytest.mark.parametrize("H", WIDTHS)
+def test_cell_update(backend, dtype, random, H):
+    weights, reference_weights = pack_both(backend, weights_of(random, 1, H, 0, dtype))
+    for N in (1, 2, 3, 7):
+        gates, c_0 = 3 * normal(random, (N, 4, H), dtype), normal(random, (N, H), dtype)
+        c_expected, h_expected = double(c_0), np.empty((N, H))
+        DEFINITION.cell_update(pack_gates(double(gates), reference_weights), c_expected, h_expected)
+        canaries = Canaries(dtype)
+        c, h = canaries.place((N, H), content=c_0), canaries.place((N, H))
+        backends.get(backend).cell_update(pack_gates(gates, weights), c, h)
+        assert_close(c, c_expected, dtype, f"c of N={N}")
+        assert_close(h, h_expected, dtype, f"h of N={N}")
+        canaries.check()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_dense_forward(backend, dtype, random, activation):
+    for O in WIDTHS:
+        check_dense(backend, dtype, random, int(random.integers(1, 14)), 5, O, activation)
+
+
+@pytest.mark.parametrize("K", DEPTHS)
+def test_dense_forward_over_depths(backend, dtype, random, K):
+    for N in ROWS:
+        check_dense(backend, dtype, random, N, K, 33, "linear")
+
+
+def check_dense(backend, dtype, random, N, K, O, activation):
+    weight, bias = normal(random, (O, K), dtype) / np.sqrt(K).astype(dtype), normal(random, (O,), dtype)
+    x = normal(random, (N, K), dtype)
+    expected = np.empty((N, O))
+    DEFINITION.dense_forward(double(x), DEFINITION.pack_dense(double(weight), double(bias), activation), expected)
+    canaries = Canaries(dtype)
+    y = canaries.place((N, O))
+    kernels = backends.get(backend)
+    kernels.dense_forward(x, kernels.pack_dense(weight, bias, activation), y)
+    assert_close(y, expected, dtype, f"y of N={N}, K={K}, O={O}")
+    canaries.check()
+
+
+# ---------------------------------------------------------------- the whole layer
+
+
+def lengths_for(random, T, B):
+    return random.integers(0, T + 1, B).astype(np.int64)
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
+@pytest.mark.parametrize("H", WIDTHS)
+def test_layer_forward(backend, dtype, random, H, ragged, reverse):
+    for T, B, I, P in [(1, 1, 3, 0), (5, 1, 1, max(0, H - 1)), (4, 3, 2, H // 2), (6, 13, 5, 0)]:
+        check_layer(backend, dtype, random, T, B, I, H, P, ragged, reverse)
+
+
+@pytest.mark.parametrize("B", ROWS)
+def test_layer_forward_over_slices(backend, dtype, random, B):
+    for H in (64, 65, 128, 129, 257):
+        check_layer(backend, dtype, random, 2, B, 300, H, 0, True, False)
+
+
+@pytest.mark.parametrize(("T", "B", "H"), [(3, 64, 2), (3, 65, 2), (2, 200, 9), (9000, 1, 1), (700, 3, 30)])
+def test_layer_forward_over_groups_and_chunks(backend, dtype, random, T, B, H):
+    """More rows than a group holds, more steps than a chunk."""
+    check_layer(backend, dtype, random, T, B, 2, H, 0, True, True)
+    check_layer(backend, dtype, random, T, B, 2, H, H // 2, False, False)
+
+
+def test_a_wide_layer_takes_few_rows_at_a_time(backend, dtype, random):
+    check_layer(backend, dtype, random, 2, 40, 3, 2050, 1, True, False)
+
+
+def check_layer(backend, dtype, random, T, B, I, H, P, ragged, reverse):
+    """x is a (B, T, I) array seen as (T, B, I); out is the second half of a bidirectional (B, T, 2R) seen likewise."""
+    arrays, R = weights_of(random, I, H, P, dtype), P or H
+    weights, reference_weights = pack_both(backend, arrays)
+    lengths = lengths_for(random, T, B) if ragged else None
+    h_0, c_0 = normal(random, (B, R), dtype), normal(random, (B, H), dtype)
+
+    canaries = Canaries(dtype)
+    x = canaries.place((B, T, I), inside=(B + 1, T + 1, I + 2), at=1, content=normal(random, (B, T, I), dtype))
+    x = x.swapaxes(0, 1)
+    out = canaries.place((B, T, R), inside=(B + 2, T + 2, 2 * R + 1), at=1).swapaxes(0, 1)
+    h, c = canaries.place((B, R), content=h_0), canaries.place((B, H), content=c_0)
+    x_before = x.copy()
+    backends.get(backend).layer_forward(x, weights, lengths, reverse, h, c, out)
+
+    h_expected, c_expected, expected = double(h_0), double(c_0), np.empty((T, B, R))
+    DEFINITION.layer_forward(double(x), reference_weights, lengths, reverse, h_expected, c_expected, expected)
+    what = f"T={T} B={B} I={I} H={H} P={P} lengths={lengths}"
+    assert_close(out, expected, dtype, f"out, {what}")
+    assert_close(h, h_expected, dtype, f"h, {what}")
+    assert_close(c, c_expected, dtype, f"c, {what}")
+    assert np.array_equal(x, x_before)
+    canaries.check()
+
+
+# ---------------------------------------------------------------- nothing is read or written past an end
+
+
+class Guarded:
+    """Arrays that end where memory ends: one byte further and the process dies."""
+
+    def __init__(self, dtype):
+        self.dtype = np.dtype(dtype)
+        self.libc = ctypes.CDLL(None, use_errno=True)
+
+    def array(self, content):
+        content = np.ascontiguousarray(content, self.dtype)
+        page = mmap.PAGESIZE
+        size = -(-max(content.nbytes, 1) // page) * page
+        memory = np.frombuffer(mmap.mmap(-1, size + page), np.uint8)
+        last_page = ctypes.c_void_p(memory.ctypes.data + size)
+        assert self.libc.mprotect(last_page, ctypes.c_size_t(page), 0) == 0
+        array = memory[size - content.nbytes : size].view(self.dtype).reshape(content.shape)
+        array[...] = content
+        return array
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+@pytest.mark.parametrize("H", [1, 3, 5, 9, 17, 33])
+def test_kernels_stay_within_their_arrays(backend, dtype, random, H):
+    guarded, kernels = Guarded(dtype), backends.get(backend)
+    B, T, I = 3, 4, 5
+    weights = kernels.pack_layer(*weights_of(random, I, H, H // 2, dtype))
+    x = guarded.array(normal(random, (T, B, I), dtype))
+    h, c = guarded.array(np.zeros((B, H // 2 or H))), guarded.array(np.zeros((B, H)))
+    out = guarded.array(np.zeros((T, B, H // 2 or H)))
+    kernels.layer_forward(x, weights, None, False, h, c, out)
+    kernels.layer_forward(x, weights, np.array([4, 0, 2]), True, h, c, out)
+    kernels.activation("tanh", c.reshape(-1), guarded.array(np.zeros(B * H)))
+    kernels.cell_update(guarded.array(np.zeros((B, *weights.bias.shape))), c, guarded.array(np.zeros((B, H))))
+    kernels.gate_matmul(x[0], weights, guarded.array(np.zeros((B, *weights.bias.shape))))
+    dense = kernels.pack_dense(normal(random, (H, I), dtype), normal(random, (H,), dtype), "tanh")
+    kernels.dense_forward(x[0], dense, guarded.array(np.zeros((B, H))))
+    assert np.isfinite(out).all()

@@ -146,7 +146,7 @@ def test_half_precision_is_widened(dtype):
 def test_options_are_the_models(dtype):
     lstm = lk.from_torch(torch_lstm(), dtype=dtype, backend="numpy", batch_first=True, num_threads=2)
     assert (lstm.dtype.name, lstm.backend, lstm.batch_first, lstm.num_threads) == (dtype, "numpy", True, 2)
-    with pytest.raises(TypeError, match="unexpected keyword argument .hidden"):
+    with pytest.raises(TypeError, match=r"unexpected keyword argument .hidden"):
         lk.from_torch(torch_lstm(), hidden=3)
 
 

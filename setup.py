@@ -1,6 +1,7 @@
 """Build the C kernels with cffi. All metadata is in pyproject.toml."""
 
 import os
+import sysconfig
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -14,7 +15,8 @@ lstmkernel: THE C BACKEND WAS LEFT OUT, because it did not compile:
 The package runs on Numba instead. To get the C backend, install a C
 compiler (Debian: apt install gcc python3-dev; Fedora: dnf install gcc
 python3-devel; macOS: xcode-select --install) and then run
-    LSTMKERNEL_REQUIRE_C=1 pip install --force-reinstall --no-deps .
+    LSTMKERNEL_REQUIRE_C=1 pip install --force-reinstall --no-deps \\
+        --no-cache-dir -e .
 **********************************************************************
 """
 
@@ -26,12 +28,16 @@ class BuildKernels(build_ext):
             super().build_extension(ext)
         except Exception as error:
             if ext.optional:
+                # pip shows this with -v only, so the package says it again when it first runs without C.
                 print(LEFT_OUT.format(error=error), flush=True)
             raise  # setuptools goes on where the extension is optional
 
 
+# One wheel for every Python of a platform; free-threaded ones have no limited API.
+ABI3 = {} if sysconfig.get_config_var("Py_GIL_DISABLED") else {"bdist_wheel": {"py_limited_api": "cp310"}}
+
 setup(
     cffi_modules=["csrc/build.py:ffi"],
     cmdclass={"build_ext": BuildKernels},
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    options=ABI3,
 )

@@ -16,9 +16,10 @@
  *
  * One answer. Every pre-activation is summed in one order, whatever the instruction set, batch, or number of threads:
  *   z = bias;  for k in 0..I-1: z = fma(w_ih[k], x[k], z);  for k in 0..R-1: z = fma(w_hh[k], h[k], z)
- * with one rounding per step, and sigmoid and tanh are one fixed sequence of IEEE operations (activation.h). Two exceptions:
+ * with one rounding per step, and sigmoid and tanh are one fixed sequence of IEEE operations (activation.h). Three exceptions:
  * the "generic" instruction set, which may lack fma, rounds twice; and x86 and Arm flush a result that rounds up to the
- * smallest normal number differently, as one looks before rounding and the other after.
+ * smallest normal number differently, as one looks before rounding and the other after; the sign and payload
+ * of a NaN are each CPU's own.
  *
  * Python has checked every argument. Kernels own no memory, print nothing and never abort: they return a status. Sizes
  * and strides are in elements of the kernel's dtype, float or double, which the lk_kernels table decides.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from lstmkernel import checks, parameters
@@ -32,10 +33,11 @@ class LSTMCell:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], mapping: Mapping[str, Any]) -> LSTMCell:
-        """The cell of a ``config()`` and a ``state_dict()``."""
-        cell = cls(**config)
-        cell.load_state_dict(mapping)
-        return cell
+        """The cell of a ``config()`` and a ``state_dict()``, without drawing initial weights first."""
+        one_layer = {"num_layers": 1, "bidirectional": False, "proj_size": 0, "batch_first": False, "num_threads": None}
+        self = cls.__new__(cls)
+        self._lstm = LSTM.from_config({**config, **one_layer}, {f"{name}_l0": mapping[name] for name in mapping})
+        return self
 
     @property
     def input_size(self) -> int:
@@ -44,6 +46,14 @@ class LSTMCell:
     @property
     def hidden_size(self) -> int:
         return self._lstm.hidden_size
+
+    @property
+    def bias(self) -> bool:
+        return self._lstm.bias
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._lstm.dtype
 
     @property
     def backend(self) -> str:
@@ -84,7 +94,7 @@ class LSTMCell:
         return {name: config[name] for name in ("input_size", "hidden_size", "bias", "dtype", "backend")}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return LSTMCell.from_config, (self.config(), self.state_dict())
+        return type(self).from_config, (self.config(), self.state_dict())
 
     def __repr__(self) -> str:
         return f"LSTMCell({self.input_size}, {self.hidden_size}, backend={self.backend!r})"

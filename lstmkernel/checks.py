@@ -39,10 +39,13 @@ def addressable(name: str, shape: Iterable[int], dtype: np.dtype[Any]) -> None:
 
 
 def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    found = np.dtype(dtype)
+    try:
+        found = None if dtype is None else np.dtype(dtype)
+    except TypeError:
+        found = None
     if found not in (np.float32, np.float64):
-        raise ValueError(f"dtype: expected float32 or float64, got {found}")
-    return found
+        raise ValueError(f"dtype: expected float32 or float64, got {dtype!r}")
+    return np.dtype(found)
 
 
 def num_threads(value: SupportsIndex | None) -> int | None:
@@ -58,19 +61,16 @@ def num_threads(value: SupportsIndex | None) -> int | None:
 
 def real(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     """``value`` as an array for the kernels: of ``dtype``, native, aligned, contiguous along its last axis."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array without a mask; fill it, or give lengths for padded rows")
     array = np.asarray(value)
     if array.dtype is not dtype:
         if array.dtype.kind not in "fiub":
             raise TypeError(f"{name}: expected real numbers that cast to {dtype}, got {array.dtype}")
         array = array.astype(dtype, copy=False)
-    itemsize = dtype.itemsize
-    if not array.flags.c_contiguous and (
-        not array.flags.aligned
-        or array.strides[-1] != itemsize
-        or any(stride % itemsize for stride in array.strides[:-1])
-    ):
-        return np.ascontiguousarray(array)
-    return array if array.flags.aligned else array.copy()
+    if not array.flags.aligned or (not array.flags.c_contiguous and array.strides[-1] != dtype.itemsize):
+        return array.copy(order="C")
+    return array
 
 
 def pair(name: str, value: Any, meaning: str) -> tuple[Any, Any]:
@@ -87,7 +87,7 @@ def shape(name: str, array: Array, expected: tuple[int, ...], meaning: str) -> N
 
 def lengths(value: ArrayLike, T: int, B: int) -> Array:
     """Row lengths as int64 (B,), each in 0..T."""
-    array = np.asarray(value)
+    array = np.array(value)  # a copy: what was checked must not change while kernels run
     if array.dtype.kind not in "iu" and array.size:  # an empty list has no integers to show
         raise TypeError(f"lengths: expected integers, got {array.dtype}")
     shape("lengths", array, (B,), "(B,)")
@@ -98,7 +98,7 @@ def lengths(value: ArrayLike, T: int, B: int) -> Array:
     return np.ascontiguousarray(array, np.int64)
 
 
-def output(out: Any, expected: tuple[int, ...], dtype: np.dtype[Any], inputs: Iterable[tuple[str, Array]]) -> Array:
+def output(out: Any, expected: tuple[int, ...], dtype: np.dtype[Any], inputs: Iterable[tuple[str, Any]]) -> Array:
     """An array that the kernels may write ``expected`` values of ``dtype`` to, sharing no memory with any input."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out: expected a NumPy array, got {type(out).__name__}")
@@ -109,6 +109,6 @@ def output(out: Any, expected: tuple[int, ...], dtype: np.dtype[Any], inputs: It
     if not (out.flags.c_contiguous and out.flags.aligned and out.flags.writeable):
         raise ValueError("out: expected a C-contiguous, aligned, writeable array")
     for name, array in inputs:
-        if np.may_share_memory(out, array):
+        if array is not None and np.may_share_memory(out, np.asarray(array)):
             raise ValueError(f"out: overlaps {name}")
     return out

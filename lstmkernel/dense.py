@@ -52,17 +52,39 @@ class Dense:
     def _configure(
         self, in_features: int, out_features: int, activation: str, bias: bool, dtype: DTypeLike, backend: str
     ) -> None:
-        self.in_features = checks.size("in_features", in_features)
-        self.out_features = checks.size("out_features", out_features)
+        self._in_features = checks.size("in_features", in_features)
+        self._out_features = checks.size("out_features", out_features)
         if activation not in backends.ACTIVATIONS:
             raise ValueError(f"activation: expected one of {', '.join(backends.ACTIVATIONS)}, got {activation!r}")
-        self.activation = activation
-        self.bias = bool(bias)
-        self.dtype = checks.float_dtype(dtype)
+        self._activation = activation
+        self._bias = bool(bias)
+        self._dtype = checks.float_dtype(dtype)
         for name, shape in self.parameter_shapes().items():
             checks.addressable(name, shape, self.dtype)
         self._asked_backend = backend
         self._backend = backends.get(backend)
+
+    # Kernels trust these, so none of them can be set from outside.
+
+    @property
+    def in_features(self) -> int:
+        return self._in_features
+
+    @property
+    def out_features(self) -> int:
+        return self._out_features
+
+    @property
+    def activation(self) -> str:
+        return self._activation
+
+    @property
+    def bias(self) -> bool:
+        return self._bias
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
 
     @property
     def backend(self) -> str:
@@ -105,7 +127,7 @@ class Dense:
         return {**config, "dtype": self.dtype.name, "backend": self._asked_backend}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Dense.from_config, (self.config(), self.state_dict())
+        return type(self).from_config, (self.config(), self.state_dict())
 
     def __repr__(self) -> str:
         return f"Dense({self.in_features}, {self.out_features}, {self.activation!r}, backend={self.backend!r})"

@@ -14,6 +14,7 @@ from lstmkernel.calls import CALL_WORK, spans
 from lstmkernel.parameters import LSTMShape
 
 State = tuple[Array, Array]
+Weights = list[list[LayerWeights]]  # of each layer and direction
 
 #: Work of a row's step beside its matrix products, which keeps calls of tiny layers short too.
 STEP_WORK = 1_000
@@ -83,43 +84,69 @@ class LSTM:
     def _configure(
         self, shape: LSTMShape, batch_first: bool, dtype: DTypeLike, backend: str, num_threads: int | None
     ) -> None:
-        self.shape = shape.checked()
-        self.batch_first = bool(batch_first)
-        self.dtype = checks.float_dtype(dtype)
+        self._shape = shape = shape.checked()
+        self._batch_first = bool(batch_first)
+        self._dtype = checks.float_dtype(dtype)
         for name, parameter_shape in self.parameter_shapes().items():
-            checks.addressable(name, parameter_shape, self.dtype)
-        self.num_threads = checks.num_threads(num_threads)
-        self._asked_backend = backend  # "auto" stays "auto" when the model moves to another machine
+            checks.addressable(name, parameter_shape, self._dtype)
+        self._num_threads = checks.num_threads(num_threads)
+        # "auto" and None stay so when the model moves to another machine.
+        self._asked = {"backend": backend, "num_threads": num_threads}
         self._backend = backends.get(backend)
-        width = max(self.input_size, self.out_features) + self.shape.output_size
-        self._row_work = 8 * self.hidden_size * width + STEP_WORK  # of one step of one row
+        # What a call needs, made once: kernels trust it, so none of it can be set from outside.
+        self._states = shape.num_layers * shape.directions
+        self._out_features = shape.directions * shape.output_size
+        width = max(shape.input_size, self._out_features) + shape.output_size
+        self._row_work = 8 * shape.hidden_size * width + STEP_WORK  # of one step of one row
 
     # ---------------------------------------------------------------- parameters
 
     @property
+    def shape(self) -> LSTMShape:
+        """Everything that decides the parameters' names and shapes."""
+        return self._shape
+
+    @property
     def input_size(self) -> int:
-        return self.shape.input_size
+        return self._shape.input_size
 
     @property
     def hidden_size(self) -> int:
-        return self.shape.hidden_size
+        return self._shape.hidden_size
 
     @property
     def num_layers(self) -> int:
-        return self.shape.num_layers
+        return self._shape.num_layers
+
+    @property
+    def bias(self) -> bool:
+        return self._shape.bias
 
     @property
     def bidirectional(self) -> bool:
-        return self.shape.bidirectional
+        return self._shape.bidirectional
 
     @property
     def proj_size(self) -> int:
-        return self.shape.proj_size
+        return self._shape.proj_size
 
     @property
     def out_features(self) -> int:
         """Width of ``out``: D * R."""
-        return self.shape.directions * self.shape.output_size
+        return self._out_features
+
+    @property
+    def batch_first(self) -> bool:
+        return self._batch_first
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
+
+    @property
+    def num_threads(self) -> int | None:
+        """The upper bound, from the argument or the environment."""
+        return self._num_threads
 
     @property
     def backend(self) -> str:
@@ -196,81 +223,84 @@ class LSTM:
             if not batched:
                 raise ValueError("lengths: expected a batched x of 3 dimensions, got an unbatched one of 2")
             row_lengths = checks.lengths(lengths, T, B)
+        time_last = self._batch_first and batched
 
-        shape = (B, T) if self.batch_first and batched else (T, B) if batched else (T,)
-        shape = (*shape, self.out_features)
+        shape = (B, T) if time_last else (T, B) if batched else (T,)
+        shape = (*shape, self._out_features)
         if out is None:
-            out = np.empty(shape, self.dtype)
+            out = np.empty(shape, self._dtype)
         else:
-            inputs = [("x", x_steps), *self._parameters.items()]
-            inputs += [(f"state[{i}]", np.asarray(part)) for i, part in enumerate(state or ())]
-            inputs += [] if row_lengths is None else [("lengths", row_lengths)]
-            out = checks.output(out, shape, self.dtype, inputs)
+            # As given: what was cast or copied above shares no memory any more.
+            inputs = [("x", x), ("lengths", lengths), *self._parameters.items()]
+            inputs += [(f"state[{i}]", part) for i, part in enumerate(state or ())]
+            out = checks.output(out, shape, self._dtype, inputs)
 
         if T and B:
-            out_steps = out if batched else out[:, None]
-            if self.batch_first and batched:
-                out_steps = out.swapaxes(0, 1)
+            out_steps = out.swapaxes(0, 1) if time_last else out if batched else out[:, None]
             self._run(x_steps, row_lengths, h, c, out_steps)
         return out, ((h, c) if batched else (h[:, 0], c[:, 0]))
 
     def _check_x(self, x: ArrayLike) -> tuple[Array, bool]:
         """x as (T, B, I), and whether it was batched."""
-        array = checks.real("x", x, self.dtype)
-        if array.ndim not in (2, 3) or array.shape[-1] != self.input_size:
-            batched = "(B, T, I)" if self.batch_first else "(T, B, I)"
+        array = checks.real("x", x, self._dtype)
+        if array.ndim not in (2, 3) or array.shape[-1] != self._shape.input_size:
+            batched = "(B, T, I)" if self._batch_first else "(T, B, I)"
             raise ValueError(f"x: expected shape {batched} or (T, I) with I = {self.input_size}, got {array.shape}")
         if array.ndim == 2:
             return array[:, None], False
-        return (array.swapaxes(0, 1) if self.batch_first else array), True
+        return (array.swapaxes(0, 1) if self._batch_first else array), True
 
     def _check_state(self, state: tuple[ArrayLike, ArrayLike] | None, B: int, batched: bool) -> State:
         """Fresh (h, c) of shapes (L*D, B, R) and (L*D, B, H), for the kernels to update."""
-        states, widths = self.num_layers * self.shape.directions, (self.shape.output_size, self.hidden_size)
+        H, R = self._shape.hidden_size, self._shape.proj_size or self._shape.hidden_size
         if state is None:
-            return np.zeros((states, B, widths[0]), self.dtype), np.zeros((states, B, widths[1]), self.dtype)
-        fresh = []
-        pair = checks.pair("state", state, "(h_0, c_0)")
-        for name, value, width, letter in zip(("h_0", "c_0"), pair, widths, "RH", strict=True):
-            array = checks.real(name, value, self.dtype)
-            if batched:
-                checks.shape(name, array, (states, B, width), f"(L*D, B, {letter})")
-            else:
-                checks.shape(name, array, (states, width), f"(L*D, {letter})")
-            fresh.append(np.array(array.reshape(states, B, width), order="C"))
-        return fresh[0], fresh[1]
+            return np.zeros((self._states, B, R), self._dtype), np.zeros((self._states, B, H), self._dtype)
+        h_0, c_0 = checks.pair("state", state, "(h_0, c_0)")
+        return self._fresh_state("h_0", h_0, B, R, batched), self._fresh_state("c_0", c_0, B, H, batched)
+
+    def _fresh_state(self, name: str, value: ArrayLike, B: int, width: int, batched: bool) -> Array:
+        array = checks.real(name, value, self._dtype)
+        expected = (self._states, B, width) if batched else (self._states, width)
+        if array.shape != expected:
+            meaning = "(L*D, B, {})" if batched else "(L*D, {})"
+            checks.shape(name, array, expected, meaning.format("R" if name == "h_0" else "H"))
+        return array.reshape(self._states, B, width).copy()
 
     def _run(self, x: Array, lengths: Array | None, h: Array, c: Array, out: Array) -> None:
         """All layers over all steps, in calls short enough for Ctrl-C: h, c and out are written."""
+        weights = self._weights  # once: a load_state_dict meanwhile must not show in this call
         T, B, _ = x.shape
         rows_a_call = min(B, max(1, CALL_WORK // self._row_work))
         steps_a_call = max(1, CALL_WORK // (self._row_work * rows_a_call))
         # One direction: a stretch of time goes up through all layers at once. Two: each layer needs all of time.
         stretch = T
-        if not self.bidirectional:
+        if len(weights[0]) == 1:
             stretch = steps_a_call
-            if self.num_layers > 1:
-                stretch = min(stretch, HANDOVER_BYTES // (rows_a_call * self.out_features * self.dtype.itemsize) or 1)
+            if len(weights) > 1:
+                stretch = min(stretch, HANDOVER_BYTES // (rows_a_call * self._out_features * x.itemsize) or 1)
         if rows_a_call == B and stretch >= T:
-            self._run_layers(x, lengths, h, c, out, steps_a_call)
+            self._run_layers(weights, x, lengths, h, c, out, steps_a_call)
             return
         for rows in spans(B, rows_a_call):
             row_lengths = None if lengths is None else lengths[rows]
             for times in spans(T, stretch):
-                within = _lengths_within(row_lengths, times)
-                self._run_layers(x[times, rows], within, h[:, rows], c[:, rows], out[times, rows], steps_a_call)
+                part = x[times, rows], _lengths_within(row_lengths, times), h[:, rows], c[:, rows], out[times, rows]
+                self._run_layers(weights, *part, steps_a_call)
 
-    def _run_layers(self, x: Array, lengths: Array | None, h: Array, c: Array, out: Array, steps_a_call: int) -> None:
+    def _run_layers(
+        self, weights: Weights, x: Array, lengths: Array | None, h: Array, c: Array, out: Array, steps_a_call: int
+    ) -> None:
         """Time goes across inside a layer; each layer's output goes up to the next."""
-        R, directions = self.shape.output_size, self.shape.directions
-        for layer, weights in enumerate(self._weights):
+        state = 0
+        for layer, directions in enumerate(weights):
             above = out
-            if layer < self.num_layers - 1:
-                above = np.empty((*x.shape[:2], self.out_features), self.dtype)
-            for direction in range(directions):
-                state = layer * directions + direction
-                part = above if directions == 1 else above[:, :, direction * R : (direction + 1) * R]
-                self._run_direction(x, weights[direction], lengths, direction, h[state], c[state], part, steps_a_call)
+            if layer < len(weights) - 1:
+                above = np.empty((*x.shape[:2], self._out_features), self._dtype)
+            R = directions[0].output_size
+            for direction, packed in enumerate(directions):
+                part = above if len(directions) == 1 else above[:, :, direction * R : (direction + 1) * R]
+                self._run_direction(x, packed, lengths, direction == 1, h[state], c[state], part, steps_a_call)
+                state += 1
             x = above
 
     def _run_direction(
@@ -278,34 +308,33 @@ class LSTM:
         x: Array,
         weights: LayerWeights,
         lengths: Array | None,
-        direction: int,
+        reverse: bool,
         h: Array,
         c: Array,
         out: Array,
         steps_a_call: int,
     ) -> None:
         if len(x) <= steps_a_call:
-            self._backend.layer_forward(x, weights, lengths, direction == 1, h, c, out)
+            self._backend.layer_forward(x, weights, lengths, reverse, h, c, out)
             return
         stretches = list(spans(len(x), steps_a_call))
-        for times in reversed(stretches) if direction else stretches:
+        for times in reversed(stretches) if reverse else stretches:
             within = _lengths_within(lengths, times)
-            self._backend.layer_forward(x[times], weights, within, direction == 1, h, c, out[times])
+            self._backend.layer_forward(x[times], weights, within, reverse, h, c, out[times])
 
     # ---------------------------------------------------------------- the object itself
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, but for the seed."""
         return {
-            **self.shape._asdict(),
-            "batch_first": self.batch_first,
-            "dtype": self.dtype.name,
-            "backend": self._asked_backend,
-            "num_threads": self.num_threads,
+            **self._shape._asdict(),
+            "batch_first": self._batch_first,
+            "dtype": self._dtype.name,
+            **self._asked,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return LSTM.from_config, (self.config(), self.state_dict())
+        return type(self).from_config, (self.config(), self.state_dict())
 
     def __repr__(self) -> str:
         s = self.shape

@@ -24,7 +24,7 @@ class Stack:
     """
 
     def __init__(self, layers: Iterable[Layer]) -> None:
-        self.layers: tuple[Layer, ...] = tuple(layers)
+        self._layers: tuple[Layer, ...] = tuple(layers)
         if not self.layers:
             raise ValueError("layers: expected at least one")
         for place, layer in enumerate(self.layers):
@@ -36,13 +36,25 @@ class Stack:
                     f"layers[{place + 1}]: expected input width {below.out_features}, the output width of "
                     f"layers[{place}], got {_in_features(above)}"
                 )
-        self.dtype = self.layers[0].dtype
+        self._dtype = self.layers[0].dtype
         if any(layer.dtype != self.dtype for layer in self.layers):
             raise ValueError(f"layers: expected one dtype, got {', '.join(layer.dtype.name for layer in self.layers)}")
         orders = {layer.batch_first for layer in self._lstms()}
         if len(orders) > 1:
             raise ValueError("layers: expected one batch_first for all LSTMs, got both")
-        self.batch_first = orders == {True}
+        self._batch_first = orders == {True}
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return self._layers
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
+
+    @property
+    def batch_first(self) -> bool:
+        return self._batch_first
 
     def _lstms(self) -> list[LSTM]:
         return [layer for layer in self.layers if isinstance(layer, LSTM)]
@@ -114,7 +126,7 @@ class Stack:
             layer.load_state_dict({name: mapping[f"{i}.{name}"] for name in layer.parameter_shapes()})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Stack, (self.layers,)
+        return type(self), (self.layers,)
 
     def __repr__(self) -> str:
         return f"Stack([{', '.join(map(repr, self.layers))}])"

@@ -73,9 +73,12 @@ def test_a_c_backend_is_bound_to_its_own_tables(name, dtype):
 
     isa = name.removeprefix("c:")
     expected = c.lib.lk_find(c.instruction_sets().index(isa), np.dtype(dtype).itemsize)
-    for kernel in KERNELS:
-        (tables,) = getattr(backends.get(name), kernel).args
+    backend, ones = backends.get(name), np.ones((8, 2), dtype)
+    for kernel in (backend.activation, backend.cell_update):  # these go by the arrays' dtype
+        (tables,) = kernel.args
         assert tables[np.dtype(dtype)] == expected
+    layer, dense = backend.pack_layer(ones, ones, ones[:, 0], None), backend.pack_dense(ones, ones[:, 0], "tanh")
+    assert layer.native[0] == dense.native[0] == expected  # the others by what packed the weights
     assert c.lib.lk_lanes(expected) == packed_lanes(name, dtype) == LANES[isa][dtype]
 
 

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         return pretended[name]
 
     def pretend(name: str, **kernels: Any) -> None:
-        pretended[name] = replace(pretended["numpy"], name=name, **kernels)
+        pretended[name] = pretended["numpy"]._replace(name=name, **kernels)
 
     monkeypatch.setattr(backends, "_load", load)
     monkeypatch.setenv("LSTMKERNEL_BACKEND", "numpy")  # what "auto" is

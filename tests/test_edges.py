@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -25,6 +24,7 @@ from helpers import (
 )
 
 import lstmkernel as lk
+from lstmkernel import checks
 from lstmkernel.lstm import CALL_WORK
 
 OPTIONS = {"input_size": 5, "hidden_size": 9, "num_layers": 2}
@@ -394,9 +394,9 @@ def test_dense_wants_its_width(x):
         ({"hidden_size": "9"}, TypeError, "hidden_size: expected an integer, got str"),
         ({"hidden_size": None}, TypeError, "hidden_size: expected an integer, got NoneType"),
         ({"num_layers": True}, TypeError, "num_layers: expected an integer, got True"),
-        ({"dtype": "float16"}, ValueError, "dtype: expected float32 or float64, got float16"),
-        ({"dtype": "int32"}, ValueError, "dtype: expected float32 or float64, got int32"),
-        ({"dtype": "real"}, TypeError, "real"),
+        ({"dtype": "float16"}, ValueError, "dtype: expected float32 or float64, got 'float16'"),
+        ({"dtype": "int32"}, ValueError, "dtype: expected float32 or float64, got 'int32'"),
+        ({"dtype": "real"}, ValueError, "got 'real'"),
         ({"num_threads": 0}, ValueError, "num_threads: expected at least 1, got 0"),
         ({"num_threads": 1.5}, TypeError, "num_threads: expected an integer, got float"),
         ({"hidden_size": 2**31}, ValueError, r"weight_hh_l0: shape \(8589934592, 2147483648\) .* needs \d+ bytes"),
@@ -520,6 +520,50 @@ def test_an_out_that_overlaps_an_input_is_refused(checked, name):
     assert not out.any()
 
 
+@pytest.mark.parametrize("cast", ["reversed", "int32", "lengths"])
+def test_an_out_that_overlaps_what_was_cast_is_refused(checked, cast):
+    """The caller's own array counts, not the copy that the kernels would read."""
+    out = np.zeros((2, 6, 9), "float32")
+    x, lengths = np.zeros((2, 6, 5)), None
+    if cast == "reversed":
+        x = out[:, :, 4::-1]
+    elif cast == "int32":
+        x = out.view("int32")[:, :, :5]
+    else:
+        lengths = out.view("int32").ravel()[:6]
+    with pytest.raises(ValueError, match="out: overlaps"):
+        checked(x, lengths=lengths, out=out)
+
+
+@pytest.mark.parametrize("name", ["shape", "dtype", "batch_first", "hidden_size", "backend"])
+def test_what_kernels_trust_cannot_be_set(checked, name):
+    with pytest.raises(AttributeError):
+        setattr(checked, name, getattr(checked, name))
+
+
+@pytest.mark.parametrize("name", ["in_features", "out_features", "activation", "dtype"])
+def test_what_kernels_trust_of_a_dense_layer_cannot_be_set(name):
+    dense = lk.Dense(2, 3)
+    with pytest.raises(AttributeError):
+        setattr(dense, name, getattr(dense, name))
+
+
+def test_lengths_that_change_after_the_check_do_no_harm():
+    given = np.array([1, 2])
+    assert not np.shares_memory(checks.lengths(given, 2, 2), given)
+
+
+def test_a_mask_is_refused_rather_than_forgotten(checked):
+    with pytest.raises(TypeError, match="x: expected an array without a mask"):
+        checked(np.ma.masked_equal(np.zeros((2, 6, 5)), 1))
+
+
+@pytest.mark.parametrize("dtype", [None, "float16", "bogus", int])
+def test_other_dtypes_are_refused(dtype):
+    with pytest.raises(ValueError, match="dtype: expected float32 or float64, got"):
+        lk.LSTM(1, 2, dtype=dtype)
+
+
 def test_an_out_that_overlaps_a_parameter_is_refused():
     lstm = lk.LSTM(1, 4, bias=False, seed=1)
     parameter = lstm.state_dict()["weight_hh_l0"].view()
@@ -586,7 +630,7 @@ def test_a_dense_layer_cuts_its_work_so_that_ctrl_c_is_heard(monkeypatch):
     """No kernel call is longer than an LSTM's may be."""
     dense = lk.Dense(64, 4096)
     work = []
-    idle = replace(dense._backend, dense_forward=lambda x, weights, y: work.append(2 * x.size * y.shape[1]))
+    idle = dense._backend._replace(dense_forward=lambda x, weights, y: work.append(2 * x.size * y.shape[1]))
     monkeypatch.setattr(dense, "_backend", idle)
     dense(np.zeros((100_000, 64), "float32"))
     assert sum(work) == 2 * 100_000 * 64 * 4096

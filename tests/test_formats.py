@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -152,7 +153,7 @@ def test_options_are_the_models(dtype):
 
 @pytest.mark.parametrize("source", [None, 3, "path", [("weight_ih_l0", 1)], torch.ones(1)])
 def test_what_is_no_model_is_refused(source):
-    with pytest.raises(TypeError, match="expected a module or a state_dict"):
+    with pytest.raises(TypeError, match=r"expected a torch\.nn\.Module or a state_dict"):
         lk.from_torch(source)
 
 
@@ -219,6 +220,29 @@ def test_integers_in_a_file_are_refused_and_the_file_named(tmp_path):
     with pytest.raises(ValueError, match="bias_ih_l0: expected floating-point numbers, got int32") as error:
         lk.load(path)
     assert str(path) in str(error.value)
+
+
+def test_the_rest_of_a_large_model_is_not_read(tmp_path):
+    """Nor need it be of a dtype that NumPy has."""
+    module, path = torch_lstm(), tmp_path / "model.safetensors"
+    tensors = {f"encoder.{name}": value for name, value in module.state_dict().items()}
+    safetensors_torch.save_file({**tensors, "head.weight": torch.ones(3, dtype=torch.bfloat16)}, path)
+    assert_same_parameters(lk.load(path, prefix="encoder").state_dict(), module.state_dict())
+
+
+def test_bfloat16_weights_in_a_file_are_refused_by_name(tmp_path):
+    path = tmp_path / "model.safetensors"
+    safetensors_torch.save_file(torch_lstm().to(torch.bfloat16).state_dict(), path)
+    with pytest.raises(ValueError, match=r"model\.safetensors: .*: expected float16, float32 or float64, got BF16"):
+        lk.load(path)
+
+
+def test_many_threads_may_save_to_one_path(tmp_path):
+    path, lstm = tmp_path / "net.safetensors", lk.LSTM(2, 3, seed=1)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: lk.save(lstm, path), range(60)))
+    assert_same_parameters(lk.load(path).state_dict(), lstm.state_dict())
+    assert os.listdir(tmp_path) == ["net.safetensors"]
 
 
 COUNTLESS_LAYERS = """

@@ -28,8 +28,8 @@ _ALIASES = ("auto", "c")
 
 #: How to get the C backend where it is missing.
 HOW_TO_GET_C = (
-    "install a C compiler and reinstall with LSTMKERNEL_REQUIRE_C=1, "
-    "e.g. LSTMKERNEL_REQUIRE_C=1 pip install --force-reinstall --no-deps lstmkernel"
+    "install a C compiler, then, where lstmkernel was cloned, "
+    "LSTMKERNEL_REQUIRE_C=1 pip install --force-reinstall --no-deps --no-cache-dir -e ."
 )
 
 
@@ -48,7 +48,7 @@ def get(name: str | None = None) -> Backend:
 
 
 def unavailable(name: str) -> str | None:
-    """Why a backend of NAMES cannot run here; None where it can. Loads it to find out, except Numba."""
+    """Why a backend of NAMES cannot run here; None where it can. Numba, slow to import, is only looked for."""
     try:
         if name.startswith("c:"):
             _load(name)
@@ -98,8 +98,10 @@ def _load(name: str) -> Backend:
         return c.backend(name.removeprefix("c:"))
     if name == "numba":
         _require_numba()
-        from lstmkernel.backends import numba
-
+        try:
+            from lstmkernel.backends import numba
+        except ImportError as error:  # for example a Numba that wants another NumPy
+            raise BackendError(f"backend 'numba': {error}") from error
         return numba.backend()
     from lstmkernel.backends import numpy
 
@@ -111,6 +113,8 @@ def _require_numba() -> None:
 
     if find_spec("numba") is None:
         raise BackendError("backend 'numba': the package numba is not installed; pip install numba")
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        raise BackendError("backend 'numba': NUMBA_DISABLE_JIT is set, and vectors exist only in compiled code")
 
 
 @cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -38,10 +37,10 @@ def backend(isa: str) -> Backend:
         pack_layer=partial(_pack_layer, tables),
         pack_dense=partial(_pack_dense, tables),
         activation=partial(_activation, tables),
-        gate_matmul=partial(_gate_matmul, tables),
+        gate_matmul=_gate_matmul,
         cell_update=partial(_cell_update, tables),
-        dense_forward=partial(_dense_forward, tables),
-        layer_forward=partial(_layer_forward, tables),
+        dense_forward=_dense_forward,
+        layer_forward=_layer_forward,
     )
 
 
@@ -58,7 +57,7 @@ def _pack_layer(tables: Tables, w_ih: Array, w_hh: Array, bias: Array, w_hr: Arr
             *(_address(weights.w_x), _address(weights.w_h), _address(weights.bias), w_r),
         ),
     )
-    return replace(weights, native=struct)
+    return weights._replace(native=(tables[weights.bias.dtype], struct))
 
 
 def _pack_dense(tables: Tables, weight: Array, bias: Array, activation: str) -> DenseWeights:
@@ -68,29 +67,27 @@ def _pack_dense(tables: Tables, weight: Array, bias: Array, activation: str) -> 
         "lk_dense *",
         (weights.in_features, weights.out_features, code, _address(weights.w), _address(weights.bias)),
     )
-    return replace(weights, native=struct)
+    return weights._replace(native=(tables[weights.bias.dtype], struct))
 
 
 def _activation(tables: Tables, name: str, x: Array, y: Array) -> None:
     _check(lib.lk_activation(tables[x.dtype], ACTIVATIONS.index(name), x.size, _address(x), _address(y)))
 
 
-def _gate_matmul(tables: Tables, x: Array, weights: LayerWeights, z: Array) -> None:
-    _check(lib.lk_gate_matmul(tables[x.dtype], weights.native, len(x), _address(x), x.shape[1], _address(z)))
+def _gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
+    _check(lib.lk_gate_matmul(*weights.native, len(x), _address(x), x.shape[1], _address(z)))
 
 
 def _cell_update(tables: Tables, z: Array, c: Array, h: Array) -> None:
     _check(lib.lk_cell_update(tables[c.dtype], *c.shape, _address(z), _address(c), _address(h)))
 
 
-def _dense_forward(tables: Tables, x: Array, weights: DenseWeights, y: Array) -> None:
-    _check(
-        lib.lk_dense_forward(tables[x.dtype], weights.native, len(x), _address(x), x.shape[1], _address(y), y.shape[1])
-    )
+def _dense_forward(x: Array, weights: DenseWeights, y: Array) -> None:
+    rows_of_y = _address(y), y.shape[1]
+    _check(lib.lk_dense_forward(*weights.native, len(x), _address(x), x.shape[1], *rows_of_y))
 
 
 def _layer_forward(
-    tables: Tables,
     x: Array,
     weights: LayerWeights,
     lengths: Array | None,
@@ -100,27 +97,28 @@ def _layer_forward(
     out: Array,
 ) -> None:
     T, B, _ = x.shape
+    x_step, x_row, _ = x.strides
     size = x.itemsize
-    kernels = tables[x.dtype]
-    _check(
-        lib.lk_layer_forward(
-            kernels,
-            weights.native,
-            T,
-            B,
-            _address(x),
-            x.strides[0] // size,
-            x.strides[1] // size,
-            ffi.NULL if lengths is None else ffi.from_buffer("int64_t[]", lengths),
-            reverse,
-            _address(h),
-            _address(c),
-            _address(out),
-            out.strides[0] // size,
-            out.strides[1] // size,
-            _workspace(lib.lk_workspace(kernels, weights.native, T, B)),
-        )
+    out_step, out_row, _ = out.strides
+    kernels, layer = weights.native
+    status = lib.lk_layer_forward(
+        kernels,
+        layer,
+        T,
+        B,
+        _address(x),
+        x_step // size,
+        x_row // size,
+        ffi.NULL if lengths is None else ffi.from_buffer("int64_t[]", lengths),
+        reverse,
+        _contiguous(h),
+        _contiguous(c),
+        _address(out),
+        out_step // size,
+        out_row // size,
+        _workspace(lib.lk_workspace(kernels, layer, T, B)),
     )
+    _check(status)
 
 
 def _workspace(size: int) -> Any:
@@ -131,9 +129,12 @@ def _workspace(size: int) -> Any:
     return work
 
 
+#: The address of a contiguous array, several times faster than ctypes.data.
+_contiguous = ffi.from_buffer
+
+
 def _address(array: Array) -> Any:
-    # Several times faster than ctypes.data, but for contiguous arrays only.
-    return ffi.from_buffer(array) if array.flags.c_contiguous else ffi.cast("void *", array.ctypes.data)
+    return _contiguous(array) if array.flags.c_contiguous else ffi.cast("void *", array.ctypes.data)
 
 
 def _check(status: int) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from lstmkernel.backends.packing import Array, DenseWeights, LayerWeights
 
@@ -58,8 +57,7 @@ class LayerForwardKernel(Protocol):
         """
 
 
-@dataclass(frozen=True, eq=False)
-class Backend:
+class Backend(NamedTuple):
     """The kernels of one backend and, for C, one instruction set."""
 
     name: str  # "numpy", "numba", "c:avx2", ...

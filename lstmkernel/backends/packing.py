@@ -6,8 +6,7 @@ over k leaves all four gates of the block in registers: ``[blocks][K][4][lanes]`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -17,8 +16,7 @@ Array = NDArray[Any]
 CACHE_LINE = 64  # bytes; a vector load that crosses one costs two
 
 
-@dataclass(frozen=True, eq=False)
-class LayerWeights:
+class LayerWeights(NamedTuple):
     """One direction of one LSTM layer, packed."""
 
     input_size: int
@@ -40,8 +38,7 @@ class LayerWeights:
         return empty((rows, *self.bias.shape), self.bias.dtype)
 
 
-@dataclass(frozen=True, eq=False)
-class DenseWeights:
+class DenseWeights(NamedTuple):
     """A dense layer, packed."""
 
     in_features: int

@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from typing import BinaryIO
+from uuid import uuid4
 
 
 @contextlib.contextmanager
@@ -16,7 +17,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
     """
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path}: is a directory")
-    unfinished = f"{path}.{os.getpid()}.unfinished"
+    unfinished = f"{path}.{uuid4().hex}.unfinished"
     try:
         file = open(unfinished, "xb")  # noqa: SIM115 - closed below
     except OSError as error:

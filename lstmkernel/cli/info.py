@@ -55,7 +55,7 @@ def _machine(found: dict[str, Any]) -> Table:
     table.add_row("System", found["machine"])
     table.add_row("Instruction sets", ", ".join(usable) or "unknown without the C kernels")
     table.add_row("Cores", f"{found['cores']} that this process may use")
-    table.add_row("Threads", f"at most {found['num_threads'] or found['cores']}")
+    table.add_row("Threads", "1: a call runs on the thread that makes it")
     table.add_row("Python", found["python"])
     table.add_row("NumPy", found["numpy"])
     table.add_row("Numba", found["numba"] or "not installed")

@@ -10,7 +10,6 @@ from numpy.typing import DTypeLike
 from lstmkernel import backends, checks
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
-from lstmkernel.formats import safetensors_file
 from lstmkernel.formats.torch_names import from_torch
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
@@ -54,6 +53,8 @@ def load(
         options["dtype"] = checks.float_dtype(dtype).name
     if batch_first is not None:
         options["batch_first"] = bool(batch_first)
+    from lstmkernel.formats import safetensors_file  # here, so that importing lstmkernel stays quick
+
     return safetensors_file.load(os.fspath(path), prefix, options)
 
 
@@ -64,4 +65,6 @@ def save(net: Net, path: str | os.PathLike[str]) -> None:
     """
     if not isinstance(net, Net):
         raise TypeError(f"net: expected an LSTM, LSTMCell, Dense or Stack, got {type(net).__name__}")
+    from lstmkernel.formats import safetensors_file
+
     safetensors_file.save(net, os.fspath(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from typing import Any
+from uuid import uuid4
 
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -24,11 +25,17 @@ _TYPES: dict[str, type[LSTM] | type[LSTMCell] | type[Dense]] = {"LSTM": LSTM, "L
 
 
 def load(path: str, prefix: str | None, options: dict[str, Any]) -> LSTM | LSTMCell | Dense | Stack:
-    tensors, metadata = _read(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path}: no such file")
     try:
-        if prefix is None and KEY in metadata:
-            return _restore(json.loads(metadata[KEY]), tensors, options)
-        return torch_names.lstm(torch_names.within(tensors, torch_names.locate(tensors, prefix)), options)
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if prefix is None and KEY in metadata:
+                return _restore(json.loads(metadata[KEY]), _read(file, ""), options)
+            place = torch_names.locate(file.keys(), prefix)
+            return torch_names.lstm(_read(file, place), options)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file: {error}") from error
     except (ValueError, TypeError, RecursionError) as error:  # the latter: JSON that nests without end
         raise ValueError(f"{path}: {error}") from error
 
@@ -36,7 +43,7 @@ def load(path: str, prefix: str | None, options: dict[str, Any]) -> LSTM | LSTMC
 def save(net: LSTM | LSTMCell | Dense | Stack, path: str) -> None:
     metadata: Any = [_describe(layer) for layer in net.layers] if isinstance(net, Stack) else _describe(net)
     # A crash half way must not leave half a file under the name of the whole one.
-    unfinished = f"{path}.{os.getpid()}.unfinished"
+    unfinished = f"{path}.{uuid4().hex}.unfinished"
     try:
         save_file(net.state_dict(), unfinished, {KEY: json.dumps(metadata)})
         os.replace(unfinished, path)
@@ -47,14 +54,17 @@ def save(net: LSTM | LSTMCell | Dense | Stack, path: str) -> None:
             os.unlink(unfinished)
 
 
-def _read(path: str) -> tuple[dict[str, Array], dict[str, str]]:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, TypeError, AttributeError) as error:  # the latter two: a dtype that NumPy lacks
-        raise ValueError(f"{path}: not a safetensors file that NumPy can hold: {error}") from error
+def _read(file: Any, place: str) -> dict[str, Array]:
+    """The tensors behind a prefix, by their own names; the rest of a large model is left on disk."""
+    tensors = {}
+    for name in file.keys():  # noqa: SIM118
+        if name.startswith(place):
+            try:
+                tensors[name.removeprefix(place)] = file.get_tensor(name)
+            except (TypeError, AttributeError) as error:
+                came = file.get_slice(name).get_dtype()
+                raise ValueError(f"{name}: expected float16, float32 or float64, got {came}") from error
+    return tensors
 
 
 def _describe(layer: LSTM | LSTMCell | Dense) -> dict[str, Any]:

@@ -36,10 +36,10 @@ def from_torch(
     """
     if isinstance(source, Mapping):
         mapping = source
-    elif callable(getattr(source, "state_dict", None)):
+    elif callable(getattr(source, "state_dict", None)) and callable(getattr(source, "get_submodule", None)):
         mapping = source.state_dict()
     else:
-        raise TypeError(f"from_torch: expected a module or a state_dict, got {type(source).__name__}")
+        raise TypeError(f"from_torch: expected a torch.nn.Module or a state_dict, got {type(source).__name__}")
     place = locate(mapping, prefix)
     if batch_first is None and mapping is not source:
         batch_first = bool(getattr(source.get_submodule(place.removesuffix(".")), "batch_first", False))

@@ -7,7 +7,6 @@ the names of the C headers that they mirror; vec.py explains how. Arguments were
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,14 +53,13 @@ class _Native:
 class _Workspace(threading.local):
     """This thread's scratch memory: kernels own none, and a model is shared by threads."""
 
-    size, address = 0, 0
+    memory = empty((0,), np.uint8)
 
-    def of(self, size: int) -> int:
-        """The address of at least so many bytes."""
-        if self.size < size:
-            self._memory = empty((size,), np.uint8)
-            self.size, self.address = size, self._memory.ctypes.data
-        return self.address
+    def of(self, size: int) -> Array:
+        """At least so many bytes. The caller holds on to them: a signal handler may run a larger model meanwhile."""
+        if self.memory.size < size:
+            self.memory = empty((size,), np.uint8)
+        return self.memory
 
 
 _workspace = _Workspace()
@@ -72,13 +70,13 @@ def _pack_layer(w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None) -> La
     sizes = (weights.input_size, weights.hidden_size, weights.proj_size)
     addresses = (_address(weights.w_x), _address(weights.w_h), _address(weights.bias))
     w_r = 0 if weights.w_r is None else _address(weights.w_r)
-    return replace(weights, native=_Native(w_ih.dtype, *sizes, *addresses, w_r))
+    return weights._replace(native=_Native(w_ih.dtype, *sizes, *addresses, w_r))
 
 
 def _pack_dense(weight: Array, bias: Array, activation: str) -> DenseWeights:
     weights = pack_dense(weight, bias, activation, _LANES[weight.dtype])
     sizes = (weights.in_features, weights.out_features, ACTIVATIONS.index(activation))
-    return replace(weights, native=_Native(weight.dtype, *sizes, _address(weights.w), _address(weights.bias)))
+    return weights._replace(native=_Native(weight.dtype, *sizes, _address(weights.w), _address(weights.bias)))
 
 
 def _activation(name: str, x: Array, y: Array) -> None:
@@ -87,7 +85,7 @@ def _activation(name: str, x: Array, y: Array) -> None:
 
 def _gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
     native, work = weights.native, _workspace.of(SLAB * WORD)
-    native.kernels.gate_matmul(native.address, len(x), _address(x), x.shape[1], _address(z), work)
+    native.kernels.gate_matmul(native.address, len(x), _address(x), x.shape[1], _address(z), _address(work))
 
 
 def _cell_update(z: Array, c: Array, h: Array) -> None:
@@ -105,6 +103,7 @@ def _layer_forward(
     T, B, _ = x.shape
     size = x.itemsize
     native = weights.native
+    work = _workspace.of(workspace(weights.hidden_size, weights.proj_size, T, B, _LANES[x.dtype], size))
     native.kernels.layer_forward(
         native.address,
         T,
@@ -119,7 +118,7 @@ def _layer_forward(
         _address(out),
         out.strides[0] // size,
         out.strides[1] // size,
-        _workspace.of(workspace(weights.hidden_size, weights.proj_size, T, B, _LANES[x.dtype], size)),
+        _address(work),
     )
 
 

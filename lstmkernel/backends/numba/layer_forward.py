@@ -87,7 +87,7 @@ def load_states(layer, g, n, call):
     H, R = layer.hidden_size, layer.output_size
     for r in range(n):
         copy(at(g.h, r * g.h_stride), at(call.h, g.row[r] * R), R)
-        clear(at(g.c, r * g.c_stride), g.c_stride)  # units past H stay finite
+        clear(at(g.c, r * g.c_stride), g.c_stride)  # units past H, too: they are computed, never read
         copy(at(g.c, r * g.c_stride), at(call.c, g.row[r] * H), H)
         for t in range(g.length[r], call.T):
             clear(at(call.out, t * call.out_step + g.row[r] * call.out_row), R)

@@ -17,8 +17,8 @@ from lstmkernel.backends.numba.jit import internal, spliced
 from lstmkernel.backends.numba.memory import at, item_size, lanes, pointer, pointer_to_rows
 
 MOST_GROUP_ROWS = 64
-GROUP_STATE_BYTES = 1 << 20  # keeps the workspace small for wide layers: fewer rows a group
-CHUNK_BYTES = 1 << 18  # of z: half the L2 of the smallest CPU in common use
+GROUP_Z_BYTES = 1 << 20  # of z for one step: wide layers take fewer rows a group, and the workspace stays small
+CHUNK_BYTES = 1 << 18  # of z for a chunk of several steps: stays in L2 (512 KiB and more on most CPUs)
 WORD = 8  # bytes of a pointer, a row number, a length
 
 #: Padded widths of a row; rows of a group; steps of a chunk of time.
@@ -35,7 +35,7 @@ def plan_group(H, P, T, B, lanes, item_size):
     h_stride = P or c_stride
     z_stride = 4 * c_stride
     z_bytes = z_stride * item_size
-    most = max(1, min(MOST_GROUP_ROWS, GROUP_STATE_BYTES // z_bytes))
+    most = max(1, min(MOST_GROUP_ROWS, GROUP_Z_BYTES // z_bytes))
     groups = max(1, (B + most - 1) // most)
     rows = max(1, (B + groups - 1) // groups)
     steps = max(1, min(T, CHUNK_BYTES // z_bytes // rows))

@@ -223,9 +223,9 @@ class LSTM:
             if not batched:
                 raise ValueError("lengths: expected a batched x of 3 dimensions, got an unbatched one of 2")
             row_lengths = checks.lengths(lengths, T, B)
-        time_last = self._batch_first and batched
+        rows_first = self._batch_first and batched
 
-        shape = (B, T) if time_last else (T, B) if batched else (T,)
+        shape = (B, T) if rows_first else (T, B) if batched else (T,)
         shape = (*shape, self._out_features)
         if out is None:
             out = np.empty(shape, self._dtype)
@@ -236,7 +236,7 @@ class LSTM:
             out = checks.output(out, shape, self._dtype, inputs)
 
         if T and B:
-            out_steps = out.swapaxes(0, 1) if time_last else out if batched else out[:, None]
+            out_steps = out.swapaxes(0, 1) if rows_first else out if batched else out[:, None]
             self._run(x_steps, row_lengths, h, c, out_steps)
         return out, ((h, c) if batched else (h[:, 0], c[:, 0]))
 

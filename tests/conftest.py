@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import DATA, DTYPES
+from helpers import DATA, DTYPES, OPTIONS
 
+import lstmkernel as lk
 from lstmkernel import backends
 
 
@@ -64,3 +65,19 @@ def one_torch_thread() -> None:
     except ImportError:
         return
     torch.set_num_threads(1)
+
+
+@pytest.fixture(params=[{}, {"bidirectional": True}, {"proj_size": 4}], ids=["plain", "bidirectional", "projection"])
+def lstm(request, backend, dtype):
+    return lk.LSTM(**OPTIONS, **request.param, dtype=dtype, backend=backend, seed=2)
+
+
+@pytest.fixture
+def simple(backend, dtype):
+    return lk.LSTM(**OPTIONS, dtype=dtype, backend=backend, seed=2)
+
+
+@pytest.fixture
+def checked():
+    """For what is refused before any backend is called."""
+    return lk.LSTM(**OPTIONS, seed=2)

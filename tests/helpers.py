@@ -20,6 +20,9 @@ DATA = ROOT.parent / "shared" / "data"
 
 DTYPES = ("float32", "float64")
 
+#: A network for the edges: arguments of an LSTM.
+OPTIONS = {"input_size": 5, "hidden_size": 9, "num_layers": 2}
+
 #: A result may differ from the reference by this much, plus this much of the reference.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
@@ -119,3 +122,8 @@ def run_python(
     )
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+def readonly(array):
+    array.flags.writeable = False
+    return array

@@ -229,3 +229,10 @@ def test_info_names_every_backend():
     assert all(reason is None or isinstance(reason, str) for reason in info["backends"].values())
     assert info["python"] == sys.version.split()[0]
     assert info["cores"] >= 1
+
+
+@pytest.mark.parametrize("name", ["numpy", "c:generic", "auto"])
+def test_an_unknown_instruction_set_is_an_error_whatever_runs(monkeypatch, name):
+    monkeypatch.setenv("LSTMKERNEL_ISA", "avx1024")
+    with pytest.raises(ValueError, match="LSTMKERNEL_ISA='avx1024' is unknown; known are avx512"):
+        backends.get(name)

@@ -5,6 +5,7 @@ import json
 import os
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -494,24 +495,29 @@ def test_files_that_others_broke(entry, data):
 
 
 @pytest.mark.parametrize("exception", [OSError("disk full"), KeyboardInterrupt(), MemoryError()], ids=repr)
-@pytest.mark.parametrize("culprit", ["save_file", "os.replace"])
+@pytest.mark.parametrize("culprit", ["write", "os.replace"])
 def test_a_failed_save_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch, culprit, exception):
     from lstmkernel.formats import safetensors_file
 
     path = tmp_path / "net.safetensors"
     lk.save(lk.LSTM(2, 3, seed=1), path)
-    before = path.read_bytes()
-    write = safetensors_file.save_file
+    before, replacing = path.read_bytes(), safetensors_file.replacing
 
-    def fail(*arguments):
-        if culprit == "save_file":
-            write(*arguments)
-            with open(arguments[1], "r+b") as file:
-                file.truncate(100)
+    @contextmanager
+    def half_written(name):
+        with replacing(name) as file:
+            yield file
+            file.truncate(100)
+            raise exception
+
+    def fail(*_):
         raise exception
 
     with monkeypatch.context() as patched:
-        patched.setattr(*((safetensors_file, "save_file") if culprit == "save_file" else (os, "replace")), fail)
+        if culprit == "write":
+            patched.setattr(safetensors_file, "replacing", half_written)
+        else:
+            patched.setattr(os, "replace", fail)
         with pytest.raises(type(exception)):
             lk.save(lk.LSTM(2, 3, seed=2), path)
     assert path.read_bytes() == before

@@ -44,7 +44,7 @@ def get(name: str | None = None) -> Backend:
         raise TypeError(f"backend: expected a string, got {type(name).__name__}")
     if name not in NAMES and name not in _ALIASES:
         raise ValueError(f"unknown backend {name!r}; known are {', '.join((*_ALIASES, *NAMES))}")
-    return _load(_resolve(name))
+    return _load(_resolve(name, _chosen_isa()))
 
 
 def unavailable(name: str) -> str | None:
@@ -72,7 +72,14 @@ def c_is_built() -> bool:
     return True
 
 
-def _resolve(name: str) -> str:
+def _chosen_isa() -> str | None:
+    isa = os.environ.get("LSTMKERNEL_ISA")
+    if isa and isa not in INSTRUCTION_SETS:
+        raise ValueError(f"LSTMKERNEL_ISA={isa!r} is unknown; known are {', '.join(INSTRUCTION_SETS)}")
+    return isa
+
+
+def _resolve(name: str, isa: str | None) -> str:
     """The name without aliases."""
     if name == "auto":
         name = "c" if c_is_built() else "numba"
@@ -80,10 +87,7 @@ def _resolve(name: str) -> str:
             _warn_once_without_c()
     if name != "c":
         return name
-    isa = os.environ.get("LSTMKERNEL_ISA")
     if isa:
-        if isa not in INSTRUCTION_SETS:
-            raise ValueError(f"LSTMKERNEL_ISA={isa!r} is unknown; known are {', '.join(INSTRUCTION_SETS)}")
         return f"c:{isa}"
     return next((f"c:{isa}" for isa in INSTRUCTION_SETS if unavailable(f"c:{isa}") is None), "c:generic")
 

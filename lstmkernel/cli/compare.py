@@ -10,8 +10,8 @@ import textwrap
 from contextlib import nullcontext
 from typing import Any
 
-from lstmkernel import backends
-from lstmkernel.cli import console, contest, files, one_thread, problem, shapes, work
+from lstmkernel import backends, files
+from lstmkernel.cli import console, contest, one_thread, problem, shapes, work
 from lstmkernel.cli.nets import load_sequence
 from lstmkernel.cli.problem import Problem
 from lstmkernel.cli.report import Report, show

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmkernel import backends
+from lstmkernel import backends, files
 from lstmkernel.backends.packing import Array
-from lstmkernel.cli import console, files
+from lstmkernel.cli import console
 from lstmkernel.cli.nets import Net, load_sequence, lstms
 from lstmkernel.stack import Stack
 

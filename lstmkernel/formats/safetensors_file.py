@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 from typing import Any
-from uuid import uuid4
 
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialize
 
 from lstmkernel import parameters
 from lstmkernel.backends.packing import Array
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
+from lstmkernel.files import replacing
 from lstmkernel.formats import torch_names
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
@@ -42,16 +42,8 @@ def load(path: str, prefix: str | None, options: dict[str, Any]) -> LSTM | LSTMC
 
 def save(net: LSTM | LSTMCell | Dense | Stack, path: str) -> None:
     metadata: Any = [_describe(layer) for layer in net.layers] if isinstance(net, Stack) else _describe(net)
-    # A crash half way must not leave half a file under the name of the whole one.
-    unfinished = f"{path}.{uuid4().hex}.unfinished"
-    try:
-        save_file(net.state_dict(), unfinished, {KEY: json.dumps(metadata)})
-        os.replace(unfinished, path)
-    except SafetensorError as error:
-        raise OSError(f"{path}: cannot be written: {error}") from error
-    finally:
-        if os.path.exists(unfinished):
-            os.unlink(unfinished)
+    with replacing(path) as file:
+        file.write(serialize(net.state_dict(), {KEY: json.dumps(metadata)}))
 
 
 def _read(file: Any, place: str) -> dict[str, Array]:

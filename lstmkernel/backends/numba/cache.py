@@ -13,7 +13,6 @@ import hashlib
 import os
 import pickle
 import sys
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from numba.core.serialize import dumps
 from numba.misc.appdirs import AppDirs
 
 from lstmkernel.backends.numba.target import HOST
+from lstmkernel.files import replacing
 
 _PACKAGE = Path(__file__).parent
 _CHECKSUM = hashlib.sha256
@@ -66,7 +66,9 @@ class DiskCache:
         content = dumps(result._reduce())  # type: ignore[no-untyped-call]
         for directory in _directories():
             try:
-                _write_whole(directory / self._file_name(_SOURCES), _CHECKSUM(content).digest() + content)
+                directory.mkdir(parents=True, exist_ok=True)
+                with replacing(str(directory / self._file_name(_SOURCES))) as file:
+                    file.write(_CHECKSUM(content).digest() + content)
                 self._remove_stale(directory)
             except OSError:
                 continue
@@ -90,14 +92,3 @@ def _directories() -> list[Path]:
         return [Path(chosen) / "numba"]
     user_wide = Path(AppDirs(appname="numba", appauthor=False).user_cache_dir) / "lstmkernel"  # type: ignore[no-untyped-call]
     return [*([Path(config.CACHE_DIR)] if config.CACHE_DIR else []), _PACKAGE / "__pycache__", user_wide]  # type: ignore[attr-defined]
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Readers find the old file or the new one, never a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

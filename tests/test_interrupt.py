@@ -1,0 +1,63 @@
+"""Calls cut short: Ctrl-C is heard within a second, and everything is as it was before the call."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+import lstmkernel as lk
+from lstmkernel.lstm import CALL_WORK
+
+INTERRUPTED = """
+import sys
+import numpy as np
+import lstmkernel as lk
+
+row = np.linspace(-1, 1, 1024, dtype="float32")
+lstm = lk.LSTM(1024, 1024, proj_size=1, backend=sys.argv[1], seed=0)
+h, c = np.ones((1, 1, 1), "float32"), np.ones((1, 1, 1024), "float32")
+short = np.broadcast_to(row, (3, 1, 1024))
+before = lstm(short, (h, c))
+parameters = {name: value.copy() for name, value in lstm.state_dict().items()}
+print("ready", flush=True)
+try:
+    lstm(np.broadcast_to(row, (1_000_000, 1, 1024)), (h, c))
+except KeyboardInterrupt:
+    pass
+else:
+    raise SystemExit("it ended before it was interrupted")
+assert (h == 1).all() and (c == 1).all()
+assert all(np.array_equal(value, parameters[name]) for name, value in lstm.state_dict().items())
+after = lstm(short, (h, c))
+assert np.array_equal(before[0], after[0]) and np.array_equal(before[1][1], after[1][1])
+print("as before", flush=True)
+"""
+
+
+def test_ctrl_c_is_heard(backend):
+    """Within a second; five allow for a busy machine."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, backend], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout.readline() == "ready\n", child.stderr.read()
+        time.sleep(0.5)
+        child.send_signal(signal.SIGINT)
+        output, errors = child.communicate(timeout=5)
+        assert output == "as before\n", errors
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def test_a_dense_layer_cuts_its_work_so_that_ctrl_c_is_heard(monkeypatch):
+    """No kernel call is longer than an LSTM's may be."""
+    dense = lk.Dense(64, 4096)
+    work = []
+    idle = dense._backend._replace(dense_forward=lambda x, weights, y: work.append(2 * x.size * y.shape[1]))
+    monkeypatch.setattr(dense, "_backend", idle)
+    dense(np.zeros((100_000, 64), "float32"))
+    assert sum(work) == 2 * 100_000 * 64 * 4096
+    assert max(work) <= 2 * CALL_WORK

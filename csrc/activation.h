@@ -15,9 +15,9 @@ enum { Q_DEGREE = 5 };
 static const real Q[Q_DEGREE + 1] = {0x1.0p-1f,      0x1.555554p-3f, 0x1.5554f8p-5f,
                                      0x1.1112dap-7f, 0x1.6d3a46p-10f, 0x1.9e6e9cp-13f};
 static const real LOG2_E = 0x1.715476p+0f, LN2_HIGH = 0x1.62e4p-1f, LN2_LOW = 0x1.7f7d1cp-20f;
-static const real ROUND_SHIFT = 0x1.8p+23f;     /* v_pow2 takes it */
-static const real EXP_LOW = -87, EXP_HIGH = 88; /* 2^n stays a normal number between */
-static const real TANH_LOW = -20;               /* tanh rounds to -1 where y is below */
+static const real ROUND_SHIFT = 0x1.8p+23f + 127; /* v_pow2 takes it */
+static const real EXP_LOW = -87, EXP_HIGH = 88;   /* 2^n stays a normal number between */
+static const real TANH_ENOUGH = 20;               /* tanh(x) rounds to 1 where 2x is more */
 #else
 enum { Q_DEGREE = 10 };
 static const real Q[Q_DEGREE + 1] = {
@@ -25,45 +25,67 @@ static const real Q[Q_DEGREE + 1] = {
     0x1.6c16c16c1f11ep-10, 0x1.a01a01afdece4p-13, 0x1.a01a017b9f818p-16, 0x1.71ddf860e0b78p-19,
     0x1.27e536663c584p-22, 0x1.af5eace0c8a9dp-26, 0x1.1ee8540de02a3p-29};
 static const real LOG2_E = 0x1.71547652b82fep+0, LN2_HIGH = 0x1.62e42feep-1, LN2_LOW = 0x1.a39ef35793c76p-33;
-static const real ROUND_SHIFT = 0x1.8p+52;
+static const real ROUND_SHIFT = 0x1.8p+52 + 1023;
 static const real EXP_LOW = -708, EXP_HIGH = 709;
-static const real TANH_LOW = -40;
+static const real TANH_ENOUGH = 40;
 #endif
 
-/* exp(y) = s + s * m, for y in [EXP_LOW, EXP_HIGH]. */
-INLINE void exp_parts(vec y, vec *s, vec *m)
+enum { MOST_AT_ONCE = 4 };
+
+/* exp(-v[i]) = s[i] - s[i] m[i] for i in 0..n-1, -v[i] in [EXP_LOW, EXP_HIGH]. Several at once, each operation for all of
+ * them before the next, because one alone is a chain of operations that each wait for the last. Here u = -r. */
+INLINE void exp_parts(const int n, const vec *v, vec *s, vec *m)
 {
-    const vec shifted = v_fma(y, v_splat(LOG2_E), v_splat(ROUND_SHIFT));
-    const vec n = v_sub(shifted, v_splat(ROUND_SHIFT));
-    const vec r = v_fnma(n, v_splat(LN2_LOW), v_fnma(n, v_splat(LN2_HIGH), y));
-    const vec r2 = v_mul(r, r);
-    /* Even and odd powers apart: half the dependency chain of Horner's scheme. */
-    enum { LAST_EVEN = Q_DEGREE & ~1, LAST_ODD = (Q_DEGREE - 1) | 1 };
-    vec even = v_splat(Q[LAST_EVEN]), odd = v_splat(Q[LAST_ODD]);
-    for (int k = LAST_EVEN - 2; k >= 0; k -= 2)
-        even = v_fma(even, r2, v_splat(Q[k]));
-    for (int k = LAST_ODD - 2; k >= 1; k -= 2)
-        odd = v_fma(odd, r2, v_splat(Q[k]));
-    *m = v_fma(r2, v_fma(odd, r, even), r);
-    *s = v_pow2(shifted);
+    vec shifted[MOST_AT_ONCE], u[MOST_AT_ONCE], u2[MOST_AT_ONCE], q[MOST_AT_ONCE];
+    for (int i = 0; i < n; i++)
+        shifted[i] = v_fnma(v[i], v_splat(LOG2_E), v_splat(ROUND_SHIFT));
+    for (int i = 0; i < n; i++)
+        s[i] = v_sub(shifted[i], v_splat(ROUND_SHIFT)); /* the n of the formula */
+    for (int i = 0; i < n; i++)
+        u[i] = v_fma(s[i], v_splat(LN2_HIGH), v[i]);
+    for (int i = 0; i < n; i++)
+        u[i] = v_fma(s[i], v_splat(LN2_LOW), u[i]);
+    for (int i = 0; i < n; i++)
+        u2[i] = v_mul(u[i], u[i]);
+    /* m = u - u^2 (Q[0] - Q[1] u + Q[2] u^2 - ...): Horner's scheme in u^2 over pairs of coefficients, which is half the
+     * dependency chain of Horner's in u. */
+    for (int k = Q_DEGREE & ~1; k >= 0; k -= 2)
+        for (int i = 0; i < n; i++) {
+            const vec even = v_splat(-Q[k]);
+            const vec pair = k < Q_DEGREE ? v_fma(v_splat(Q[k + 1]), u[i], even) : even;
+            q[i] = k == (Q_DEGREE & ~1) ? pair : v_fma(q[i], u2[i], pair);
+        }
+    for (int i = 0; i < n; i++)
+        m[i] = v_fma(u2[i], q[i], u[i]);
+    for (int i = 0; i < n; i++)
+        s[i] = v_pow2(shifted[i]);
 }
+
+/* sigmoid(x) = 1 / denominator, of the parts of exp(-v). */
+INLINE vec sigmoid_argument(vec x) { return v_max(v_splat(-EXP_HIGH), v_min(v_splat(-EXP_LOW), x)); }
+INLINE vec sigmoid_denominator(vec s, vec m) { return v_add(s, v_fnma(s, m, v_splat(1))); }
+
+/* tanh(x) = numerator / denominator, of the parts of exp(-v). */
+INLINE vec tanh_argument(vec x)
+{
+    const vec magnitude = v_copysign(x, v_splat(1));
+    return v_min(v_splat(TANH_ENOUGH), v_add(magnitude, magnitude));
+}
+INLINE vec tanh_numerator(vec s, vec m, vec x) { return v_copysign(v_fnma(s, m, v_sub(s, v_splat(1))), x); }
+INLINE vec tanh_denominator(vec s, vec m) { return v_fnma(s, m, v_add(s, v_splat(1))); }
 
 INLINE vec v_sigmoid(vec x)
 {
-    const vec one = v_splat(1);
-    const vec y = v_max(v_splat(EXP_LOW), v_min(v_splat(EXP_HIGH), v_sub(v_splat(0), x)));
-    vec s, m;
-    exp_parts(y, &s, &m);
-    return v_div(one, v_add(s, v_fma(s, m, one)));
+    vec s, m, v = sigmoid_argument(x);
+    exp_parts(1, &v, &s, &m);
+    return v_div(v_splat(1), sigmoid_denominator(s, m));
 }
 
 INLINE vec v_tanh(vec x)
 {
-    const vec one = v_splat(1), minus_abs = v_copysign(x, v_splat(-1));
-    const vec y = v_max(v_splat(TANH_LOW), v_add(minus_abs, minus_abs));
-    vec s, m;
-    exp_parts(y, &s, &m);
-    return v_copysign(v_div(v_fma(s, m, v_sub(s, one)), v_fma(s, m, v_add(s, one))), x);
+    vec s, m, v = tanh_argument(x);
+    exp_parts(1, &v, &s, &m);
+    return v_div(tanh_numerator(s, m, x), tanh_denominator(s, m));
 }
 
 INLINE vec v_relu(vec x) { return v_max(v_splat(0), x); }

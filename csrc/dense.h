@@ -10,8 +10,7 @@ typedef struct {
     int64_t y_row;
 } dense_job;
 
-INLINE void dense_tile(const int rows, const int panels, int64_t row, int64_t block, int64_t from,
-                       int64_t to, const void *job_)
+INLINE void dense_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job_)
 {
     const dense_job *job = job_;
     const int64_t K = job->in_features;
@@ -23,7 +22,7 @@ INLINE void dense_tile(const int rows, const int panels, int64_t row, int64_t bl
             for (int g = 0; g < 4; g++)
                 acc[r * panels + p][g] = job->bias ? v_load(job->bias + (block + p) * QUAD + g * LANES) : v_splat(0);
     }
-    accumulate(rows, panels, acc, x, from, to, job->w + block * K * QUAD, K * QUAD);
+    accumulate(rows, panels, acc, x, K, job->w + block * K * QUAD, line);
     for (int r = 0; r < rows; r++)
         for (int p = 0; p < panels; p++)
             for (int g = 0; g < 4; g++) {
@@ -34,16 +33,15 @@ INLINE void dense_tile(const int rows, const int panels, int64_t row, int64_t bl
             }
 }
 
-SEPARATE void dense_rows(const dense_job *job, int64_t N)
+SEPARATE void dense_rows(const dense_job *job, int64_t N, block_range blocks)
 {
-    const int64_t K = job->in_features;
-    sweep(N, (job->out_features + QUAD - 1) / QUAD, K, K, dense_tile, job); /* one slice: y is no place for sums */
+    sweep(TILE_ROWS, N, blocks, job->in_features, 0, dense_tile, job);
 }
 
 static int dense_forward(const lk_dense *dense, int64_t N, const void *x, int64_t x_row, void *y, int64_t y_row)
 {
     const dense_job job = {dense->in_features, dense->out_features, dense->activation, dense->w, dense->bias,
                            x, x_row, y, y_row};
-    dense_rows(&job, N);
+    dense_rows(&job, N, (block_range){0, divide_up(dense->out_features, QUAD)});
     return LK_OK;
 }

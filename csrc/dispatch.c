@@ -103,5 +103,5 @@ int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T
                      int64_t x_step, int64_t x_row, const int64_t *lengths, int reverse, void *h, void *c, void *out,
                      int64_t out_step, int64_t out_row, void *work)
 {
-    CALL(layer_forward, layer, T, B, x, x_step, x_row, lengths, reverse, h, c, out, out_step, out_row, work);
+    CALL(layer_forward, layer, T, B, x, x_step, x_row, lengths, reverse, 0, T, h, c, out, out_step, out_row, work);
 }

@@ -11,8 +11,8 @@ struct lk_kernels {
     int (*cell_update)(int64_t N, int64_t H, const void *z, void *c, void *h);
     int (*dense_forward)(const lk_dense *dense, int64_t N, const void *x, int64_t x_row, void *y, int64_t y_row);
     int (*layer_forward)(const lk_layer *layer, int64_t T, int64_t B, const void *x, int64_t x_step, int64_t x_row,
-                         const int64_t *lengths, int reverse, void *h, void *c, void *out, int64_t out_step,
-                         int64_t out_row, void *work);
+                         const int64_t *lengths, int reverse, int64_t first, int64_t last, void *h, void *c,
+                         void *out, int64_t out_step, int64_t out_row, void *work);
     int64_t (*workspace)(const lk_layer *layer, int64_t T, int64_t B);
 };
 

@@ -11,37 +11,43 @@
 enum {
     MOST_GROUP_ROWS = 64,
     GROUP_Z_BYTES = 1 << 20, /* of z for one step: wide layers take fewer rows a group, and the workspace stays small */
-    CHUNK_BYTES = 1 << 18    /* of z for a chunk of several steps: stays in L2 (512 KiB and more on most CPUs) */
+    CHUNK_BYTES = 1 << 18,   /* of z for a chunk of several steps: stays in L2 (512 KiB and more on most CPUs), */
+    CHUNK_ROWS = 96,         /* unless that were fewer rows than W_ih should be read for, */
+    MOST_CHUNK_BYTES = 1 << 21, /* within reason */
+    FEW_UNITS = 16           /* layers of so few sum over h in two parts; see lstmkernel.h */
 };
 
 typedef struct {
     const lk_layer *layer;
     int64_t c_stride, h_stride, z_stride;            /* padded widths of a row */
     int64_t rows, steps;                             /* of a group; of a chunk of time */
+    block_range units, outputs;                      /* blocks of the cell; of the projection */
     int64_t row[MOST_GROUP_ROWS];                    /* each row's place in the batch */
     int64_t length[MOST_GROUP_ROWS];                 /* and its number of steps */
     const real **x;                                  /* one pointer for each row of z */
     real *z, *c, *h, *h_next, *hidden;               /* hidden: o * tanh(c), where a projection makes h of it */
     real *z_now;                                     /* z of the step at hand */
     real *reported;                                  /* where the cell writes: hidden or h_next */
+    int backwards;                                   /* every other step */
 } group;
 
 INLINE int64_t output_size(const lk_layer *layer) { return layer->proj_size ? layer->proj_size : layer->hidden_size; }
-INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* Sizes of a group and of a chunk; the same for every call with this layer, T and B. */
 static void plan_group(group *plan, const lk_layer *layer, int64_t T, int64_t B)
 {
     plan->layer = layer;
-    plan->c_stride = blocks_of(layer->hidden_size) * LANES;
+    plan->units = (block_range){0, blocks_of(layer->hidden_size)};
+    plan->outputs = (block_range){0, divide_up(layer->proj_size, QUAD)};
+    plan->c_stride = plan->units.to * LANES;
     plan->h_stride = blocks_of(output_size(layer)) * LANES;
     plan->z_stride = 4 * plan->c_stride;
     const int64_t z_bytes = plan->z_stride * (int64_t)sizeof(real);
     const int64_t most = larger(1, smaller(MOST_GROUP_ROWS, GROUP_Z_BYTES / z_bytes));
-    const int64_t groups = larger(1, (B + most - 1) / most);
-    plan->rows = larger(1, (B + groups - 1) / groups);
-    plan->steps = larger(1, smaller(T, CHUNK_BYTES / z_bytes / plan->rows));
+    const int64_t groups = larger(1, divide_up(B, most));
+    plan->rows = larger(1, divide_up(B, groups));
+    const int64_t z_rows = larger(CHUNK_BYTES / z_bytes, smaller(CHUNK_ROWS, MOST_CHUNK_BYTES / z_bytes));
+    plan->steps = larger(1, smaller(T, z_rows / plan->rows));
 }
 
 /* z, c, h, h_next, hidden, each of whole vectors, and so the pointers to the rows of x after them are aligned too. */
@@ -65,28 +71,10 @@ static void lay_out(group *plan, void *work)
     plan->x = (const real **)(void *)(plan->hidden + plan->rows * plan->c_stride);
 }
 
-INLINE void recurrent_tile(const int rows, const int panels, int64_t row, int64_t block, int64_t from, int64_t to,
-                           const void *job)
+INLINE void finish_tile(const int rows, const int panels, const vec acc[][4], int64_t row, int64_t block, const group *g)
 {
-    const group *g = job;
-    const int64_t R = output_size(g->layer);
-    const real *h[MOST_TILE_ROWS];
-    real *z = g->z_now + row * g->z_stride + block * QUAD;
-    vec acc[MOST_TILE_ROWS][4];
-    for (int r = 0; r < rows; r++) {
-        h[r] = g->h + (row + r) * g->h_stride;
-        for (int p = 0; p < panels; p++)
-            for (int gate = 0; gate < 4; gate++)
-                acc[r * panels + p][gate] = v_load(z + r * g->z_stride + p * QUAD + gate * LANES);
-    }
-    accumulate(rows, panels, acc, h, from, to, (const real *)g->layer->w_h + block * R * QUAD, R * QUAD);
     for (int r = 0; r < rows; r++)
         for (int p = 0; p < panels; p++) {
-            if (to < R) {
-                for (int gate = 0; gate < 4; gate++)
-                    v_store(z + r * g->z_stride + p * QUAD + gate * LANES, acc[r * panels + p][gate]);
-                continue;
-            }
             const int64_t unit = (row + r) * g->c_stride + (block + p) * LANES;
             vec h_t;
             v_store(g->c + unit, cell(acc[r * panels + p], v_load(g->c + unit), &h_t));
@@ -94,29 +82,88 @@ INLINE void recurrent_tile(const int rows, const int panels, int64_t row, int64_
         }
 }
 
+INLINE void step_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job)
+{
+    const group *g = job;
+    const int64_t R = output_size(g->layer);
+    const real *h[MOST_TILE_ROWS];
+    vec acc[MOST_TILE_ROWS][4];
+    for (int r = 0; r < rows; r++)
+        h[r] = g->h + (row + r) * g->h_stride;
+    load_quads(rows, panels, acc, g->z_now + row * g->z_stride + block * QUAD, g->z_stride);
+    accumulate(rows, panels, acc, h, R, (const real *)g->layer->w_h + block * R * QUAD, line);
+    finish_tile(rows, panels, acc, row, block, g);
+}
+
+/* The same for layers of FEW_UNITS: the sum over h in two parts, of the even k, which goes on from the inputs' sum, and of
+ * the odd k. Half the chain of dependent FMAs, which is much of a small layer's step. */
+INLINE void small_step_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job)
+{
+    (void)line; /* its weights are always near */
+    const group *g = job;
+    const int64_t R = output_size(g->layer);
+    const real *w = (const real *)g->layer->w_h + block * R * QUAD;
+    vec acc[MOST_TILE_ROWS][4], odd[MOST_TILE_ROWS][4];
+    load_quads(rows, panels, acc, g->z_now + row * g->z_stride + block * QUAD, g->z_stride);
+    for (int i = 0; i < rows * panels; i++)
+        for (int gate = 0; gate < 4; gate++)
+            odd[i][gate] = v_splat(0);
+    const real *h = g->h + row * g->h_stride;
+    int64_t k = 0;
+    for (; k + 2 <= R; k += 2) {
+        multiply_add(rows, panels, acc, h + k, g->h_stride, w + k * QUAD, R * QUAD);
+        multiply_add(rows, panels, odd, h + k + 1, g->h_stride, w + (k + 1) * QUAD, R * QUAD);
+    }
+    if (k < R)
+        multiply_add(rows, panels, acc, h + k, g->h_stride, w + k * QUAD, R * QUAD);
+    for (int i = 0; i < rows * panels; i++)
+        for (int gate = 0; gate < 4; gate++)
+            acc[i][gate] = v_add(acc[i][gate], odd[i][gate]);
+    finish_tile(rows, panels, acc, row, block, g);
+}
+
+/* The recurrent product and the cell update: functions of their own, because in a larger one the loops of the tiles lose
+ * registers to each other. */
+SEPARATE void step_row(const group *g) { sweep_row(g->units, g->backwards, step_tile, g); }
+SEPARATE void step_rows(const group *g, int64_t active)
+{
+    sweep_rows(TILE_ROWS, active, g->units, output_size(g->layer), step_tile, g);
+}
+SEPARATE void small_step(const group *g, int64_t active)
+{
+    sweep(larger(1, TILE_ROWS / 2), active, g->units, output_size(g->layer), 0, small_step_tile, g);
+}
+
 /* One step of the first `active` rows: h becomes h_t. */
-SEPARATE void recurrent_step(group *g, int64_t active)
+INLINE void recurrent_step(group *g, int64_t active)
 {
     const lk_layer *layer = g->layer;
     g->reported = layer->proj_size ? g->hidden : g->h_next;
-    sweep(active, blocks_of(layer->hidden_size), output_size(layer), SLICE, recurrent_tile, g);
+    if (layer->hidden_size <= FEW_UNITS)
+        small_step(g, active);
+    else if (active == 1)
+        step_row(g);
+    else
+        step_rows(g, active);
+    g->backwards = !g->backwards;
     if (layer->proj_size) {
         const dense_job projection = {layer->hidden_size, layer->proj_size, LK_LINEAR, layer->w_r, NULL,
                                       g->hidden, g->c_stride, g->h_next, g->h_stride};
-        dense_rows(&projection, active);
+        dense_rows(&projection, active, g->outputs);
     }
     real *h = g->h;
     g->h = g->h_next;
     g->h_next = h;
 }
 
-/* The caller's arrays. */
+/* The caller's arrays, and which steps to take. */
 typedef struct {
     int64_t T;
     const real *x;
     int64_t x_step, x_row;
     const int64_t *lengths; /* or NULL */
     int reverse;
+    int64_t first, last;
     real *h, *c, *out;
     int64_t out_step, out_row;
 } call;
@@ -139,7 +186,7 @@ static void choose_rows(group *g, int64_t b0, int64_t n, const call *a)
 INLINE void copy_reals(real *to, const real *from, int64_t n) { memcpy(to, from, (size_t)n * sizeof(real)); }
 INLINE void clear_reals(real *to, int64_t n) { memset(to, 0, (size_t)n * sizeof(real)); }
 
-/* The group's first states; zeros where a row has no steps. */
+/* The group's states before the first step. */
 static void load_states(group *g, int64_t n, const call *a)
 {
     const int64_t H = g->layer->hidden_size, R = output_size(g->layer);
@@ -147,16 +194,23 @@ static void load_states(group *g, int64_t n, const call *a)
         copy_reals(g->h + r * g->h_stride, a->h + g->row[r] * R, R);
         clear_reals(g->c + r * g->c_stride, g->c_stride); /* units past H, too: they are computed, never read */
         copy_reals(g->c + r * g->c_stride, a->c + g->row[r] * H, H);
-        for (int64_t t = g->length[r]; t < a->T; t++)
-            clear_reals(a->out + t * a->out_step + g->row[r] * a->out_row, R);
     }
 }
 
-/* When row r of the group takes its step s. */
+/* Zeros in out where a row has no steps: with the first of the steps, so that it is done once. */
+static void clear_past_ends(const group *g, int64_t n, const call *a)
+{
+    for (int64_t r = 0; a->first == 0 && r < n; r++)
+        for (int64_t t = g->length[r]; t < a->T; t++)
+            clear_reals(a->out + t * a->out_step + g->row[r] * a->out_row, output_size(g->layer));
+}
+
+/* When row r of the group takes its step s, and the step behind its last one. */
 INLINE int64_t time_of(const group *g, int64_t r, int64_t s, const call *a)
 {
     return a->reverse ? g->length[r] - 1 - s : s;
 }
+INLINE int64_t end_of(const group *g, int64_t r, const call *a) { return smaller(g->length[r], a->last); }
 
 /* Pointers to the active rows of x at steps s0 .. s1 - 1, one step after the other. Returns how many. */
 static int64_t choose_inputs(group *g, int64_t s0, int64_t s1, int64_t active, const call *a)
@@ -177,7 +231,7 @@ static int64_t report(const group *g, int64_t s, int64_t active, const call *a)
     const int64_t H = g->layer->hidden_size, R = output_size(g->layer);
     for (int64_t r = 0; r < active; r++)
         copy_reals(a->out + time_of(g, r, s, a) * a->out_step + g->row[r] * a->out_row, g->h + r * g->h_stride, R);
-    while (active > 0 && g->length[active - 1] == s + 1) {
+    while (active > 0 && end_of(g, active - 1, a) == s + 1) {
         active--;
         copy_reals(a->h + g->row[active] * R, g->h + active * g->h_stride, R);
         copy_reals(a->c + g->row[active] * H, g->c + active * g->c_stride, H);
@@ -187,11 +241,11 @@ static int64_t report(const group *g, int64_t s, int64_t active, const call *a)
 
 static void run_group(group *g, int64_t active, const call *a)
 {
-    while (active > 0 && g->length[active - 1] == 0)
+    while (active > 0 && end_of(g, active - 1, a) <= a->first)
         active--;
-    for (int64_t s0 = 0; active > 0; s0 += g->steps) {
-        const int64_t s1 = smaller(s0 + g->steps, g->length[0]);
-        input_product(g->layer, choose_inputs(g, s0, s1, active, a), g->x, g->z);
+    for (int64_t s0 = a->first; active > 0; s0 += g->steps) {
+        const int64_t s1 = smaller(s0 + g->steps, end_of(g, 0, a));
+        input_product(g->layer, choose_inputs(g, s0, s1, active, a), g->x, g->z, g->units);
         g->z_now = g->z;
         for (int64_t s = s0; s < s1; s++) {
             recurrent_step(g, active);
@@ -202,17 +256,19 @@ static void run_group(group *g, int64_t active, const call *a)
 }
 
 static int layer_forward(const lk_layer *layer, int64_t T, int64_t B, const void *x, int64_t x_step, int64_t x_row,
-                         const int64_t *lengths, int reverse, void *h, void *c, void *out, int64_t out_step,
-                         int64_t out_row, void *work)
+                         const int64_t *lengths, int reverse, int64_t first, int64_t last, void *h, void *c, void *out,
+                         int64_t out_step, int64_t out_row, void *work)
 {
-    const call a = {T, x, x_step, x_row, lengths, reverse, h, c, out, out_step, out_row};
+    const call a = {T, x, x_step, x_row, lengths, reverse, first, last, h, c, out, out_step, out_row};
     group g;
-    plan_group(&g, layer, T, B);
+    g.backwards = 0;
+    plan_group(&g, layer, last - first, B);
     lay_out(&g, work);
     for (int64_t b0 = 0; b0 < B; b0 += g.rows) {
         const int64_t n = smaller(g.rows, B - b0);
         choose_rows(&g, b0, n, &a);
         load_states(&g, n, &a);
+        clear_past_ends(&g, n, &a);
         run_group(&g, n, &a);
     }
     return LK_OK;

@@ -28,11 +28,7 @@ INLINE vec v_copysign(vec a, vec sign)
 {
     return _mm256_or_ps(_mm256_andnot_ps(v_splat(-0.0f), a), _mm256_and_ps(v_splat(-0.0f), sign));
 }
-INLINE vec v_pow2(vec shifted)
-{
-    __m256i n = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
-    return _mm256_castsi256_ps(_mm256_add_epi32(n, _mm256_castps_si256(v_splat(1))));
-}
+INLINE vec v_pow2(vec shifted) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(shifted), 23)); }
 
 #else
 
@@ -55,11 +51,7 @@ INLINE vec v_copysign(vec a, vec sign)
 {
     return _mm256_or_pd(_mm256_andnot_pd(v_splat(-0.0), a), _mm256_and_pd(v_splat(-0.0), sign));
 }
-INLINE vec v_pow2(vec shifted)
-{
-    __m256i n = _mm256_slli_epi64(_mm256_castpd_si256(shifted), 52);
-    return _mm256_castsi256_pd(_mm256_add_epi64(n, _mm256_castpd_si256(v_splat(1))));
-}
+INLINE vec v_pow2(vec shifted) { return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(shifted), 52)); }
 
 #endif
 LK_TARGET_END

@@ -29,11 +29,7 @@ INLINE vec v_copysign(vec a, vec sign)
     const __m512i bit = _mm512_castps_si512(v_splat(-0.0f));
     return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(bit, _mm512_castps_si512(a), _mm512_castps_si512(sign), 0xac));
 }
-INLINE vec v_pow2(vec shifted)
-{
-    __m512i n = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
-    return _mm512_castsi512_ps(_mm512_add_epi32(n, _mm512_castps_si512(v_splat(1))));
-}
+INLINE vec v_pow2(vec shifted) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(shifted), 23)); }
 
 #else
 
@@ -57,11 +53,7 @@ INLINE vec v_copysign(vec a, vec sign)
     const __m512i bit = _mm512_castpd_si512(v_splat(-0.0));
     return _mm512_castsi512_pd(_mm512_ternarylogic_epi64(bit, _mm512_castpd_si512(a), _mm512_castpd_si512(sign), 0xac));
 }
-INLINE vec v_pow2(vec shifted)
-{
-    __m512i n = _mm512_slli_epi64(_mm512_castpd_si512(shifted), 52);
-    return _mm512_castsi512_pd(_mm512_add_epi64(n, _mm512_castpd_si512(v_splat(1))));
-}
+INLINE vec v_pow2(vec shifted) { return _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(shifted), 52)); }
 
 #endif
 LK_TARGET_END

@@ -45,6 +45,6 @@ INLINE vec v_min(vec a, vec b) { return v_select((vec_word)(a < b), a, b); }
 INLINE vec v_max(vec a, vec b) { return v_select((vec_word)(a > b), a, b); }
 /* The magnitude of a, the sign of the other. */
 INLINE vec v_copysign(vec a, vec sign) { return v_select((vec_word)v_splat(-(real)0.0), sign, a); }
-/* 2^n, where shifted = n + 1.5 * 2^MANTISSA_BITS: adding that constant rounded some number to the integer n, which
- * now lies in the lowest bits of the mantissa, one shift away from the exponent. */
-INLINE vec v_pow2(vec shifted) { return (vec)(((vec_word)shifted << MANTISSA_BITS) + (vec_word)v_splat(1)); }
+/* 2^n, where shifted = n + 1.5 * 2^MANTISSA_BITS + the exponent's bias: adding that constant rounded some number to the
+ * integer n, and the biased exponent of 2^n now lies in the lowest bits of the mantissa, one shift away from its place. */
+INLINE vec v_pow2(vec shifted) { return (vec)((vec_word)shifted << MANTISSA_BITS); }

@@ -10,10 +10,8 @@
  * number may be zero instead.
  *
  * What it printed:
- *   avx2    sigmoid  worst 1.9991 ulp at -0x1.69c008p-12 = -0.0003449918,  broken 0
- *   avx2    tanh     worst 1.9472 ulp at 0x1.0210f6p-1 = 0.504035652,  broken 0
- *   generic sigmoid  worst 1.9991 ulp at -0x1.69c008p-12 = -0.0003449918,  broken 0
- *   generic tanh     worst 2.0106 ulp at 0x1.0919f4p-1 = 0.517776132,  broken 0     (without fma: a rounding more)
+ *   avx512  sigmoid  worst 1.9991 ulp at -0x1.69c008p-12 = -0.0003449918,  broken 0
+ *   avx512  tanh     worst 1.9324 ulp at 0x1.08f028p-1 = 0.517457247,  broken 0
  */
 #include <math.h>
 #include <pthread.h>

@@ -6,6 +6,7 @@
 #include "gate_matmul.h"
 #include "cell_update.h"
 #include "dense.h"
+#include "many_rows.h"
 #include "layer_forward.h"
 
 #define LK_TABLE {LANES, activation, gate_matmul, cell_update, dense_forward, layer_forward, workspace}

@@ -9,12 +9,11 @@
  * that holds it; a step of a small layer is latency: R dependent FMAs, then sigmoid, tanh and the update. */
 
 enum {
-    MOST_GROUP_ROWS = 64,
+    MOST_GROUP_ROWS = 96,
     GROUP_Z_BYTES = 1 << 20, /* of z for one step: wide layers take fewer rows a group, and the workspace stays small */
     CHUNK_BYTES = 1 << 18,   /* of z for a chunk of several steps: stays in L2 (512 KiB and more on most CPUs), */
     CHUNK_ROWS = 96,         /* unless that were fewer rows than W_ih should be read for, */
-    MOST_CHUNK_BYTES = 1 << 21, /* within reason */
-    FEW_UNITS = 16           /* layers of so few sum over h in two parts; see lstmkernel.h */
+    MOST_CHUNK_BYTES = 1 << 21 /* within reason */
 };
 
 typedef struct {
@@ -22,6 +21,7 @@ typedef struct {
     int64_t c_stride, h_stride, z_stride;            /* padded widths of a row */
     int64_t rows, steps;                             /* of a group; of a chunk of time */
     block_range units, outputs;                      /* blocks of the cell; of the projection */
+    int turned;                                      /* lanes are rows: many_rows.h */
     int64_t row[MOST_GROUP_ROWS];                    /* each row's place in the batch */
     int64_t length[MOST_GROUP_ROWS];                 /* and its number of steps */
     const real **x;                                  /* one pointer for each row of z */
@@ -33,12 +33,28 @@ typedef struct {
 
 INLINE int64_t output_size(const lk_layer *layer) { return layer->proj_size ? layer->proj_size : layer->hidden_size; }
 
+/* Whether a step costs less with lanes over rows: in cycles, of FMAs and of the cell update for whole vectors, and of
+ * turning every element of x and h. */
+static int worth_turning(const lk_layer *layer, int64_t rows)
+{
+    const int64_t I = layer->input_size, H = layer->hidden_size, vector = 2 * (I + H) + 46;
+    const int64_t as_units = rows * blocks_of(H) * vector;
+    const int64_t as_rows = divide_up(rows, LANES) * H * vector + rows * (I + H) * 2 / 3;
+    return !layer->proj_size && as_rows < as_units;
+}
+
 /* Sizes of a group and of a chunk; the same for every call with this layer, T and B. */
 static void plan_group(group *plan, const lk_layer *layer, int64_t T, int64_t B)
 {
     plan->layer = layer;
     plan->units = (block_range){0, blocks_of(layer->hidden_size)};
     plan->outputs = (block_range){0, divide_up(layer->proj_size, QUAD)};
+    plan->turned = worth_turning(layer, B);
+    if (plan->turned) {
+        plan->rows = smaller(divide_up(B, LANES), TILE_ROWS) * LANES;
+        plan->steps = 1;
+        return;
+    }
     plan->c_stride = plan->units.to * LANES;
     plan->h_stride = blocks_of(output_size(layer)) * LANES;
     plan->z_stride = 4 * plan->c_stride;
@@ -50,16 +66,18 @@ static void plan_group(group *plan, const lk_layer *layer, int64_t T, int64_t B)
     plan->steps = larger(1, smaller(T, z_rows / plan->rows));
 }
 
-/* z, c, h, h_next, hidden, each of whole vectors, and so the pointers to the rows of x after them are aligned too. */
+/* See lay_out. */
 static int64_t workspace(const lk_layer *layer, int64_t T, int64_t B)
 {
     group plan;
     plan_group(&plan, layer, T, B);
     const int64_t z_rows = plan.steps * plan.rows;
-    const int64_t reals = z_rows * plan.z_stride + plan.rows * 2 * (plan.c_stride + plan.h_stride);
+    const int64_t reals = plan.turned ? plan.rows * (layer->input_size + 3 * layer->hidden_size)
+                                      : z_rows * plan.z_stride + plan.rows * 2 * (plan.c_stride + plan.h_stride);
     return z_rows * (int64_t)sizeof(real *) + reals * (int64_t)sizeof(real);
 }
 
+/* z, c, h, h_next, hidden, each of whole vectors, and so the pointers to the rows of x after them are aligned too. */
 static void lay_out(group *plan, void *work)
 {
     const int64_t z_rows = plan->steps * plan->rows;
@@ -95,7 +113,7 @@ INLINE void step_tile(const int rows, const int panels, int64_t row, int64_t blo
     finish_tile(rows, panels, acc, row, block, g);
 }
 
-/* The same for layers of FEW_UNITS: the sum over h in two parts, of the even k, which goes on from the inputs' sum, and of
+/* The same for layers of at most FEW_UNITS: the sum over h in two parts, of the even k, which goes on from the inputs' sum, and of
  * the odd k. Half the chain of dependent FMAs, which is much of a small layer's step. */
 INLINE void small_step_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job)
 {
@@ -255,6 +273,39 @@ static void run_group(group *g, int64_t active, const call *a)
     }
 }
 
+/* A group with lanes over rows. */
+static void run_turned_group(group *g, int64_t active, const call *a, real *work)
+{
+    const int64_t I = g->layer->input_size, H = g->layer->hidden_size, n = active, stride = g->rows;
+    crowd turned = {g->layer, stride, work, work + I * stride, work + (I + H) * stride, work + (I + 2 * H) * stride};
+    clear_reals(work, (I + 3 * H) * stride); /* lanes without a row: they are computed, never read */
+    g->x = (const real **)(void *)(work + (I + 3 * H) * stride);
+    real **out = (real **)(void *)g->x; /* the same room, in turns */
+    for (int64_t r = 0; r < n; r++)
+        g->x[r] = a->h + g->row[r] * H;
+    turn(turned.h, stride, g->x, n, H);
+    for (int64_t r = 0; r < n; r++)
+        g->x[r] = a->c + g->row[r] * H;
+    turn(turned.c, stride, g->x, n, H);
+    while (active > 0 && end_of(g, active - 1, a) <= a->first)
+        active--;
+    for (int64_t s = a->first; active > 0; s++) {
+        choose_inputs(g, s, s + 1, active, a);
+        turn(turned.x, stride, g->x, active, I);
+        crowd_step(&turned, divide_up(active, LANES));
+        for (int64_t r = 0; r < active; r++)
+            out[r] = a->out + time_of(g, r, s, a) * a->out_step + g->row[r] * a->out_row;
+        turn_back(out, turned.h, stride, active, H);
+        while (active > 0 && end_of(g, active - 1, a) == s + 1) {
+            active--;
+            for (int64_t unit = 0; unit < H; unit++) {
+                a->h[g->row[active] * H + unit] = turned.h[unit * stride + active];
+                a->c[g->row[active] * H + unit] = turned.c[unit * stride + active];
+            }
+        }
+    }
+}
+
 static int layer_forward(const lk_layer *layer, int64_t T, int64_t B, const void *x, int64_t x_step, int64_t x_row,
                          const int64_t *lengths, int reverse, int64_t first, int64_t last, void *h, void *c, void *out,
                          int64_t out_step, int64_t out_row, void *work)
@@ -263,12 +314,17 @@ static int layer_forward(const lk_layer *layer, int64_t T, int64_t B, const void
     group g;
     g.backwards = 0;
     plan_group(&g, layer, last - first, B);
-    lay_out(&g, work);
+    if (!g.turned)
+        lay_out(&g, work);
     for (int64_t b0 = 0; b0 < B; b0 += g.rows) {
         const int64_t n = smaller(g.rows, B - b0);
         choose_rows(&g, b0, n, &a);
-        load_states(&g, n, &a);
         clear_past_ends(&g, n, &a);
+        if (g.turned) {
+            run_turned_group(&g, n, &a, work);
+            continue;
+        }
+        load_states(&g, n, &a);
         run_group(&g, n, &a);
     }
     return LK_OK;

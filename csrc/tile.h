@@ -3,6 +3,7 @@
 enum {
     QUAD = 4 * LANES,                   /* the four gates of one block of units, or 4 LANES outputs: weights of one input */
     MOST_TILE_ROWS = 6,                 /* of any instruction set */
+    FEW_UNITS = 16,                     /* layers of so few sum over h in two parts; see lstmkernel.h */
     LINE = 64 / (int)sizeof(real),      /* a cache line, in elements */
     LINES = QUAD > LINE ? QUAD / LINE : 1,
     FAR_BYTES = 1 << 20                 /* more than this of weights does not stay in L2 */

@@ -1,7 +1,8 @@
-/* dispatch.c - the public functions: the list of instruction sets, and each kernel called with a known floating-point
- * environment (round to nearest, denormals flushed: silence must cost what sound costs), the caller's put back after. */
+/* dispatch.c - the public functions: the list of instruction sets, and each kernel called in the kernels' floating-point
+ * environment. */
 #include <stddef.h>
 #include "dispatch.h"
+#include "float_control.h"
 
 typedef struct {
     const char *name;
@@ -39,42 +40,14 @@ int64_t lk_workspace(const lk_kernels *kernels, const lk_layer *layer, int64_t T
     return kernels->workspace(layer, T, B);
 }
 
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-typedef unsigned float_control;
-static float_control enter_kernel(void)
-{
-    enum { MASK_ALL = 0x1f80, FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x0040 };
-    const float_control callers = _mm_getcsr();
-    _mm_setcsr(MASK_ALL | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO);
-    return callers;
-}
-static void leave_kernel(float_control callers) { _mm_setcsr(callers); }
-#elif defined(__aarch64__)
-typedef uint64_t float_control;
-static void leave_kernel(float_control callers) { __asm__ volatile("msr fpcr, %0" : : "r"(callers) : "memory"); }
-static float_control enter_kernel(void)
-{
-    const float_control flush_to_zero = 1 << 24; /* all else 0: round to nearest, no traps */
-    float_control callers;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(callers) : : "memory");
-    leave_kernel(flush_to_zero);
-    return callers;
-}
-#else
-typedef int float_control;
-static float_control enter_kernel(void) { return 0; }
-static void leave_kernel(float_control callers) { (void)callers; }
-#endif
-
 /* A kernel is called through its table, so no compiler can move its arithmetic across these two. */
 #define CALL(kernel, ...)                                      \
     do {                                                       \
         if (!kernels)                                          \
             return LK_UNUSABLE;                                \
-        const float_control callers = enter_kernel();          \
+        const lk_float_control callers = lk_enter_kernel();          \
         const int status = kernels->kernel(__VA_ARGS__);       \
-        leave_kernel(callers);                                 \
+        lk_leave_kernel(callers);                                 \
         return status;                                         \
     } while (0)
 
@@ -103,5 +76,6 @@ int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T
                      int64_t x_step, int64_t x_row, const int64_t *lengths, int reverse, void *h, void *c, void *out,
                      int64_t out_step, int64_t out_row, void *work)
 {
-    CALL(layer_forward, layer, T, B, x, x_step, x_row, lengths, reverse, 0, T, h, c, out, out_step, out_row, work);
+    const lk_span span = {T, B, x, x_step, x_row, lengths, 0, reverse, h, c, out, out_step, out_row, work, 0, 1, NULL};
+    CALL(layer_forward, layer, &span);
 }

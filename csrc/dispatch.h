@@ -3,17 +3,34 @@
 #define LK_DISPATCH_H
 #include <string.h> /* here, outside of any target region */
 #include "lstmkernel.h"
+#include "threads.h"
+
+enum { MOST_SHARED_ROWS = 4 }; /* a layer that threads share, each with its own units, has no more */
+
+/* The arrays of one layer_forward, and the threads that share it. As in lk_layer_forward, but T is the steps of a stretch of
+ * time that begins `from` steps into the sequence, which `lengths` are of; x and out point to its first step. */
+typedef struct {
+    int64_t T, B;
+    const void *x;
+    int64_t x_step, x_row;
+    const int64_t *lengths; /* or NULL */
+    int64_t from;
+    int reverse;
+    void *h, *c, *out;
+    int64_t out_step, out_row;
+    void *work;          /* workspace() bytes for each thread */
+    int rank, size;      /* this thread's, of those that share the layer: each has its own blocks of units */
+    lk_barrier *barrier; /* where they meet after each step; NULL where size is 1 */
+} lk_span;
 
 struct lk_kernels {
-    int64_t lanes;
+    int64_t lanes, itemsize;
     int (*activation)(int activation, int64_t N, const void *x, void *y);
     int (*gate_matmul)(const lk_layer *layer, int64_t N, const void *x, int64_t x_row, void *z);
     int (*cell_update)(int64_t N, int64_t H, const void *z, void *c, void *h);
     int (*dense_forward)(const lk_dense *dense, int64_t N, const void *x, int64_t x_row, void *y, int64_t y_row);
-    int (*layer_forward)(const lk_layer *layer, int64_t T, int64_t B, const void *x, int64_t x_step, int64_t x_row,
-                         const int64_t *lengths, int reverse, int64_t first, int64_t last, void *h, void *c,
-                         void *out, int64_t out_step, int64_t out_row, void *work);
-    int64_t (*workspace)(const lk_layer *layer, int64_t T, int64_t B);
+    int (*layer_forward)(const lk_layer *layer, const lk_span *span);
+    int64_t (*workspace)(const lk_layer *layer, int64_t T, int64_t B); /* bytes, of whole cache lines */
 };
 
 #if defined(__x86_64__)

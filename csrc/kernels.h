@@ -6,7 +6,8 @@
 #include "gate_matmul.h"
 #include "cell_update.h"
 #include "dense.h"
+#include "group.h"
 #include "many_rows.h"
 #include "layer_forward.h"
 
-#define LK_TABLE {LANES, activation, gate_matmul, cell_update, dense_forward, layer_forward, workspace}
+#define LK_TABLE {LANES, sizeof(real), activation, gate_matmul, cell_update, dense_forward, layer_forward, workspace}

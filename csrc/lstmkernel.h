@@ -85,4 +85,30 @@ int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T
                      int64_t out_step, int64_t out_row, void *work);
 int64_t lk_workspace(const lk_kernels *kernels, const lk_layer *layer, int64_t T, int64_t B);
 
+/* A call to a whole LSTM but for its addresses: made once for each shape of input.
+ *   layers       [num_layers][directions]
+ *   x_step, ...  as for lk_layer_forward; out holds both directions side by side
+ *   state_rows   rows of a layer in h and c, of which the call's B are the first
+ *   first, last  0 and T; less only with one layer of two directions: times first .. last - 1 forwards, and as many backwards,
+ *                from as far before the end
+ *   threads      at most so many */
+typedef struct {
+    const lk_kernels *kernels;
+    const lk_layer *layers;
+    int64_t num_layers, directions;
+    int64_t T, B;
+    int64_t x_step, x_row, out_step, out_row;
+    int64_t state_rows;
+    int64_t first, last;
+    int threads;
+} lk_call;
+
+/* All layers: h [num_layers * directions][state_rows][R] and c [...][H] are updated, out [T][B][directions * R] is written.
+ *   between  room for [T][B][directions * R], used where there are two directions and several layers
+ *   work     lk_lstm_workspace() bytes, 64-byte aligned, with no meaning between calls
+ * No array may overlap another. */
+int lk_lstm_forward(const lk_call *call, const void *x, const int64_t *lengths, void *h, void *c, void *out, void *between,
+                    void *work);
+int64_t lk_lstm_workspace(const lk_call *call);
+
 #endif

@@ -121,3 +121,40 @@ SEPARATE void crowd_step(crowd *g, int64_t vectors)
     g->h = g->h_next;
     g->h_next = h;
 }
+
+/* A row's h and c, of which the group has a column each. */
+INLINE void take_column(real *to, const real *column, int64_t stride, int64_t H)
+{
+    for (int64_t unit = 0; unit < H; unit++)
+        to[unit] = column[unit * stride];
+}
+
+/* n rows over all their steps; never shared by threads. */
+static void run_turned_group(group *group, int64_t n, const lk_span *a)
+{
+    const int64_t I = group->layer->input_size, H = group->layer->hidden_size, stride = group->rows;
+    real *const x = group->z, *const h = x + I * stride;
+    crowd g = {group->layer, stride, x, h, h + H * stride, h + 2 * H * stride};
+    clear_reals(x, (I + 3 * H) * stride); /* lanes without a row: computed, never read */
+    const real **rows = group->x;
+    for (int64_t r = 0; r < n; r++)
+        rows[r] = h_of(group, r, a);
+    turn(g.h, stride, rows, n, H);
+    for (int64_t r = 0; r < n; r++)
+        rows[r] = c_of(group, r, a);
+    turn(g.c, stride, rows, n, H);
+    int64_t active = still_active(group, n, 0);
+    for (int64_t s = 0; active > 0; s++) {
+        choose_inputs(group, s, s + 1, active, a);
+        turn(g.x, stride, rows, active, I);
+        crowd_step(&g, divide_up(active, LANES));
+        real *out[MOST_GROUP_ROWS];
+        for (int64_t r = 0; r < active; r++)
+            out[r] = out_of(group, r, s, a);
+        turn_back(out, g.h, stride, active, H);
+        for (; active > 0 && group->length[active - 1] == s + 1; active--) {
+            take_column(h_of(group, active - 1, a), g.h + active - 1, stride, H);
+            take_column(c_of(group, active - 1, a), g.c + active - 1, stride, H);
+        }
+    }
+}

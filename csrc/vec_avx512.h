@@ -4,7 +4,7 @@
 #include "target.h"
 
 /* 6 rows x 4 gates = 24 accumulators, 6 broadcasts and a weight: 31 of 32 registers. */
-enum { TILE_ROWS = 6, TILE_PANELS = 2 };
+enum { TILE_ROWS = 6, TILE_PANELS = 1 };
 
 LK_TARGET_BEGIN("avx512f")
 #ifdef LK_F32

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-#: A kernel call is kept to about this much work, in floating-point operations, so that Ctrl-C is heard within a second.
-CALL_WORK = 1_000_000_000
+from lstmkernel.backends import Backend
+
+#: A kernel call is kept to about so long, so that Ctrl-C is heard within a second.
+CALL_SECONDS = 0.4
+
+
+def call_work(backend: Backend, rows: int, itemsize: int) -> int:
+    """Floating-point operations of a call. A few rows are slower: they wait for weights from memory."""
+    return int(CALL_SECONDS * backend.gflops * 1e9 * min(rows, 8) / 8 * 4 / itemsize)
 
 
 def spans(total: int, most: int) -> Iterator[slice]:

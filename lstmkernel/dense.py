@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from lstmkernel import backends, checks, parameters
 from lstmkernel.backends.packing import Array
-from lstmkernel.calls import CALL_WORK, spans
+from lstmkernel.calls import call_work, spans
 
 
 class Dense:
@@ -116,7 +116,8 @@ class Dense:
             raise ValueError(f"x: expected shape (..., {self.in_features}), got {array.shape}")
         rows = np.ascontiguousarray(array).reshape(-1, self.in_features)
         y = np.empty((len(rows), self.out_features), self.dtype)
-        for span in spans(len(rows), CALL_WORK // (2 * self.in_features * self.out_features)):
+        work = call_work(self._backend, len(rows), self.dtype.itemsize)
+        for span in spans(len(rows), work // (2 * self.in_features * self.out_features)):
             self._backend.dense_forward(rows[span], self._weights, y[span])
         return y.reshape(*array.shape[:-1], self.out_features)
 

@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from lstmkernel import backends, checks, parameters
-from lstmkernel.backends.packing import Array, LayerWeights
-from lstmkernel.calls import CALL_WORK, spans
+from lstmkernel import backends, checks, cores, parameters
+from lstmkernel.backends.packing import Array, LayerWeights, LSTMWeights
+from lstmkernel.backends.stacked import within
+from lstmkernel.calls import call_work, spans
 from lstmkernel.parameters import LSTMShape
+from lstmkernel.routes import Routes
 
 State = tuple[Array, Array]
-Weights = list[list[LayerWeights]]  # of each layer and direction
 
 #: Work of a row's step beside its matrix products, which keeps calls of tiny layers short too.
 STEP_WORK = 1_000
-#: Bytes of one layer's output handed to the next at a time: they stay in cache, and memory does not grow with T.
-HANDOVER_BYTES = 1 << 20
 
 
 class LSTM:
@@ -42,7 +41,8 @@ class LSTM:
     backend
         "auto", "c", "c:<instruction set>", "numba" or "numpy"; see ``lstmkernel.info()``.
     num_threads
-        An upper bound on threads; None lets the library choose. Calls run on the calling thread so far.
+        An upper bound on threads; None is no bound. The library uses as many as pay for the work of a call, and no
+        more than affinity and control groups leave to the process. The bits are the same. Numba and NumPy use one.
     seed
         Of the initial weights, U(-1/sqrt(H), 1/sqrt(H)); None draws new ones.
 
@@ -97,7 +97,7 @@ class LSTM:
         self._states = shape.num_layers * shape.directions
         self._out_features = shape.directions * shape.output_size
         width = max(shape.input_size, self._out_features) + shape.output_size
-        self._row_work = 8 * shape.hidden_size * width + STEP_WORK  # of one step of one row
+        self._row_work = self._states * (8 * shape.hidden_size * width + STEP_WORK)  # of one step of one row
 
     # ---------------------------------------------------------------- parameters
 
@@ -168,11 +168,14 @@ class LSTM:
         model then keeps the parameters that it had.
         """
         new = parameters.checked(mapping, self.parameter_shapes(), self.dtype)
-        self._weights = [
-            [self._pack(new, layer, direction) for direction in range(self.shape.directions)]
-            for layer in range(self.num_layers)
-        ]
+        self._weights = self._backend.pack_lstm(
+            [
+                [self._pack(new, layer, direction) for direction in range(self.shape.directions)]
+                for layer in range(self.num_layers)
+            ]
+        )
         self._parameters = new
+        self._routes = Routes(self._shape, self._dtype, self._batch_first)
 
     def _pack(self, named: Mapping[str, Array], layer: int, direction: int) -> LayerWeights:
         end = self.shape.suffix(layer, direction)
@@ -215,6 +218,10 @@ class LSTM:
 
         Raises ValueError for a wrong shape or length and TypeError for a wrong dtype, before anything is written.
         """
+        if lengths is None and out is None:
+            done = self._routes.run(x, state)
+            if done is not None:
+                return done
         x_steps, batched = self._check_x(x)
         T, B, _ = x_steps.shape
         h, c = self._check_state(state, B, batched)
@@ -238,6 +245,7 @@ class LSTM:
         if T and B:
             out_steps = out.swapaxes(0, 1) if rows_first else out if batched else out[:, None]
             self._run(x_steps, row_lengths, h, c, out_steps)
+            self._add_route(T, B, batched)
         return out, ((h, c) if batched else (h[:, 0], c[:, 0]))
 
     def _check_x(self, x: ArrayLike) -> tuple[Array, bool]:
@@ -270,57 +278,52 @@ class LSTM:
         """All layers over all steps, in calls short enough for Ctrl-C: h, c and out are written."""
         weights = self._weights  # once: a load_state_dict meanwhile must not show in this call
         T, B, _ = x.shape
-        rows_a_call = min(B, max(1, CALL_WORK // self._row_work))
-        steps_a_call = max(1, CALL_WORK // (self._row_work * rows_a_call))
-        # One direction: a stretch of time goes up through all layers at once. Two: each layer needs all of time.
-        stretch = T
-        if len(weights[0]) == 1:
-            stretch = steps_a_call
-            if len(weights) > 1:
-                stretch = min(stretch, HANDOVER_BYTES // (rows_a_call * self._out_features * x.itemsize) or 1)
-        if rows_a_call == B and stretch >= T:
-            self._run_layers(weights, x, lengths, h, c, out, steps_a_call)
+        threads = self._threads()
+        call_rows = call_work(self._backend, B, x.itemsize) * threads // self._row_work  # rows times steps
+        if self._shape.bidirectional and call_rows < T * B:
+            self._run_by_layer(weights, x, lengths, h, c, out, call_rows * self._shape.num_layers, threads)
             return
+        rows_a_call = min(B, max(1, call_rows))
         for rows in spans(B, rows_a_call):
             row_lengths = None if lengths is None else lengths[rows]
-            for times in spans(T, stretch):
-                part = x[times, rows], _lengths_within(row_lengths, times), h[:, rows], c[:, rows], out[times, rows]
-                self._run_layers(weights, *part, steps_a_call)
+            for times in spans(T, call_rows // rows_a_call):
+                steps = slice(0, times.stop - times.start)
+                part = x[times, rows], within(row_lengths, times), h[:, rows], c[:, rows], out[times, rows]
+                self._backend.lstm_forward(weights, *part, steps, threads)
 
-    def _run_layers(
-        self, weights: Weights, x: Array, lengths: Array | None, h: Array, c: Array, out: Array, steps_a_call: int
-    ) -> None:
-        """Time goes across inside a layer; each layer's output goes up to the next."""
-        state = 0
-        for layer, directions in enumerate(weights):
-            above = out
-            if layer < len(weights) - 1:
-                above = np.empty((*x.shape[:2], self._out_features), self._dtype)
-            R = directions[0].output_size
-            for direction, packed in enumerate(directions):
-                part = above if len(directions) == 1 else above[:, :, direction * R : (direction + 1) * R]
-                self._run_direction(x, packed, lengths, direction == 1, h[state], c[state], part, steps_a_call)
-                state += 1
-            x = above
-
-    def _run_direction(
+    def _run_by_layer(
         self,
+        weights: LSTMWeights,
         x: Array,
-        weights: LayerWeights,
         lengths: Array | None,
-        reverse: bool,
         h: Array,
         c: Array,
         out: Array,
-        steps_a_call: int,
+        call_rows: int,
+        threads: int,
     ) -> None:
-        if len(x) <= steps_a_call:
-            self._backend.layer_forward(x, weights, lengths, reverse, h, c, out)
-            return
-        stretches = list(spans(len(x), steps_a_call))
-        for times in reversed(stretches) if reverse else stretches:
-            within = _lengths_within(lengths, times)
-            self._backend.layer_forward(x[times], weights, within, reverse, h, c, out[times])
+        """Two directions: each layer needs all of time in both of the layer below."""
+        T, B, _ = x.shape
+        for layer in range(self.num_layers):
+            above = out if layer == self.num_layers - 1 else np.empty((T, B, self._out_features), self._dtype)
+            states = slice(2 * layer, 2 * layer + 2)
+            for rows in spans(B, call_rows):
+                row_lengths = None if lengths is None else lengths[rows]
+                part = x[:, rows], row_lengths, h[states, rows], c[states, rows], above[:, rows]
+                for times in spans(T, call_rows // min(B, call_rows)):
+                    self._backend.lstm_forward(weights.layer(layer), *part, times, threads)
+            x = above
+
+    def _add_route(self, T: int, B: int, batched: bool) -> None:
+        """The next call of this shape goes straight to the kernel, where one call of it does."""
+        threads = self._threads()
+        if T * B * self._row_work <= call_work(self._backend, B, self._dtype.itemsize) * threads:
+            self._routes.add(T, B, batched, self._backend.prepare(self._weights, T, B, threads))
+
+    def _threads(self) -> int:
+        """Threads that a call may use now."""
+        available = cores.available()
+        return available if self._num_threads is None else min(self._num_threads, available)
 
     # ---------------------------------------------------------------- the object itself
 
@@ -348,11 +351,3 @@ class LSTM:
             f"backend={self.backend!r}",
         ]
         return f"LSTM({s.input_size}, {s.hidden_size}, {', '.join(filter(None, options))})"
-
-
-def _lengths_within(lengths: Array | None, times: slice) -> Array | None:
-    """How much of ``times`` each row has: a chunk of a sequence is a sequence, with lengths of its own."""
-    if lengths is None:
-        return None
-    within: Array = np.clip(lengths - times.start, 0, times.stop - times.start)
-    return within

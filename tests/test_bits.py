@@ -12,7 +12,7 @@ from helpers import assert_same_answer, assert_same_bits, normal, random_state, 
 
 import lstmkernel as lk
 from lstmkernel import lstm as lstm_module
-from lstmkernel.backends import ONE_ANSWER
+from lstmkernel.backends import ONE_ANSWER, stacked
 
 SHAPES = {
     "plain": {"input_size": 5, "hidden_size": 9},
@@ -100,10 +100,10 @@ def test_in_one_kernel_call_and_in_many(compiled, dtype, random, monkeypatch, sh
     x = normal(random, (50, 6, lstm.input_size), dtype)
     lengths = random.integers(0, 51, 6) if ragged else None
     whole = lstm(x, lengths=lengths)
-    step_work = 8 * lstm.hidden_size * (lstm.input_size + lstm.hidden_size) + lstm_module.STEP_WORK
     for rows, steps, handed_over in [(1, 1, 1), (1, 7, 10_000), (4, 1, 300), (6, 20, 2000)]:
-        monkeypatch.setattr(lstm_module, "CALL_WORK", step_work * rows * steps)
-        monkeypatch.setattr(lstm_module, "HANDOVER_BYTES", handed_over)
+        work = lstm._row_work * rows * steps
+        monkeypatch.setattr(lstm_module, "call_work", lambda backend, rows, itemsize, work=work: work)
+        monkeypatch.setattr(stacked, "HANDOVER_BYTES", handed_over)
         assert_same_answer(lstm(x, lengths=lengths), whole, f"{rows} rows x {steps} steps, {handed_over} bytes")
 
 

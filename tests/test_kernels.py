@@ -89,8 +89,9 @@ class Canaries:
 
 
 def test_the_contract_lists_what_a_backend_has(backend):
-    fields = set(backends.get(backend)._fields) - {"name", "pack_layer", "pack_dense"}
-    assert fields == set(KERNELS)
+    built_on_them = {"lstm_forward", "prepare"}
+    fields = set(backends.get(backend)._fields) - {"name", "gflops", "pack_layer", "pack_lstm", "pack_dense"}
+    assert fields - built_on_them == set(KERNELS)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

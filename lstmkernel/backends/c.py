@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,18 @@ import numpy as np
 
 from lstmkernel.backends._kernels import ffi, lib
 from lstmkernel.backends.contract import ACTIVATIONS, Backend, BackendError
-from lstmkernel.backends.packing import Array, DenseWeights, LayerWeights, empty, pack_dense, pack_layer
+from lstmkernel.backends.packing import (
+    Array,
+    DenseWeights,
+    LayerWeights,
+    LSTMWeights,
+    empty,
+    pack_dense,
+    pack_layer,
+)
+
+#: Backend.gflops.
+GFLOPS = {"avx512": 60.0, "avx2": 40.0, "generic": 8.0}
 
 _per_thread = threading.local()
 
@@ -34,13 +46,17 @@ def backend(isa: str) -> Backend:
     tables = {np.dtype(dtype): lib.lk_find(index, np.dtype(dtype).itemsize) for dtype in (np.float32, np.float64)}
     return Backend(
         name=f"c:{isa}",
+        gflops=GFLOPS.get(isa, 20),
         pack_layer=partial(_pack_layer, tables),
+        pack_lstm=_pack_lstm,
         pack_dense=partial(_pack_dense, tables),
         activation=partial(_activation, tables),
         gate_matmul=_gate_matmul,
         cell_update=partial(_cell_update, tables),
         dense_forward=_dense_forward,
         layer_forward=_layer_forward,
+        lstm_forward=_lstm_forward,
+        prepare=_prepare,
     )
 
 
@@ -58,6 +74,27 @@ def _pack_layer(tables: Tables, w_ih: Array, w_hh: Array, bias: Array, w_hr: Arr
         ),
     )
     return weights._replace(native=(tables[weights.bias.dtype], struct))
+
+
+class _NativeLSTM:
+    """lk_layer of every layer and direction, side by side, and the kernels."""
+
+    def __init__(self, layers: list[list[LayerWeights]]) -> None:
+        first = layers[0][0]
+        self.kernels = first.native[0]
+        self.num_layers, self.directions = len(layers), len(layers[0])
+        self.output_size = first.output_size
+        self.layers = ffi.new("lk_layer[]", [packed.native[1][0] for directions in layers for packed in directions])
+
+    def layer(self, index: int) -> _NativeLSTM:
+        one = object.__new__(_NativeLSTM)
+        one.__dict__ = {**self.__dict__, "num_layers": 1, "layers": self.layers + index * self.directions}
+        one.__dict__["keep_alive"] = self.layers
+        return one
+
+
+def _pack_lstm(layers: list[list[LayerWeights]]) -> LSTMWeights:
+    return LSTMWeights(layers, _NativeLSTM(layers))
 
 
 def _pack_dense(tables: Tables, weight: Array, bias: Array, activation: str) -> DenseWeights:
@@ -119,6 +156,66 @@ def _layer_forward(
         _workspace(lib.lk_workspace(kernels, layer, T, B)),
     )
     _check(status)
+
+
+def _call(
+    native: _NativeLSTM, x_shape: tuple[int, ...], strides: Any, state_rows: int, times: slice, threads: int
+) -> Any:
+    """An lk_call."""
+    T, B, _ = x_shape
+    sizes = (native.num_layers, native.directions, T, B, *strides, state_rows, times.start, times.stop, threads)
+    return ffi.new("lk_call *", (native.kernels, native.layers, *sizes))
+
+
+def _lstm_forward(
+    weights: LSTMWeights,
+    x: Array,
+    lengths: Array | None,
+    h: Array,
+    c: Array,
+    out: Array,
+    times: slice,
+    threads: int,
+) -> None:
+    size = x.itemsize
+    strides = (x.strides[0] // size, x.strides[1] // size, out.strides[0] // size, out.strides[1] // size)
+    state_rows = h.strides[0] // (h.shape[2] * size)  # h may be some rows of a larger one
+    call = _call(weights.native, x.shape, strides, state_rows, times, threads)
+    status = lib.lk_lstm_forward(
+        call,
+        _address(x),
+        ffi.NULL if lengths is None else ffi.from_buffer("int64_t[]", lengths),
+        _address(h),
+        _address(c),
+        _address(out),
+        _between(weights.native, x.shape, x.dtype),
+        _workspace(lib.lk_lstm_workspace(call)),
+    )
+    _check(status)
+
+
+def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Array, Array, Array, Array], None]:
+    native, dtype = weights.native, weights.layers[0][0].bias.dtype
+    I, width = weights.layers[0][0].input_size, native.directions * native.output_size
+    call = _call(native, (T, B, I), (B * I, I, B * width, width), B, slice(0, T), threads)
+    work_size = lib.lk_lstm_workspace(call)
+    has_between = native.directions == 2 and native.num_layers > 1
+    forward, address, null, ok = lib.lk_lstm_forward, ffi.from_buffer, ffi.NULL, lib.LK_OK
+
+    def run(x: Array, h: Array, c: Array, out: Array) -> None:
+        between = _between(native, (T, B), dtype) if has_between else null
+        status = forward(call, address(x), null, address(h), address(c), address(out), between, _workspace(work_size))
+        if status != ok:
+            _check(status)
+
+    return run
+
+
+def _between(native: _NativeLSTM, x_shape: tuple[int, ...], dtype: Any) -> Any:
+    """Room for what two directions hand to the next layer; see lk_lstm_forward."""
+    if native.directions == 1 or native.num_layers == 1:
+        return ffi.NULL
+    return ffi.from_buffer(empty((x_shape[0], x_shape[1], 2 * native.output_size), dtype))
 
 
 def _workspace(size: int) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from lstmkernel.backends.packing import Array, DenseWeights, LayerWeights
+from lstmkernel.backends.packing import Array, DenseWeights, LayerWeights, LSTMWeights
 
 #: Every kernel of the contract, by the name of its field in Backend.
 KERNELS = ("activation", "gate_matmul", "cell_update", "dense_forward", "layer_forward")
@@ -57,14 +57,46 @@ class LayerForwardKernel(Protocol):
         """
 
 
+class LSTMForwardKernel(Protocol):
+    def __call__(
+        self,
+        weights: LSTMWeights,
+        x: Array,
+        lengths: Array | None,
+        h: Array,
+        c: Array,
+        out: Array,
+        times: slice,
+        threads: int,
+        /,
+    ) -> None:
+        """All layers over time, on at most ``threads`` threads.
+
+        x (T, B, I) and out (T, B, D*R): any strides along T and B. lengths (B,) int64 or None. h (L*D, B, R) and
+        c (L*D, B, H), of contiguous rows, hold the first states and receive the last ones. ``times`` is all of T but
+        for one layer of two directions, which may run a part: those times forwards, and as many from the end backwards.
+        """
+
+
+class PrepareKernel(Protocol):
+    def __call__(
+        self, weights: LSTMWeights, T: int, B: int, threads: int, /
+    ) -> Callable[[Array, Array, Array, Array], None]:
+        """lstm_forward for contiguous x, h, c and out of one T and B, without lengths: its arguments."""
+
+
 class Backend(NamedTuple):
     """The kernels of one backend and, for C, one instruction set."""
 
     name: str  # "numpy", "numba", "c:avx2", ...
+    gflops: float  # in float32 and on 8 rows and more it is surely not slower than this, on any CPU
     pack_layer: Callable[[Array, Array, Array, Array | None], LayerWeights]  # of w_ih, w_hh, bias, w_hr
+    pack_lstm: Callable[[list[list[LayerWeights]]], LSTMWeights]  # of each layer and direction
     pack_dense: Callable[[Array, Array, str], DenseWeights]  # of weight, bias, activation
     activation: ActivationKernel
     gate_matmul: GateMatmulKernel
     cell_update: CellUpdateKernel
     dense_forward: DenseForwardKernel
     layer_forward: LayerForwardKernel
+    lstm_forward: LSTMForwardKernel
+    prepare: PrepareKernel

@@ -11,8 +11,9 @@ from functools import partial
 
 import numpy as np
 
+from lstmkernel.backends import stacked
 from lstmkernel.backends.contract import Backend
-from lstmkernel.backends.packing import Array, DenseWeights, LayerWeights, pack_dense, pack_layer
+from lstmkernel.backends.packing import Array, DenseWeights, LayerWeights, LSTMWeights, pack_dense, pack_layer
 
 
 def sigmoid(x: Array) -> Array:
@@ -91,13 +92,18 @@ def _step(z_x: Array, w_h: Array, w_r: Array | None, h: Array, c: Array) -> None
 
 
 def backend() -> Backend:
+    lstm_forward, prepare = stacked.of(layer_forward)
     return Backend(
         name="numpy",
+        gflops=4,
         pack_layer=lambda w_ih, w_hh, bias, w_hr: pack_layer(w_ih, w_hh, bias, w_hr, len(bias) // 4),
+        pack_lstm=LSTMWeights,
         pack_dense=lambda weight, bias, activation: pack_dense(weight, bias, activation, -(-len(bias) // 4)),
         activation=activation,
         gate_matmul=gate_matmul,
         cell_update=cell_update,
         dense_forward=dense_forward,
         layer_forward=layer_forward,
+        lstm_forward=lstm_forward,
+        prepare=prepare,
     )

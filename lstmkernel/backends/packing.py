@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-Array = NDArray[Any]
+from lstmkernel.backends.memory import CACHE_LINE, empty_weights
 
-CACHE_LINE = 64  # bytes; a vector load that crosses one costs two
+Array = NDArray[Any]
 
 
 class LayerWeights(NamedTuple):
@@ -36,6 +36,17 @@ class LayerWeights(NamedTuple):
     def empty_gates(self, rows: int) -> Array:
         """An uninitialised z [rows, blocks, 4, lanes]."""
         return empty((rows, *self.bias.shape), self.bias.dtype)
+
+
+class LSTMWeights(NamedTuple):
+    """All layers of an LSTM, packed."""
+
+    layers: list[list[LayerWeights]]  # of each layer and direction
+    native: Any = None
+
+    def layer(self, index: int) -> LSTMWeights:
+        """One layer alone."""
+        return LSTMWeights([self.layers[index]], None if self.native is None else self.native.layer(index))
 
 
 class DenseWeights(NamedTuple):
@@ -116,7 +127,7 @@ def _pack_rows(weight: Array, lanes: int) -> Array:
 
 
 def _frozen(array: Array) -> Array:
-    copy = empty(array.shape, array.dtype)
+    copy = empty_weights(array.shape, array.dtype)
     copy[...] = array
     copy.flags.writeable = False
     return copy

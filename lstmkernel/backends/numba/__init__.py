@@ -14,26 +14,40 @@ from _cffi_backend import FFI  # type: ignore[import-untyped]  # cffi's compiled
 from numba import float32, float64
 from numba.core import config
 
+from lstmkernel.backends import stacked
 from lstmkernel.backends.contract import ACTIVATIONS, Backend, BackendError
 from lstmkernel.backends.numba.gate_matmul import SLAB
 from lstmkernel.backends.numba.kernels import Kernels
 from lstmkernel.backends.numba.plan import WORD, workspace
 from lstmkernel.backends.numba.vec import lanes_of
-from lstmkernel.backends.packing import Array, DenseWeights, LayerWeights, empty, pack_dense, pack_layer
+from lstmkernel.backends.packing import (
+    Array,
+    DenseWeights,
+    LayerWeights,
+    LSTMWeights,
+    empty,
+    pack_dense,
+    pack_layer,
+)
 
 
 def backend() -> Backend:
     if config.DISABLE_JIT:  # type: ignore[attr-defined]
         raise BackendError("backend 'numba': NUMBA_DISABLE_JIT is set, and vectors exist only in compiled code")
+    lstm_forward, prepare = stacked.of(_layer_forward)
     return Backend(
         name="numba",
+        gflops=20,
         pack_layer=_pack_layer,
+        pack_lstm=LSTMWeights,
         pack_dense=_pack_dense,
         activation=_activation,
         gate_matmul=_gate_matmul,
         cell_update=_cell_update,
         dense_forward=_dense_forward,
         layer_forward=_layer_forward,
+        lstm_forward=lstm_forward,
+        prepare=prepare,
     )
 
 

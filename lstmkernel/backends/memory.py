@@ -1,7 +1,7 @@
 """Memory for packed weights: side by side in huge pages, where the system has them.
 
 A step of one stream reads every weight once. In pages of 4 KiB that is an address translation every 64 cache lines, and
-the prefetcher stops at each page's end; in pages of 2 MiB, 128 -> 128 takes 2.3 us instead of 3.0 (the kernel's median).
+the prefetcher stops at each page's end; in pages of 2 MiB, 128 -> 128 takes 2.3 us instead of 3.0 (median).
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ enum {
     STRETCH_ROWS = 96,        /* rows times steps, for the input product */
     ROWS_A_LANE = 16,
     LEAST_NS = 12000,         /* of work in a call, from where on a second thread pays; */
-    TEAM_STEP_NS = 1000       /* and of work in a step, for a team */
+    TEAM_NS = 30000,          /* the same for a team, */
+    TEAM_STEP_NS = 1000       /* and of work in a step */
 };
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -231,7 +232,7 @@ static int run_on_threads(const arrays *a)
         lk_run(call->threads, run_lanes, &lanes);
         return 1;
     }
-    if (call->directions == 2 || call->B > MOST_SHARED_ROWS || quickest_ns < TEAM_STEP_NS)
+    if (call->directions == 2 || call->B > MOST_SHARED_ROWS || total_ns < TEAM_NS || quickest_ns < TEAM_STEP_NS)
         return 0;
     team_job team = {.a = *a};
     lk_run(call->threads, run_team, &team);

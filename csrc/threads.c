@@ -2,17 +2,23 @@
  *
  * One pool serves the process. Its threads are made when first needed, wait for work by spinning for a moment (the next call
  * of a busy program comes soon, and waking a parked thread costs more than a short layer), then park. One call has the pool
- * at a time: others do not queue for it but run on their own thread, which gives the same bits. A child of fork starts with
- * an empty pool, for threads are not inherited. */
+ * at a time: others do not queue for it but run on their own thread, which gives the same bits. Where another program has the
+ * cores, threads that wait for each other lose more than they gain, so after a call that waited longer than it worked, calls
+ * run alone for a while. A child of fork starts with an empty pool, for threads are not inherited. */
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdint.h>
+#include <time.h>
 #include "float_control.h"
 #include "threads.h"
 
 enum {
     MOST_THREADS = 64,
-    SPINS = 4000 /* about 50 us */
+    SPINS = 4000,          /* of a thread without work: about 50 us */
+    LATE_SPINS = 2000,     /* at a meeting: more than any thread needs that has a core */
+    ALONE_NS = 100000000,  /* after a call that waited in vain */
+    SLACK_NS = 20000
 };
 
 static struct {
@@ -20,6 +26,8 @@ static struct {
     pthread_mutex_t parking;    /* with `wake`: for threads that stopped spinning */
     pthread_cond_t wake;
     atomic_int parked, job_number, still_running;
+    atomic_int late;            /* a meeting of this job took too long */
+    int64_t alone_until;        /* the owner's, in nanoseconds of lk_now */
     int started;                /* threads, ranks 1 .. started; the owner's */
     int size;                   /* of the job at hand */
     lk_task *task;
@@ -36,6 +44,7 @@ static void forget_threads(void)
     atomic_store(&pool.parked, 0);
     atomic_store(&pool.still_running, 0);
     pool.started = 0;
+    pool.alone_until = 0;
 }
 
 static void prepare(void) { pthread_atfork(NULL, NULL, forget_threads); }
@@ -116,19 +125,21 @@ static void start_threads(int wanted)
     pthread_sigmask(SIG_SETMASK, &callers, NULL);
 }
 
-void lk_run(int most, lk_task *task, void *job)
+static int64_t now(void)
 {
-    pthread_once(&prepared, prepare);
-    if (most <= 1 || pthread_mutex_trylock(&pool.owner) != 0) {
-        task(job, 0, 1);
-        return;
-    }
-    const int wanted = most < MOST_THREADS ? most : MOST_THREADS;
-    if (pool.started < wanted - 1)
-        start_threads(wanted - 1);
-    pool.size = pool.started + 1 < wanted ? pool.started + 1 : wanted;
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+}
+
+/* Start the job on the pool, take part in it, wait for the others. Returns whether they were worth waiting for. */
+static int share(lk_task *task, void *job)
+{
+    const int all_awake = !atomic_load(&pool.parked);
+    const int64_t begin = now();
     pool.task = task;
     pool.job = job;
+    atomic_store(&pool.late, 0);
     atomic_store(&pool.still_running, pool.started);
     atomic_fetch_add(&pool.job_number, 1);
     if (atomic_load(&pool.parked)) {
@@ -137,8 +148,30 @@ void lk_run(int most, lk_task *task, void *job)
         pthread_mutex_unlock(&pool.parking);
     }
     task(job, 0, pool.size);
+    const int64_t done = now();
     for (int turn = 0; atomic_load_explicit(&pool.still_running, memory_order_acquire) > 0; turn++)
         lk_relax(turn);
+    const int waited_in_vain = atomic_load(&pool.late) || now() - done > 2 * (done - begin) + SLACK_NS;
+    return !all_awake || !waited_in_vain; /* waking up takes long once */
+}
+
+void lk_run(int most, lk_task *task, void *job)
+{
+    pthread_once(&prepared, prepare);
+    if (most <= 1 || pthread_mutex_trylock(&pool.owner) != 0) {
+        task(job, 0, 1);
+        return;
+    }
+    if (pool.alone_until && now() < pool.alone_until) {
+        pthread_mutex_unlock(&pool.owner);
+        task(job, 0, 1);
+        return;
+    }
+    const int wanted = most < MOST_THREADS ? most : MOST_THREADS;
+    if (pool.started < wanted - 1)
+        start_threads(wanted - 1);
+    pool.size = pool.started + 1 < wanted ? pool.started + 1 : wanted;
+    pool.alone_until = share(task, job) ? 0 : now() + ALONE_NS;
     pthread_mutex_unlock(&pool.owner);
 }
 
@@ -150,6 +183,9 @@ void lk_meet(lk_barrier *barrier, int size)
         atomic_store_explicit(&barrier->round, round + 1, memory_order_release);
         return;
     }
-    for (int turn = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; turn++)
+    for (int turn = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; turn++) {
         lk_relax(turn);
+        if (turn == LATE_SPINS)
+            atomic_store_explicit(&pool.late, 1, memory_order_relaxed);
+    }
 }

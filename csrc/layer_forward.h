@@ -11,7 +11,9 @@
 
 INLINE void finish_tile(const int rows, const int panels, const vec acc[][4], int64_t row, int64_t block, const group *g)
 {
+    UNROLLED
     for (int r = 0; r < rows; r++)
+        UNROLLED
         for (int p = 0; p < panels; p++) {
             const int64_t unit = (row + r) * g->c_stride + (block + p) * LANES;
             vec h_t;

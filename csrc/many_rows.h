@@ -97,6 +97,7 @@ INLINE void unit_tile(const int vectors, int64_t unit, const crowd *g)
     } else {
         accumulate_unit(vectors, sums, g->h, g->stride, H, 1, w_h);
     }
+    UNROLLED
     for (int v = 0; v < vectors; v++) {
         const int64_t at = unit * g->stride + v * LANES;
         vec h_t;

@@ -15,6 +15,13 @@
 #define LK_TARGET_END LK_PRAGMA(GCC pop_options)
 #endif
 
+/* Before a loop of few turns whose count is a constant: what it indexes then stays in registers. */
+#ifdef __clang__
+#define UNROLLED /* does so by itself */
+#else
+#define UNROLLED LK_PRAGMA(GCC unroll 6)
+#endif
+
 /* Kernels are assembled from small functions whose loop counts are constants at each call: they must be inlined. */
 #define INLINE static inline __attribute__((always_inline))
 /* A function that holds tiles is not: inside a larger one, its inner loops would lose registers to the rest. */

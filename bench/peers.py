@@ -27,9 +27,9 @@ from contenders import CONTENDERS, OURS
 from peers_report import ALONE, Row, Run, Timing, heading, markdown
 
 import lstmkernel as lk
+from lstmkernel import cores
 from lstmkernel.cli import accuracy, console, shapes
 from lstmkernel.cli.shapes import Shape
-from lstmkernel.info import cores
 
 ROUNDS = 5
 #: Seconds after which the idle threads of a pool no longer spin for more work: Intel's OpenMP lets them for 0.2. Where
@@ -116,9 +116,9 @@ def plain(runs: Sequence[Run], missing: dict[str, list[str]]) -> dict[str, Any]:
 def thread_counts(text: str) -> list[int]:
     """ "1,2" """
     counts = [int(part) if part.isdecimal() else 0 for part in text.split(",")]
-    if not all(0 < count <= cores() for count in counts):
+    if not all(0 < count <= cores.available() for count in counts):
         raise argparse.ArgumentTypeError(
-            f"expected numbers of threads from 1 to {cores()}, the cores here, got {text!r}"
+            f"expected numbers of threads from 1 to {cores.available()}, the cores here, got {text!r}"
         )
     return counts
 

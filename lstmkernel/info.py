@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lstmkernel import backends, checks
+from lstmkernel import backends, checks, cores
 from lstmkernel._version import __version__
 
 
@@ -24,7 +23,7 @@ def info() -> dict[str, Any]:
         "lstmkernel": __version__,
         "cpu": _cpu_model(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "cores": cores(),
+        "cores": cores.available(),
         "num_threads": checks.num_threads(None),
         "backends": reasons,
         "default": backends.get("auto").name,
@@ -32,13 +31,6 @@ def info() -> dict[str, Any]:
         "numpy": np.__version__,
         "numba": _version("numba"),
     }
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cpu_model() -> str:

@@ -9,21 +9,22 @@ import sys
 from fractions import Fraction
 from functools import cache
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("numba")
 
+from helpers import ROOT
 from numba import float32, float64, njit
+from numba.types import Tuple, UniTuple
 
 from lstmkernel import backends
 from lstmkernel.backends.numba import memory, registers, vec, vec_tail
 from lstmkernel.backends.numba.activation import CONSTANTS, Q
 from lstmkernel.backends.numba.float_control import enter_kernel, leave_kernel
 from lstmkernel.backends.numba.memory import pointer, pointer_to_rows
-from lstmkernel.backends.numba.target import HAS_FMA, IS_X86
+from lstmkernel.backends.numba.target import HAS_FMA, IS_X86, VECTOR_BYTES
 from lstmkernel.backends.packing import unpack_gates
 
 REALS = [pytest.param(float32, id="float32"), pytest.param(float64, id="float64")]
@@ -132,6 +133,34 @@ def test_fma_rounds_once(name, sign, real):
 
 
 @pytest.mark.parametrize("real", REALS)
+def test_operation_on_tuples_of_vectors(real):
+    """One result for each place of the tuples; a single vector stands beside all of them."""
+    lanes = vec.lanes_of(real)
+
+    @compiled
+    def sums(y, x):
+        y, x = pointer(y, real), pointer(x, real)
+        a, b, c = vec.v_load(x), vec.v_load(memory.at(x, lanes)), vec.v_load(memory.at(x, 2 * lanes))
+        first, second = vec.v_fma((a, b), c, vec.v_sub((b, c), a))
+        vec.v_store(y, first)
+        vec.v_store(memory.at(y, lanes), second)
+
+    a, b, c = x = np.arange(1, 3 * lanes + 1, dtype=DTYPE_OF[real]).reshape(3, lanes)
+    y = np.empty((2, lanes), x.dtype)
+    sums(y.ctypes.data, x.ctypes.data)
+    assert_same_bits(y, np.array([a * c + (b - a), b * c + (c - a)]))  # small integers: exact
+
+
+@pytest.mark.parametrize("real", REALS)
+def test_operands_that_do_not_match_are_refused(real):
+    other = float32 if real is float64 else float64
+    vector, pair = vec.vec_of(real), UniTuple(vec.vec_of(real), 2)
+    for operands in ((vector, real), (vector, vec.vec_of(other)), (pair, UniTuple(vector, 3)), (Tuple((real, real)),)):
+        with pytest.raises(TypeError, match="expected"):
+            vec.elementwise(None, *operands)
+
+
+@pytest.mark.parametrize("real", REALS)
 def test_pow2(real):
     dtype = DTYPE_OF[real]
     about = np.finfo(dtype)
@@ -195,7 +224,7 @@ def test_memory(real):
 
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("from_table", [False, True])
-@pytest.mark.parametrize(("rows", "panels"), [(1, 1), (1, 2), (1, 4), (2, 1), (3, 1), (6, 1)])
+@pytest.mark.parametrize(("rows", "panels"), [(1, 1), (1, 2), (1, 3), (2, 1), (3, 1), (6, 1)])
 def test_tile(rows, panels, from_table, real):
     """z + x w^T of a tile whose rows and panels lie apart, and a zero tile beside."""
     dtype, quad = DTYPE_OF[real], 4 * vec.lanes_of(real)
@@ -212,7 +241,7 @@ def test_tile(rows, panels, from_table, real):
             pointers = registers.row_pointers(x, K, row_numbers)
         for k in range(K):
             start = memory.at(w, k * registers.quad(w))
-            tile = registers.fma_tile(tile, pointers, k, start, K * quad, panel_numbers)
+            tile = registers.multiply_add(tile, pointers, k, start, K * quad, panel_numbers)
         registers.store_tile(tile, z, width, row_numbers, panel_numbers)
         empty = registers.zero_tile(z, row_numbers, panel_numbers)
         registers.store_tile(empty, pointer(zero, real), width, row_numbers, panel_numbers)
@@ -303,18 +332,26 @@ def layer(rng, dtype, I, H, P):
 SIZES = [*range(1, 41), 64, 100, 130]
 
 
+def number(expression):
+    """A sum of C's literals."""
+    literals = [re.sub(r"(p[+-]\d+)f", r"\1", literal) for literal in expression.split(" + ")]
+    return sum(float.fromhex(literal) if "x" in literal else float(literal) for literal in literals)
+
+
 @pytest.mark.parametrize("real", REALS)
 def test_constants_are_those_of_c(real):
     """Bits tell a wrong last digit of a high coefficient once in a million numbers; reading tells it at once."""
-    header = Path(__file__).parents[1] / "csrc" / "activation.h"
+    header = ROOT / "csrc" / "activation.h"
     if not header.exists():
         pytest.skip("no C sources")
     of_float, of_double = header.read_text().split("#else", 1)
     text = (of_float.split("#ifdef", 1)[1] if real is float32 else of_double).split("#endif")[0]
-    numbers = [float.fromhex(n) for n in re.findall(r"-?0x[\da-f.]+p[+-]\d+", text)]
-    limits = [float(n) for n in re.findall(r"= (-?\d+)[,;]", text)]
-    named = [float.fromhex(n) for n in CONSTANTS[real].values()]
-    assert [*(float.fromhex(q) for q in Q[real]), *named] == numbers + limits
+    coefficients = re.search(r"Q\[.*?\{(.*?)\}", text, re.DOTALL)[1].split(",")
+    named = re.findall(r"([A-Z][A-Z\d_]+) = (-?\d[^,;}]*)[,;]", text)
+    assert [float.fromhex(q) for q in Q[real]] == [number(q.strip()) for q in coefficients]
+    assert {name: float.fromhex(constant) for name, constant in CONSTANTS[real].items()} == {
+        name: number(expression) for name, expression in named
+    }
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -433,28 +470,60 @@ def test_layer_forward_bits(H, dtype, pair):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_layer_forward_bits_over_slices_of_inputs(dtype, pair):
+@pytest.mark.parametrize("H", range(1, 18))
+def test_small_layer_bits(H, dtype, pair):
+    """Up to 16 units sum over h in two parts; with a projection, R is odd or even whatever H is."""
+    rng = np.random.default_rng(H)
+    for B, P, reverse in product(range(1, 9), (0, 1, 2, 15, 16, H), (False, True)):
+        case = {"T": 5, "I": 3, "with_lengths": False, "batch_first": False}
+        check_layer(rng, dtype, pair, H, B=B, P=P, reverse=reverse, **case)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("blocks", range(1, 8))
+def test_single_row_bits(blocks, dtype, pair):
+    """Steps that go from the first block to the last, and back."""
+    rng = np.random.default_rng(blocks)
+    lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
+    for H, P, reverse in product((blocks * lanes, blocks * lanes - 1), (0, 5), (False, True)):
+        check_layer(rng, dtype, pair, H, B=1, T=7, I=2, P=P, reverse=reverse, with_lengths=False, batch_first=False)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_layer_forward_bits_of_far_weights(dtype, pair):
+    """More than L2 holds: many rows prefetch the next block's."""
     rng = np.random.default_rng(0)
-    usual = {"T": 3, "P": 0, "reverse": False, "with_lengths": False, "batch_first": False}
-    for H, I, B in ((300, 3, 4), (3, 300, 5), (600, 600, 2)):
+    usual = {"T": 3, "P": 0, "reverse": False, "with_lengths": True, "batch_first": False}
+    for H, I, B in ((300, 3, 26), (3, 300, 5), (300, 300, 30), (600, 600, 2)):
         check_layer(rng, dtype, pair, H, B=B, I=I, **usual)
 
 
 PLAIN = """
+from itertools import product
 import numpy as np
 from lstmkernel import backends
 from lstmkernel.backends.numba import target
 assert (target.VECTOR_BYTES, target.HAS_FMA) == (16, False), target.HOST
-numba, c = backends.get("numba"), backends.get("c:generic")
+both = backends.get("numba"), backends.get("c:generic")
 rng = np.random.default_rng(0)
 for dtype in (np.float32, np.float64):
     weight, bias, x = (rng.standard_normal(shape).astype(dtype) for shape in ((37, 300), (37,), (5, 300)))
     results = []
-    for backend in (numba, c):
+    for backend in both:
         y = np.empty((5, 37), dtype)
         backend.dense_forward(x, backend.pack_dense(weight, bias, "tanh"), y)
         results.append(y)
     np.testing.assert_array_equal(*results)
+    for H, P, B in product((7, 16, 17, 40), (0, 3), (1, 2, 7)):
+        shapes = ((4 * H, 5), (4 * H, P or H), (4 * H,), *([(P, H)] if P else []))
+        w = [(rng.standard_normal(shape) / 2).astype(dtype) for shape in shapes] + [None] * (not P)
+        x, h0, c0 = (rng.standard_normal(shape).astype(dtype) for shape in ((6, B, 5), (B, P or H), (B, H)))
+        results = []
+        for backend in both:
+            h, c, out = h0.copy(), c0.copy(), np.empty((6, B, P or H), dtype)
+            backend.layer_forward(x, backend.pack_layer(*w), None, False, h, c, out)
+            results.append(np.concatenate([*out, h, c], axis=None))
+        np.testing.assert_array_equal(*results)
 """
 
 

@@ -1,4 +1,4 @@
-"""A call of a shape seen before takes the short way: the same answer, the same errors, and nothing kept that may change."""
+"""A call of a shape seen before takes the short way: the same answer, the same errors, nothing kept that may change."""
 
 import numpy as np
 import pytest

@@ -3,6 +3,10 @@
 y = n ln 2 + r, |r| <= ln 2 / 2; exp(y) = 2^n exp(r); exp(r) - 1 = m = r + r^2 q(r). With s = 2^n:
     sigmoid(x) = 1 / (s + (s m + 1)),              y = -x
     tanh(x) = +-(s m + (s - 1)) / (s m + (s + 1)), y = -2|x|
+In the code v = -y, u = -r and m = -(exp(r) - 1).
+
+Whatever takes a vector here takes a tuple of vectors as well, and does each operation for all of them before the next:
+one alone is a chain of operations that each wait for the last.
 """
 
 # mypy: ignore-errors
@@ -19,6 +23,7 @@ from lstmkernel.backends.numba.memory import at, lanes
 from lstmkernel.backends.numba.vec import (
     emit_constant,
     emit_fma,
+    in_step,
     v_add,
     v_copysign,
     v_div,
@@ -31,6 +36,7 @@ from lstmkernel.backends.numba.vec import (
     v_pow2,
     v_store,
     v_sub,
+    vec_in,
 )
 from lstmkernel.backends.numba.vec_tail import v_load_n, v_store_n
 
@@ -42,19 +48,19 @@ CONSTANTS = {
         "LOG2_E": "0x1.715476p+0",
         "LN2_HIGH": "0x1.62e4p-1",
         "LN2_LOW": "0x1.7f7d1cp-20",
-        "ROUND_SHIFT": "0x1.8p+23",  # v_pow2 takes it
+        "ROUND_SHIFT": "0x1.8000fep+23",  # 1.5 * 2^23 + 127; v_pow2 takes it
         "EXP_LOW": "-0x1.5cp+6",  # -87 and 88: 2^n stays a normal number between
         "EXP_HIGH": "0x1.6p+6",
-        "TANH_LOW": "-0x1.4p+4",  # -20: tanh rounds to -1 where y is below
+        "TANH_ENOUGH": "0x1.4p+4",  # 20: tanh(x) rounds to 1 where 2x is more
     },
     types.float64: {
         "LOG2_E": "0x1.71547652b82fep+0",
         "LN2_HIGH": "0x1.62e42feep-1",
         "LN2_LOW": "0x1.a39ef35793c76p-33",
-        "ROUND_SHIFT": "0x1.8p+52",
+        "ROUND_SHIFT": "0x1.80000000003ffp+52",  # 1.5 * 2^52 + 1023
         "EXP_LOW": "-0x1.62p+9",  # -708 and 709
         "EXP_HIGH": "0x1.628p+9",
-        "TANH_LOW": "-0x1.4p+5",  # -40
+        "TANH_ENOUGH": "0x1.4p+5",  # 40
     },
 }
 
@@ -75,65 +81,98 @@ Q = {
 @intrinsic(prefer_literal=True)
 def v_number(typingctx, like, number):
     """The literal int in every lane of a vector like `like`."""
+    vec = vec_in(like)
 
     def codegen(context, builder, signature, args):
-        return emit_constant(args[0].type, float(number.literal_value))
+        return emit_constant(context.get_value_type(vec), float(number.literal_value))
 
-    return like(like, number), codegen
+    return vec(like, number), codegen
 
 
 @intrinsic(prefer_literal=True)
 def v_constant(typingctx, like, name):
-    """The constant of that name and of like's dtype, in every lane."""
-    number = float.fromhex(CONSTANTS[like.real][name.literal_value])
+    """The constant of that name and of like's dtype in every lane, with the opposite sign for "-NAME"."""
+    vec, sign = vec_in(like), -1 if name.literal_value.startswith("-") else 1
+    number = sign * float.fromhex(CONSTANTS[vec.real][name.literal_value.removeprefix("-")])
 
     def codegen(context, builder, signature, args):
-        return emit_constant(args[0].type, number)
+        return emit_constant(context.get_value_type(vec), number)
 
-    return like(like, name), codegen
+    return vec(like, name), codegen
 
 
-@intrinsic(prefer_literal=True)
-def horner(typingctx, r2, first):
-    """q[first] + q[first + 2] r2 + q[first + 4] r2^2 + ...: the even or odd powers of q."""
-    coefficients = [float.fromhex(q) for q in Q[r2.real][first.literal_value :: 2]]
+@intrinsic
+def minus_q(typingctx, u, u2):
+    """-(Q[0] - Q[1] u + Q[2] u^2 - ...).
 
-    def codegen(context, builder, signature, args):
-        r2_value, _ = args
-        total = emit_constant(r2_value.type, coefficients[-1])
-        for q in reversed(coefficients[:-1]):
-            total = emit_fma(builder, total, r2_value, emit_constant(r2_value.type, q))
+    Horner's scheme in u^2 over pairs of coefficients, which is half the dependency chain of Horner's in u.
+    """
+    q = [float.fromhex(coefficient) for coefficient in Q[vec_in(u).real]]
+
+    def emit(builder, u, u2):
+        vector = u[0].type
+        total = None
+        for k in reversed(range(0, len(q), 2)):
+            pair = [emit_constant(vector, -q[k])] * len(u)
+            if k + 1 < len(q):
+                odd = emit_constant(vector, q[k + 1])
+                pair = [emit_fma(builder, odd, *each) for each in zip(u, pair, strict=True)]
+            total = [emit_fma(builder, *each) for each in zip(total, u2, pair, strict=True)] if total else pair
         return total
 
-    return r2(r2, first), codegen
+    return in_step(emit, u, u2)
 
 
 @inlined
-def exp_parts(y):
-    """s and m of exp(y) = s + s * m, for y in [EXP_LOW, EXP_HIGH]."""
-    shifted = v_fma(y, v_constant(y, "LOG2_E"), v_constant(y, "ROUND_SHIFT"))
-    n = v_sub(shifted, v_constant(y, "ROUND_SHIFT"))
-    r = v_fnma(n, v_constant(y, "LN2_LOW"), v_fnma(n, v_constant(y, "LN2_HIGH"), y))
-    r2 = v_mul(r, r)
-    # Even and odd powers apart: half the dependency chain of Horner's scheme.
-    even, odd = horner(r2, 0), horner(r2, 1)
-    return v_pow2(shifted), v_fma(r2, v_fma(odd, r, even), r)
+def exp_parts(v):
+    """s and m of exp(-v) = s - s m, for -v in [EXP_LOW, EXP_HIGH]."""
+    shifted = v_fnma(v, v_constant(v, "LOG2_E"), v_constant(v, "ROUND_SHIFT"))
+    n = v_sub(shifted, v_constant(v, "ROUND_SHIFT"))
+    u = v_fma(n, v_constant(v, "LN2_HIGH"), v)
+    u = v_fma(n, v_constant(v, "LN2_LOW"), u)
+    u2 = v_mul(u, u)
+    m = v_fma(u2, minus_q(u, u2), u)
+    return v_pow2(shifted), m
+
+
+@inlined
+def sigmoid_argument(x):
+    return v_max(v_constant(x, "-EXP_HIGH"), v_min(v_constant(x, "-EXP_LOW"), x))
+
+
+@inlined
+def sigmoid_denominator(s, m):
+    """sigmoid(x) = 1 / denominator, of the parts of exp(-v)."""
+    return v_add(s, v_fnma(s, m, v_number(s, 1)))
+
+
+@inlined
+def tanh_argument(x):
+    magnitude = v_copysign(x, v_number(x, 1))
+    return v_min(v_constant(x, "TANH_ENOUGH"), v_add(magnitude, magnitude))
+
+
+@inlined
+def tanh_numerator(s, m, x):
+    """tanh(x) = numerator / denominator, of the parts of exp(-v)."""
+    return v_copysign(v_fnma(s, m, v_sub(s, v_number(s, 1))), x)
+
+
+@inlined
+def tanh_denominator(s, m):
+    return v_fnma(s, m, v_add(s, v_number(s, 1)))
 
 
 @inlined
 def v_sigmoid(x):
-    one = v_number(x, 1)
-    y = v_max(v_constant(x, "EXP_LOW"), v_min(v_constant(x, "EXP_HIGH"), v_sub(v_number(x, 0), x)))
-    s, m = exp_parts(y)
-    return v_div(one, v_add(s, v_fma(s, m, one)))
+    s, m = exp_parts(sigmoid_argument(x))
+    return v_div(v_number(x, 1), sigmoid_denominator(s, m))
 
 
 @inlined
 def v_tanh(x):
-    one, minus_abs = v_number(x, 1), v_copysign(x, v_number(x, -1))
-    y = v_max(v_constant(x, "TANH_LOW"), v_add(minus_abs, minus_abs))
-    s, m = exp_parts(y)
-    return v_copysign(v_div(v_fma(s, m, v_sub(s, one)), v_fma(s, m, v_add(s, one))), x)
+    s, m = exp_parts(tanh_argument(x))
+    return v_div(tanh_numerator(s, m, x), tanh_denominator(s, m))
 
 
 @inlined

@@ -5,23 +5,37 @@
 
 from __future__ import annotations
 
-from lstmkernel.backends.numba.activation import v_sigmoid, v_tanh
+from lstmkernel.backends.numba.activation import (
+    exp_parts,
+    sigmoid_argument,
+    sigmoid_denominator,
+    tanh_argument,
+    tanh_denominator,
+    tanh_numerator,
+)
 from lstmkernel.backends.numba.jit import inlined, spliced
 from lstmkernel.backends.numba.memory import at, lanes
 from lstmkernel.backends.numba.registers import load_tile, quad
 from lstmkernel.backends.numba.tile import PANELS_1, ROWS_1
-from lstmkernel.backends.numba.vec import v_fma, v_mul
+from lstmkernel.backends.numba.vec import v_add, v_div, v_mul
 from lstmkernel.backends.numba.vec_tail import v_load_n, v_store_n
 
 
 @inlined
 def cell(z, c):
-    """One block of units of one row: z holds i, f, g, o before activation. Returns c_t and h_t."""
-    f = v_sigmoid(z[1])  # 1 forget: what to wipe from the cell state
-    i = v_sigmoid(z[0])  # 2 input: what to write,
-    g = v_tanh(z[2])  #     and the candidate
-    c_t = v_fma(f, c, v_mul(i, g))  # 3 update: additive
-    h_t = v_mul(v_sigmoid(z[3]), v_tanh(c_t))  # 4 output: what to report
+    """One block of units of one row: z holds i, f, g, o before activation. Returns c_t and h_t.
+
+    Where two activations meet, their quotients share a division: i * g and o * tanh(c_t).
+    """
+    i, f, g, o = z
+    s, m = exp_parts((sigmoid_argument(i), sigmoid_argument(f), tanh_argument(g), sigmoid_argument(o)))
+    kept = v_div(c, sigmoid_denominator(s[1], m[1]))  # 1 forget: what stays of the cell state, f * c
+    write = v_mul(sigmoid_denominator(s[0], m[0]), tanh_denominator(s[2], m[2]))
+    written = v_div(tanh_numerator(s[2], m[2], g), write)  # 2 input: what to write, i * g
+    c_t = v_add(kept, written)  # 3 update: additive
+    s_c, m_c = exp_parts(tanh_argument(c_t))
+    report = v_mul(sigmoid_denominator(s[3], m[3]), tanh_denominator(s_c, m_c))
+    h_t = v_div(tanh_numerator(s_c, m_c, c_t), report)  # 4 output: what to report, o * tanh(c_t)
     return c_t, h_t
 
 

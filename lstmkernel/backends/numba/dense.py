@@ -11,6 +11,7 @@ from lstmkernel.backends.numba.activation import activate
 from lstmkernel.backends.numba.jit import inlined, internal, never_inline, spliced
 from lstmkernel.backends.numba.memory import at, lanes
 from lstmkernel.backends.numba.registers import load_tile, quad, row_pointers, store_tile, tile_buffer, zero_tile
+from lstmkernel.backends.numba.target import TILE_ROWS
 from lstmkernel.backends.numba.tile import accumulate, sweep
 from lstmkernel.backends.numba.vec import v_load
 from lstmkernel.backends.numba.vec_tail import v_store_n
@@ -19,15 +20,14 @@ DenseJob = namedtuple("DenseJob", "dense has_bias x x_row y y_row")
 
 
 @inlined
-def dense_tile(rows, panels, row, block, start, stop, job):
+def dense_tile(rows, panels, row, block, line, job):
     K = job.dense.in_features
     if job.has_bias:
         sums = load_tile(at(job.dense.bias, block * quad(job.y)), 0, rows, panels)
     else:
         sums = zero_tile(job.y, rows, panels)
     x = row_pointers(at(job.x, row * job.x_row), job.x_row, rows)
-    w = at(job.dense.w, block * K * quad(job.y))
-    sums = accumulate(sums, x, start, stop, w, K * quad(job.y), panels)
+    sums = accumulate(sums, x, K, at(job.dense.w, block * K * quad(job.y)), line, panels)
     # Through the stack, for a loop: a copy of every activation for each register would be much code for little.
     linear, width = tile_buffer(job.y, rows, panels), len(panels) * quad(job.y)
     store_tile(sums, linear, width, rows, panels)
@@ -47,9 +47,8 @@ def store_outputs(linear, width, row, first, job):
 
 @internal
 def dense_rows(job, N):
-    K = job.dense.in_features
     blocks = (job.dense.out_features + quad(job.y) - 1) // quad(job.y)
-    sweep(N, blocks, K, K, dense_tile, job)  # one slice: y is no place for sums
+    sweep(TILE_ROWS, N, blocks, job.dense.in_features, False, dense_tile, job)
 
 
 @spliced

@@ -10,7 +10,8 @@ from collections import namedtuple
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.memory import at
 from lstmkernel.backends.numba.registers import load_pointers, load_tile, quad, store_tile
-from lstmkernel.backends.numba.tile import accumulate, slice_of, sweep
+from lstmkernel.backends.numba.target import TILE_ROWS
+from lstmkernel.backends.numba.tile import accumulate, sweep
 
 #: x: a pointer to each row, [I]; z: [N][blocks][4][LANES]
 GateMatmulJob = namedtuple("GateMatmulJob", "layer x z z_row")
@@ -20,25 +21,20 @@ SLAB = 96
 
 
 @inlined
-def gate_matmul_tile(rows, panels, row, block, start, stop, job):
+def gate_matmul_tile(rows, panels, row, block, line, job):
     I = job.layer.input_size
     z = at(job.z, row * job.z_row + block * quad(job.z))
-    if start == 0:
-        sums = load_tile(at(job.layer.bias, block * quad(z)), 0, rows, panels)
-    else:
-        sums = load_tile(z, job.z_row, rows, panels)
+    sums = load_tile(at(job.layer.bias, block * quad(z)), 0, rows, panels)
     x = load_pointers(at(job.x, row), rows)
-    w = at(job.layer.w_x, block * I * quad(z))
-    sums = accumulate(sums, x, start, stop, w, I * quad(z), panels)
+    sums = accumulate(sums, x, I, at(job.layer.w_x, block * I * quad(z)), line, panels)
     store_tile(sums, z, job.z_row, rows, panels)
 
 
 @internal
 def input_product(layer, N, x, z):
     """x: N row pointers."""
-    blocks = layer.blocks
-    job = GateMatmulJob(layer, x, z, blocks * quad(z))
-    sweep(N, blocks, layer.input_size, slice_of(z), gate_matmul_tile, job)
+    job = GateMatmulJob(layer, x, z, layer.blocks * quad(z))
+    sweep(TILE_ROWS, N, layer.blocks, layer.input_size, False, gate_matmul_tile, job)
 
 
 @spliced

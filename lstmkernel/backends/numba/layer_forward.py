@@ -23,9 +23,13 @@ from lstmkernel.backends.numba.gate_matmul import input_product
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.layer import Dense
 from lstmkernel.backends.numba.memory import at, clear, copy, lanes
-from lstmkernel.backends.numba.registers import load_tile, quad, row_pointers, store_tile
-from lstmkernel.backends.numba.tile import PANELS_1, ROWS_1, ZERO, accumulate, slice_of, sweep
-from lstmkernel.backends.numba.vec import v_load, v_store
+from lstmkernel.backends.numba.registers import load_tile, multiply_add, quad, row_pointers, store_tile, zero_tile
+from lstmkernel.backends.numba.target import TILE_ROWS
+from lstmkernel.backends.numba.tile import PANELS_1, ROWS_1, ZERO, accumulate, sweep
+from lstmkernel.backends.numba.vec import v_add, v_load, v_store
+
+#: Layers of so few sum over h in two parts; see csrc/lstmkernel.h. Two tiles of sums share the registers.
+FEW_UNITS, SMALL_TILE_ROWS = 16, max(1, TILE_ROWS // 2)
 
 #: The caller's arrays. lengths: a pointer, used where has_lengths.
 Call = namedtuple("Call", "T x x_step x_row has_lengths lengths reverse h c out out_step out_row")
@@ -35,33 +39,64 @@ StepJob = namedtuple("StepJob", "layer group z h reported")
 
 
 @inlined
-def recurrent_tile(rows, panels, row, block, start, stop, job):
+def step_tile(rows, panels, row, block, line, job):
     R, g = job.layer.output_size, job.group
     z = at(job.z, row * g.z_stride + block * quad(job.z))
     h = row_pointers(at(job.h, row * g.h_stride), g.h_stride, rows)
     w = at(job.layer.w_h, block * R * quad(z))
-    sums = accumulate(load_tile(z, g.z_stride, rows, panels), h, start, stop, w, R * quad(z), panels)
+    sums = accumulate(load_tile(z, g.z_stride, rows, panels), h, R, w, line, panels)
+    finish_tile(sums, rows, panels, z, row * g.c_stride + block * lanes(z), job)
+
+
+@inlined
+def small_step_tile(rows, panels, row, block, line, job):
+    """The same for layers of FEW_UNITS: the sum over h in two parts.
+
+    That of the even k goes on from the inputs' sum, that of the odd k is added to it. Half the chain of dependent FMAs,
+    which is much of a small layer's step. `line` is of no use: its weights are always near.
+    """
+    R, g = job.layer.output_size, job.group
+    z = at(job.z, row * g.z_stride + block * quad(job.z))
+    h = row_pointers(at(job.h, row * g.h_stride), g.h_stride, rows)
+    w = at(job.layer.w_h, block * R * quad(z))
+    even, odd = load_tile(z, g.z_stride, rows, panels), zero_tile(z, rows, panels)
+    for pair in range(R // 2):
+        k = 2 * pair
+        even = multiply_add(even, h, k, at(w, k * quad(w)), R * quad(w), panels)
+        odd = multiply_add(odd, h, k + 1, at(w, (k + 1) * quad(w)), R * quad(w), panels)
+    if R & 1:
+        even = multiply_add(even, h, R - 1, at(w, (R - 1) * quad(w)), R * quad(w), panels)
+    finish_tile(v_add(even, odd), rows, panels, z, row * g.c_stride + block * lanes(z), job)
+
+
+@spliced
+def finish_tile(sums, rows, panels, z, unit, job):
+    """The cell update of a tile, whose z goes back to memory, for a loop: a copy for each row would be much code."""
+    g = job.group
     store_tile(sums, z, g.z_stride, rows, panels)
-    if stop == R:
-        for r in range(len(rows)):
-            for p in range(len(panels)):
-                finish_cell(at(z, r * g.z_stride + p * quad(z)), (row + r) * g.c_stride + (block + p) * lanes(z), job)
+    for r in range(len(rows)):
+        for p in range(len(panels)):
+            finish_cell(at(z, r * g.z_stride + p * quad(z)), unit + r * g.c_stride + p * lanes(z), job)
 
 
 @spliced
 def finish_cell(z, unit, job):
-    g = job.group
-    c_t, h_t = cell(load_tile(z, 0, ROWS_1, PANELS_1), v_load(at(g.c, unit)))
-    v_store(at(g.c, unit), c_t)
+    c = at(job.group.c, unit)
+    c_t, h_t = cell(load_tile(z, 0, ROWS_1, PANELS_1), v_load(c))
+    v_store(c, c_t)
     v_store(at(job.reported, unit), h_t)
 
 
 @inlined
-def recurrent_step(layer, g, z, h, h_next, active):
+def recurrent_step(layer, g, z, h, h_next, active, backwards):
     """One step of the first `active` rows, from h to h_next."""
+    blocks, R = layer.blocks, layer.output_size
     reported = g.hidden if layer.proj_size else h_next
     job = StepJob(layer, g, z, h, reported)
-    sweep(active, layer.blocks, layer.output_size, slice_of(z), recurrent_tile, job)
+    if layer.hidden_size <= FEW_UNITS:
+        sweep(SMALL_TILE_ROWS, active, blocks, R, False, small_step_tile, job)
+    else:
+        sweep(TILE_ROWS, active, blocks, R, backwards, step_tile, job)
     if layer.proj_size:
         projection = Dense(layer.hidden_size, layer.proj_size, LINEAR, layer.w_r, layer.w_r)
         dense_rows(DenseJob(projection, False, g.hidden, g.c_stride, h_next, g.h_stride), active)
@@ -83,14 +118,20 @@ def choose_rows(g, b0, n, call):
 
 @internal
 def load_states(layer, g, n, call):
-    """The group's first states; zeros where a row has no steps."""
+    """The group's states before the first step."""
     H, R = layer.hidden_size, layer.output_size
     for r in range(n):
         copy(at(g.h, r * g.h_stride), at(call.h, g.row[r] * R), R)
         clear(at(g.c, r * g.c_stride), g.c_stride)  # units past H, too: they are computed, never read
         copy(at(g.c, r * g.c_stride), at(call.c, g.row[r] * H), H)
+
+
+@internal
+def clear_past_ends(layer, g, n, call):
+    """Zeros in out where a row has no steps."""
+    for r in range(n):
         for t in range(g.length[r], call.T):
-            clear(at(call.out, t * call.out_step + g.row[r] * call.out_row), R)
+            clear(at(call.out, t * call.out_step + g.row[r] * call.out_row), layer.output_size)
 
 
 @spliced
@@ -136,7 +177,7 @@ def run_group(layer, g, active, call):
         input_product(layer, choose_inputs(g, s0, s1, active, call), g.x, g.z)
         z = g.z
         for s in range(s0, s1):
-            recurrent_step(layer, g, z, h, h_next, active)
+            recurrent_step(layer, g, z, h, h_next, active, s & 1)  # every other step backwards
             h, h_next = h_next, h
             z = at(z, active * g.z_stride)
             active = report(layer, g, h, s, active, call)
@@ -149,4 +190,5 @@ def layer_forward(layer, group, B, call):
         n = min(group.rows, B - b0)
         choose_rows(group, b0, n, call)
         load_states(layer, group, n, call)
+        clear_past_ends(layer, group, n, call)
         run_group(layer, group, n, call)

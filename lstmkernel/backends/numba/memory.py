@@ -90,3 +90,18 @@ def clear(typingctx, to, n):
         return context.get_dummy_value()
 
     return types.void(to, n), codegen
+
+
+@intrinsic
+def prefetch(typingctx, p, n):
+    """Bring the cache line of p[n] into L1, for reading."""
+
+    def codegen(context, builder, signature, args):
+        place = builder.bitcast(builder.gep(args[0], [args[1]]), cgutils.voidptr_t)
+        i32 = ir.IntType(32)
+        function_type = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, i32, i32, i32])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0i8")
+        builder.call(function, [place, i32(0), i32(3), i32(1)])  # a read; all levels; data
+        return context.get_dummy_value()
+
+    return types.void(p, n), codegen

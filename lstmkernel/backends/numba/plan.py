@@ -18,7 +18,9 @@ from lstmkernel.backends.numba.memory import at, item_size, lanes, pointer, poin
 
 MOST_GROUP_ROWS = 64
 GROUP_Z_BYTES = 1 << 20  # of z for one step: wide layers take fewer rows a group, and the workspace stays small
-CHUNK_BYTES = 1 << 18  # of z for a chunk of several steps: stays in L2 (512 KiB and more on most CPUs)
+CHUNK_BYTES = 1 << 18  # of z for a chunk of several steps: stays in L2 (512 KiB and more on most CPUs),
+CHUNK_ROWS = 96  # unless that were fewer rows than W_ih should be read for,
+MOST_CHUNK_BYTES = 1 << 21  # within reason
 WORD = 8  # bytes of a pointer, a row number, a length
 
 #: Padded widths of a row; rows of a group; steps of a chunk of time.
@@ -38,7 +40,8 @@ def plan_group(H, P, T, B, lanes, item_size):
     most = max(1, min(MOST_GROUP_ROWS, GROUP_Z_BYTES // z_bytes))
     groups = max(1, (B + most - 1) // most)
     rows = max(1, (B + groups - 1) // groups)
-    steps = max(1, min(T, CHUNK_BYTES // z_bytes // rows))
+    z_rows = max(CHUNK_BYTES // z_bytes, min(CHUNK_ROWS, MOST_CHUNK_BYTES // z_bytes))
+    steps = max(1, min(T, z_rows // rows))
     return Plan(c_stride, h_stride, z_stride, rows, steps)
 
 

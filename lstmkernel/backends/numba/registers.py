@@ -113,8 +113,11 @@ def store_tile(typingctx, tile, p, row_stride, rows, panels):
 
 
 @intrinsic
-def fma_tile(typingctx, tile, x, k, w, panel_stride, panels):
-    """tile[r, p, g] + x[r][k] * w[p][g]: x holds a pointer for each row; panels of w lie panel_stride apart."""
+def multiply_add(typingctx, tile, x, k, w, panel_stride, panels):
+    """tile[r, p, g] + x[r][k] * w[p][g], for one input k.
+
+    x holds a pointer for each row; panels of w lie panel_stride apart.
+    """
     vec = tile.dtype
 
     def codegen(context, builder, signature, args):

@@ -93,16 +93,41 @@ def emit_constant(vec: ir.VectorType, number: float) -> ir.Constant:
     return ir.Constant(vec, [number] * vec.count)
 
 
-def elementwise(emit: Callable[..., ir.Value], *operands: Vec) -> tuple[Any, Any]:
-    """What an intrinsic returns whose result has the type of its operands: its signature and its code generator."""
-    vec = operands[0]
-    if not isinstance(vec, Vec) or any(operand != vec for operand in operands):
-        raise TypeError(f"expected vectors of one type, got {operands}")
+def vec_in(operand: types.Type) -> Vec:
+    """The type of a vector, or of each in a tuple of vectors."""
+    vec = operand.dtype if isinstance(operand, types.UniTuple) else operand
+    if not isinstance(vec, Vec):
+        raise TypeError(f"expected a vector or a tuple of vectors, got {operand}")
+    return vec
+
+
+def in_step(emit: Callable[..., list[ir.Value]], *operands: types.Type) -> tuple[Any, Any]:
+    """What an intrinsic on vectors or on tuples of vectors returns: its signature and its code generator.
+
+    emit: from lists of the operands' vectors to the list of the result's. A vector beside a tuple stands for each of
+    the tuple's elements.
+    """
+    counts = {len(operand) for operand in operands if isinstance(operand, types.UniTuple)}
+    vecs = {vec_in(operand) for operand in operands}
+    if len(vecs) > 1 or len(counts) > 1:
+        raise TypeError(f"expected vectors of one type, or as many of them, got {operands}")
+    (count,) = counts or {1}
+    result = types.UniTuple(*vecs, count) if counts else operands[0]
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        return emit(builder, *args)
+        lists = [
+            cgutils.unpack_tuple(builder, arg) if isinstance(operand, types.UniTuple) else [arg] * count
+            for arg, operand in zip(args, operands, strict=True)
+        ]
+        vectors = emit(builder, *lists)
+        return context.make_tuple(builder, result, vectors) if counts else vectors[0]
 
-    return vec(*operands), codegen
+    return result(*operands), codegen
+
+
+def elementwise(emit: Callable[..., ir.Value], *operands: types.Type) -> tuple[Any, Any]:
+    """The same for an operation on each vector of a tuple by itself."""
+    return in_step(lambda builder, *lists: [emit(builder, *each) for each in zip(*lists, strict=True)], *operands)
 
 
 # The operations, in the order of csrc/vec_generic.h.
@@ -181,13 +206,14 @@ def v_copysign(typingctx, a, sign):
 
 @intrinsic
 def v_pow2(typingctx, shifted):
-    """2^n, where shifted = n + 1.5 * 2^MANTISSA_BITS holds n in its lowest bits: one shift from the exponent."""
-    words = ir.VectorType(IR_WORD[shifted.real], shifted.length)
-    shift = ir.Constant(words, [MANTISSA_BITS[shifted.real]] * shifted.length)
+    """2^n, where shifted = n + 1.5 * 2^MANTISSA_BITS + the exponent's bias.
 
-    def emit(builder, shifted_value):
-        exponent = builder.shl(builder.bitcast(shifted_value, words), shift)
-        one = builder.bitcast(emit_constant(shifted_value.type, 1.0), words)
-        return builder.bitcast(builder.add(exponent, one), shifted_value.type)
-
-    return elementwise(emit, shifted)
+    The biased exponent of 2^n then lies in the lowest bits of the mantissa, one shift away from its place.
+    """
+    vec = vec_in(shifted)
+    words = ir.VectorType(IR_WORD[vec.real], vec.length)
+    shift = ir.Constant(words, [MANTISSA_BITS[vec.real]] * vec.length)
+    return elementwise(
+        lambda builder, shifted: builder.bitcast(builder.shl(builder.bitcast(shifted, words), shift), shifted.type),
+        shifted,
+    )

@@ -88,7 +88,7 @@ static void run_alone(const arrays *a)
     if (call->num_layers > 1) {
         rows = larger(STRETCH_ROWS, HANDOVER_BYTES / (STRETCH_STEPS * row_bytes) / STRETCH_ROWS * STRETCH_ROWS);
         rows = smaller(rows, call->B);
-        steps = larger(1, HANDOVER_BYTES / (rows * row_bytes));
+        steps = larger(1, HANDOVER_BYTES / larger(1, rows * row_bytes)); /* there may be no rows */
     }
     for (int64_t row = 0; row < call->B; row += rows)
         for (int64_t first = 0; first < call->T; first += steps)

@@ -1,14 +1,17 @@
 """Every kernel of the contract, on every backend, against the definition in float64; and nothing else is written."""
 
 import ctypes
+import importlib
 import mmap
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers import assert_close, normal
 
 from lstmkernel import backends
+from lstmkernel.backends import packing
 from lstmkernel.backends.contract import ACTIVATIONS, KERNELS
 from lstmkernel.backends.packing import unpack_gates
 
@@ -232,38 +235,111 @@ def check_layer(backend, dtype, random, T, B, I, H, P, ragged, reverse):
 
 
 class Guarded:
-    """Arrays that end where memory ends: one byte further and the process dies."""
+    """Arrays against a page that may not be touched: one element further and the process dies."""
 
-    def __init__(self, dtype):
-        self.dtype = np.dtype(dtype)
+    def __init__(self, dtype, end):
+        self.dtype, self.end = np.dtype(dtype), end
         self.libc = ctypes.CDLL(None, use_errno=True)
 
+    def empty(self, shape, dtype):
+        """Of NaNs; at a multiple of its itemsize, and at a cache line where its size is one of whole lines."""
+        page, nbytes = mmap.PAGESIZE, int(np.prod(shape)) * np.dtype(dtype).itemsize
+        pages = -(-max(nbytes, 1) // page)
+        memory = np.frombuffer(mmap.mmap(-1, (pages + 2) * page), np.uint8)
+        for guard in (0, pages + 1):
+            address = ctypes.c_void_p(memory.ctypes.data + guard * page)
+            assert self.libc.mprotect(address, ctypes.c_size_t(page), 0) == 0
+        start = page if self.end == "before" else (pages + 1) * page - nbytes
+        memory[page : (pages + 1) * page] = 255
+        return memory[start : start + nbytes].view(dtype).reshape(shape)
+
     def array(self, content):
-        content = np.ascontiguousarray(content, self.dtype)
-        page = mmap.PAGESIZE
-        size = -(-max(content.nbytes, 1) // page) * page
-        memory = np.frombuffer(mmap.mmap(-1, size + page), np.uint8)
-        last_page = ctypes.c_void_p(memory.ctypes.data + size)
-        assert self.libc.mprotect(last_page, ctypes.c_size_t(page), 0) == 0
-        array = memory[size - content.nbytes : size].view(self.dtype).reshape(content.shape)
+        array = self.empty(content.shape, self.dtype)
         array[...] = content
         return array
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
-@pytest.mark.parametrize("H", [1, 3, 5, 9, 17, 33])
-def test_kernels_stay_within_their_arrays(backend, dtype, random, H):
-    guarded, kernels = Guarded(dtype), backends.get(backend)
-    B, T, I = 3, 4, 5
-    weights = kernels.pack_layer(*weights_of(random, I, H, H // 2, dtype))
-    x = guarded.array(normal(random, (T, B, I), dtype))
-    h, c = guarded.array(np.zeros((B, H // 2 or H))), guarded.array(np.zeros((B, H)))
-    out = guarded.array(np.zeros((T, B, H // 2 or H)))
-    kernels.layer_forward(x, weights, None, False, h, c, out)
-    kernels.layer_forward(x, weights, np.array([4, 0, 2]), True, h, c, out)
-    kernels.activation("tanh", c.reshape(-1), guarded.array(np.zeros(B * H)))
-    kernels.cell_update(guarded.array(np.zeros((B, *weights.bias.shape))), c, guarded.array(np.zeros((B, H))))
-    kernels.gate_matmul(x[0], weights, guarded.array(np.zeros((B, *weights.bias.shape))))
-    dense = kernels.pack_dense(normal(random, (H, I), dtype), normal(random, (H,), dtype), "tanh")
-    kernels.dense_forward(x[0], dense, guarded.array(np.zeros((B, H))))
-    assert np.isfinite(out).all()
+@pytest.fixture(params=["before", "behind"])
+def guarded(request, backend, dtype, monkeypatch):
+    """For arguments, and from now on also for packed weights, workspaces and what one layer hands to the next."""
+    guarded = Guarded(dtype, request.param)
+    monkeypatch.setattr(packing, "empty_weights", guarded.empty)
+    if backend.startswith("c:"):
+        c = importlib.import_module("lstmkernel.backends.c")
+        monkeypatch.setattr(c, "empty", guarded.empty)
+        monkeypatch.setattr(c, "_workspace", lambda size: c.ffi.from_buffer(guarded.empty((size,), np.uint8)))
+    if backend == "numba":
+        numba = importlib.import_module("lstmkernel.backends.numba")
+        monkeypatch.setattr(numba, "_workspace", SimpleNamespace(of=lambda size: guarded.empty((size,), np.uint8)))
+    return guarded
+
+
+needs_mprotect = pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+
+
+@needs_mprotect
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_stays_within(backend, dtype, random, guarded, name):
+    for n in WIDTHS:
+        y = guarded.empty((n,), dtype)
+        backends.get(backend).activation(name, guarded.array(normal(random, (n,), dtype)), y)
+        assert np.isfinite(y).all()
+
+
+@needs_mprotect
+@pytest.mark.parametrize("H", WIDTHS)
+def test_single_kernels_stay_within(backend, dtype, random, guarded, H):
+    kernels = backends.get(backend)
+    for N, I in [(1, 1), (2, 3), (3, 4), (5, 1), (6, 2), (13, 7)]:
+        x = guarded.array(normal(random, (N, I), dtype))
+        weights = kernels.pack_layer(*weights_of(random, I, H, 0, dtype))
+        z = guarded.empty((N, *weights.bias.shape), dtype)
+        c, h = guarded.array(np.zeros((N, H))), guarded.empty((N, H), dtype)
+        kernels.gate_matmul(x, weights, z)
+        assert np.isfinite(z).all()
+        kernels.cell_update(z, c, h)
+        assert np.isfinite(c).all()
+        assert np.isfinite(h).all()
+        for O in (H, 4 * H + 1):
+            y = guarded.empty((N, O), dtype)
+            dense = kernels.pack_dense(normal(random, (O, I), dtype), normal(random, (O,), dtype), "tanh")
+            kernels.dense_forward(x, dense, y)
+            assert np.isfinite(y).all()
+
+
+@needs_mprotect
+@pytest.mark.parametrize("H", WIDTHS)
+def test_layer_forward_stays_within(backend, dtype, random, guarded, H):
+    kernels = backends.get(backend)
+    for T, B, I, P in [
+        (1, 1, 1, 0),
+        (3, 1, 2, (H + 1) // 2),
+        (4, 3, 5, 0),
+        (2, 13, 3, 1),
+        (3, 70, 4, 0),
+        (2, 97, 1, H),
+    ]:
+        weights, R = kernels.pack_layer(*weights_of(random, I, H, P, dtype)), P or H
+        for lengths, reverse in [(None, False), (lengths_for(random, T, B), True)]:
+            x = guarded.array(normal(random, (B, T, I), dtype)).swapaxes(0, 1)
+            h, c = guarded.array(normal(random, (B, R), dtype)), guarded.array(normal(random, (B, H), dtype))
+            out = guarded.empty((B, T, R), dtype).swapaxes(0, 1)
+            kernels.layer_forward(x, weights, lengths, reverse, h, c, out)
+            assert all(np.isfinite(array).all() for array in (out, h, c))
+
+
+@needs_mprotect
+@pytest.mark.parametrize("H", [1, 3, 8, 9, 17, 20, 33])
+@pytest.mark.parametrize("D", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_lstm_forward_stays_within(backend, dtype, random, guarded, H, D, threads):
+    kernels = backends.get(backend)
+    for T, B, I, P in [(1, 1, 2, 0), (5, 3, 1, (H + 1) // 2), (3, 70, 4, 0), (40, 7, 30, 0)]:
+        R, L = P or H, 3
+        sizes = [I] + [D * R] * (L - 1)
+        packed = [[kernels.pack_layer(*weights_of(random, n, H, P, dtype)) for _ in range(D)] for n in sizes]
+        for lengths in (None, lengths_for(random, T, B)):
+            x, out = guarded.array(normal(random, (T, B, I), dtype)), guarded.empty((T, B, D * R), dtype)
+            h, c = guarded.array(np.zeros((L * D, B, R))), guarded.array(np.ones((L * D, B, H)))
+            kernels.lstm_forward(kernels.pack_lstm(packed), x, lengths, h, c, out, slice(0, T), threads)
+            assert all(np.isfinite(array).all() for array in (out, h, c))

@@ -1,0 +1,148 @@
+/* network.h - what the programs of this directory share: numbers that are the same on every machine, arrays of either
+ * dtype, each of exactly its size, and layers drawn in double, then packed for the lanes of any kernels.
+ *
+ * Weights are multiples of a power of two, exact in float, so that one network has one reference. */
+#ifndef TESTS_NETWORK_H
+#define TESTS_NETWORK_H
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "dispatch.h"
+
+static uint32_t generator;
+
+/* In -1..1, exact in both dtypes. */
+static inline double next_number(void)
+{
+    generator = generator * 1664525u + 1013904223u;
+    return ((int32_t)generator >> 9) / 4194304.0;
+}
+
+/* Zeros. */
+static inline void *take(int64_t count, int64_t size)
+{
+    void *memory = calloc((size_t)count, (size_t)size);
+    if (!memory && count * size > 0)
+        abort();
+    return memory;
+}
+
+/* A workspace, of NaNs: what is in it must not matter. */
+static inline void *take_work(int64_t bytes)
+{
+    void *memory = aligned_alloc(64, (size_t)bytes);
+    if (!memory && bytes > 0)
+        abort();
+    return memset(memory, 0xff, (size_t)bytes);
+}
+
+static inline double get(const void *array, int64_t place, int64_t itemsize)
+{
+    return itemsize == 4 ? ((const float *)array)[place] : ((const double *)array)[place];
+}
+
+static inline void put(void *array, int64_t place, double value, int64_t itemsize)
+{
+    if (itemsize == 4)
+        ((float *)array)[place] = (float)value;
+    else
+        ((double *)array)[place] = value;
+}
+
+static inline double *draw(int64_t count, double scale)
+{
+    double *numbers = take(count, sizeof *numbers);
+    for (int64_t n = 0; n < count; n++)
+        numbers[n] = scale * next_number();
+    return numbers;
+}
+
+/* In the kernels' dtype. */
+static inline void *converted(const double *numbers, int64_t count, int64_t itemsize)
+{
+    void *array = take(count, itemsize);
+    for (int64_t n = 0; n < count; n++)
+        put(array, n, numbers[n], itemsize);
+    return array;
+}
+
+static inline int64_t *draw_lengths(int64_t T, int64_t B)
+{
+    int64_t *lengths = take(B, sizeof *lengths);
+    for (int64_t b = 0; b < B; b++)
+        lengths[b] = (b * 5 + 2) % (T + 1);
+    return lengths;
+}
+
+/* The power of two that keeps sums of `terms` about 1. */
+static inline double scale_for(int64_t terms)
+{
+    double scale = 1;
+    while (scale * scale * (double)terms > 2)
+        scale /= 2;
+    return scale;
+}
+
+/* One layer and direction, not packed: w_ih [4][H][I], w_hh [4][H][R], bias [4][H], w_hr [P][H]. */
+typedef struct {
+    int64_t I, H, P, R;
+    double *w_ih, *w_hh, *bias, *w_hr;
+} plain_layer;
+
+static inline plain_layer draw_layer(int64_t I, int64_t H, int64_t P)
+{
+    plain_layer layer = {.I = I, .H = H, .P = P, .R = P ? P : H};
+    layer.w_ih = draw(4 * H * I, scale_for(I));
+    layer.w_hh = draw(4 * H * layer.R, scale_for(layer.R));
+    layer.bias = draw(4 * H, 1);
+    layer.w_hr = P ? draw(P * H, scale_for(H)) : NULL;
+    return layer;
+}
+
+static inline void drop_layer(plain_layer *layer)
+{
+    free(layer->w_ih);
+    free(layer->w_hh);
+    free(layer->bias);
+    free(layer->w_hr);
+}
+
+/* [4][H][K] as [blocks][K][4][lanes] */
+static inline void *pack_gates(const double *w, int64_t H, int64_t K, const lk_kernels *kernels)
+{
+    const int64_t lanes = kernels->lanes, blocks = (H + lanes - 1) / lanes;
+    void *packed = take(blocks * K * 4 * lanes, kernels->itemsize);
+    for (int64_t gate = 0; gate < 4; gate++)
+        for (int64_t unit = 0; unit < H; unit++)
+            for (int64_t k = 0; k < K; k++)
+                put(packed, ((unit / lanes * K + k) * 4 + gate) * lanes + unit % lanes, w[(gate * H + unit) * K + k],
+                    kernels->itemsize);
+    return packed;
+}
+
+/* [O][K] as [ceil(O / (4 lanes))][K][4][lanes] */
+static inline void *pack_rows(const double *w, int64_t O, int64_t K, const lk_kernels *kernels)
+{
+    const int64_t quad = 4 * kernels->lanes, blocks = (O + quad - 1) / quad;
+    void *packed = take(blocks * K * quad, kernels->itemsize);
+    for (int64_t o = 0; o < O; o++)
+        for (int64_t k = 0; k < K; k++)
+            put(packed, (o / quad * K + k) * quad + o % quad, w[o * K + k], kernels->itemsize);
+    return packed;
+}
+
+static inline lk_layer pack_layer(const plain_layer *layer, const lk_kernels *kernels)
+{
+    const int64_t I = layer->I, H = layer->H, P = layer->P;
+    return (lk_layer){I, H, P, pack_gates(layer->w_ih, H, I, kernels), pack_gates(layer->w_hh, H, layer->R, kernels),
+                      pack_gates(layer->bias, H, 1, kernels), P ? pack_rows(layer->w_hr, P, H, kernels) : NULL};
+}
+
+static inline void drop_packed(const lk_layer *layer)
+{
+    const void *arrays[] = {layer->w_x, layer->w_h, layer->bias, layer->w_r};
+    for (int n = 0; n < 4; n++)
+        free((void *)arrays[n]);
+}
+
+#endif

@@ -1,0 +1,140 @@
+/* sanitized_lstm.c - layer_forward and lstm_forward, as sanitized.c has the other kernels: every instruction set and dtype,
+ * every tail, arrays of exactly their size, against the definition. */
+#include "example.h"
+
+/* One layer as a whole. */
+static void run_whole(const example *e, const lk_layer *layer, int table)
+{
+    const sizes *s = &e->s;
+    buffers b = open_buffers(e, s->H % 3, s->B % 2, s->B, tables[table]->itemsize);
+    void *work = take_work(lk_workspace(tables[table], layer, s->T, s->B));
+    lk_layer_forward(tables[table], layer, s->T, s->B, b.x.memory, b.x.step, b.x.row, e->lengths, s->reverse, b.h.memory,
+                     b.c.memory, b.out.memory, b.out.step, b.out.row, work);
+    free(work);
+    close_buffers(&b, e, table);
+}
+
+/* And in two stretches of time, of which the second goes on from the states that the first one left. */
+static void run_stretches(const example *e, const lk_layer *layer, int table)
+{
+    const sizes *s = &e->s;
+    const lk_kernels *kernels = tables[table];
+    const int64_t itemsize = kernels->itemsize, half = s->T / 2;
+    buffers b = open_buffers(e, 1, s->H % 2, s->B, itemsize);
+    for (int n = 0; n < 2; n++) {
+        const int later = n != s->reverse;
+        const int64_t from = later ? half : 0, T = later ? s->T - half : half;
+        void *work = take_work(lk_workspace(kernels, layer, T, s->B));
+        const lk_span span = {.T = T, .B = s->B, .x = (char *)b.x.memory + from * b.x.step * itemsize,
+                              .x_step = b.x.step, .x_row = b.x.row, .lengths = e->lengths, .from = from,
+                              .reverse = s->reverse, .h = b.h.memory, .c = b.c.memory,
+                              .out = (char *)b.out.memory + from * b.out.step * itemsize,
+                              .out_step = b.out.step, .out_row = b.out.row, .work = work, .size = 1};
+        kernels->layer_forward(layer, &span);
+        free(work);
+    }
+    close_buffers(&b, e, table);
+}
+
+static void check_layer(int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int ragged, int reverse)
+{
+    example e = make_example((sizes){T, B, I, H, P, 1, 1, ragged, reverse});
+    for (int i = 0; i < table_count; i++) {
+        const lk_layer layer = pack_layer(&e.layers[0], tables[i]);
+        run_whole(&e, &layer, i);
+        run_stretches(&e, &layer, i);
+        drop_packed(&layer);
+    }
+    drop_example(&e);
+}
+
+/* As one call, or, one layer of two directions, as one for each of `parts` parts of time. */
+static void run_lstm(const example *e, const lk_layer *layers, int64_t parts, int threads, int table)
+{
+    const sizes *s = &e->s;
+    const int64_t state_rows = s->B + s->T % 2;
+    buffers b = open_buffers(e, s->H % 3, s->B % 2, state_rows, tables[table]->itemsize);
+    void *between = s->D == 2 && s->L > 1 ? take(s->T * s->B * 2 * e->R, tables[table]->itemsize) : NULL;
+    for (int64_t part = 0; part < parts; part++) {
+        const lk_call call = {tables[table], layers, s->L, s->D, s->T, s->B, b.x.step, b.x.row, b.out.step, b.out.row,
+                              state_rows, s->T * part / parts, s->T * (part + 1) / parts, threads};
+        void *work = take_work(lk_lstm_workspace(&call));
+        lk_lstm_forward(&call, b.x.memory, e->lengths, b.h.memory, b.c.memory, b.out.memory, between, work);
+        free(work);
+    }
+    free(between);
+    close_buffers(&b, e, table);
+}
+
+static void check_lstm(sizes s)
+{
+    example e = make_example(s);
+    for (int i = 0; i < table_count; i++) {
+        lk_layer layers[2 * MOST_LAYERS];
+        for (int64_t n = 0; n < s.L * s.D; n++)
+            layers[n] = pack_layer(&e.layers[n], tables[i]);
+        run_lstm(&e, layers, 1, 1, i);
+        run_lstm(&e, layers, 1, 3, i);
+        if (s.D == 2 && s.L == 1)
+            run_lstm(&e, layers, 3, 2, i);
+        for (int64_t n = 0; n < s.L * s.D; n++)
+            drop_packed(&layers[n]);
+    }
+    drop_example(&e);
+}
+
+/* ---------------------------------------------------------------- shapes */
+
+/* Every tail of units and rows; the rest of the shape takes turns. */
+static void small_layers(void)
+{
+    for (int64_t H = 1; H <= 33; H++)
+        for (int64_t B = 1; B <= 13; B++) {
+            const int64_t turn = H * 13 + B, projections[] = {0, 0, 1, (H + 1) / 2, H};
+            check_layer(1 + turn % 5, B, 1 + turn % 9, H, projections[turn % 5], turn / 2 % 2, turn / 3 % 2);
+        }
+}
+
+static void large_layers(void)
+{
+    for (int ragged = 0; ragged <= 1; ragged++) {
+        const int64_t rows[] = {70, 97, 100, 130}, units[] = {1, 5, 16, 17, 20, 48, 65};
+        for (int64_t n = 0; n < 4 * 7; n++) /* lanes that are rows, several groups */
+            check_layer(1 + n % 4, rows[n % 4], 1 + n % 20, units[n % 7], n % 5 ? 0 : 1, ragged, n % 2);
+        check_layer(4200, 1, 1, 1, 0, ragged, 0); /* more steps than a chunk has, */
+        check_layer(60, 40, 2, 9, 4, ragged, 1);
+        check_layer(40, 3, 5, 33, 0, ragged, 1);
+        check_layer(2, 30, 9, 257, 0, ragged, 0); /* weights that are prefetched, */
+        check_layer(2, 97, 2, 700, 1, ragged, 1); /* so many units that a group has fewer rows */
+        check_layer(3, 1, 65, 130, 0, ragged, 0);
+        check_layer(3, 2, 20, 40, 39, ragged, 0);
+    }
+    check_layer(3, 4, 2, 5, 0, 1, 0);
+    check_layer(0, 3, 2, 5, 0, 0, 0);
+    check_layer(3, 0, 2, 5, 0, 0, 1);
+}
+
+static void stacks(void)
+{
+    for (int64_t n = 0; n < 48; n++) { /* every number of layers and directions, full and ragged, with and without projection */
+        const int64_t H = 1 + n * 5 % 37;
+        check_lstm((sizes){1 + n % 6, 1 + n * 3 % 13, 1 + n % 5, H, n % 5 ? 0 : (H + 1) / 2, 1 + n % 3, 1 + n / 3 % 2, n / 6 % 2, 0});
+    }
+    check_lstm((sizes){5, 70, 4, 20, 0, 2, 2, 1, 0});
+    check_lstm((sizes){70, 3, 4, 20, 0, 3, 1, 1, 0});
+    check_lstm((sizes){90, 97, 2, 33, 0, 2, 1, 1, 0}); /* stretches, and in double groups of rows */
+    check_lstm((sizes){5, 2, 100, 150, 0, 1, 1, 0, 0});
+    check_lstm((sizes){0, 3, 2, 5, 0, 2, 2, 0, 0});
+    check_lstm((sizes){0, 3, 2, 5, 0, 2, 1, 0, 0});
+    check_lstm((sizes){3, 0, 2, 5, 0, 2, 2, 0, 0});
+    check_lstm((sizes){3, 0, 2, 5, 0, 2, 1, 0, 0});
+}
+
+int main(void)
+{
+    find_tables();
+    small_layers();
+    large_layers();
+    stacks();
+    return 0;
+}

@@ -1,0 +1,29 @@
+/* tables.h - the kernels of every usable instruction set and dtype, and what is being checked, to be said where that fails. */
+#ifndef TESTS_TABLES_H
+#define TESTS_TABLES_H
+#include <stdio.h>
+#include "dispatch.h"
+
+static const lk_kernels *tables[16];
+static char names[16][32];
+static int table_count;
+
+static inline void find_tables(void)
+{
+    for (int isa = 0; lk_isa_name(isa); isa++)
+        for (int itemsize = 4; lk_isa_usable(isa) && itemsize <= 8; itemsize += 4) {
+            snprintf(names[table_count], sizeof names[0], "%s float%d", lk_isa_name(isa), itemsize * 8);
+            tables[table_count++] = lk_find(isa, itemsize);
+        }
+}
+
+static char shape[200]; /* of the check at hand */
+
+static inline const char *named(const char *array, int table)
+{
+    static char text[300];
+    snprintf(text, sizeof text, "%s, %s: %s", names[table], shape, array);
+    return text;
+}
+
+#endif

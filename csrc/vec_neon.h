@@ -4,7 +4,7 @@
 #include "target.h"
 
 /* 6 rows x 4 gates = 24 accumulators, 6 broadcasts and a weight: 31 of 32 registers. */
-enum { TILE_ROWS = 6, TILE_PANELS = 4 };
+enum { TILE_ROWS = 6, TILE_PANELS = 2 };
 
 #ifdef LK_F32
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Run every kernel under the compiler's sanitizers, on arrays of exactly their size, against the definition:
-#   address, undefined  sanitized.c: each kernel alone; sanitized_lstm.c: layers and LSTMs; sanitized_threads.c: threads, fork
+#   address, undefined  sanitized.c: each kernel alone; sanitized_lstm.c: layers and LSTMs; sanitized_threads.c
 #   thread              sanitized_threads.c
 # A sanitizer that is not installed is named and left out, but not in CI. One that this system cannot run is left out
-# everywhere: ThreadSanitizer wants memory where some kernels put none. Two minutes on one core; CC=clang for another compiler.
+# everywhere: ThreadSanitizer wants memory where some kernels put none. About a minute on one core.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=$(mktemp -d)

@@ -23,7 +23,8 @@ static void check_activation(int activation, int64_t N)
 }
 
 /* y[n][o] = activation(x[n] . w[o] + bias[o]) */
-static double *products(int activation, int64_t N, int64_t K, int64_t O, const double *x, const double *w, const double *bias)
+static double *products(int activation, int64_t N, int64_t K, int64_t O, const double *x, const double *w,
+                        const double *bias)
 {
     double *y = take(N * O, sizeof *y);
     for (int64_t n = 0; n < N; n++)
@@ -94,7 +95,8 @@ static void check_gate_matmul(int64_t N, int64_t I, int64_t H)
 static void check_cell_update(int64_t N, int64_t H)
 {
     snprintf(shape, sizeof shape, "cell_update N%d H%d", (int)N, (int)H);
-    double *z = draw(4 * N * H, 4), *c_0 = draw(N * H, 2), *c_1 = take(N * H, sizeof *c_1), *h_1 = take(N * H, sizeof *h_1);
+    double *z = draw(4 * N * H, 4), *c_0 = draw(N * H, 2);
+    double *c_1 = take(N * H, sizeof *c_1), *h_1 = take(N * H, sizeof *h_1);
     for (int64_t n = 0; n < N * H; n++) {
         const double *gates = z + n / H * 4 * H + n % H;
         c_1[n] = c_0[n];

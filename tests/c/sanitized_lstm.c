@@ -116,9 +116,9 @@ static void large_layers(void)
 
 static void stacks(void)
 {
-    for (int64_t n = 0; n < 48; n++) { /* every number of layers and directions, full and ragged, with and without projection */
-        const int64_t H = 1 + n * 5 % 37;
-        check_lstm((sizes){1 + n % 6, 1 + n * 3 % 13, 1 + n % 5, H, n % 5 ? 0 : (H + 1) / 2, 1 + n % 3, 1 + n / 3 % 2, n / 6 % 2, 0});
+    for (int64_t n = 0; n < 48; n++) { /* every number of layers and directions, full and ragged */
+        const int64_t H = 1 + n * 5 % 37, P = n % 5 ? 0 : (H + 1) / 2;
+        check_lstm((sizes){1 + n % 6, 1 + n * 3 % 13, 1 + n % 5, H, P, 1 + n % 3, 1 + n / 3 % 2, n / 6 % 2, 0});
     }
     check_lstm((sizes){5, 70, 4, 20, 0, 2, 2, 1, 0});
     check_lstm((sizes){70, 3, 4, 20, 0, 3, 1, 1, 0});

@@ -1,4 +1,4 @@
-/* tables.h - the kernels of every usable instruction set and dtype, and what is being checked, to be said where that fails. */
+/* tables.h - the kernels of every usable instruction set and dtype, and what is being checked, said where it fails. */
 #ifndef TESTS_TABLES_H
 #define TESTS_TABLES_H
 #include <stdio.h>

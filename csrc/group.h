@@ -56,7 +56,8 @@ static void plan_group(group *plan, const lk_layer *layer, int64_t T, int64_t B)
     plan->z_stride = 4 * plan->c_stride;
     plan->turned = worth_turning(layer, B);
     if (plan->turned) {
-        plan->rows = smaller(divide_up(B, LANES), TILE_ROWS) * LANES;
+        const int64_t vectors = divide_up(B, LANES);
+        plan->rows = divide_up(vectors, divide_up(vectors, TILE_ROWS)) * LANES;
         plan->steps = 1;
         return;
     }

@@ -17,11 +17,13 @@ enum {
     MOST_LANES = 256,
     HANDOVER_BYTES = 1 << 20, /* of a stretch: stays in L2 and L3 on its way up */
     STRETCH_STEPS = 32,       /* at least, for states are taken in and out at its ends; and so many stretches for lanes */
-    STRETCH_ROWS = 96,        /* rows times steps, for the input product */
+    STRETCH_ROWS = 96,        /* rows times steps, for the input product, */
+    LEAST_STRETCHES = 12,     /* unless that leaves too few for lanes */
     ROWS_A_LANE = 16,
     LEAST_NS = 12000,         /* of work in a call, from where on a second thread pays; */
     TEAM_NS = 30000,          /* the same for a team, */
-    TEAM_STEP_NS = 1000       /* and of work in a step */
+    TEAM_STEP_NS = 1000,      /* and of work in a step; */
+    SHARED_BYTES = 1 << 24    /* of all W_hh, from where on a team is better than lanes, for L3 may not hold all layers */
 };
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -122,12 +124,13 @@ static int ready(lane_job *job, int64_t lane)
     return 1;
 }
 
-/* A lane with a job, or -1: the one that this thread had last, whose weights are in its cache, or the highest. */
-static int64_t take_lane(lane_job *job, int64_t last, int *finished)
+/* A lane with a job, or -1. The highest one, so that all get on; but where each thread can have its own, the one that it had
+ * last, whose weights are in its cache. */
+static int64_t take_lane(lane_job *job, int64_t last, int size, int *finished)
 {
     while (atomic_flag_test_and_set_explicit(&job->taking, memory_order_acquire))
         lk_relax(0);
-    int64_t found = last >= 0 && ready(job, last) ? last : -1;
+    int64_t found = job->lanes <= size && last >= 0 && ready(job, last) ? last : -1;
     *finished = 1;
     for (int64_t lane = job->lanes - 1; lane >= 0; lane--) {
         if (found < 0 && ready(job, lane))
@@ -152,14 +155,13 @@ static void give_back(lane_job *job, int64_t lane)
 
 static void run_lanes(void *job_, int rank, int size)
 {
-    (void)size;
     lane_job *job = job_;
     const lk_call *call = job->a.call;
     const int64_t D = call->directions;
     int finished = 0;
     int64_t lane = -1;
     for (int turn = 0; !finished; turn++) {
-        lane = take_lane(job, lane, &finished);
+        lane = take_lane(job, lane, size, &finished);
         if (lane < 0) {
             lk_relax(turn);
             continue;
@@ -201,6 +203,13 @@ static int64_t step_ns(const lk_call *call, const lk_layer *layer)
            * call->kernels->itemsize / (int64_t)sizeof(float);
 }
 
+/* Steps of a stretch where layers follow each other: enough for the input product, and few enough that the wave is short. */
+static int64_t stretch_of(int64_t steps, int64_t rows)
+{
+    const int64_t enough = larger(divide_up(steps, STRETCH_STEPS), divide_up(STRETCH_ROWS, rows));
+    return smaller(enough, divide_up(steps, LEAST_STRETCHES));
+}
+
 /* Divide rows and time into lanes; whether that gives at least two at a time. */
 static int plan_lanes(lane_job *job, const lk_call *call, int64_t steps)
 {
@@ -208,7 +217,7 @@ static int plan_lanes(lane_job *job, const lk_call *call, int64_t steps)
     job->groups = larger(1, smaller(divide_up(call->threads, D * waves), call->B / ROWS_A_LANE));
     job->rows = divide_up(divide_up(call->B, job->groups), ROWS_A_LANE) * ROWS_A_LANE;
     job->groups = divide_up(call->B, job->rows);
-    job->steps = waves == 1 ? steps : larger(divide_up(steps, STRETCH_STEPS), divide_up(STRETCH_ROWS, smaller(job->rows, call->B)));
+    job->steps = waves == 1 ? steps : stretch_of(steps, smaller(job->rows, call->B));
     job->stretches = divide_up(steps, job->steps);
     job->lanes = job->groups * D * call->num_layers;
     return job->lanes <= MOST_LANES && job->groups * D * (job->stretches > 1 ? waves : 1) > 1;
@@ -219,20 +228,24 @@ static int run_on_threads(const arrays *a)
 {
     const lk_call *call = a->call;
     const int64_t steps = call->last - call->first;
-    int64_t total_ns = 0, quickest_ns = INT64_MAX;
+    int64_t total_ns = 0, quickest_ns = INT64_MAX, w_h_bytes = 0;
     for (int64_t i = 0; i < call->num_layers * call->directions; i++) {
-        const int64_t ns = step_ns(call, &call->layers[i]);
+        const lk_layer *layer = &call->layers[i];
+        const int64_t ns = step_ns(call, layer);
         total_ns += ns * steps;
         quickest_ns = smaller(quickest_ns, ns);
+        w_h_bytes += 4 * layer->hidden_size * output_size(call) * call->kernels->itemsize;
     }
     if (total_ns < LEAST_NS)
         return 0;
+    const int can_team = call->directions == 1 && call->B <= MOST_SHARED_ROWS && total_ns >= TEAM_NS
+                         && quickest_ns >= TEAM_STEP_NS;
     lane_job lanes = {.a = *a, .taking = ATOMIC_FLAG_INIT, .work_size = lk_lstm_workspace(call) / call->threads};
-    if (plan_lanes(&lanes, call, steps)) {
+    if (!(can_team && w_h_bytes > SHARED_BYTES) && plan_lanes(&lanes, call, steps)) {
         lk_run(call->threads, run_lanes, &lanes);
         return 1;
     }
-    if (call->directions == 2 || call->B > MOST_SHARED_ROWS || total_ns < TEAM_NS || quickest_ns < TEAM_STEP_NS)
+    if (!can_team)
         return 0;
     team_job team = {.a = *a};
     lk_run(call->threads, run_team, &team);

@@ -3,7 +3,7 @@
  * One pool serves the process. Its threads are made when first needed, wait for work by spinning for a moment (the next call
  * of a busy program comes soon, and waking a parked thread costs more than a short layer), then park. One call has the pool
  * at a time: others do not queue for it but run on their own thread, which gives the same bits. Where another program has the
- * cores, threads that wait for each other lose more than they gain, so after a call that waited longer than it worked, calls
+ * cores, threads that wait for each other lose more than they gain, so where many calls wait longer than they work, calls
  * run alone for a while. A child of fork starts with an empty pool, for threads are not inherited. */
 #include <pthread.h>
 #include <sched.h>
@@ -16,9 +16,12 @@
 enum {
     MOST_THREADS = 64,
     SPINS = 4000,          /* of a thread without work: about 50 us */
-    LATE_SPINS = 2000,     /* at a meeting: more than any thread needs that has a core */
-    ALONE_NS = 100000000,  /* after a call that waited in vain */
-    SLACK_NS = 20000
+    LATE_SPINS = 500,      /* at a meeting, from where on the wait is measured */
+    SLACK_NS = 20000,      /* of waiting, without blame; */
+    WAKING_NS = 300000,    /* and where a thread had to be woken */
+    STRIKE = 4,            /* for a call that waited in vain; one that did not takes one back, */
+    MOST_STRIKES = 2 * STRIKE, /* and at so many calls run alone */
+    ALONE_NS = 200000000   /* for so long */
 };
 
 static struct {
@@ -26,8 +29,9 @@ static struct {
     pthread_mutex_t parking;    /* with `wake`: for threads that stopped spinning */
     pthread_cond_t wake;
     atomic_int parked, job_number, still_running;
-    atomic_int late;            /* a meeting of this job took too long */
-    int64_t alone_until;        /* the owner's, in nanoseconds of lk_now */
+    _Atomic int64_t late_ns;    /* that meetings of this job took too long */
+    int strikes;                /* the owner's, as the next */
+    int64_t alone_until;        /* in nanoseconds of now() */
     int started;                /* threads, ranks 1 .. started; the owner's */
     int size;                   /* of the job at hand */
     lk_task *task;
@@ -44,6 +48,7 @@ static void forget_threads(void)
     atomic_store(&pool.parked, 0);
     atomic_store(&pool.still_running, 0);
     pool.started = 0;
+    pool.strikes = 0;
     pool.alone_until = 0;
 }
 
@@ -135,11 +140,10 @@ static int64_t now(void)
 /* Start the job on the pool, take part in it, wait for the others. Returns whether they were worth waiting for. */
 static int share(lk_task *task, void *job)
 {
-    const int all_awake = !atomic_load(&pool.parked);
-    const int64_t begin = now();
+    const int64_t slack = atomic_load(&pool.parked) ? WAKING_NS : SLACK_NS, begin = now();
     pool.task = task;
     pool.job = job;
-    atomic_store(&pool.late, 0);
+    atomic_store(&pool.late_ns, 0);
     atomic_store(&pool.still_running, pool.started);
     atomic_fetch_add(&pool.job_number, 1);
     if (atomic_load(&pool.parked)) {
@@ -151,8 +155,8 @@ static int share(lk_task *task, void *job)
     const int64_t done = now();
     for (int turn = 0; atomic_load_explicit(&pool.still_running, memory_order_acquire) > 0; turn++)
         lk_relax(turn);
-    const int waited_in_vain = atomic_load(&pool.late) || now() - done > 2 * (done - begin) + SLACK_NS;
-    return !all_awake || !waited_in_vain; /* waking up takes long once */
+    const int64_t end = now(), waited = end - done + atomic_load(&pool.late_ns), worked = end - begin - waited;
+    return waited <= worked / 2 + slack;
 }
 
 void lk_run(int most, lk_task *task, void *job)
@@ -171,7 +175,11 @@ void lk_run(int most, lk_task *task, void *job)
     if (pool.started < wanted - 1)
         start_threads(wanted - 1);
     pool.size = pool.started + 1 < wanted ? pool.started + 1 : wanted;
-    pool.alone_until = share(task, job) ? 0 : now() + ALONE_NS;
+    pool.strikes += share(task, job) ? -(pool.strikes > 0) : STRIKE;
+    if (pool.strikes >= MOST_STRIKES) {
+        pool.strikes = STRIKE;
+        pool.alone_until = now() + ALONE_NS;
+    }
     pthread_mutex_unlock(&pool.owner);
 }
 
@@ -183,9 +191,12 @@ void lk_meet(lk_barrier *barrier, int size)
         atomic_store_explicit(&barrier->round, round + 1, memory_order_release);
         return;
     }
+    int64_t late_since = 0;
     for (int turn = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; turn++) {
         lk_relax(turn);
         if (turn == LATE_SPINS)
-            atomic_store_explicit(&pool.late, 1, memory_order_relaxed);
+            late_since = now();
     }
+    if (late_since)
+        atomic_fetch_add_explicit(&pool.late_ns, (now() - late_since) / (size - 1), memory_order_relaxed);
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import namedtuple
 
 from lstmkernel.backends.numba.activation import activate
-from lstmkernel.backends.numba.jit import inlined, internal, never_inline, spliced
+from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.memory import at, lanes
 from lstmkernel.backends.numba.registers import load_tile, quad, row_pointers, store_tile, tile_buffer, zero_tile
 from lstmkernel.backends.numba.target import TILE_ROWS
@@ -35,10 +35,9 @@ def dense_tile(rows, panels, row, block, line, job):
         store_outputs(at(linear, r * width), width, row + r, block * quad(job.y), job)
 
 
-@internal
+@inlined
 def store_outputs(linear, width, row, first, job):
     """One row of a tile to columns first .. first + width - 1 of y, as far as y has them."""
-    never_inline()
     y = at(job.y, row * job.y_row)
     for column in range(first, min(first + width, job.dense.out_features), lanes(linear)):
         v_store_n(at(y, column), activate(job.dense.activation, v_load(linear)), job.dense.out_features - column)

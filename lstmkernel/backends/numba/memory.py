@@ -14,6 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from lstmkernel.backends.numba.target import VECTOR_BYTES
 from lstmkernel.backends.numba.vec import IR_REAL, lanes_of
 
 
@@ -59,14 +60,22 @@ def item_size(typingctx, p):
     return types.intp(p), lambda context, builder, signature, args: ir.IntType(64)(size)
 
 
+def emit_buffer(builder: ir.IRBuilder, real: types.Float, count: int) -> ir.Value:
+    """Stack for so many numbers, uninitialised.
+
+    Aligned explicitly, and all alike. LLVM raises the alignment of those that vectors are stored in anyway, but when it
+    lets one share the place of another, which it does in the very code that Numba then links into callers and compiles
+    again, only the other's alignment is left there.
+    """
+    place = cgutils.alloca_once(builder, IR_REAL[real], size=count)
+    place.align = VECTOR_BYTES
+    return place
+
+
 @intrinsic
 def buffer(typingctx, p):
-    """Stack for a vector of the pointer's dtype, uninitialised."""
-
-    def codegen(context, builder, signature, args):
-        return cgutils.alloca_once(builder, IR_REAL[p.dtype], size=lanes_of(p.dtype))
-
-    return p(p), codegen
+    """Stack for a vector of the pointer's dtype."""
+    return p(p), lambda context, builder, signature, args: emit_buffer(builder, p.dtype, lanes_of(p.dtype))
 
 
 @intrinsic

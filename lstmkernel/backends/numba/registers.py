@@ -18,7 +18,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from lstmkernel.backends.numba.vec import IR_REAL, emit_fma, emit_load, emit_splat, emit_store, lanes_of, vec_of
+from lstmkernel.backends.numba.memory import emit_buffer
+from lstmkernel.backends.numba.vec import emit_fma, emit_load, emit_splat, emit_store, lanes_of, vec_of
 
 
 @intrinsic
@@ -83,13 +84,9 @@ def load_tile(typingctx, p, row_stride, rows, panels):
 
 @intrinsic
 def tile_buffer(typingctx, p, rows, panels):
-    """Stack for a tile of the pointer's dtype, uninitialised."""
-    size = 4 * len(rows) * len(panels) * lanes_of(p.dtype)
-
-    def codegen(context, builder, signature, args):
-        return cgutils.alloca_once(builder, IR_REAL[p.dtype], size=size)
-
-    return p(p, rows, panels), codegen
+    """Stack for a tile of the pointer's dtype."""
+    count = 4 * len(rows) * len(panels) * lanes_of(p.dtype)
+    return p(p, rows, panels), lambda context, builder, signature, args: emit_buffer(builder, p.dtype, count)
 
 
 @intrinsic

@@ -112,7 +112,7 @@ def test_groups_and_chunks(H, B, rows, steps):
 
 
 def test_sizes_are_those_of_c():
-    headers = [ROOT / "csrc" / name for name in ("layer_forward.h", "tile.h")]
+    headers = [ROOT / "csrc" / name for name in ("group.h", "layer_forward.h", "tile.h")]
     if not headers[0].exists():
         pytest.skip("no C sources")
     text = "".join(header.read_text() for header in headers)

@@ -1,4 +1,4 @@
-"""How layer_forward divides its work, and what it needs of memory for that: plan_group of csrc/layer_forward.h.
+"""How layer_forward divides its work, and what it needs of memory for that: plan_group of csrc/group.h.
 
 ``plan_group`` runs compiled, and as plain Python for ``workspace``: one definition, so that they cannot disagree.
 """
@@ -16,7 +16,7 @@ from numba import int64
 from lstmkernel.backends.numba.jit import internal, spliced
 from lstmkernel.backends.numba.memory import at, item_size, lanes, pointer, pointer_to_rows
 
-MOST_GROUP_ROWS = 64
+MOST_GROUP_ROWS = 96
 GROUP_Z_BYTES = 1 << 20  # of z for one step: wide layers take fewer rows a group, and the workspace stays small
 CHUNK_BYTES = 1 << 18  # of z for a chunk of several steps: stays in L2 (512 KiB and more on most CPUs),
 CHUNK_ROWS = 96  # unless that were fewer rows than W_ih should be read for,

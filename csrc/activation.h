@@ -30,7 +30,7 @@ static const real EXP_LOW = -708, EXP_HIGH = 709;
 static const real TANH_ENOUGH = 40;
 #endif
 
-enum { MOST_AT_ONCE = 4 };
+enum { MOST_AT_ONCE = 6 };
 
 /* exp(-v[i]) = s[i] - s[i] m[i] for i in 0..n-1, -v[i] in [EXP_LOW, EXP_HIGH]. Several at once, each operation for all of
  * them before the next, because one alone is a chain of operations that each wait for the last. Here u = -r. */

@@ -1,9 +1,11 @@
 /* cell_update.h - the four moves of the cell, on pre-activations that are in registers. */
 
-/* One block of units of one row: z holds i, f, g, o before activation. Returns c_t and sets *h to h_t. Where two activations
- * meet, their quotients share a division: i * g and o * tanh(c_t). A product of denominators that overflows makes the
- * quotient 0, which is what it rounds to. */
-INLINE vec cell(const vec z[4], vec c, vec *h)
+/* Where two activations meet, their quotients share a division: i * g and o * tanh(c_t). A product of denominators that
+ * overflows makes the quotient 0, which is what it rounds to. */
+
+/* Moves 1 to 3 on one block of units of one row: z holds i, f, g, o before activation. Returns c_t; sets *output to the
+ * denominator of the output gate, for cell_output. */
+INLINE vec cell_state(const vec z[4], vec c, vec *output)
 {
     enum { I, F, G, O };
     const vec v[4] = {sigmoid_argument(z[I]), sigmoid_argument(z[F]), tanh_argument(z[G]), sigmoid_argument(z[O])};
@@ -12,26 +14,54 @@ INLINE vec cell(const vec z[4], vec c, vec *h)
     const vec kept = v_div(c, sigmoid_denominator(s[F], m[F])); /* 1 forget: what stays of the cell state, f * c */
     const vec write = v_mul(sigmoid_denominator(s[I], m[I]), tanh_denominator(s[G], m[G]));
     const vec written = v_div(tanh_numerator(s[G], m[G], z[G]), write); /* 2 input: what to write, i * g */
-    const vec c_t = v_add(kept, written);                               /* 3 update: additive */
-    const vec v_c = tanh_argument(c_t);
-    vec s_c, m_c;
-    exp_parts(1, &v_c, &s_c, &m_c);
-    const vec report = v_mul(sigmoid_denominator(s[O], m[O]), tanh_denominator(s_c, m_c));
-    *h = v_div(tanh_numerator(s_c, m_c, c_t), report); /* 4 output: what to report, o * tanh(c_t) */
-    return c_t;
+    *output = sigmoid_denominator(s[O], m[O]);
+    return v_add(kept, written); /* 3 update: additive */
 }
 
-static int cell_update(int64_t N, int64_t H, const void *z_, void *c_, void *h_)
+/* Move 4, output: what to report, h = o * tanh(c_t). For all n of a tile together: alone, each is a chain of some 60 cycles, and
+ * a core does not look far enough ahead to fill them with other tiles' work. */
+INLINE void cell_output(const int n, const vec *c_t, const vec *output, vec *h)
 {
-    const real *z = z_;
-    real *c = c_, *h = h_;
-    for (int64_t n = 0; n < N; n++, c += H, h += H)
-        for (int64_t unit = 0; unit < H; unit += LANES, z += QUAD) {
-            const vec gates[4] = {v_load(z), v_load(z + LANES), v_load(z + 2 * LANES), v_load(z + 3 * LANES)};
-            vec h_t;
-            vec c_t = cell(gates, v_load_n(c + unit, H - unit), &h_t);
-            v_store_n(c + unit, c_t, H - unit);
-            v_store_n(h + unit, h_t, H - unit);
-        }
+    vec v[MOST_AT_ONCE], s[MOST_AT_ONCE], m[MOST_AT_ONCE];
+    for (int i = 0; i < n; i++)
+        v[i] = tanh_argument(c_t[i]);
+    exp_parts(n, v, s, m);
+    for (int i = 0; i < n; i++)
+        h[i] = v_div(tanh_numerator(s[i], m[i], c_t[i]), v_mul(output[i], tanh_denominator(s[i], m[i])));
+}
+
+/* The next n blocks of units, of one row or of several, which lie one after the other. */
+typedef struct {
+    const real *z;
+    real *c, *h;
+    int64_t unit;
+} cells;
+
+INLINE void update_cells(const int n, int64_t H, cells *at)
+{
+    vec c_t[MOST_AT_ONCE], output[MOST_AT_ONCE], h_t[MOST_AT_ONCE];
+    int64_t units[MOST_AT_ONCE];
+    for (int i = 0; i < n; i++, at->z += QUAD) {
+        const vec gates[4] = {v_load(at->z), v_load(at->z + LANES), v_load(at->z + 2 * LANES), v_load(at->z + 3 * LANES)};
+        units[i] = smaller(LANES, H - at->unit);
+        c_t[i] = cell_state(gates, v_load_n(at->c, units[i]), &output[i]);
+        v_store_n(at->c, c_t[i], units[i]);
+        at->c += units[i];
+        at->unit = at->unit + units[i] < H ? at->unit + units[i] : 0;
+    }
+    cell_output(n, c_t, output, h_t);
+    for (int i = 0; i < n; at->h += units[i++])
+        v_store_n(at->h, h_t[i], units[i]);
+}
+
+static int cell_update(int64_t N, int64_t H, const void *z, void *c, void *h)
+{
+    enum { TOGETHER = 4 };
+    cells at = {z, c, h, 0};
+    int64_t blocks = N * divide_up(H, LANES);
+    for (; blocks >= TOGETHER; blocks -= TOGETHER)
+        update_cells(TOGETHER, H, &at);
+    for (; blocks > 0; blocks--)
+        update_cells(1, H, &at);
     return LK_OK;
 }

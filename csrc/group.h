@@ -36,7 +36,7 @@ static int worth_turning(const lk_layer *layer, int64_t rows)
         return 0;
     const int64_t I = layer->input_size, H = layer->hidden_size, vector = 2 * (I + H) + 46;
     const int64_t as_units = rows * blocks_of(H) * vector;
-    const int64_t as_rows = divide_up(rows, LANES) * H * vector + rows * (I + H) * 2 / 3;
+    const int64_t as_rows = divide_up(rows, LANES) * H * vector + rows * (I + H) / 3;
     return as_rows < as_units;
 }
 

@@ -9,17 +9,21 @@
  * Bounds: the input product is FMA-bound from a few rows on; a step of a single row streams W_hh from the nearest cache
  * that holds it; a step of a small layer is latency: R dependent FMAs, then sigmoid, tanh and the update. */
 
+/* The cell update of a tile: acc are i, f, g, o before activation. */
 INLINE void finish_tile(const int rows, const int panels, const vec acc[][4], int64_t row, int64_t block, const group *g)
 {
+    real *const c = g->c + row * g->c_stride + block * LANES, *const h = g->reported + row * g->c_stride + block * LANES;
+    vec c_t[MOST_TILE_ROWS], output[MOST_TILE_ROWS], h_t[MOST_TILE_ROWS];
     UNROLLED
-    for (int r = 0; r < rows; r++)
-        UNROLLED
-        for (int p = 0; p < panels; p++) {
-            const int64_t unit = (row + r) * g->c_stride + (block + p) * LANES;
-            vec h_t;
-            v_store(g->c + unit, cell(acc[r * panels + p], v_load(g->c + unit), &h_t));
-            v_store(g->reported + unit, h_t);
-        }
+    for (int i = 0; i < rows * panels; i++) {
+        const int64_t at = i / panels * g->c_stride + i % panels * LANES;
+        c_t[i] = cell_state(acc[i], v_load(c + at), &output[i]);
+        v_store(c + at, c_t[i]);
+    }
+    cell_output(rows * panels, c_t, output, h_t);
+    UNROLLED
+    for (int i = 0; i < rows * panels; i++)
+        v_store(h + i / panels * g->c_stride + i % panels * LANES, h_t[i]);
 }
 
 INLINE void step_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job)
@@ -64,7 +68,7 @@ INLINE void small_step_tile(const int rows, const int panels, int64_t row, int64
 
 /* The recurrent product and the cell update: functions of their own, because in a larger one the loops of the tiles lose
  * registers to each other. */
-SEPARATE void step_row(const group *g) { sweep_row(g->units, g->backwards, step_tile, g); }
+SEPARATE void step_row(const group *g) { sweep_row(g->units, output_size(g->layer), g->backwards, step_tile, g); }
 SEPARATE void step_rows(const group *g, int64_t active)
 {
     sweep_rows(TILE_ROWS, active, g->units, output_size(g->layer), step_tile, g);

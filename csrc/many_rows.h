@@ -7,46 +7,66 @@
  *
  * Bound: vectors * 4 FMAs for each input, against `vectors` loads and 4 broadcasts. */
 
-/* Columns become rows: to[j * to_stride + i] = from[i][j], i in 0..rows-1, j in 0..columns-1. By squares of 4, which
- * compilers turn into shuffles of vectors (0.6 cycles an element, one by one it is 1). */
+/* Four neighbours; a choice of four of a and b, 0..3 of a and 4..7 of b. */
+typedef real four __attribute__((vector_size(4 * sizeof(real)), aligned(sizeof(real))));
+#ifdef __clang__
+#define CHOOSE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#ifdef LK_F32
+typedef int32_t four_places __attribute__((vector_size(16)));
+#else
+typedef int64_t four_places __attribute__((vector_size(32)));
+#endif
+#define CHOOSE(a, b, ...) __builtin_shuffle(a, b, (four_places){__VA_ARGS__})
+#endif
+
+/* to[j * to_stride][i] = from[i][j], i and j in 0..3: 0.3 cycles an element (as loops, compilers take 0.6). */
+INLINE void turn_square(real *const to[4], const real *const from[4])
+{
+    const four a = *(const four *)from[0], b = *(const four *)from[1];
+    const four c = *(const four *)from[2], d = *(const four *)from[3];
+    const four ab_low = CHOOSE(a, b, 0, 4, 1, 5), ab_high = CHOOSE(a, b, 2, 6, 3, 7);
+    const four cd_low = CHOOSE(c, d, 0, 4, 1, 5), cd_high = CHOOSE(c, d, 2, 6, 3, 7);
+    *(four *)to[0] = CHOOSE(ab_low, cd_low, 0, 1, 4, 5);
+    *(four *)to[1] = CHOOSE(ab_low, cd_low, 2, 3, 6, 7);
+    *(four *)to[2] = CHOOSE(ab_high, cd_high, 0, 1, 4, 5);
+    *(four *)to[3] = CHOOSE(ab_high, cd_high, 2, 3, 6, 7);
+}
+
+/* Columns become rows: to[j * to_stride + i] = from[i][j], i in 0..rows-1, j in 0..columns-1. In squares of 4, the last of
+ * which lie over those before where 4 does not divide. */
 INLINE void turn(real *to, int64_t to_stride, const real *const *from, int64_t rows, int64_t columns)
 {
-    for (int64_t i = 0; i < rows; i += 4)
-        for (int64_t j = 0; j < columns; j += 4) {
-            if (i + 4 <= rows && j + 4 <= columns) {
-                real square[4][4];
-                for (int a = 0; a < 4; a++)
-                    for (int b = 0; b < 4; b++)
-                        square[b][a] = from[i + a][j + b];
-                for (int b = 0; b < 4; b++)
-                    for (int a = 0; a < 4; a++)
-                        to[(j + b) * to_stride + i + a] = square[b][a];
-                continue;
-            }
-            for (int64_t a = i; a < smaller(i + 4, rows); a++)
-                for (int64_t b = j; b < smaller(j + 4, columns); b++)
-                    to[b * to_stride + a] = from[a][b];
+    if (rows < 4 || columns < 4) {
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < columns; j++)
+                to[j * to_stride + i] = from[i][j];
+        return;
+    }
+    for (int64_t row = 0; row < rows; row += 4)
+        for (int64_t column = 0; column < columns; column += 4) {
+            const int64_t i = smaller(row, rows - 4), j = smaller(column, columns - 4);
+            real *const t = to + j * to_stride + i;
+            turn_square((real *const[]){t, t + to_stride, t + 2 * to_stride, t + 3 * to_stride},
+                        (const real *const[]){from[i] + j, from[i + 1] + j, from[i + 2] + j, from[i + 3] + j});
         }
 }
 
 /* The other way: to[i][j] = from[j * from_stride + i]. */
 INLINE void turn_back(real *const *to, const real *from, int64_t from_stride, int64_t rows, int64_t columns)
 {
-    for (int64_t i = 0; i < rows; i += 4)
-        for (int64_t j = 0; j < columns; j += 4) {
-            if (i + 4 <= rows && j + 4 <= columns) {
-                real square[4][4];
-                for (int b = 0; b < 4; b++)
-                    for (int a = 0; a < 4; a++)
-                        square[a][b] = from[(j + b) * from_stride + i + a];
-                for (int a = 0; a < 4; a++)
-                    for (int b = 0; b < 4; b++)
-                        to[i + a][j + b] = square[a][b];
-                continue;
-            }
-            for (int64_t a = i; a < smaller(i + 4, rows); a++)
-                for (int64_t b = j; b < smaller(j + 4, columns); b++)
-                    to[a][b] = from[b * from_stride + a];
+    if (rows < 4 || columns < 4) {
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < columns; j++)
+                to[i][j] = from[j * from_stride + i];
+        return;
+    }
+    for (int64_t row = 0; row < rows; row += 4)
+        for (int64_t column = 0; column < columns; column += 4) {
+            const int64_t i = smaller(row, rows - 4), j = smaller(column, columns - 4);
+            const real *const f = from + j * from_stride + i;
+            turn_square((real *const[]){to[i] + j, to[i + 1] + j, to[i + 2] + j, to[i + 3] + j},
+                        (const real *const[]){f, f + from_stride, f + 2 * from_stride, f + 3 * from_stride});
         }
 }
 
@@ -97,13 +117,17 @@ INLINE void unit_tile(const int vectors, int64_t unit, const crowd *g)
     } else {
         accumulate_unit(vectors, sums, g->h, g->stride, H, 1, w_h);
     }
+    real *const c = g->c + unit * g->stride, *const h = g->h_next + unit * g->stride;
+    vec c_t[MOST_TILE_ROWS], output[MOST_TILE_ROWS], h_t[MOST_TILE_ROWS];
     UNROLLED
     for (int v = 0; v < vectors; v++) {
-        const int64_t at = unit * g->stride + v * LANES;
-        vec h_t;
-        v_store(g->c + at, cell(sums[v], v_load(g->c + at), &h_t));
-        v_store(g->h_next + at, h_t);
+        c_t[v] = cell_state(sums[v], v_load(c + v * LANES), &output[v]);
+        v_store(c + v * LANES, c_t[v]);
     }
+    cell_output(vectors, c_t, output, h_t);
+    UNROLLED
+    for (int v = 0; v < vectors; v++)
+        v_store(h + v * LANES, h_t[v]);
 }
 
 /* One step of the first `vectors` vectors of rows: h becomes h_t. */

@@ -63,17 +63,22 @@ typedef struct {
     int64_t from, to;
 } block_range;
 
+INLINE int far_away(block_range blocks, int64_t K)
+{
+    return (blocks.to - blocks.from) * K * QUAD * (int64_t)sizeof(real) > FAR_BYTES;
+}
+
 /* One row: every weight is used once, so what counts is that they stream, and that enough sums run side by side to hide the
  * latency of an FMA: small layers take all their blocks at once. Last block first where `backwards`: what was read last is
  * still in the nearest cache when a step that goes the other way begins with it. */
-INLINE void sweep_row(block_range blocks, int backwards, tile_function *tile, const void *job)
+INLINE void sweep_row(block_range blocks, int64_t K, int backwards, tile_function *tile, const void *job)
 {
     const int64_t count = blocks.to - blocks.from;
     if (count == 3) {
         tile(1, 3, 0, blocks.from, -1, job);
         return;
     }
-    const int64_t pairs = TILE_PANELS == 2 || count == 2 ? count / 2 : 0;
+    const int64_t pairs = TILE_PANELS == 2 || count == 2 || far_away(blocks, K) ? count / 2 : 0;
     for (int64_t done = 0; done < count;) {
         const int64_t panels = done < 2 * pairs ? 2 : 1;
         const int64_t block = backwards ? blocks.to - done - panels : blocks.from + done;
@@ -92,7 +97,7 @@ INLINE void sweep_row(block_range blocks, int backwards, tile_function *tile, co
 INLINE void sweep_rows(const int most_rows, int64_t N, block_range blocks, int64_t K, tile_function *tile, const void *job)
 {
     const int64_t tiles = divide_up(N, most_rows);
-    const int far = (blocks.to - blocks.from) * K * QUAD * (int64_t)sizeof(real) > FAR_BYTES && tiles >= LINES;
+    const int far = far_away(blocks, K) && tiles >= LINES;
     for (int64_t block = blocks.from; block < blocks.to; block++)
         for (int64_t t = 0, row = 0; t < tiles; t++) {
             const int line = far ? (int)(t % LINES) : -1;
@@ -114,7 +119,7 @@ INLINE void sweep(const int most_rows, int64_t N, block_range blocks, int64_t K,
                   const void *job)
 {
     if (N == 1)
-        sweep_row(blocks, backwards, tile, job);
+        sweep_row(blocks, K, backwards, tile, job);
     else
         sweep_rows(most_rows, N, blocks, K, tile, job);
 }

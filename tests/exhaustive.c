@@ -11,10 +11,10 @@
  *
  * What it printed:
  *   avx512  sigmoid  worst 1.9991 ulp at -0x1.69c008p-12 = -0.0003449918,  broken 0
- *   avx512  tanh     worst 1.9324 ulp at 0x1.08f028p-1 = 0.517457247,  broken 0
+ *   avx512  tanh     worst 1.9078 ulp at 0x1.09131cp-1 = 0.517723918,  broken 0
  *   avx2    the same as avx512, bit for bit
  *   generic sigmoid  worst 1.9991 ulp at -0x1.69c008p-12 = -0.0003449918,  broken 0
- *   generic tanh     worst 1.9540 ulp at 0x1.080be4p-1 = 0.515715718,  broken 0
+ *   generic tanh     worst 1.9482 ulp at 0x1.fe330cp-2 = 0.498241603,  broken 0
  */
 #include <math.h>
 #include <pthread.h>

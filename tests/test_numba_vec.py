@@ -346,6 +346,7 @@ def test_constants_are_those_of_c(real):
         pytest.skip("no C sources")
     of_float, of_double = header.read_text().split("#else", 1)
     text = (of_float.split("#ifdef", 1)[1] if real is float32 else of_double).split("#endif")[0]
+    text = re.sub(r"enum \{.*?\};", "", text)
     coefficients = re.search(r"Q\[.*?\{(.*?)\}", text, re.DOTALL)[1].split(",")
     named = re.findall(r"([A-Z][A-Z\d_]+) = (-?\d[^,;}]*)[,;]", text)
     assert [float.fromhex(q) for q in Q[real]] == [number(q.strip()) for q in coefficients]

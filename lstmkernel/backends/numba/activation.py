@@ -67,8 +67,7 @@ CONSTANTS = {
 #: The polynomial q, lowest power first.
 Q = {
     types.float32: (
-        *("0x1.0p-1", "0x1.555554p-3", "0x1.5554f8p-5"),
-        *("0x1.1112dap-7", "0x1.6d3a46p-10", "0x1.9e6e9cp-13"),
+        *("0x1.fffffep-2", "0x1.5554aap-3", "0x1.55579ep-5", "0x1.122c64p-7", "0x1.6aaf44p-10"),
     ),
     types.float64: (
         *("0x1.0000000000000p-1", "0x1.5555555555559p-3", "0x1.555555555553ep-5", "0x1.111111110f6c1p-7"),
@@ -123,16 +122,32 @@ def minus_q(typingctx, u, u2):
     return in_step(emit, u, u2)
 
 
+@intrinsic
+def keep_rest(typingctx, v):
+    """KEEP_REST of v's dtype."""
+    number = vec_in(v).real is types.float64
+    return types.boolean(v), lambda context, builder, signature, args: context.get_constant(types.boolean, number)
+
+
+@inlined
+def m_of(n, high):
+    """m, where high + n LN2_LOW is u. What u loses by rounding is added where it counts: tanh of float64."""
+    if keep_rest(n):
+        low = v_mul(n, v_constant(n, "LN2_LOW"))
+        u = v_add(high, low)
+        u2 = v_mul(u, u)
+        return v_add(u, v_fma(u2, minus_q(u, u2), v_add(v_sub(high, u), low)))
+    u = v_fma(n, v_constant(n, "LN2_LOW"), high)
+    u2 = v_mul(u, u)
+    return v_fma(u2, minus_q(u, u2), u)
+
+
 @inlined
 def exp_parts(v):
     """s and m of exp(-v) = s - s m, for -v in [EXP_LOW, EXP_HIGH]."""
     shifted = v_fnma(v, v_constant(v, "LOG2_E"), v_constant(v, "ROUND_SHIFT"))
     n = v_sub(shifted, v_constant(v, "ROUND_SHIFT"))
-    u = v_fma(n, v_constant(v, "LN2_HIGH"), v)
-    u = v_fma(n, v_constant(v, "LN2_LOW"), u)
-    u2 = v_mul(u, u)
-    m = v_fma(u2, minus_q(u, u2), u)
-    return v_pow2(shifted), m
+    return v_pow2(shifted), m_of(n, v_fma(n, v_constant(v, "LN2_HIGH"), v))
 
 
 @inlined

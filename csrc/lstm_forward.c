@@ -20,6 +20,7 @@ enum {
     STRETCH_ROWS = 96,        /* rows times steps, for the input product, */
     LEAST_STRETCHES = 12,     /* unless that leaves too few for lanes */
     ROWS_A_LANE = 16,
+    NEAR_BYTES = 1 << 20,     /* of a layer's W_hh, up to where every thread's L2 may have a copy */
     LEAST_NS = 12000,         /* of work in a call, from where on a second thread pays; */
     TEAM_NS = 30000,          /* the same for a team, */
     TEAM_STEP_NS = 1000,      /* and of work in a step; */
@@ -203,6 +204,12 @@ static int64_t step_ns(const lk_call *call, const lk_layer *layer)
            * call->kernels->itemsize / (int64_t)sizeof(float);
 }
 
+/* Of one layer and direction. */
+static int64_t w_h_bytes(const lk_call *call)
+{
+    return 4 * call->layers->hidden_size * output_size(call) * call->kernels->itemsize;
+}
+
 /* Steps of a stretch where layers follow each other: enough for the input product, and few enough that the wave is short. */
 static int64_t stretch_of(int64_t steps, int64_t rows)
 {
@@ -210,11 +217,13 @@ static int64_t stretch_of(int64_t steps, int64_t rows)
     return smaller(enough, divide_up(steps, LEAST_STRETCHES));
 }
 
-/* Divide rows and time into lanes; whether that gives at least two at a time. */
+/* Divide rows and time into lanes; whether that gives at least two at a time. Rows are divided even where layers alone would
+ * do, for layers are not of equal work; but not where every thread would then need the weights of all. */
 static int plan_lanes(lane_job *job, const lk_call *call, int64_t steps)
 {
     const int64_t D = call->directions, waves = D == 1 && steps > 1 ? call->num_layers : 1;
-    job->groups = larger(1, smaller(divide_up(call->threads, D * waves), call->B / ROWS_A_LANE));
+    const int near = w_h_bytes(call) <= NEAR_BYTES;
+    job->groups = larger(1, smaller(divide_up(call->threads, near ? D : D * waves), call->B / ROWS_A_LANE));
     job->rows = divide_up(divide_up(call->B, job->groups), ROWS_A_LANE) * ROWS_A_LANE;
     job->groups = divide_up(call->B, job->rows);
     job->steps = waves == 1 ? steps : stretch_of(steps, smaller(job->rows, call->B));
@@ -228,20 +237,20 @@ static int run_on_threads(const arrays *a)
 {
     const lk_call *call = a->call;
     const int64_t steps = call->last - call->first;
-    int64_t total_ns = 0, quickest_ns = INT64_MAX, w_h_bytes = 0;
+    int64_t total_ns = 0, quickest_ns = INT64_MAX;
     for (int64_t i = 0; i < call->num_layers * call->directions; i++) {
         const lk_layer *layer = &call->layers[i];
         const int64_t ns = step_ns(call, layer);
         total_ns += ns * steps;
         quickest_ns = smaller(quickest_ns, ns);
-        w_h_bytes += 4 * layer->hidden_size * output_size(call) * call->kernels->itemsize;
     }
     if (total_ns < LEAST_NS)
         return 0;
     const int can_team = call->directions == 1 && call->B <= MOST_SHARED_ROWS && total_ns >= TEAM_NS
                          && quickest_ns >= TEAM_STEP_NS;
     lane_job lanes = {.a = *a, .taking = ATOMIC_FLAG_INIT, .work_size = lk_lstm_workspace(call) / call->threads};
-    if (!(can_team && w_h_bytes > SHARED_BYTES) && plan_lanes(&lanes, call, steps)) {
+    const int shared = call->num_layers * w_h_bytes(call) > SHARED_BYTES;
+    if (!(can_team && shared) && plan_lanes(&lanes, call, steps)) {
         lk_run(call->threads, run_lanes, &lanes);
         return 1;
     }

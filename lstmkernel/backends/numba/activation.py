@@ -66,9 +66,7 @@ CONSTANTS = {
 
 #: The polynomial q, lowest power first.
 Q = {
-    types.float32: (
-        *("0x1.fffffep-2", "0x1.5554aap-3", "0x1.55579ep-5", "0x1.122c64p-7", "0x1.6aaf44p-10"),
-    ),
+    types.float32: (*("0x1.fffffep-2", "0x1.5554aap-3", "0x1.55579ep-5", "0x1.122c64p-7", "0x1.6aaf44p-10"),),
     types.float64: (
         *("0x1.0000000000000p-1", "0x1.5555555555559p-3", "0x1.555555555553ep-5", "0x1.111111110f6c1p-7"),
         *("0x1.6c16c16c1f11ep-10", "0x1.a01a01afdece4p-13", "0x1.a01a017b9f818p-16", "0x1.71ddf860e0b78p-19"),

@@ -5,8 +5,6 @@
 #include "lstmkernel.h"
 #include "threads.h"
 
-enum { MOST_SHARED_ROWS = 4 }; /* a layer that threads share, each with its own units, has no more */
-
 /* The arrays of one layer_forward, and the threads that share it. As in lk_layer_forward, but T is the steps of a stretch of
  * time that begins `from` steps into the sequence, which `lengths` are of; x and out point to its first step. */
 typedef struct {

@@ -7,7 +7,8 @@ enum {
     GROUP_Z_BYTES = 1 << 20,   /* of z for one step: wide layers take fewer rows a group, and the workspace stays small */
     CHUNK_BYTES = 1 << 18,     /* of z for a chunk of several steps: stays in L2 (512 KiB and more on most CPUs), */
     CHUNK_ROWS = 96,           /* unless that were fewer rows than W_ih should be read for, */
-    MOST_CHUNK_BYTES = 1 << 21 /* within reason */
+    MOST_CHUNK_BYTES = 1 << 21, /* within reason */
+    L1_BYTES = 48 << 10
 };
 
 typedef struct {
@@ -28,16 +29,17 @@ typedef struct {
 
 INLINE int64_t output_size(const lk_layer *layer) { return layer->proj_size ? layer->proj_size : layer->hidden_size; }
 
-/* Whether a step costs less with lanes over rows: in cycles, of FMAs and of the cell update for whole vectors, and of
- * turning every element of x and h. Never for so few rows as threads may share a layer of. */
+/* Whether a step costs less with lanes over rows: in cycles, of FMAs and of the cell update for whole vectors, and of turning
+ * every element of x and h. The products take some 14% longer where L1 does not hold a block's weights and the states. */
 static int worth_turning(const lk_layer *layer, int64_t rows)
 {
-    if (layer->proj_size || rows <= MOST_SHARED_ROWS)
+    if (layer->proj_size)
         return 0;
     const int64_t I = layer->input_size, H = layer->hidden_size, vector = 2 * (I + H) + 46;
+    const int64_t near = (I + H) * (QUAD + TILE_ROWS * LANES) * (int64_t)sizeof(real) <= L1_BYTES;
     const int64_t as_units = rows * blocks_of(H) * vector;
     const int64_t as_rows = divide_up(rows, LANES) * H * vector + rows * (I + H) / 3;
-    return as_rows < as_units;
+    return (near ? as_rows : as_rows + as_rows / 7) < as_units;
 }
 
 /* Rows of a group, and of a chunk's z, where a row of z has so many bytes. */
@@ -47,14 +49,14 @@ INLINE int64_t most_z_rows(int64_t z_bytes)
     return larger(CHUNK_BYTES / z_bytes, smaller(CHUNK_ROWS, MOST_CHUNK_BYTES / z_bytes));
 }
 
-/* Sizes of a group and of a chunk; the same for every call with this layer, T and B. */
-static void plan_group(group *plan, const lk_layer *layer, int64_t T, int64_t B)
+/* Sizes of a group and of a chunk; the same for every call with this layer, T and B. `shared`: by several threads. */
+static void plan_group(group *plan, const lk_layer *layer, int64_t T, int64_t B, int shared)
 {
     plan->layer = layer;
     plan->c_stride = blocks_of(layer->hidden_size) * LANES;
     plan->h_stride = blocks_of(output_size(layer)) * LANES;
     plan->z_stride = 4 * plan->c_stride;
-    plan->turned = worth_turning(layer, B);
+    plan->turned = !shared && worth_turning(layer, B);
     if (plan->turned) {
         const int64_t vectors = divide_up(B, LANES);
         plan->rows = divide_up(vectors, divide_up(vectors, TILE_ROWS)) * LANES;

@@ -172,7 +172,7 @@ static void run_group(group *g, int64_t n, const lk_span *a)
 static int layer_forward(const lk_layer *layer, const lk_span *a)
 {
     group g;
-    plan_group(&g, layer, a->T, a->B);
+    plan_group(&g, layer, a->T, a->B, a->size > 1);
     g.units = share_of(blocks_of(layer->hidden_size), a);
     g.outputs = share_of(divide_up(layer->proj_size, QUAD), a);
     g.backwards = 0;

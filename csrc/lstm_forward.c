@@ -7,8 +7,8 @@
  * Several threads share the work in one of two ways, and neither changes an order of summation:
  *   lanes  a lane is one layer and direction of some rows; the next stretch of a lane is a job for any thread once the layer
  *          below has done it. Directions run side by side, layers follow each other like a wave, rows are independent.
- *   team   one layer after the other, each thread with its own units, who meet after every step: for one stream and one
- *          layer at a time, where there are no lanes. */
+ *   team   one layer after the other, each thread with its own units, who meet after every step: for a few rows of one layer,
+ *          which give no lanes, and where one direction's weights are more than an L2 holds. */
 #include <stddef.h>
 #include "dispatch.h"
 #include "float_control.h"
@@ -19,12 +19,13 @@ enum {
     STRETCH_STEPS = 32,       /* at least, for states are taken in and out at its ends; and so many stretches for lanes */
     STRETCH_ROWS = 96,        /* rows times steps, for the input product, */
     LEAST_STRETCHES = 12,     /* unless that leaves too few for lanes */
-    ROWS_A_LANE = 16,
-    NEAR_BYTES = 1 << 20,     /* of a layer's W_hh, up to where every thread's L2 may have a copy */
+    ROWS_A_LANE = 6,          /* at least; */
+    MANY_ROWS = 64,           /* and in sixteens where they are many, for lanes of vectors may be rows */
     LEAST_NS = 12000,         /* of work in a call, from where on a second thread pays; */
     TEAM_NS = 30000,          /* the same for a team, */
+    TEAM_ROWS = 8,            /* and at most so many rows, unless they share SHARED_BYTES: more make lanes */
     TEAM_STEP_NS = 1000,      /* and of work in a step; */
-    SHARED_BYTES = 1 << 24    /* of all W_hh, from where on a team is better than lanes, for L3 may not hold all layers */
+    SHARED_BYTES = 1 << 20    /* of all W_hh: more than one L2 holds, so that a team, each with its own half, beats lanes */
 };
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -218,13 +219,14 @@ static int64_t stretch_of(int64_t steps, int64_t rows)
 }
 
 /* Divide rows and time into lanes; whether that gives at least two at a time. Rows are divided even where layers alone would
- * do, for layers are not of equal work; but not where every thread would then need the weights of all. */
+ * do, for layers are seldom of equal work. */
 static int plan_lanes(lane_job *job, const lk_call *call, int64_t steps)
 {
     const int64_t D = call->directions, waves = D == 1 && steps > 1 ? call->num_layers : 1;
-    const int near = w_h_bytes(call) <= NEAR_BYTES;
-    job->groups = larger(1, smaller(divide_up(call->threads, near ? D : D * waves), call->B / ROWS_A_LANE));
-    job->rows = divide_up(divide_up(call->B, job->groups), ROWS_A_LANE) * ROWS_A_LANE;
+    job->groups = larger(1, smaller(divide_up(call->threads, D), call->B / ROWS_A_LANE));
+    job->rows = divide_up(call->B, job->groups);
+    if (job->rows >= MANY_ROWS)
+        job->rows = divide_up(job->rows, 16) * 16;
     job->groups = divide_up(call->B, job->rows);
     job->steps = waves == 1 ? steps : stretch_of(steps, smaller(job->rows, call->B));
     job->stretches = divide_up(steps, job->steps);
@@ -246,10 +248,10 @@ static int run_on_threads(const arrays *a)
     }
     if (total_ns < LEAST_NS)
         return 0;
-    const int can_team = call->directions == 1 && call->B <= MOST_SHARED_ROWS && total_ns >= TEAM_NS
+    const int shared = call->num_layers * w_h_bytes(call) > SHARED_BYTES;
+    const int can_team = call->directions == 1 && (call->B <= TEAM_ROWS || shared) && total_ns >= TEAM_NS
                          && quickest_ns >= TEAM_STEP_NS;
     lane_job lanes = {.a = *a, .taking = ATOMIC_FLAG_INIT, .work_size = lk_lstm_workspace(call) / call->threads};
-    const int shared = call->num_layers * w_h_bytes(call) > SHARED_BYTES;
     if (!(can_team && shared) && plan_lanes(&lanes, call, steps)) {
         lk_run(call->threads, run_lanes, &lanes);
         return 1;

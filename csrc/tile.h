@@ -69,7 +69,8 @@ INLINE int far_away(block_range blocks, int64_t K)
 }
 
 /* One row: every weight is used once, so what counts is that they stream, and that enough sums run side by side to hide the
- * latency of an FMA: small layers take all their blocks at once. Last block first where `backwards`: what was read last is
+ * latency of an FMA: small layers take all their blocks at once. From L3 and memory two streams come faster than one; from
+ * L2, on AVX-512, one does. Last block first where `backwards`: what was read last is
  * still in the nearest cache when a step that goes the other way begins with it. */
 INLINE void sweep_row(block_range blocks, int64_t K, int backwards, tile_function *tile, const void *job)
 {

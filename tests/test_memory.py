@@ -1,10 +1,15 @@
-"""Scratch memory: at most 4 MiB a thread, whatever T and B."""
+"""Scratch memory: at most 4 MiB a thread, whatever T and B. Weights: where huge pages can be."""
+
+import mmap
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import usable
 
 import lstmkernel as lk
+from lstmkernel.backends import memory
 from lstmkernel.cli.shapes import GRID
 
 C_NAMES = [name for name in usable() if name.startswith("c:")]
@@ -26,3 +31,23 @@ def test_workspace_of_a_thread(name, dtype):
                 for threads in (1, 2, 7):
                     call = c._call(weights.native, (T, B, I), (B * I, I, B * H, H), B, slice(0, T), threads)
                     assert c.lib.lk_lstm_workspace(call) <= MOST * threads, (I, H, P, T, B, threads)
+
+
+def mapping_of(address):
+    """The lines of /proc/self/smaps on the region that an address lies in."""
+    for region in re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)[1:]:
+        start, end = (int(number, 16) for number in region.split(" ", 1)[0].split("-"))
+        if start <= address < end:
+            return region.splitlines()
+    raise AssertionError(f"{address:x} is not mapped")
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="a system without huge pages")
+def test_weights_may_have_huge_pages():
+    """In shared memory the advice is taken and nothing comes of it."""
+    weights = memory.empty_weights((memory.HUGE_PAGE // 4,), np.float32)
+    assert weights.ctypes.data % memory.CACHE_LINE == 0
+    lines = mapping_of(weights.ctypes.data)
+    assert lines[0].split()[1] == "rw-p", lines[0]
+    flags = next(line.split()[1:] for line in lines if line.startswith("VmFlags"))
+    assert "hg" in flags, flags

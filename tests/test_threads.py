@@ -26,6 +26,7 @@ SHARED = {
     "rows of one step": (1, 400, {"input_size": 45, "hidden_size": 40, "num_layers": 2}),
     "team": (11, 1, {"input_size": 130, "hidden_size": 200}),
     "team of rows": (5, 4, {"input_size": 130, "hidden_size": 133}),
+    "team of groups of rows": (3, 100, {"input_size": 8, "hidden_size": 270}),
     "team of one step": (1, 1, {"input_size": 200, "hidden_size": 300, "num_layers": 3}),
     "projected team": (6, 2, {"input_size": 130, "hidden_size": 203, "proj_size": 150}),
 }

@@ -1,7 +1,7 @@
 """Memory for packed weights: side by side in huge pages, where the system has them.
 
 A step of one stream reads every weight once. In pages of 4 KiB that is an address translation every 64 cache lines, and
-the prefetcher stops at each page's end; in pages of 2 MiB, 128 -> 128 takes 2.3 us instead of 3.0 (median).
+the prefetcher stops at each page's end; in pages of 2 MiB, 26 MB take 257 us instead of 291 (medians), 2 MiB 3% less.
 """
 
 from __future__ import annotations
@@ -36,9 +36,13 @@ def empty_weights(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generi
 def _region(size: int) -> NDArray[np.uint8]:
     """At least so many bytes, of whole huge pages."""
     pages = -(-size // HUGE_PAGE)
-    mapped = mmap.mmap(-1, (pages + 1) * HUGE_PAGE)  # one more, to begin where a huge page can
+    length = (pages + 1) * HUGE_PAGE  # one more, to begin where a huge page can
     if hasattr(mmap, "MADV_HUGEPAGE"):
+        # Private: what Python maps by default is shared memory, which most systems keep in small pages all the same.
+        mapped = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         mapped.madvise(mmap.MADV_HUGEPAGE)
+    else:
+        mapped = mmap.mmap(-1, length)
     region = np.frombuffer(mapped, np.uint8)
     start = -region.ctypes.data % HUGE_PAGE
     return region[start : start + pages * HUGE_PAGE]

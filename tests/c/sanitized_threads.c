@@ -26,6 +26,7 @@ static const shared SHARED[] = {
     {"rows of one step", 1, 130, 20, 40, 0, 2, 1},
     {"team", 4, 1, 130, 133, 0, 1, 1},
     {"team of rows", 3, 4, 90, 133, 0, 1, 1},
+    {"team of groups of rows", 2, 100, 8, 270, 0, 1, 1},
     {"team of one step", 1, 1, 130, 150, 0, 3, 1},
     {"projected team", 3, 2, 90, 140, 105, 1, 1},
 };

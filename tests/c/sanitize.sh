@@ -50,7 +50,10 @@ fi
 
 # Without randomised addresses, where that is allowed: with many random bits they can lie where it has its own.
 setarch "$(uname -m)" -R true 2> /dev/null && launch=(setarch "$(uname -m)" -R)
+# GCC 12 lets variables that are both alive share their place on the stack when it instruments for threads; AddressSanitizer,
+# which would see a use out of scope, and Clang's ThreadSanitizer find nothing.
 flags+=(-O1)
+echo | "$compiler" -fstack-reuse=none -x c -S -o /dev/null - 2> /dev/null && flags+=(-fstack-reuse=none)
 if can_run thread "${launch[@]}"; then
     compile_kernels thread
     run thread sanitized_threads without-fork

@@ -234,7 +234,8 @@ def test_the_rest_of_a_large_model_is_not_read(tmp_path):
 def test_bfloat16_weights_in_a_file_are_refused_by_name(tmp_path):
     path = tmp_path / "model.safetensors"
     safetensors_torch.save_file(torch_lstm().to(torch.bfloat16).state_dict(), path)
-    with pytest.raises(ValueError, match=r"model\.safetensors: .*: expected float16, float32 or float64, got BF16"):
+    # Where another package has taught NumPy bfloat16, safetensors reads it, and it is refused a step later.
+    with pytest.raises((ValueError, TypeError), match=r"model\.safetensors: .*: expected float.*, got (BF16|bfloat16)"):
         lk.load(path)
 
 

@@ -93,8 +93,8 @@ INLINE void sweep_row(block_range blocks, int64_t K, int backwards, tile_functio
 
 /* Several rows, in tiles of at most `most_rows` (a constant). Blocks are the outer loop, so that a block's weights come from
  * far away once, and for every further tile of rows from L1 or L2. Where all weights are more than L2 holds and there are
- * tiles enough, they prefetch the next block meanwhile, each another line of every input (B = 32, 1024 -> 1024: 195 to 220
- * GFLOP/s; without need it costs up to 4%). Rows are split evenly (8 rows are 4 + 4, not 6 + 2). */
+ * tiles enough, they prefetch the next block meanwhile, each another line of every input; without need that costs a
+ * little, so they else do not. Rows are split evenly (8 rows are 4 + 4, not 6 + 2). */
 INLINE void sweep_rows(const int most_rows, int64_t N, block_range blocks, int64_t K, tile_function *tile, const void *job)
 {
     const int64_t tiles = divide_up(N, most_rows);

@@ -42,7 +42,7 @@ class LSTM:
         "auto", "c", "c:<instruction set>", "numba" or "numpy"; see ``lstmkernel.info()``.
     num_threads
         An upper bound on threads; None is no bound. The library uses as many as pay for the work of a call, and no
-        more than affinity and control groups leave to the process. The bits are the same. Numba and NumPy use one.
+        more than affinity and control groups leave to the process. The bits are the same. NumPy uses one.
     seed
         Of the initial weights, U(-1/sqrt(H), 1/sqrt(H)); None draws new ones.
 

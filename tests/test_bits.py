@@ -121,6 +121,34 @@ def test_every_fused_backend(dtype, random, shape):
             assert_same_answer(network(shape, dtype, name)(x, state, lengths=lengths), expected, f"{name}, B={B}")
 
 
+def test_every_fused_backend_over_many_rows_and_steps(dtype, random):
+    """What layers hand to each other is more than a stretch holds: it is cut over rows and over time."""
+    names = usable(ONE_ANSWER)
+    if len(names) < 2:
+        pytest.skip(f"needs two fused backends, got {', '.join(names) or 'none'}")
+    nets = [lk.LSTM(3, 100, 2, dtype=dtype, backend=name, num_threads=1, seed=0) for name in names]
+    x = normal(random, (30, 100, 3), dtype)
+    for lengths in (None, random.integers(0, 31, 100)):
+        expected = nets[0](x, lengths=lengths)
+        for net in nets[1:]:
+            assert_same_answer(net(x, lengths=lengths), expected, net.backend)
+
+
+@pytest.mark.parametrize("H", [1, 3, 15, 20])
+def test_every_fused_backend_on_many_rows_of_few_units(dtype, random, H):
+    """Where lanes of a vector are rows."""
+    names = usable(ONE_ANSWER)
+    if len(names) < 2:
+        pytest.skip(f"needs two fused backends, got {', '.join(names) or 'none'}")
+    for B, I in [(16, 2), (50, 5), (97, 1), (200, 9)]:
+        nets = [lk.LSTM(I, H, dtype=dtype, backend=name, seed=0) for name in names]
+        x, state = normal(random, (7, B, I), dtype), random_state(random, nets[0], B)
+        for lengths in (None, random.integers(0, 8, B)):
+            expected = nets[0](x, state, lengths=lengths)
+            for net in nets[1:]:
+                assert_same_answer(net(x, state, lengths=lengths), expected, f"{net.backend}, B={B}, I={I}")
+
+
 @pytest.mark.parametrize("H", range(1, 70))
 def test_every_fused_backend_at_every_tail(H):
     names = usable(ONE_ANSWER)

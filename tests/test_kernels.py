@@ -270,7 +270,12 @@ def guarded(request, backend, dtype, monkeypatch):
         monkeypatch.setattr(c, "_workspace", lambda size: c.ffi.from_buffer(guarded.empty((size,), np.uint8)))
     if backend == "numba":
         numba = importlib.import_module("lstmkernel.backends.numba")
-        monkeypatch.setattr(numba, "_workspace", SimpleNamespace(of=lambda size: guarded.empty((size,), np.uint8)))
+
+        def place(size):
+            memory = guarded.empty((size,), np.uint8)
+            return memory, memory.ctypes.data
+
+        monkeypatch.setattr(numba, "_workspace", SimpleNamespace(of=place))
     return guarded
 
 

@@ -33,6 +33,17 @@ def test_workspace_of_a_thread(name, dtype):
                     assert c.lib.lk_lstm_workspace(call) <= MOST * threads, (I, H, P, T, B, threads)
 
 
+def test_workspace_of_a_thread_of_numba(dtype):
+    pytest.importorskip("numba")
+    from lstmkernel.backends.numba import _LANES, plan
+
+    dtype = np.dtype(dtype)
+    for I, H, P in {(shape.I, shape.H, 0) for shape in GRID} | {(1, 1, 0), (7, 2048, 0), (5, 1000, 999)}:
+        for T in (1, 33, 10**7):
+            for B in (1, 5, 96, 97, 10**6):
+                assert plan.workspace(I, H, P, T, B, _LANES[dtype], dtype.itemsize) <= MOST, (I, H, P, T, B)
+
+
 def mapping_of(address):
     """The lines of /proc/self/smaps on the region that an address lies in."""
     for region in re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)[1:]:

@@ -17,9 +17,9 @@ pytest.importorskip("numba")
 
 from numba import int64, njit
 
-from lstmkernel.backends.numba import jit, layer_forward, plan, tile
+from lstmkernel.backends.numba import jit, lstm_forward, plan, tile
 from lstmkernel.backends.numba.memory import at, pointer
-from lstmkernel.backends.numba.target import TILE_PANELS, VECTOR_BYTES
+from lstmkernel.backends.numba.target import TILE_PANELS, TILE_ROWS, VECTOR_BYTES
 
 NONE = tile.NO_LINE
 
@@ -107,20 +107,38 @@ def test_tiles_prefetch_a_line_each_of_weights_that_are_far():
 )
 def test_groups_and_chunks(H, B, rows, steps):
     for T in (1000, 2):
-        divided = plan.plan_group.py_func(H, 0, T, B, 16, 4)
-        assert (divided.rows, divided.steps) == (rows, min(steps, T))
+        divided = plan_group(H, H, 0, T, B, 16, 4)
+        assert (divided.rows, divided.steps, divided.turned) == (rows, min(steps, T), False)
+
+
+@njit
+def plan_group(I, H, P, T, B, lanes, item_size):
+    return plan.plan_group(I, H, P, T, B, lanes, item_size)
+
+
+@pytest.mark.parametrize("vectors", [1, 5, 6, 7, 12, 13])
+def test_groups_of_turned_rows(vectors):
+    """20 units would fill two vectors of 16 to 63%."""
+    groups = -(-vectors // TILE_ROWS)
+    rows = -(-vectors // groups)
+    for B in (16 * vectors, 16 * vectors - 3):
+        divided = plan_group(15, 20, 0, 365, B, 16, 4)
+        assert (divided.turned, divided.steps, divided.rows) == (True, 1, 16 * rows)
+    assert not plan_group(15, 20, 5, 365, 16 * vectors, 16, 4).turned  # a projection
+    assert not plan_group(15, 32, 0, 365, 16 * vectors, 16, 4).turned  # nothing to save
 
 
 def test_sizes_are_those_of_c():
-    headers = [ROOT / "csrc" / name for name in ("group.h", "layer_forward.h", "tile.h")]
+    headers = [ROOT / "csrc" / name for name in ("group.h", "lstm_forward.c", "tile.h")]
     if not headers[0].exists():
         pytest.skip("no C sources")
     text = "".join(header.read_text() for header in headers)
-    sizes = re.findall(r"([A-Z_]+) = (\d+)(?: << (\d+))?[ ,\n]", text)
+    sizes = re.findall(r"([A-Z0-9_]+) = (\d+)(?: << (\d+))?[ ,\n]", text)
     of_c = {name: int(base) << int(shift or 0) for name, base, shift in sizes}
+    of_plan = ("MOST_GROUP_ROWS", "GROUP_Z_BYTES", "CHUNK_BYTES", "CHUNK_ROWS", "MOST_CHUNK_BYTES")
     for module, names in (
-        (plan, ("MOST_GROUP_ROWS", "GROUP_Z_BYTES", "CHUNK_BYTES", "CHUNK_ROWS", "MOST_CHUNK_BYTES")),
-        (layer_forward, ("FEW_UNITS",)),
+        (plan, (*of_plan, "L1_BYTES", "FEW_UNITS")),
         (tile, ("FAR_BYTES",)),
+        (lstm_forward, ("HANDOVER_BYTES", "STRETCH_STEPS", "STRETCH_ROWS")),
     ):
         assert {name: getattr(module, name) for name in names} == {name: of_c[name] for name in names}

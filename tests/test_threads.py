@@ -11,8 +11,8 @@ from helpers import assert_same_answer, normal, random_state, usable
 import lstmkernel as lk
 from lstmkernel import cores
 
-C_NAMES = [name for name in usable() if name.startswith("c:")]
-pytestmark = pytest.mark.skipif(not C_NAMES, reason="only the C backend has threads of its own")
+#: The definition runs on one thread.
+NAMES = [name for name in usable() if name != "numpy"]
 
 #: T, B and a network, by the way in which threads share the work; each large enough that they do.
 SHARED = {
@@ -34,13 +34,17 @@ SHARED = {
 
 @pytest.fixture
 def eight_cores(monkeypatch):
-    """As many threads as asked for, whatever the machine has."""
+    """As many threads as asked for, whatever the machine has; on Numba for little work, too."""
     monkeypatch.setattr(cores, "available", lambda: 8)
+    if "numba" in NAMES:
+        from lstmkernel.backends.numba import threads
+
+        monkeypatch.setattr(threads, "LEAST_NS", 0)
 
 
 @pytest.mark.parametrize("way", SHARED)
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
-@pytest.mark.parametrize("backend", C_NAMES)
+@pytest.mark.parametrize("backend", NAMES)
 def test_any_number_of_threads(backend, dtype, random, eight_cores, way, ragged):
     T, B, options = SHARED[way]
     first = lk.LSTM(**options, dtype=dtype, backend=backend, num_threads=1, seed=3)
@@ -53,14 +57,16 @@ def test_any_number_of_threads(backend, dtype, random, eight_cores, way, ragged)
             assert_same_answer(lstm(x, state, lengths=lengths), expected, f"{threads} threads, attempt {attempt}")
 
 
-def test_from_many_python_threads_at_once(random, eight_cores):
-    """The pool serves one call at a time, the others run alone: nothing waits, nothing mixes."""
-    models = {way: lk.LSTM(**SHARED[way][2], num_threads=4, seed=1) for way in ("wave", "team", "directions")}
+@pytest.mark.parametrize("backend", NAMES)
+def test_from_many_python_threads_at_once(random, eight_cores, backend):
+    """C's pool serves one call at a time, the others run alone; Numba's serves all: nothing waits for ever or mixes."""
+    options = {"backend": backend, "num_threads": 4, "seed": 1}
+    models = {way: lk.LSTM(**SHARED[way][2], **options) for way in ("wave", "team", "directions", "rows")}
     inputs = {way: normal(random, (*SHARED[way][:2], lstm.input_size), "float32") for way, lstm in models.items()}
-    expected = {way: lk.LSTM(**SHARED[way][2], num_threads=1, seed=1)(inputs[way]) for way in models}
+    expected = {way: lk.LSTM(**SHARED[way][2], **options | {"num_threads": 1})(inputs[way]) for way in models}
 
     def run(i):
-        way = list(models)[i % 3]
+        way = list(models)[i % len(models)]
         assert_same_answer(models[way](inputs[way]), expected[way], way)
 
     with ThreadPoolExecutor(16) as threads:
@@ -68,16 +74,17 @@ def test_from_many_python_threads_at_once(random, eight_cores):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_after_fork():
+@pytest.mark.parametrize("backend", NAMES)
+def test_after_fork(backend):
     """A child has none of the parent's threads. In a process of its own: pytest's must not fork with threads."""
     program = """
-import os, warnings
+import os, sys, warnings
 import numpy as np, lstmkernel as lk
 from lstmkernel import cores
 warnings.simplefilter("ignore")  # Python warns of fork with threads
 cores.available = lambda: 4
-lstm = lk.LSTM(64, 64, 3, seed=0)
-x = np.random.default_rng(0).standard_normal((300, 1, 64)).astype("float32")
+lstm = lk.LSTM(64, 64, 3, backend=sys.argv[1], seed=0)
+x = np.random.default_rng(0).standard_normal((300, 12, 64)).astype("float32")
 expected = lstm(x)[0]
 for _ in range(5):
     child = os.fork()
@@ -91,7 +98,8 @@ for _ in range(5):
     assert np.array_equal(lstm(x)[0], expected)
 print("same")
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-c", program, backend]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "same\n", done.stderr
 
 
@@ -107,19 +115,25 @@ def threads_of_a_process(program):
 LARGE = """
 import numpy as np, lstmkernel as lk
 from lstmkernel import cores
-lk.LSTM(100, 100, 2, num_threads={threads}, seed=0)(np.ones(({steps}, 1, 100), "float32"))
+lk.LSTM(100, 100, 2, num_threads={threads}, backend={backend!r}, seed=0)(np.ones(({steps}, {rows}, 100), "float32"))
 """
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs Linux's /proc")
-def test_no_more_threads_than_asked_for_than_cores_or_than_pay():
+@pytest.mark.parametrize("backend", NAMES)
+def test_no_more_threads_than_asked_for_than_cores_or_than_pay(backend):
     allowed = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\n"
     pretend = "from lstmkernel import cores; cores.available = lambda: 4\n"
-    assert threads_of_a_process(pretend + LARGE.format(threads=3, steps=500)) == 3
-    assert threads_of_a_process(pretend + LARGE.format(threads=None, steps=500)) == 4
-    assert threads_of_a_process(pretend + LARGE.format(threads=1, steps=500)) == 1
-    assert threads_of_a_process(pretend + LARGE.format(threads=3, steps=1)) == 1, "too little work"
-    assert threads_of_a_process(allowed + LARGE.format(threads=None, steps=500)) == 1, "one core"
+
+    def threads(before, **options):
+        return threads_of_a_process(before + LARGE.format(backend=backend, **{"steps": 50, "rows": 40, **options}))
+
+    fewest = 2 if backend == "numba" else 4  # there, a thread that has finished takes the next part
+    assert min(fewest, 3) <= threads(pretend, threads=3) <= 3
+    assert fewest <= threads(pretend, threads=None) <= 4
+    assert threads(pretend, threads=1) == 1
+    assert threads(pretend, threads=3, steps=1, rows=1) == 1, "too little work"
+    assert threads(allowed, threads=None) == 1, "one core"
 
 
 def test_cgroup_limits(tmp_path):

@@ -7,6 +7,8 @@ the names of the C headers that they mirror; vec.py explains how. Arguments were
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,8 @@ from _cffi_backend import FFI  # type: ignore[import-untyped]  # cffi's compiled
 from numba import float32, float64
 from numba.core import config
 
-from lstmkernel.backends import stacked
 from lstmkernel.backends.contract import ACTIVATIONS, Backend, BackendError
+from lstmkernel.backends.numba import threads
 from lstmkernel.backends.numba.gate_matmul import SLAB
 from lstmkernel.backends.numba.kernels import Kernels
 from lstmkernel.backends.numba.plan import WORD, workspace
@@ -34,20 +36,19 @@ from lstmkernel.backends.packing import (
 def backend() -> Backend:
     if config.DISABLE_JIT:  # type: ignore[attr-defined]
         raise BackendError("backend 'numba': NUMBA_DISABLE_JIT is set, and vectors exist only in compiled code")
-    lstm_forward, prepare = stacked.of(_layer_forward)
     return Backend(
         name="numba",
         gflops=20,
         pack_layer=_pack_layer,
-        pack_lstm=LSTMWeights,
+        pack_lstm=lambda layers: LSTMWeights(layers, _Network(layers)),
         pack_dense=_pack_dense,
         activation=_activation,
         gate_matmul=_gate_matmul,
         cell_update=_cell_update,
         dense_forward=_dense_forward,
         layer_forward=_layer_forward,
-        lstm_forward=lstm_forward,
-        prepare=prepare,
+        lstm_forward=_lstm_forward,
+        prepare=_prepare,
     )
 
 
@@ -67,13 +68,14 @@ class _Native:
 class _Workspace(threading.local):
     """This thread's scratch memory: kernels own none, and a model is shared by threads."""
 
-    memory = empty((0,), np.uint8)
+    size, place = 0, (empty((0,), np.uint8), 0)
 
-    def of(self, size: int) -> Array:
-        """At least so many bytes. The caller holds on to them: a signal handler may run a larger model meanwhile."""
-        if self.memory.size < size:
-            self.memory = empty((size,), np.uint8)
-        return self.memory
+    def of(self, size: int) -> tuple[Array, int]:
+        """At least so many bytes, and their address. The caller holds on: a signal handler may run a larger model."""
+        if self.size < size:
+            memory = empty((size,), np.uint8)
+            self.place, self.size = (memory, _address(memory)), size
+        return self.place
 
 
 _workspace = _Workspace()
@@ -98,8 +100,8 @@ def _activation(name: str, x: Array, y: Array) -> None:
 
 
 def _gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
-    native, work = weights.native, _workspace.of(SLAB * WORD)
-    native.kernels.gate_matmul(native.address, len(x), _address(x), x.shape[1], _address(z), _address(work))
+    native, (_held, work) = weights.native, _workspace.of(SLAB * WORD)
+    native.kernels.gate_matmul(native.address, len(x), _address(x), x.shape[1], _address(z), work)
 
 
 def _cell_update(z: Array, c: Array, h: Array) -> None:
@@ -117,7 +119,7 @@ def _layer_forward(
     T, B, _ = x.shape
     size = x.itemsize
     native = weights.native
-    work = _workspace.of(workspace(weights.hidden_size, weights.proj_size, T, B, _LANES[x.dtype], size))
+    _held, work = _workspace.of(workspace(*weights[:3], T, B, _LANES[x.dtype], size))
     native.kernels.layer_forward(
         native.address,
         T,
@@ -132,8 +134,107 @@ def _layer_forward(
         _address(out),
         out.strides[0] // size,
         out.strides[1] // size,
-        _address(work),
+        work,
     )
+
+
+class _Network:
+    """The layers of an LSTM, of each layer and direction."""
+
+    def __init__(self, layers: list[list[LayerWeights]]) -> None:
+        self.layers = layers
+        first = layers[0][0]
+        self.kernels: Kernels = first.native.kernels
+        self.num_layers, self.directions = len(layers), len(layers[0])
+        self.output_size, self.hidden_size, self.input_size = first.output_size, first.hidden_size, first.input_size
+        self.proj_size = first.proj_size
+        self.dtype = first.bias.dtype
+
+    def layer(self, index: int) -> _Network:
+        return _Network([self.layers[index]])
+
+    def step_ns(self) -> float:
+        """Of one row and step through all layers, at 100 GFLOP/s in float32, as in csrc/lstm_forward.c."""
+        widths = sum(layer.input_size + layer.output_size for directions in self.layers for layer in directions)
+        return 8 * self.hidden_size * widths / 100 * self.dtype.itemsize / 4
+
+
+class _Call:
+    """What lstm_forward does with arrays of one shape: the call as compiled code reads it, and its parts."""
+
+    def __init__(
+        self, net: _Network, T: int, B: int, strides: tuple[int, ...], state_rows: int, times: slice, most: int
+    ) -> None:
+        sizes = (net.num_layers, net.directions, net.output_size, net.hidden_size, T, B, *strides, state_rows)
+        addresses = [layer.native.address for directions in net.layers for layer in directions]
+        self._fields = np.array([*sizes, times.start, times.stop, *addresses], np.int64)
+        self._address = self._fields.ctypes.data
+        self._kernel = net.kernels.lstm_forward
+        self._between = (T, B, 2 * net.output_size) if net.directions == 2 and net.num_layers > 1 else None
+        steps = times.stop - times.start
+        work_ns = steps * max(B, 2) * net.step_ns()
+        self._turns = threads.divide(net.num_layers, net.directions, B, work_ns, most)
+        self._alone = self._turns[0][0] if len(self._turns) == len(self._turns[0]) == 1 else None
+        rows = max(part.rows - part.row for turn in self._turns for part in turn)
+        self._work_size = max(
+            workspace(*layer[:3], steps, rows, _LANES[net.dtype], net.dtype.itemsize)
+            for directions in net.layers
+            for layer in directions
+        )
+
+    def run(self, x: Array, lengths: Array | None, h: Array, c: Array, out: Array) -> None:
+        between = None if self._between is None else empty(self._between, out.dtype)
+        arrays = (x, lengths, h, c, out, between)
+        addresses = [0 if array is None else _address(array) for array in arrays]
+        if self._alone is not None:
+            self._run_part(addresses, self._alone)
+            return
+        for turn in self._turns:
+            threads.run([partial(self._run_part, addresses, part, arrays) for part in turn])
+
+    def _run_part(self, addresses: list[int], part: threads.Part, keep_alive: Any = None) -> None:
+        _held, work = _workspace.of(self._work_size)
+        self._kernel(self._address, *addresses, work, *part)
+
+    def prepared(self) -> Callable[[Array, Array, Array, Array], None]:
+        """``run`` for contiguous arrays without lengths; on one thread with no more around the kernel than it needs."""
+        if self._alone is None or self._between is not None:
+            return lambda x, h, c, out: self.run(x, None, h, c, out)
+        kernel, call, work_size, part = self._kernel, self._address, self._work_size, tuple(self._alone)
+        cast, buffer, address, scratch = _ffi.cast, _ffi.from_buffer, _ADDRESS, _workspace
+
+        def run(x: Array, h: Array, c: Array, out: Array) -> None:
+            _held, work = scratch.of(work_size)
+            x_at, h_at = int(cast(address, buffer(x))), int(cast(address, buffer(h)))
+            c_at, out_at = int(cast(address, buffer(c))), int(cast(address, buffer(out)))
+            kernel(call, x_at, 0, h_at, c_at, out_at, 0, work, *part)
+
+        run.__dict__["keep_alive"] = self
+        return run
+
+
+def _lstm_forward(
+    weights: LSTMWeights,
+    x: Array,
+    lengths: Array | None,
+    h: Array,
+    c: Array,
+    out: Array,
+    times: slice,
+    threads: int,
+) -> None:
+    T, B, _ = x.shape
+    size = x.itemsize
+    strides = (x.strides[0] // size, x.strides[1] // size, out.strides[0] // size, out.strides[1] // size)
+    state_rows = h.strides[0] // (h.shape[2] * size)  # h may be some rows of a larger one
+    _Call(weights.native, T, B, strides, state_rows, times, threads).run(x, lengths, h, c, out)
+
+
+def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Array, Array, Array, Array], None]:
+    net: _Network = weights.native
+    width = net.directions * net.output_size
+    strides = (B * net.input_size, net.input_size, B * width, width)
+    return _Call(net, T, B, strides, B, slice(0, T), threads).prepared()
 
 
 _ffi = FFI()

@@ -22,10 +22,12 @@ from lstmkernel.backends.numba.cell_update import cell_update
 from lstmkernel.backends.numba.dense import dense_forward
 from lstmkernel.backends.numba.float_control import enter_kernel, leave_kernel
 from lstmkernel.backends.numba.gate_matmul import gate_matmul
+from lstmkernel.backends.numba.group import Call
 from lstmkernel.backends.numba.jit import entry, internal, never_inline
 from lstmkernel.backends.numba.layer import dense_at, layer_at
-from lstmkernel.backends.numba.layer_forward import Call, layer_forward
-from lstmkernel.backends.numba.memory import pointer, pointer_to_rows
+from lstmkernel.backends.numba.layer_forward import layer_forward
+from lstmkernel.backends.numba.lstm_forward import Arrays, Network, lstm_forward
+from lstmkernel.backends.numba.memory import at, pointer, pointer_to_rows
 from lstmkernel.backends.numba.plan import lay_out
 
 Kernel = Callable[..., None]
@@ -61,9 +63,23 @@ def _layer_forward(real, layer, T, B, x, x_step, x_row, lengths, reverse, h, c, 
     fields = layer_at(layer, real)
     rows_of_x = (pointer(x, real), x_step, x_row)
     rows_of_out = (pointer(out, real), out_step, out_row)
-    given = (lengths != 0, pointer(lengths, int64), reverse != 0)
+    given = (lengths != 0, pointer(lengths, int64), 0, reverse != 0)
     call = Call(T, *rows_of_x, *given, pointer(h, real), pointer(c, real), *rows_of_out)
     layer_forward(fields, lay_out(fields, T, B, work, real), B, call)
+
+
+@internal
+def _lstm_forward(real, call, x, lengths, h, c, out, between, work, layers, directions, rows):
+    never_inline()
+    field = pointer(call, int64)
+    fields = (field[0], field[1], field[2], field[3], field[4])
+    strides = (field[6], field[7], field[8], field[9])
+    net = Network(*fields, *strides, field[10], field[11], field[12], at(field, 13))
+    states = (pointer(h, real), pointer(c, real))
+    given = (lengths != 0, pointer(lengths, int64))
+    scratch = (pointer(between, real), work)
+    arrays = Arrays(pointer(x, real), *given, *states, pointer(out, real), *scratch)
+    lstm_forward(real, net, arrays, field[5], layers, directions, rows)
 
 
 class Kernels:
@@ -126,6 +142,22 @@ class Kernels:
             leave_kernel(callers)
 
         return self._compile("layer_forward", kernel)
+
+    @cached_property
+    def lstm_forward(self) -> Kernel:
+        """call: the address of num_layers, directions, R, H, T, B, x_step, x_row, out_step, out_row, state_rows, first,
+        last, and of each layer's address (layer.py); then csrc/lstmkernel.h's arguments, and the first and last + 1 of
+        the layers, directions and rows to run.
+        """
+        real = self._real
+
+        def kernel(call, x, lengths, h, c, out, between, work, layer, layers, direction, directions, row, rows):
+            callers = enter_kernel()
+            part = ((layer, layers), (direction, directions), (row, rows))
+            _lstm_forward(real, call, x, lengths, h, c, out, between, work, *part)
+            leave_kernel(callers)
+
+        return self._compile("lstm_forward", kernel)
 
     def _compile(self, name: str, kernel: Any) -> Kernel:
         """The compiled function itself: Numba's dispatcher would look at every argument's type at every call."""

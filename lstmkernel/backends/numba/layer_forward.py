@@ -3,7 +3,7 @@
 Rows are taken in groups that keep their states in a small workspace and run through all of time together. Time is taken
 in chunks: the input product of a chunk is one matrix product, whose result stays in L2; then the steps follow one by
 one, each a recurrent product whose tiles finish in registers with the cell update. Rows of unequal length are sorted
-longest first, so that the active ones are always the first of the group.
+longest first, so that the active ones are always the first of the group (group.py).
 
 C keeps all of this in one struct that it updates. Compiled tuples are values, so what never changes is a tuple here,
 and what does (h and h_next, which swap; the number of active rows) is a local variable.
@@ -20,19 +20,19 @@ from lstmkernel.backends.numba.activation import LINEAR
 from lstmkernel.backends.numba.cell_update import cell
 from lstmkernel.backends.numba.dense import DenseJob, dense_rows
 from lstmkernel.backends.numba.gate_matmul import input_product
+from lstmkernel.backends.numba.group import choose_inputs, choose_rows, clear_past_ends, out_of, still_active
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.layer import Dense
+from lstmkernel.backends.numba.many_rows import run_turned_group
 from lstmkernel.backends.numba.memory import at, clear, copy, lanes
+from lstmkernel.backends.numba.plan import FEW_UNITS
 from lstmkernel.backends.numba.registers import load_tile, multiply_add, quad, row_pointers, store_tile, zero_tile
 from lstmkernel.backends.numba.target import TILE_ROWS
 from lstmkernel.backends.numba.tile import PANELS_1, ROWS_1, ZERO, accumulate, sweep
 from lstmkernel.backends.numba.vec import v_add, v_load, v_store
 
-#: Layers of so few sum over h in two parts; see csrc/lstmkernel.h. Two tiles of sums share the registers.
-FEW_UNITS, SMALL_TILE_ROWS = 16, max(1, TILE_ROWS // 2)
-
-#: The caller's arrays. lengths: a pointer, used where has_lengths.
-Call = namedtuple("Call", "T x x_step x_row has_lengths lengths reverse h c out out_step out_row")
+#: Two tiles of sums share the registers.
+SMALL_TILE_ROWS = max(1, TILE_ROWS // 2)
 
 #: reported: where the cell writes: h_next, or `hidden` where a projection makes h of it.
 StepJob = namedtuple("StepJob", "layer group z h reported")
@@ -103,20 +103,6 @@ def recurrent_step(layer, g, z, h, h_next, active, backwards):
 
 
 @internal
-def choose_rows(g, b0, n, call):
-    """Rows b0 .. b0 + n - 1 of the batch enter the group, longest first (insertion sort: few rows, stable)."""
-    for r in range(n):
-        length = call.lengths[b0 + r] if call.has_lengths else call.T
-        place = r
-        while place > 0 and g.length[place - 1] < length:
-            g.length[place] = g.length[place - 1]
-            g.row[place] = g.row[place - 1]
-            place -= 1
-        g.length[place] = length
-        g.row[place] = b0 + r
-
-
-@internal
 def load_states(layer, g, n, call):
     """The group's states before the first step."""
     H, R = layer.hidden_size, layer.output_size
@@ -126,39 +112,12 @@ def load_states(layer, g, n, call):
         copy(at(g.c, r * g.c_stride), at(call.c, g.row[r] * H), H)
 
 
-@internal
-def clear_past_ends(layer, g, n, call):
-    """Zeros in out where a row has no steps."""
-    for r in range(n):
-        for t in range(g.length[r], call.T):
-            clear(at(call.out, t * call.out_step + g.row[r] * call.out_row), layer.output_size)
-
-
-@spliced
-def time_of(g, r, s, call):
-    """When row r of the group takes its step s."""
-    return g.length[r] - 1 - s if call.reverse else s
-
-
-@internal
-def choose_inputs(g, s0, s1, active, call):
-    """Pointers to every step's active rows of x, one after the other. Returns how many."""
-    z_rows = ZERO
-    for s in range(s0, s1):
-        while g.length[active - 1] <= s:
-            active -= 1
-        for r in range(active):
-            g.x[z_rows] = at(call.x, time_of(g, r, s, call) * call.x_step + g.row[r] * call.x_row)
-            z_rows += 1
-    return z_rows
-
-
 @inlined
 def report(layer, g, h, s, active, call):
     """h goes to out; rows whose last step this was go to the caller. Returns how many rows go on."""
     H, R = layer.hidden_size, layer.output_size
     for r in range(active):
-        copy(at(call.out, time_of(g, r, s, call) * call.out_step + g.row[r] * call.out_row), at(h, r * g.h_stride), R)
+        copy(out_of(g, r, s, call), at(h, r * g.h_stride), R)
     while active > 0 and g.length[active - 1] == s + 1:
         active -= 1
         copy(at(call.h, g.row[active] * R), at(h, active * g.h_stride), R)
@@ -169,8 +128,7 @@ def report(layer, g, h, s, active, call):
 @spliced
 def run_group(layer, g, active, call):
     h, h_next = g.h, g.h_next
-    while active > 0 and g.length[active - 1] == 0:
-        active -= 1
+    active = still_active(g, active, 0)
     s0 = ZERO
     while active > 0:
         s1 = min(s0 + g.steps, g.length[0])
@@ -189,6 +147,9 @@ def layer_forward(layer, group, B, call):
     for b0 in range(0, B, group.rows):
         n = min(group.rows, B - b0)
         choose_rows(group, b0, n, call)
-        load_states(layer, group, n, call)
         clear_past_ends(layer, group, n, call)
-        run_group(layer, group, n, call)
+        if group.turned:
+            run_turned_group(layer, group, n, call)
+        else:
+            load_states(layer, group, n, call)
+            run_group(layer, group, n, call)

@@ -15,6 +15,7 @@ from numba import int64
 
 from lstmkernel.backends.numba.jit import internal, spliced
 from lstmkernel.backends.numba.memory import at, item_size, lanes, pointer, pointer_to_rows
+from lstmkernel.backends.numba.target import TILE_ROWS
 
 MOST_GROUP_ROWS = 96
 GROUP_Z_BYTES = 1 << 20  # of z for one step: wide layers take fewer rows a group, and the workspace stays small
@@ -23,35 +24,64 @@ CHUNK_ROWS = 96  # unless that were fewer rows than W_ih should be read for,
 MOST_CHUNK_BYTES = 1 << 21  # within reason
 WORD = 8  # bytes of a pointer, a row number, a length
 
-#: Padded widths of a row; rows of a group; steps of a chunk of time.
-Plan = namedtuple("Plan", "c_stride h_stride z_stride rows steps")
+FEW_UNITS = 16  # layers of so few sum over h in two parts; see csrc/lstmkernel.h
+L1_BYTES = 48 << 10
+
+#: Padded widths of a row; rows of a group; steps of a chunk of time; whether lanes are rows (many_rows.py).
+Plan = namedtuple("Plan", "c_stride h_stride z_stride rows steps turned")
 
 #: A plan, and the workspace. row: each row's place in the batch; length: its number of steps; x: a pointer for each row
 #: of z; hidden: o * tanh(c), where a projection makes h of it.
-Group = namedtuple("Group", "c_stride h_stride z_stride rows steps row length x z c h h_next hidden")
+Group = namedtuple("Group", "c_stride h_stride z_stride rows steps turned row length x z c h h_next hidden")
 
 
 @spliced
-def plan_group(H, P, T, B, lanes, item_size):
+def worth_turning(I, H, P, B, lanes, item_size):
+    """Whether a step costs less with lanes over rows; csrc/group.h says how that is estimated."""
+    vector = 2 * (I + H) + 46
+    near = (I + H) * (4 + TILE_ROWS) * lanes * item_size <= L1_BYTES
+    as_units = B * ((H + lanes - 1) // lanes) * vector
+    as_rows = (B + lanes - 1) // lanes * H * vector + B * (I + H) // 3
+    return not P and (as_rows if near else as_rows + as_rows // 7) < as_units
+
+
+@spliced
+def most_rows(z_bytes):
+    """Of a group, where a row of z has so many bytes."""
+    return max(1, min(MOST_GROUP_ROWS, GROUP_Z_BYTES // z_bytes))
+
+
+@spliced
+def most_z_rows(z_bytes):
+    """Of a chunk."""
+    return max(CHUNK_BYTES // z_bytes, min(CHUNK_ROWS, MOST_CHUNK_BYTES // z_bytes))
+
+
+@spliced
+def plan_group(I, H, P, T, B, lanes, item_size):
     c_stride = (H + lanes - 1) // lanes * lanes
     h_stride = P or c_stride
     z_stride = 4 * c_stride
+    if worth_turning(I, H, P, B, lanes, item_size):
+        vectors = (B + lanes - 1) // lanes
+        tiles = (vectors + TILE_ROWS - 1) // TILE_ROWS
+        return Plan(c_stride, h_stride, z_stride, (vectors + tiles - 1) // tiles * lanes, 1, True)
     z_bytes = z_stride * item_size
-    most = max(1, min(MOST_GROUP_ROWS, GROUP_Z_BYTES // z_bytes))
-    groups = max(1, (B + most - 1) // most)
+    groups = max(1, (B + most_rows(z_bytes) - 1) // most_rows(z_bytes))
     rows = max(1, (B + groups - 1) // groups)
-    z_rows = max(CHUNK_BYTES // z_bytes, min(CHUNK_ROWS, MOST_CHUNK_BYTES // z_bytes))
-    steps = max(1, min(T, z_rows // rows))
-    return Plan(c_stride, h_stride, z_stride, rows, steps)
+    steps = max(1, min(T, most_z_rows(z_bytes) // rows))
+    return Plan(c_stride, h_stride, z_stride, rows, steps, False)
 
 
 @lru_cache  # a call should cost what the kernel costs
-def workspace(H: int, P: int, T: int, B: int, lanes: int, item_size: int) -> int:
-    """Bytes."""
-    plan = plan_group.py_func(H, P, T, B, lanes, item_size)
-    z_rows = plan.steps * plan.rows
-    reals = z_rows * plan.z_stride + plan.rows * 2 * (plan.c_stride + plan.h_stride)
-    words = z_rows + 2 * plan.rows
+def workspace(I: int, H: int, P: int, T: int, B: int, lanes: int, item_size: int) -> int:
+    """Bytes. Enough for fewer steps and fewer rows, too, which may be grouped in another way."""
+    c_stride = (H + lanes - 1) // lanes * lanes
+    z_bytes = 4 * c_stride * item_size
+    rows, turned_rows = min(B, most_rows.py_func(z_bytes)), min((B + lanes - 1) // lanes, TILE_ROWS) * lanes
+    z_rows = max(rows, min(T * rows, most_z_rows.py_func(z_bytes)))
+    reals = max(z_rows * 4 * c_stride + rows * 2 * (c_stride + (P or c_stride)), turned_rows * (I + 3 * H))
+    words = max(z_rows, turned_rows) + 2 * max(rows, turned_rows)
     return int(_whole_words.py_func(reals * item_size) + words * WORD)
 
 
@@ -63,16 +93,17 @@ def _whole_words(size):
 @internal
 def lay_out(layer, T, B, work, real):
     """First what vectors are loaded from, to keep those within cache lines."""
-    c_stride, h_stride, z_stride, rows, steps = plan_group(
-        layer.hidden_size, layer.proj_size, T, B, lanes(layer.bias), item_size(layer.bias)
+    I, H, P = layer.input_size, layer.hidden_size, layer.proj_size
+    c_stride, h_stride, z_stride, rows, steps, turned = plan_group(
+        I, H, P, T, B, lanes(layer.bias), item_size(layer.bias)
     )
     z = pointer(work, real)
     c = at(z, steps * rows * z_stride)
     hidden = at(c, rows * c_stride)
     h = at(hidden, rows * c_stride)
     h_next = at(h, rows * h_stride)
-    reals = (steps * z_stride + 2 * c_stride + 2 * h_stride) * rows
+    reals = rows * (I + 3 * H) if turned else rows * (steps * z_stride + 2 * c_stride + 2 * h_stride)
     words = work + _whole_words(reals * item_size(z))
     row, length = pointer(words, int64), pointer(words + rows * WORD, int64)
     x = pointer_to_rows(words + 2 * rows * WORD, real)
-    return Group(c_stride, h_stride, z_stride, rows, steps, row, length, x, z, c, h, h_next, hidden)
+    return Group(c_stride, h_stride, z_stride, rows, steps, turned, row, length, x, z, c, h, h_next, hidden)

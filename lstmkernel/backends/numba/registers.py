@@ -83,6 +83,31 @@ def load_tile(typingctx, p, row_stride, rows, panels):
 
 
 @intrinsic
+def load_vectors(typingctx, p, vectors):
+    """As many vectors as the tuple has numbers, side by side in memory."""
+    vec = vec_of(p.dtype)
+    result = types.UniTuple(vec, len(vectors))
+
+    def codegen(context, builder, signature, args):
+        loaded = [emit_load(builder, _at(builder, args[0], v * vec.length), vec) for v in range(len(vectors))]
+        return context.make_tuple(builder, result, loaded)
+
+    return result(p, vectors), codegen
+
+
+@intrinsic
+def store_vectors(typingctx, vectors, p):
+    """The inverse."""
+
+    def codegen(context, builder, signature, args):
+        for v, vector in enumerate(cgutils.unpack_tuple(builder, args[0])):
+            emit_store(builder, vector, _at(builder, args[1], v * vectors.dtype.length), vectors.dtype)
+        return context.get_dummy_value()
+
+    return types.void(vectors, p), codegen
+
+
+@intrinsic
 def tile_buffer(typingctx, p, rows, panels):
     """Stack for a tile of the pointer's dtype."""
     count = 4 * len(rows) * len(panels) * lanes_of(p.dtype)

@@ -17,6 +17,7 @@ from lstmkernel.formats import from_torch, load, save
 from lstmkernel.info import info
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
+from lstmkernel.warmup import warmup
 
 __all__ = [
     "LSTM",
@@ -29,4 +30,5 @@ __all__ = [
     "info",
     "load",
     "save",
+    "warmup",
 ]

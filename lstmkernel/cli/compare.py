@@ -10,7 +10,7 @@ import textwrap
 from contextlib import nullcontext
 from typing import Any
 
-from lstmkernel import backends, files
+from lstmkernel import backends, files, spinner
 from lstmkernel.cli import console, contest, one_thread, problem, shapes, work
 from lstmkernel.cli.nets import load_sequence
 from lstmkernel.cli.problem import Problem
@@ -98,7 +98,7 @@ def command(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace, names: list[str], unusable: dict[str, str]) -> Report:
     subjects = _problems(arguments)
     results = []
-    with console.progress() as bar:
+    with spinner.silenced(), console.progress() as bar:
         task = bar.add_task("", total=len(names) + len(subjects) * len(work.NAMES))
         compile_seconds = {}
         for name in names:

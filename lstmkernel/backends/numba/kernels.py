@@ -29,6 +29,7 @@ from lstmkernel.backends.numba.layer_forward import layer_forward
 from lstmkernel.backends.numba.lstm_forward import Arrays, Network, lstm_forward
 from lstmkernel.backends.numba.memory import at, pointer, pointer_to_rows
 from lstmkernel.backends.numba.plan import lay_out
+from lstmkernel.spinner import spinning
 
 Kernel = Callable[..., None]
 
@@ -165,5 +166,6 @@ class Kernels:
         kernel.__qualname__ = f"{name}-{self._real}"
         dispatcher = entry(kernel)
         dispatcher._cache = DiskCache(kernel.__qualname__)
-        compiled: Kernel = dispatcher.compile((int64,) * dispatcher.py_func.__code__.co_argcount)
+        with spinning(f"lstmkernel: compiling {name} for {self._real}, the first time only"):
+            compiled: Kernel = dispatcher.compile((int64,) * dispatcher.py_func.__code__.co_argcount)
         return compiled

@@ -9,6 +9,8 @@ import sys
 import time
 
 import pytest
+import rich.console  # noqa: F401 - now, so that a spinner appears at once
+import rich.status  # noqa: F401
 from helpers import run_python, usable
 
 import lstmkernel as lk

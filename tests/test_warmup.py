@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import pty
 import select
+import subprocess
 import sys
 import time
 
 import pytest
-import rich.console  # noqa: F401 - now, so that a spinner appears at once
-import rich.status  # noqa: F401
 from helpers import run_python, usable
 
 import lstmkernel as lk
@@ -48,39 +47,34 @@ lk.Dense(3, 4, "tanh", **options)(np.zeros((1, 3)))
     )
 
 
-@pytest.fixture
-def terminal(monkeypatch):
-    """What appears on a stderr that is a terminal, with little patience."""
+PROGRAM = """
+import sys, time, contextlib
+from lstmkernel import spinner
+spinner.PATIENCE = 0.05
+with spinner.silenced() if sys.argv[2] == "beside a bar" else contextlib.nullcontext():
+    with spinner.spinning("compiling this"):
+        time.sleep(float(sys.argv[1]))
+"""
+
+
+def on_a_terminal(*arguments):
+    """What PROGRAM writes to a stderr that is a terminal."""
     master, slave = pty.openpty()
-    monkeypatch.setattr(spinner, "PATIENCE", 0.05)
-    monkeypatch.setenv("TERM", "xterm")
-    with os.fdopen(slave, "w") as stderr:
-        monkeypatch.setattr(sys, "stderr", stderr)
-        yield lambda: os.read(master, 10000).decode() if _readable(master) else ""
+    with os.fdopen(slave, "wb") as stderr:
+        command = [sys.executable, "-c", PROGRAM, *arguments]
+        subprocess.run(command, stderr=stderr, env={**os.environ, "TERM": "xterm"}, check=True, timeout=60)
+        shown = os.read(master, 10000).decode() if select.select([master], [], [], 0)[0] else ""
     os.close(master)
+    return shown
 
 
-def _readable(descriptor):
-    return bool(select.select([descriptor], [], [], 0.2)[0])
+def test_a_spinner_on_a_terminal_when_it_takes_long():
+    assert "compiling this" in on_a_terminal("2", "alone")
 
 
-def test_a_spinner_on_a_terminal_when_it_takes_long(terminal):
-    with spinner.spinning("compiling this"):
-        time.sleep(0.4)
-    assert "compiling this" in terminal()
-
-
-def test_no_spinner_for_a_moment(terminal):
-    with spinner.spinning("compiling this"):
-        pass
-    time.sleep(0.1)
-    assert terminal() == ""
-
-
-def test_no_spinner_beside_a_progress_bar(terminal):
-    with spinner.silenced(), spinner.spinning("compiling this"):
-        time.sleep(0.4)
-    assert terminal() == ""
+def test_no_spinner_for_a_moment_or_beside_a_progress_bar():
+    assert on_a_terminal("0", "alone") == ""
+    assert on_a_terminal("1", "beside a bar") == ""
 
 
 def test_no_spinner_in_a_log(capsys, monkeypatch):

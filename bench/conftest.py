@@ -12,8 +12,8 @@ if "numpy" not in sys.modules:
 import pytest
 
 import lstmkernel
-from lstmkernel import backends
-from lstmkernel.cli import accuracy, contest, one_thread, problem, timing, work
+from lstmkernel import accuracy, backends, timing
+from lstmkernel.cli import contest, one_thread, problem, work
 
 #: Seconds for the NumPy baseline of a kernel or network.
 BASELINE_SECONDS = 0.2

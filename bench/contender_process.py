@@ -14,7 +14,8 @@ from contenders import CONTENDERS, Call
 from samples import last_cores, timed
 
 import lstmkernel as lk
-from lstmkernel.cli import accuracy, one_thread
+from lstmkernel import accuracy
+from lstmkernel.cli import one_thread
 
 #: A contender whose error is more than so many tolerances computes something else; its time would say nothing.
 WRONG = 100

@@ -12,7 +12,8 @@ import numpy as np
 from samples import each, last_cores, percentile
 
 import lstmkernel as lk
-from lstmkernel.cli import console, shapes
+from lstmkernel import figures
+from lstmkernel.cli import shapes
 
 WARM_CALLS = 100
 
@@ -21,7 +22,7 @@ def line(times: list[float]) -> str:
     """What is said about the seconds of all calls."""
     parts = {"median": 50.0, "p99": 99.0, "p99.9": 99.9, "maximum": 100.0}
     found = {name: percentile(times, percent) for name, percent in parts.items()}
-    told = [f"{name} {console.duration(seconds)}" for name, seconds in found.items()]
+    told = [f"{name} {figures.duration(seconds)}" for name, seconds in found.items()]
     return f"{', '.join(told)}; p99 / median {found['p99'] / found['median']:.2f}; {len(times):,} calls"
 
 

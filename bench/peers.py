@@ -27,8 +27,8 @@ from contenders import CONTENDERS, OURS
 from peers_report import ALONE, Row, Run, Timing, heading, markdown
 
 import lstmkernel as lk
-from lstmkernel import cores
-from lstmkernel.cli import accuracy, console, shapes
+from lstmkernel import accuracy, cores
+from lstmkernel.cli import console, shapes
 from lstmkernel.cli.shapes import Shape
 
 ROUNDS = 5

@@ -11,7 +11,7 @@ from typing import Any
 from contenders import BASELINE, OURS, PEERS
 from samples import percentile
 
-from lstmkernel.cli import accuracy, console
+from lstmkernel import accuracy, figures
 from lstmkernel.cli.report import tolerance
 from lstmkernel.cli.shapes import Shape
 
@@ -128,7 +128,7 @@ def _summary(run: Run) -> Iterable[str]:
         worst = min(run.rows, key=lambda row: best.get(row.shape.name, inf))
         yield f"- Best peer / {OURS}, geometric mean: {geometric_mean(best.values()):.2f}"
         yield f"- Worst row: {worst.shape.name}, {best[worst.shape.name]:.2f} ({worst.best_peer})"
-    means = [f"{name} {console.digits(mean)}" for name, mean in run.mean_times().items()]
+    means = [f"{name} {figures.digits(mean)}" for name, mean in run.mean_times().items()]
     yield f"- Each / {OURS}, geometric mean: {', '.join(means)}"
 
 
@@ -145,11 +145,11 @@ def _microseconds(timing: Timing | None) -> str:
     if timing is None:
         return "failed"
     value = timing.median * 1e6
-    return f"{value:,.0f}" if value >= 99.95 else console.digits(value)
+    return f"{value:,.0f}" if value >= 99.95 else figures.digits(value)
 
 
 def _times(row: Row, contender: str | None) -> str:
     if contender not in row.timings:
         return ""
-    text = console.digits(row.times(contender))
+    text = figures.digits(row.times(contender))
     return f"**{text}**" if row.times(contender) < 1 else text

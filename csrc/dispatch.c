@@ -76,6 +76,6 @@ int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T
                      int64_t x_step, int64_t x_row, const int64_t *lengths, int reverse, void *h, void *c, void *out,
                      int64_t out_step, int64_t out_row, void *work)
 {
-    const lk_span span = {T, B, x, x_step, x_row, lengths, 0, reverse, h, c, out, out_step, out_row, work, 0, 1, NULL};
+    const lk_span span = {T, B, x, x_step, x_row, lengths, 0, reverse, h, c, out, out_step, out_row, work, 0, 1, NULL, NULL};
     CALL(layer_forward, layer, &span);
 }

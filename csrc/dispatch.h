@@ -19,6 +19,7 @@ typedef struct {
     void *work;          /* workspace() bytes for each thread */
     int rank, size;      /* this thread's, of those that share the layer: each has its own blocks of units */
     lk_barrier *barrier; /* where they meet after each step; NULL where size is 1 */
+    lk_meeting *meet;    /* and how: lk_meet */
 } lk_span;
 
 struct lk_kernels {

@@ -20,7 +20,7 @@ INLINE void load_quads(const int rows, const int panels, vec acc[][4], const rea
 INLINE void gate_matmul_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job_)
 {
     const gate_matmul_job *job = job_;
-    const int64_t I = job->layer->input_size;
+    const int64_t I = input_size(job->layer);
     real *z = job->z + row * job->z_row + block * QUAD;
     vec acc[MOST_TILE_ROWS][4];
     load_quads(rows, panels, acc, (const real *)job->layer->bias + block * QUAD, 0);
@@ -34,15 +34,15 @@ INLINE void gate_matmul_tile(const int rows, const int panels, int64_t row, int6
 /* x: N row pointers. z: whole rows, of which `blocks` are written. */
 SEPARATE void input_product(const lk_layer *layer, int64_t N, const real *const *x, real *z, block_range blocks)
 {
-    const gate_matmul_job job = {layer, x, z, blocks_of(layer->hidden_size) * QUAD};
-    sweep(TILE_ROWS, N, blocks, layer->input_size, 0, gate_matmul_tile, &job);
+    const gate_matmul_job job = {layer, x, z, blocks_of(hidden_size(layer)) * QUAD};
+    sweep(TILE_ROWS, N, blocks, input_size(layer), 0, gate_matmul_tile, &job);
 }
 
 static int gate_matmul(const lk_layer *layer, int64_t N, const void *x, int64_t x_row, void *z)
 {
     enum { SLAB = 96 };
     const real *rows[SLAB];
-    const block_range all = {0, blocks_of(layer->hidden_size)};
+    const block_range all = {0, blocks_of(hidden_size(layer))};
     for (int64_t n0 = 0; n0 < N; n0 += SLAB) {
         const int64_t n = smaller(SLAB, N - n0);
         for (int64_t r = 0; r < n; r++)

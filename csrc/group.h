@@ -27,15 +27,13 @@ typedef struct {
     int backwards;                     /* every other step */
 } group;
 
-INLINE int64_t output_size(const lk_layer *layer) { return layer->proj_size ? layer->proj_size : layer->hidden_size; }
-
 /* Whether a step costs less with lanes over rows: in cycles, of FMAs and of the cell update for whole vectors, and of turning
  * every element of x and h. The products take some 14% longer where L1 does not hold a block's weights and the states. */
 static int worth_turning(const lk_layer *layer, int64_t rows)
 {
-    if (layer->proj_size)
+    if (proj_size(layer))
         return 0;
-    const int64_t I = layer->input_size, H = layer->hidden_size, vector = 2 * (I + H) + 46;
+    const int64_t I = input_size(layer), H = hidden_size(layer), vector = 2 * (I + H) + 46;
     const int64_t near = (I + H) * (QUAD + TILE_ROWS * LANES) * (int64_t)sizeof(real) <= L1_BYTES;
     const int64_t as_units = rows * blocks_of(H) * vector;
     const int64_t as_rows = divide_up(rows, LANES) * H * vector + rows * (I + H) / 3;
@@ -53,7 +51,7 @@ INLINE int64_t most_z_rows(int64_t z_bytes)
 static void plan_group(group *plan, const lk_layer *layer, int64_t T, int64_t B, int shared)
 {
     plan->layer = layer;
-    plan->c_stride = blocks_of(layer->hidden_size) * LANES;
+    plan->c_stride = blocks_of(hidden_size(layer)) * LANES;
     plan->h_stride = blocks_of(output_size(layer)) * LANES;
     plan->z_stride = 4 * plan->c_stride;
     plan->turned = !shared && worth_turning(layer, B);
@@ -75,7 +73,7 @@ INLINE int64_t whole_lines(int64_t reals) { return divide_up(reals, LINE) * LINE
 INLINE int64_t group_reals(const group *plan)
 {
     if (plan->turned)
-        return whole_lines(plan->rows * (plan->layer->input_size + 3 * plan->layer->hidden_size));
+        return whole_lines(plan->rows * (input_size(plan->layer) + 3 * hidden_size(plan->layer)));
     return whole_lines(plan->rows * (plan->steps * plan->z_stride + 2 * plan->c_stride + 2 * plan->h_stride));
 }
 
@@ -83,12 +81,12 @@ INLINE int64_t group_reals(const group *plan)
  * which may be grouped in another way. */
 static int64_t workspace(const lk_layer *layer, int64_t T, int64_t B)
 {
-    const int64_t c_stride = blocks_of(layer->hidden_size) * LANES, h_stride = blocks_of(output_size(layer)) * LANES;
+    const int64_t c_stride = blocks_of(hidden_size(layer)) * LANES, h_stride = blocks_of(output_size(layer)) * LANES;
     const int64_t z_bytes = 4 * c_stride * (int64_t)sizeof(real);
     const int64_t rows = smaller(B, most_rows(z_bytes)), turned_rows = smaller(divide_up(B, LANES), TILE_ROWS) * LANES;
     const int64_t z_rows = larger(rows, smaller(T * rows, most_z_rows(z_bytes)));
     const int64_t reals = larger(z_rows * 4 * c_stride + rows * 2 * (c_stride + h_stride),
-                                 turned_rows * (layer->input_size + 3 * layer->hidden_size));
+                                 turned_rows * (input_size(layer) + 3 * hidden_size(layer)));
     const int64_t pointers = larger(z_rows, turned_rows) * (int64_t)sizeof(real *);
     return divide_up(whole_lines(reals) * (int64_t)sizeof(real) + pointers, 64) * 64;
 }
@@ -143,7 +141,7 @@ INLINE real *out_of(const group *g, int64_t r, int64_t s, const lk_span *a)
     return (real *)a->out + time_of(g, r, s, a) * a->out_step + g->row[r] * a->out_row;
 }
 INLINE real *h_of(const group *g, int64_t r, const lk_span *a) { return (real *)a->h + g->row[r] * output_size(g->layer); }
-INLINE real *c_of(const group *g, int64_t r, const lk_span *a) { return (real *)a->c + g->row[r] * g->layer->hidden_size; }
+INLINE real *c_of(const group *g, int64_t r, const lk_span *a) { return (real *)a->c + g->row[r] * hidden_size(g->layer); }
 
 /* Zeros in out where a row has no steps. */
 static void clear_past_ends(const group *g, int64_t n, const lk_span *a)

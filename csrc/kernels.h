@@ -2,6 +2,7 @@
  * then this one, inside a target region, and puts the static functions into its table. */
 #include "vec_tail.h"
 #include "activation.h"
+#include "sizes.h"
 #include "tile.h"
 #include "gate_matmul.h"
 #include "cell_update.h"

@@ -82,15 +82,15 @@ SEPARATE void small_step(const group *g, int64_t active)
 INLINE void meet(const lk_span *a)
 {
     if (a->size > 1)
-        lk_meet(a->barrier, a->size);
+        a->meet(a->barrier, a->size);
 }
 
 /* One step of the first `active` rows: h becomes h_t. */
 INLINE void recurrent_step(group *g, int64_t active, const lk_span *a)
 {
     const lk_layer *layer = g->layer;
-    g->reported = layer->proj_size ? g->hidden : g->h_next;
-    if (layer->hidden_size <= FEW_UNITS)
+    g->reported = proj_size(layer) ? g->hidden : g->h_next;
+    if (hidden_size(layer) <= FEW_UNITS)
         small_step(g, active);
     else if (active == 1)
         step_row(g);
@@ -98,8 +98,8 @@ INLINE void recurrent_step(group *g, int64_t active, const lk_span *a)
         step_rows(g, active);
     g->backwards = !g->backwards;
     meet(a);
-    if (layer->proj_size) {
-        const dense_job projection = {layer->hidden_size, layer->proj_size, LK_LINEAR, layer->w_r, NULL,
+    if (proj_size(layer)) {
+        const dense_job projection = {hidden_size(layer), proj_size(layer), LK_LINEAR, layer->w_r, NULL,
                                       g->hidden, g->c_stride, g->h_next, g->h_stride};
         dense_rows(&projection, active, g->outputs);
         meet(a);
@@ -112,13 +112,13 @@ INLINE void recurrent_step(group *g, int64_t active, const lk_span *a)
 /* Columns that this thread brings in and out: of c, and of h. */
 INLINE block_range own_units(const group *g)
 {
-    return (block_range){g->units.from * LANES, smaller(g->units.to * LANES, g->layer->hidden_size)};
+    return (block_range){g->units.from * LANES, smaller(g->units.to * LANES, hidden_size(g->layer))};
 }
 INLINE block_range own_outputs(const group *g)
 {
-    if (!g->layer->proj_size)
+    if (!proj_size(g->layer))
         return own_units(g);
-    return (block_range){g->outputs.from * QUAD, smaller(g->outputs.to * QUAD, g->layer->proj_size)};
+    return (block_range){g->outputs.from * QUAD, smaller(g->outputs.to * QUAD, proj_size(g->layer))};
 }
 INLINE void copy_columns(real *to, const real *from, block_range columns)
 {
@@ -151,6 +151,16 @@ static int64_t report(const group *g, int64_t s, int64_t active, const lk_span *
     return go_on;
 }
 
+#ifdef LK_HIDDEN_SIZE
+#include "one_row.h"
+#else
+INLINE int one_row_steps(group *g, int64_t s0, int64_t s1, int64_t n, const lk_span *a)
+{
+    (void)g, (void)s0, (void)s1, (void)n, (void)a;
+    return 0;
+}
+#endif
+
 /* n: rows in the group. */
 static void run_group(group *g, int64_t n, const lk_span *a)
 {
@@ -159,6 +169,10 @@ static void run_group(group *g, int64_t n, const lk_span *a)
     meet(a);
     for (int64_t s0 = 0; active > 0; s0 += g->steps) {
         const int64_t s1 = smaller(s0 + g->steps, g->length[0]);
+        if (one_row_steps(g, s0, s1, n, a)) {
+            active = report(g, s1 - 1, active, a);
+            continue;
+        }
         input_product(g->layer, choose_inputs(g, s0, s1, active, a), g->x, g->z, g->units);
         g->z_now = g->z;
         for (int64_t s = s0; s < s1; s++) {
@@ -173,8 +187,8 @@ static int layer_forward(const lk_layer *layer, const lk_span *a)
 {
     group g;
     plan_group(&g, layer, a->T, a->B, a->size > 1);
-    g.units = share_of(blocks_of(layer->hidden_size), a);
-    g.outputs = share_of(divide_up(layer->proj_size, QUAD), a);
+    g.units = share_of(blocks_of(hidden_size(layer)), a);
+    g.outputs = share_of(divide_up(proj_size(layer), QUAD), a);
     g.backwards = 0;
     lay_out(&g, a);
     for (int64_t b0 = 0; b0 < a->B; b0 += g.rows) {

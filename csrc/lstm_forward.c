@@ -61,7 +61,7 @@ static void run_part(const arrays *a, part p, int rank, int size, lk_barrier *ba
     const int to_out = D == 1 || above_layers % 2 == 0, from_out = D == 1 || above_layers % 2 == 1;
     const int64_t between_row = D * R, between_step = call->B * between_row;
     lk_span span = {.T = p.last - p.first, .B = p.rows, .from = first, .reverse = (int)p.direction,
-                    .work = work, .rank = rank, .size = size, .barrier = barrier};
+                    .work = work, .rank = rank, .size = size, .barrier = barrier, .meet = lk_meet};
     span.x_step = p.layer == 0 ? call->x_step : from_out ? call->out_step : between_step;
     span.x_row = p.layer == 0 ? call->x_row : from_out ? call->out_row : between_row;
     span.out_step = to_out ? call->out_step : between_step;
@@ -73,7 +73,8 @@ static void run_part(const arrays *a, part p, int rank, int size, lk_barrier *ba
     span.h = a->h + (index * call->state_rows + p.row) * R * itemsize;
     span.c = a->c + (index * call->state_rows + p.row) * H * itemsize;
     span.lengths = a->lengths ? a->lengths + p.row : NULL;
-    call->kernels->layer_forward(&call->layers[index], &span);
+    const lk_layer *layer = &call->layers[index];
+    (layer->specialised ? layer->specialised : call->kernels)->layer_forward(layer, &span);
 }
 
 /* ---------------------------------------------------------------- one thread */

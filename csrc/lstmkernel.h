@@ -32,6 +32,9 @@
 enum { LK_OK = 0, LK_UNUSABLE = 1 /* no such kernels on this CPU */ };
 enum { LK_LINEAR = 0, LK_TANH = 1, LK_SIGMOID = 2, LK_RELU = 3 };
 
+/* The kernels of one instruction set and dtype; see dispatch.c. */
+typedef struct lk_kernels lk_kernels;
+
 /* One direction of one LSTM layer. */
 typedef struct {
     int64_t input_size, hidden_size, proj_size;
@@ -39,6 +42,7 @@ typedef struct {
     const void *w_h;  /* weight_hh packed [blocks][R][4][lanes] */
     const void *bias; /* bias_ih + bias_hh, packed [blocks][4][lanes] */
     const void *w_r;  /* weight_hr packed [ceil(P / (4 lanes))][H][4][lanes]; NULL where P is 0 */
+    const lk_kernels *specialised; /* for lk_lstm_forward, of the same lanes and dtype (runtime/specialised.c), or NULL */
 } lk_layer;
 
 typedef struct {
@@ -47,9 +51,6 @@ typedef struct {
     const void *w;    /* weight packed [ceil(O / (4 lanes))][K][4][lanes] */
     const void *bias; /* packed [ceil(O / (4 lanes))][4][lanes] */
 } lk_dense;
-
-/* The kernels of one instruction set and dtype; see dispatch.c. */
-typedef struct lk_kernels lk_kernels;
 
 /* Instruction sets, best first: lk_isa_name(0), ... until NULL. */
 const char *lk_isa_name(int isa);

@@ -96,7 +96,7 @@ INLINE void accumulate_unit(const int vectors, vec sums[][4], const real *x, int
 INLINE void unit_tile(const int vectors, int64_t unit, const crowd *g)
 {
     const lk_layer *layer = g->layer;
-    const int64_t I = layer->input_size, H = layer->hidden_size, block = unit / LANES, lane = unit % LANES;
+    const int64_t I = input_size(layer), H = hidden_size(layer), block = unit / LANES, lane = unit % LANES;
     const real *bias = (const real *)layer->bias + block * QUAD + lane;
     const real *w_h = (const real *)layer->w_h + block * H * QUAD + lane;
     vec sums[MOST_TILE_ROWS][4];
@@ -133,7 +133,7 @@ INLINE void unit_tile(const int vectors, int64_t unit, const crowd *g)
 /* One step of the first `vectors` vectors of rows: h becomes h_t. */
 SEPARATE void crowd_step(crowd *g, int64_t vectors)
 {
-    for (int64_t unit = 0; unit < g->layer->hidden_size; unit++)
+    for (int64_t unit = 0; unit < hidden_size(g->layer); unit++)
         switch (vectors) {
         case 1: unit_tile(1, unit, g); break;
         case 2: if (TILE_ROWS >= 2) unit_tile(2, unit, g); break;
@@ -157,7 +157,7 @@ INLINE void take_column(real *to, const real *column, int64_t stride, int64_t H)
 /* n rows over all their steps; never shared by threads. */
 static void run_turned_group(group *group, int64_t n, const lk_span *a)
 {
-    const int64_t I = group->layer->input_size, H = group->layer->hidden_size, stride = group->rows;
+    const int64_t I = input_size(group->layer), H = hidden_size(group->layer), stride = group->rows;
     real *const x = group->z, *const h = x + I * stride;
     crowd g = {group->layer, stride, x, h, h + H * stride, h + 2 * H * stride};
     clear_reals(x, (I + 3 * H) * stride); /* lanes without a row: computed, never read */

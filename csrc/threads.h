@@ -15,7 +15,8 @@ typedef struct {
     atomic_int waiting, round;
 } lk_barrier;
 
-void lk_meet(lk_barrier *barrier, int size);
+typedef void lk_meeting(lk_barrier *barrier, int size);
+lk_meeting lk_meet;
 
 /* A pause in a loop that waits for another thread; gives the core away from time to time. */
 void lk_relax(int turn);

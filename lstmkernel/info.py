@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lstmkernel import backends, checks, cores
+from lstmkernel import backends, checks, cores, cpu
 from lstmkernel._version import __version__
 
 
@@ -21,7 +20,7 @@ def info() -> dict[str, Any]:
     reasons = {name: backends.unavailable(name) for name in backends.NAMES}
     return {
         "lstmkernel": __version__,
-        "cpu": _cpu_model(),
+        "cpu": cpu.model(),
         "machine": f"{platform.system()} {platform.machine()}",
         "cores": cores.available(),
         "num_threads": checks.num_threads(None),
@@ -29,20 +28,12 @@ def info() -> dict[str, Any]:
         "default": backends.get("auto").name,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "numba": _version("numba"),
+        "numba": version_of("numba"),
     }
 
 
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Of an installed package."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

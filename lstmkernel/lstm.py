@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from lstmkernel import backends, checks, cores, parameters
+from lstmkernel.backends import Backend
 from lstmkernel.backends.packing import Array, LayerWeights, LSTMWeights
 from lstmkernel.backends.stacked import within
 from lstmkernel.calls import call_work, spans
 from lstmkernel.parameters import LSTMShape
 from lstmkernel.routes import Routes
+
+if TYPE_CHECKING:
+    from lstmkernel.plan import Plan
 
 State = tuple[Array, Array]
 
@@ -90,6 +94,7 @@ class LSTM:
         for name, parameter_shape in self.parameter_shapes().items():
             checks.addressable(name, parameter_shape, self._dtype)
         self._num_threads = checks.num_threads(num_threads)
+        self._plan: Plan | None = None
         # "auto" and None stay so when the model moves to another machine.
         self._asked = {"backend": backend, "num_threads": num_threads}
         self._backend = backends.get(backend)
@@ -152,6 +157,11 @@ class LSTM:
     def backend(self) -> str:
         """The backend that runs, for example "c:avx2"."""
         return self._backend.name
+
+    @property
+    def plan(self) -> Plan | None:
+        """What ``compile`` found; None for a model that it did not make."""
+        return self._plan
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's name and shape, in PyTorch's order."""
@@ -324,6 +334,46 @@ class LSTM:
         """Threads that a call may use now."""
         available = cores.available()
         return available if self._num_threads is None else min(self._num_threads, available)
+
+    # ---------------------------------------------------------------- compile and compare
+
+    def compile(
+        self, batch_size: SupportsIndex = 1, steps: SupportsIndex | None = None, num_threads: int | None = None
+    ) -> LSTM:
+        """The same model on the kernels that are fastest for inputs of ``batch_size`` rows and ``steps`` time steps.
+
+        Candidates are the C kernels of every instruction set that this CPU has, Numba's, and, where there is a C
+        compiler, C kernels with this model's sizes as constants. Each is built, checked against the float64 definition
+        and, bit by bit, against the others, and timed in turns. The result's ``plan`` prints the contest. Plans and
+        compiled code are kept (``LSTMKERNEL_CACHE_DIR``), so that the next time on this machine takes milliseconds.
+
+        batch_size and steps are what is timed; any other sizes work, and give the same bits. steps None is a stream of
+        unknown length, timed with 100. num_threads as in the constructor; None keeps this model's.
+
+        Raises ValueError or TypeError for sizes below 1. That a candidate cannot be built is no error: the plan says
+        why.
+        """
+        from lstmkernel import plan
+
+        batch_size = checks.size("batch_size", batch_size)
+        steps = None if steps is None else checks.size("steps", steps)
+        threads = self._num_threads if num_threads is None else checks.num_threads(num_threads)
+        backend, made = plan.make(self, batch_size, steps, threads)
+        return self._on(backend, threads, made)
+
+    def _on(self, backend: Backend, num_threads: int | None, plan: Plan | None = None) -> LSTM:
+        """The same parameters on another backend."""
+        other = type(self).__new__(type(self))
+        asked = {**self._asked, "num_threads": num_threads}
+        other.__dict__ = {
+            **self.__dict__,
+            "_backend": backend,
+            "_num_threads": num_threads,
+            "_asked": asked,
+            "_plan": plan,
+        }
+        other.load_state_dict(self._parameters)
+        return other
 
     # ---------------------------------------------------------------- the object itself
 

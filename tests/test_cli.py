@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import lstmkernel as lk
-from lstmkernel import backends
-from lstmkernel.cli import console, contest, main, one_thread, problem, shapes, timing, work
+from lstmkernel import backends, figures, timing
+from lstmkernel.cli import contest, main, one_thread, problem, shapes, work
 
 QUICK = ["--seconds", "0", "--shape", "2,3,4,5,2,2"]
 
@@ -538,7 +538,7 @@ def test_medians_take_turns_and_tell_slow_from_fast() -> None:
 
 
 def test_numbers_have_three_digits_and_a_unit() -> None:
-    assert [console.duration(s) for s in (12.34, 9.5, 1, 0.02615, 9.996e-4, 8.41e-5, 5e-8)] == [
+    assert [figures.duration(s) for s in (12.34, 9.5, 1, 0.02615, 9.996e-4, 8.41e-5, 5e-8)] == [
         *("12.3 s", "9.50 s", "1.00 s", "26.1 ms", "1.00 ms", "84.1 us", "50.0 ns")
     ]
-    assert [console.count(n) for n in (4, 999.6, 36_700, 4.783e6, 2e9)] == ["4.00", "1.00k", "36.7k", "4.78M", "2.00G"]
+    assert [figures.count(n) for n in (4, 999.6, 36_700, 4.783e6, 2e9)] == ["4.00", "1.00k", "36.7k", "4.78M", "2.00G"]

@@ -26,6 +26,9 @@ GFLOPS = {"avx512": 60.0, "avx2": 40.0, "generic": 8.0}
 
 _per_thread = threading.local()
 
+Tables = dict[Any, Any]  # dtype -> const lk_kernels *
+Specialised = dict[tuple[int, int, int], Any]  # input_size, hidden_size, proj_size -> const lk_kernels *
+
 
 def instruction_sets() -> list[str]:
     """Those that this build has, whether or not the CPU can run them, best first."""
@@ -35,7 +38,8 @@ def instruction_sets() -> list[str]:
     return names
 
 
-def backend(isa: str) -> Backend:
+def backend(isa: str, specialised: Specialised | None = None) -> Backend:
+    """The C kernels on that instruction set, and those of specialised.py for layers of certain sizes."""
     built = instruction_sets()
     if isa not in built:
         raise BackendError(f"backend 'c:{isa}': this build has {', '.join(built)}")
@@ -47,7 +51,7 @@ def backend(isa: str) -> Backend:
     return Backend(
         name=f"c:{isa}",
         gflops=GFLOPS.get(isa, 20),
-        pack_layer=partial(_pack_layer, tables),
+        pack_layer=partial(_pack_layer, tables, specialised or {}),
         pack_lstm=_pack_lstm,
         pack_dense=partial(_pack_dense, tables),
         activation=partial(_activation, tables),
@@ -60,10 +64,9 @@ def backend(isa: str) -> Backend:
     )
 
 
-Tables = dict[Any, Any]  # dtype -> const lk_kernels *
-
-
-def _pack_layer(tables: Tables, w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None) -> LayerWeights:
+def _pack_layer(
+    tables: Tables, specialised: Specialised, w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None
+) -> LayerWeights:
     weights = pack_layer(w_ih, w_hh, bias, w_hr, lib.lk_lanes(tables[w_ih.dtype]))
     w_r = ffi.NULL if weights.w_r is None else _address(weights.w_r)
     struct = ffi.new(
@@ -71,6 +74,7 @@ def _pack_layer(tables: Tables, w_ih: Array, w_hh: Array, bias: Array, w_hr: Arr
         (
             *(weights.input_size, weights.hidden_size, weights.proj_size),
             *(_address(weights.w_x), _address(weights.w_h), _address(weights.bias), w_r),
+            specialised.get(weights[:3], ffi.NULL),
         ),
     )
     return weights._replace(native=(tables[weights.bias.dtype], struct))

@@ -8,9 +8,9 @@ from time import perf_counter
 
 from numpy.typing import DTypeLike
 
-from lstmkernel import backends
-from lstmkernel.cli import accuracy, problem, timing, work
-from lstmkernel.cli.accuracy import Answer
+from lstmkernel import accuracy, backends, timing
+from lstmkernel.accuracy import Answer
+from lstmkernel.cli import problem, work
 from lstmkernel.cli.problem import Problem
 from lstmkernel.cli.shapes import Shape
 

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 import lstmkernel
-from lstmkernel import backends
-from lstmkernel.cli import console, work
-from lstmkernel.cli.accuracy import TOLERANCE
+from lstmkernel import backends, figures
+from lstmkernel.accuracy import TOLERANCE
+from lstmkernel.cli import work
 from lstmkernel.cli.contest import BASELINE, Result
 from lstmkernel.cli.problem import Problem
 
@@ -113,9 +113,9 @@ def _networks(report: Report) -> Table:
             _lines(result.backend for result in results),
             _lines(_compile(name, seconds) for name, seconds in zip(report.names, compiled, strict=True)),
             _lines(_error(result.error) for result in results),
-            _lines(console.duration(result.seconds) for result in results),
-            _lines(console.count(result.steps_per_second) for result in results),
-            _lines(console.digits(result.gflops or 0) for result in results),
+            _lines(figures.duration(result.seconds) for result in results),
+            _lines(figures.count(result.steps_per_second) for result in results),
+            _lines(figures.digits(result.gflops or 0) for result in results),
             _lines(_ratio(result.times_numpy, result.backend) for result in results),
         )
         table.add_section()
@@ -164,7 +164,7 @@ def _verdicts(report: Report) -> Iterable[Text]:
     elif len(same) > 1:
         yield Text(f"One answer: {', '.join(same)} gave the same bits everywhere.", style="green")
     others = [name for name in report.names if name != BASELINE]
-    means = [f"{name} {console.digits(report.mean_times_numpy(work.NETWORK, name))}" for name in others]
+    means = [f"{name} {figures.digits(report.mean_times_numpy(work.NETWORK, name))}" for name in others]
     yield Text(f"Times NumPy, geometric mean over the networks: {', '.join(means)}")
 
 
@@ -179,7 +179,7 @@ def _lines(cells: Iterable[str | Text]) -> Text:
 def _compile(backend: str, seconds: float) -> str:
     if backend.startswith("c:"):
         return "prebuilt"
-    return "none" if backend == BASELINE else console.duration(seconds)
+    return "none" if backend == BASELINE else figures.duration(seconds)
 
 
 def _largest(results: Iterable[Result]) -> float:
@@ -193,4 +193,4 @@ def _error(multiple: float) -> Text:
 
 def _ratio(times_numpy: float, backend: str) -> Text:
     lost = times_numpy < 1 and backend != BASELINE
-    return Text(console.digits(times_numpy), "red" if lost else "")
+    return Text(figures.digits(times_numpy), "red" if lost else "")

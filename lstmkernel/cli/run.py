@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmkernel import backends, files
+from lstmkernel import backends, figures, files
 from lstmkernel.backends.packing import Array
 from lstmkernel.cli import console
 from lstmkernel.cli.nets import Net, load_sequence, lstms
@@ -82,7 +82,7 @@ def command(arguments: argparse.Namespace) -> int:
             np.savez(state_output, allow_pickle=False, **_named(done.states))
     steps_per_second = x.size / net.input_size / done.seconds
     print(f"{arguments.input} {x.shape} -> {arguments.output} {done.out.shape} {done.out.dtype}")
-    print(f"{net.backend}: {console.duration(done.seconds)}, {console.count(steps_per_second)} steps/s")
+    print(f"{net.backend}: {figures.duration(done.seconds)}, {figures.count(steps_per_second)} steps/s")
     return 0
 
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmkernel import backends
+from lstmkernel.accuracy import Answer
 from lstmkernel.backends import Backend
 from lstmkernel.backends.packing import LayerWeights, pack_gates, unpack_gates
-from lstmkernel.cli.accuracy import Answer
 from lstmkernel.cli.nets import on
 from lstmkernel.cli.problem import Problem
 from lstmkernel.lstm import LSTM

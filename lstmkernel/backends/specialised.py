@@ -1,0 +1,135 @@
+"""C kernels with the sizes of one layer as constants, made at run time by the system's compiler.
+
+The sources are the package's own (csrc/runtime/specialised.c); what the compiler makes of them is kept in the cache.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstmkernel import cache as disk
+from lstmkernel.backends._kernels import ffi
+from lstmkernel.backends.contract import BackendError
+
+#: input_size, hidden_size and proj_size of a layer.
+Sizes = tuple[int, int, int]
+
+#: Vector header and target region of the instruction sets that one answer is promised for.
+TARGETS = {
+    "avx512": ("vec_avx512.h", 'LK_TARGET_BEGIN("avx512f")', "LK_TARGET_END"),
+    "avx2": ("vec_avx2.h", 'LK_TARGET_BEGIN("avx2,fma")', "LK_TARGET_END"),
+    "neon": ("vec_neon.h", "", ""),
+}
+#: Those of csrc/build.py, and no warnings of functions that the table leaves out.
+FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=off", "-fno-wrapv", "-fvisibility=hidden", "-fPIC", "-shared", "-w")
+
+_SYMBOL = "lk_specialised"
+_loaded: dict[str, Any] = {}  # libraries by path: code that is in use must stay
+
+
+class Specialised(NamedTuple):
+    """Kernels for one layer's sizes."""
+
+    kernels: Any  # const lk_kernels *
+    seconds: float  # that the compiler took; 0 where they were in the cache
+
+
+def compiler() -> list[str]:
+    """The C compiler's command: ``CC``, or the first of cc, gcc and clang. Raises BackendError where there is none."""
+    if chosen := os.environ.get("CC"):
+        command = shlex.split(chosen)
+        if shutil.which(command[0]):
+            return command
+        raise BackendError(f"no C compiler: CC={chosen!r} is not a program")
+    for name in ("cc", "gcc", "clang"):
+        if shutil.which(name):
+            return [name]
+    raise BackendError("no C compiler: neither cc, gcc nor clang is a program here, and CC is not set")
+
+
+def compiler_key() -> tuple[str, ...]:
+    """What tells one compiler from another, without starting it."""
+    command = compiler()
+    path = os.path.realpath(shutil.which(command[0]) or command[0])
+    found = os.stat(path)
+    return (*command[1:], path, str(found.st_size), str(found.st_mtime_ns))
+
+
+def sources() -> Path:
+    """The directory of the C sources: in the package where it was installed, beside it in a clone."""
+    package = Path(__file__).parent.parent
+    for place in (package / "csrc", package.parent / "csrc"):
+        if (place / "runtime" / "specialised.c").exists():
+            return place
+    raise BackendError("the C sources are not here: this installation has none")
+
+
+@cache
+def sources_key() -> str:
+    """Changes when they do."""
+    files = sorted([*sources().glob("*.h"), *sources().glob("runtime/*.c")])
+    return disk.digest(*(file.read_bytes() for file in files))
+
+
+def get(isa: str, dtype: np.dtype[Any], sizes: Sizes) -> Specialised:
+    """Kernels for a layer of those sizes: from the cache, or compiled now.
+
+    Raises BackendError, with the compiler's own words where it refused.
+    """
+    if isa not in TARGETS:
+        raise BackendError(f"no specialised kernels for {isa!r}, only for {', '.join(TARGETS)}")
+    I, H, P = sizes
+    key = disk.digest(sources_key(), compiler_key(), FLAGS, isa, dtype.name, sizes)
+    name = f"{isa}-{dtype.name}-{I}-{H}-{P}-{key}.so"
+    if found := disk.find("c", name):
+        try:
+            return Specialised(_load(found), 0.0)
+        except OSError:  # whole, and yet of another kind of machine
+            found.unlink(missing_ok=True)
+    start = perf_counter()
+    code = _compile(isa, dtype, sizes)
+    seconds = perf_counter() - start
+    kept = disk.keep("c", name, code)
+    return Specialised(_load(kept) if kept else _load_from_memory(code), seconds)
+
+
+def _compile(isa: str, dtype: np.dtype[Any], sizes: Sizes) -> bytes:
+    vectors, begin, end = TARGETS[isa]
+    named = zip(("LK_INPUT_SIZE", "LK_HIDDEN_SIZE", "LK_PROJ_SIZE"), sizes, strict=True)
+    defines = [f"-D{name}={size}" for name, size in named]
+    defines += [f'-DLK_VECTORS="{vectors}"', f"-DLK_REGION_BEGIN={begin}", f"-DLK_REGION_END={end}"]
+    defines += ["-DLK_F32"] if dtype == np.float32 else []
+    with tempfile.TemporaryDirectory(prefix="lstmkernel-") as place:
+        output = os.path.join(place, "specialised.so")
+        source = str(sources() / "runtime" / "specialised.c")
+        command = [*compiler(), *FLAGS, f"-I{sources()}", *defines, source, "-o", output]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode != 0:
+            raise BackendError(f"{shlex.join(command)}\nended with status {done.returncode}:\n{done.stderr.strip()}")
+        return Path(output).read_bytes()
+
+
+def _load(path: Path) -> Any:
+    if str(path) not in _loaded:
+        _loaded[str(path)] = ctypes.CDLL(str(path))
+    table = ctypes.c_char.in_dll(_loaded[str(path)], _SYMBOL)
+    return ffi.cast("const lk_kernels *", ctypes.addressof(table))
+
+
+def _load_from_memory(code: bytes) -> Any:
+    """Through a file that is gone again when its code is loaded."""
+    with tempfile.TemporaryDirectory(prefix="lstmkernel-") as place:
+        path = Path(place) / "specialised.so"
+        path.write_bytes(code)
+        return _load(path)

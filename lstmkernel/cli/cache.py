@@ -1,0 +1,64 @@
+"""``lstmkernel cache``: what is kept on disk, and away with it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import datetime
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from lstmkernel import cache, figures
+from lstmkernel.cli import console
+
+DESCRIPTION = """\
+List what is kept on disk between runs, with sizes: machine code of Numba's
+kernels (numba), C kernels made for one layer's sizes (c), and plans of
+LSTM.compile (plans). Everything here can be made again.
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "cache",
+        help="list, size or clear what is kept on disk",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--clear", action="store_true", help="remove all of it")
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    parser.set_defaults(command=command, one_thread=False)
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Do ``cache``."""
+    entries = list(cache.entries())
+    if arguments.clear:
+        removed = cache.clear()
+        if not arguments.json:
+            print(f"{removed} of {len(entries)} files removed from {cache.root()}")
+            return 0
+        entries = list(cache.entries())
+    if arguments.json:
+        fields = [{**entry._asdict(), "path": str(entry.path)} for entry in entries]
+        print(json.dumps({"directory": str(cache.root()), "entries": fields}, indent=2))
+        return 0
+    out = console.output()
+    if entries:
+        out.print(_table(entries))
+    size = figures.count(sum(entry.size for entry in entries)) if entries else "0"
+    out.print(f"{len(entries)} files, {size}B, in {cache.root()}", soft_wrap=True, markup=False)
+    return 0
+
+
+def _table(entries: list[cache.Entry]) -> Table:
+    table = Table("Kind", "Entry", box=box.SIMPLE, padding=0, show_edge=False)
+    table.add_column("Size", justify="right", no_wrap=True)
+    table.add_column("Made", no_wrap=True)
+    for entry in entries:
+        made = datetime.fromtimestamp(entry.modified).strftime("%Y-%m-%d %H:%M")
+        table.add_row(entry.kind, entry.path.name, f"{figures.count(entry.size)}B", made)
+    return table

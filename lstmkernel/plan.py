@@ -1,0 +1,196 @@
+"""Compile and compare: which kernels are fastest for one network, batch and number of steps, on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from io import StringIO
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lstmkernel import accuracy, backends, cache, cores, cpu, timing
+from lstmkernel._version import __version__
+from lstmkernel.backends import Backend, BackendError
+from lstmkernel.info import version_of
+from lstmkernel.spinner import spinning
+
+if TYPE_CHECKING:
+    from lstmkernel.lstm import LSTM
+
+#: Steps of a stream of unknown length.
+UNKNOWN_STEPS = 100
+#: Steps that are checked against the definition, which is slow; and seconds for all contenders' calls.
+CHECKED_STEPS, SECONDS = 16, 1.0
+#: What the model has stays where nothing is faster by more than this.
+WORTH = 0.99
+#: Behind an instruction set's name: kernels with the model's sizes as constants.
+SPECIALISED = " specialised"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One candidate's result."""
+
+    name: str
+    build_seconds: float = 0.0
+    seconds: float | None = None  # median of a call; None where it was not timed
+    error: float | None = None  # the largest, in multiples of the tolerance
+    same_bits: bool | None = None  # as the first fused backend's; None where that is not promised
+    note: str = ""  # why it was not timed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The contest that ``LSTM.compile`` held."""
+
+    network: str
+    batch_size: int
+    steps: int | None
+    threads: int  # at most
+    cpu: str
+    before: str  # the backend that the model had
+    winner: str
+    contenders: tuple[Contender, ...]  # fastest first
+    remembered: bool = False  # from an earlier contest on this machine
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def __rich__(self) -> Any:
+        from lstmkernel import plan_table
+
+        return plan_table.table(self)
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        text = StringIO()
+        Console(file=text, width=110).print(self)
+        return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+
+
+def make(lstm: LSTM, batch_size: int, steps: int | None, num_threads: int | None) -> tuple[Backend, Plan]:
+    """The backend that wins, and the plan: remembered, or from a contest now."""
+    threads = min(num_threads or cores.available(), cores.available())
+    name = f"{_label(lstm)}-{_key(lstm, batch_size, steps, threads)}.json"
+    if plan := _recall(name):
+        try:
+            return _backend(plan.winner, lstm)[0], plan
+        except BackendError:  # its code is gone, and so is the compiler
+            pass
+    with spinning(f"lstmkernel: compiling and comparing kernels for {lstm!r}"):
+        backend, plan = _contest(lstm, batch_size, steps, num_threads, threads)
+    cache.keep("plans", name, json.dumps(plan.to_dict(), indent=2, allow_nan=False).encode())
+    return backend, plan
+
+
+def _label(lstm: LSTM) -> str:
+    s = lstm.shape
+    return f"{lstm.dtype.name}-{s.input_size}-{s.hidden_size}-{s.num_layers}-{s.directions}-{s.proj_size}"
+
+
+def _key(lstm: LSTM, batch_size: int, steps: int | None, threads: int) -> str:
+    """Of all that decides a contest."""
+    machine = (cpu.model(), cpu.features(), backends.usable())
+    software = (__version__, version_of("numba"), np.__version__, _build_key())
+    return cache.digest(machine, software, tuple(lstm.shape), lstm.dtype.name, lstm.backend, batch_size, steps, threads)
+
+
+def _build_key() -> tuple[Any, ...]:
+    try:
+        from lstmkernel.backends import specialised
+
+        return specialised.sources_key(), specialised.compiler_key()
+    except (ImportError, BackendError):  # no C kernels, no sources, no compiler
+        return ()
+
+
+def _recall(name: str) -> Plan | None:
+    found = cache.find("plans", name)
+    if found is None:
+        return None
+    fields = json.loads(cache.content(found))
+    contenders = tuple(Contender(**contender) for contender in fields.pop("contenders"))
+    return replace(Plan(**fields, contenders=contenders), remembered=True)
+
+
+def _names(lstm: LSTM) -> list[str]:
+    """All candidates, the one that the model has first."""
+    fused = [name for name in backends.ONE_ANSWER if backends.unavailable(name) is None]
+    special = [name + SPECIALISED for name in fused if name.startswith("c:")]
+    return list(dict.fromkeys([lstm.backend, *fused, *special]))
+
+
+def _backend(name: str, lstm: LSTM) -> tuple[Backend, float]:
+    """A candidate's kernels for the model's sizes, and the seconds that compilers took."""
+    if not name.endswith(SPECIALISED):
+        return backends.get(name), 0.0
+    from lstmkernel.backends import c, specialised
+
+    isa = name.removeprefix("c:").removesuffix(SPECIALISED)
+    s = lstm.shape
+    sizes = dict.fromkeys((s.layer_input_size(layer), s.hidden_size, s.proj_size) for layer in range(s.num_layers))
+    made = {of: specialised.get(isa, lstm.dtype, of) for of in sizes}
+    kernels = {of: found.kernels for of, found in made.items()}
+    return c.backend(isa, kernels)._replace(name=name), sum(found.seconds for found in made.values())
+
+
+def _contest(
+    lstm: LSTM, batch_size: int, steps: int | None, num_threads: int | None, threads: int
+) -> tuple[Backend, Plan]:
+    random = np.random.default_rng(0)
+    shape = (steps or UNKNOWN_STEPS, batch_size, lstm.input_size)
+    x = random.standard_normal(shape).astype(lstm.dtype)
+    if lstm.batch_first:
+        x = np.ascontiguousarray(x.swapaxes(0, 1))
+    models, contenders = {}, {}
+    for contender, model in _checked(lstm, x, num_threads):
+        contenders[contender.name] = contender
+        if model is not None:
+            models[contender.name] = model
+    state = next(iter(models.values()))(x)[1]
+    medians = timing.medians({name: partial(model, x, state) for name, model in models.items()}, SECONDS)
+    fastest = min(medians, key=lambda name: medians[name])
+    winner = fastest if medians[fastest] < WORTH * medians.get(lstm.backend, np.inf) else lstm.backend
+    timed = [replace(contenders[name], seconds=medians[name]) for name in sorted(medians, key=lambda n: medians[n])]
+    others = [contender for name, contender in contenders.items() if name not in medians]
+    plan = Plan(repr(lstm), batch_size, steps, threads, cpu.model(), lstm.backend, winner, (*timed, *others))
+    return models[winner]._backend, plan
+
+
+def _checked(lstm: LSTM, x: Any, num_threads: int | None) -> Iterator[tuple[Contender, LSTM | None]]:
+    """Every candidate, and its model where it was built and is right."""
+    part = x[:, :CHECKED_STEPS] if lstm.batch_first else x[:CHECKED_STEPS]
+    definition = type(lstm).from_config({**lstm.config(), "dtype": "float64", "backend": "numpy"}, lstm.state_dict())
+    right, first = _answer(definition, part), None
+    for name in _names(lstm):
+        start = perf_counter()
+        try:
+            backend, build_seconds = _backend(name, lstm)
+            model = lstm._on(backend, num_threads)
+            answer = _answer(model, part)
+        except BackendError as reason:
+            yield Contender(name, perf_counter() - start, note=str(reason)), None
+            continue
+        if name == "numba":
+            build_seconds = perf_counter() - start
+        error = accuracy.error(answer, right, lstm.dtype)
+        promised = name.removesuffix(SPECIALISED) in backends.ONE_ANSWER
+        first = answer if promised and first is None else first
+        same = accuracy.same_bits(answer, first) if promised and first is not None else None
+        if not accuracy.agrees(error):
+            yield Contender(name, build_seconds, None, None, same, "its answer is wrong"), None
+        elif same is False:
+            yield Contender(name, build_seconds, None, error, same, "its bits are not the others'"), None
+        else:
+            yield Contender(name, build_seconds, None, error, same), model
+
+
+def _answer(lstm: LSTM, x: Any) -> accuracy.Answer:
+    out, (h, c) = lstm(x)
+    return out, h, c

@@ -1,9 +1,9 @@
-"""Build the C kernels with cffi. All metadata is in pyproject.toml."""
+"""Build the C kernels with cffi, and say which files belong to the package. All metadata is in pyproject.toml."""
 
 import os
 import sysconfig
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 REQUIRE_C = os.environ.get("LSTMKERNEL_REQUIRE_C") == "1"
@@ -36,7 +36,13 @@ class BuildKernels(build_ext):
 # One wheel for every Python of a platform; free-threaded ones have no limited API.
 ABI3 = {} if sysconfig.get_config_var("Py_GIL_DISABLED") else {"bdist_wheel": {"py_limited_api": "cp310"}}
 
+# The C sources go along: LSTM.compile gives them to the user's compiler, with a layer's sizes as constants.
+SOURCES = {"lstmkernel.csrc": "csrc", "lstmkernel.csrc.runtime": "csrc/runtime"}
+
 setup(
+    packages=[*find_packages(include=["lstmkernel*"]), *SOURCES],
+    package_dir=SOURCES,
+    package_data={"lstmkernel": ["py.typed"], "lstmkernel.csrc": ["*.h"], "lstmkernel.csrc.runtime": ["*.c"]},
     cffi_modules=["csrc/build.py:ffi"],
     cmdclass={"build_ext": BuildKernels},
     options=ABI3,

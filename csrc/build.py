@@ -18,8 +18,8 @@ ffi.set_source(
     include_dirs=["csrc"],
     # No fast-math, no -march: isa_*.c open target regions. Contraction would round a * b + c once on one instruction
     # set and twice on another; the kernels say fma where they mean it.
-    # -fno-wrapv and -g0 take back what Python's own flags add: GCC 12 would spill accumulators of the register tiles, and
-    # debug information is 15 times as large as the code.
+    # -fno-wrapv and -g0 take back what Python's own flags add: GCC 12 would spill accumulators of the register tiles,
+    # and debug information is 15 times as large as the code.
     extra_compile_args=[
         *("-std=gnu11", "-O3", "-ffp-contract=off", "-fno-wrapv", "-g0"),
         *("-fvisibility=hidden", "-Wall", "-Wextra"),

@@ -77,5 +77,7 @@ int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T
                      int64_t out_step, int64_t out_row, void *work)
 {
     const lk_span span = {T, B, x, x_step, x_row, lengths, 0, reverse, h, c, out, out_step, out_row, work, 0, 1, NULL, NULL};
+    if (kernels && layer->specialised)
+        kernels = layer->specialised;
     CALL(layer_forward, layer, &span);
 }

@@ -42,7 +42,7 @@ typedef struct {
     const void *w_h;  /* weight_hh packed [blocks][R][4][lanes] */
     const void *bias; /* bias_ih + bias_hh, packed [blocks][4][lanes] */
     const void *w_r;  /* weight_hr packed [ceil(P / (4 lanes))][H][4][lanes]; NULL where P is 0 */
-    const lk_kernels *specialised; /* for lk_lstm_forward, of the same lanes and dtype (runtime/specialised.c), or NULL */
+    const lk_kernels *specialised; /* instead of the others, of the same lanes and dtype (runtime/specialised.c), or NULL */
 } lk_layer;
 
 typedef struct {

@@ -53,6 +53,11 @@ class LSTMShape(NamedTuple):
     def layer_input_size(self, layer: int) -> int:
         return self.directions * self.output_size if layer else self.input_size
 
+    def layer_sizes(self) -> list[tuple[int, int, int]]:
+        """input_size, hidden_size and proj_size of its layers, each once."""
+        sizes = [(self.layer_input_size(layer), self.hidden_size, self.proj_size) for layer in range(self.num_layers)]
+        return list(dict.fromkeys(sizes))
+
     def suffix(self, layer: int, direction: int) -> str:
         return f"_l{layer}" + ("_reverse" if direction else "")
 

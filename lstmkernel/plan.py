@@ -28,7 +28,7 @@ CHECKED_STEPS, SECONDS = 16, 1.0
 #: What the model has stays where nothing is faster by more than this.
 WORTH = 0.99
 #: Behind an instruction set's name: kernels with the model's sizes as constants.
-SPECIALISED = " specialised"
+SPECIALISED = " special"
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,7 @@ def _backend(name: str, lstm: LSTM) -> tuple[Backend, float]:
     from lstmkernel.backends import c, specialised
 
     isa = name.removeprefix("c:").removesuffix(SPECIALISED)
-    s = lstm.shape
-    sizes = dict.fromkeys((s.layer_input_size(layer), s.hidden_size, s.proj_size) for layer in range(s.num_layers))
-    made = {of: specialised.get(isa, lstm.dtype, of) for of in sizes}
+    made = {of: specialised.get(isa, lstm.dtype, of) for of in lstm.shape.layer_sizes()}
     kernels = {of: found.kernels for of, found in made.items()}
     return c.backend(isa, kernels)._replace(name=name), sum(found.seconds for found in made.values())
 

@@ -131,7 +131,7 @@ def test_the_contest(kept, random):
     assert lstm.plan is None
     assert (made.batch_size, made.steps, made.threads, made.before) == (3, 11, 1, lstm.backend)
     names = [contender.name for contender in made.contenders]
-    assert set(names) == {*usable(backends.ONE_ANSWER), *(f"c:{isa} specialised" for isa in ISAS)}
+    assert set(names) == {*usable(backends.ONE_ANSWER), *(f"c:{isa} special" for isa in ISAS)}
     for contender in made.contenders:
         assert contender.note == ""
         assert contender.same_bits
@@ -270,7 +270,7 @@ def test_many_processes_at_once(tmp_path):
 import lstmkernel as lk
 from lstmkernel import plan
 plan.SECONDS = 0.01
-plan._names = lambda lstm: ["c:{ISAS[0]}", "c:{ISAS[0]} specialised"]
+plan._names = lambda lstm: ["c:{ISAS[0]}", "c:{ISAS[0]} special"]
 made = lk.LSTM(2, 3, seed=0, num_threads=1).compile(1, 5).plan
 assert all(contender.same_bits for contender in made.contenders), made
 """

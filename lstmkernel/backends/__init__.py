@@ -13,7 +13,18 @@ from functools import cache
 
 from lstmkernel.backends.contract import ACTIVATIONS, KERNELS, Backend, BackendError
 
-__all__ = ["ACTIVATIONS", "KERNELS", "NAMES", "ONE_ANSWER", "Backend", "BackendError", "get", "unavailable", "usable"]
+__all__ = [
+    "ACTIVATIONS",
+    "KERNELS",
+    "NAMES",
+    "ONE_ANSWER",
+    "Backend",
+    "BackendError",
+    "get",
+    "register",
+    "unavailable",
+    "usable",
+]
 
 #: The C backend's instruction sets on all platforms, best first.
 INSTRUCTION_SETS = ("avx512", "avx2", "neon", "generic")
@@ -25,6 +36,9 @@ NAMES = (*(f"c:{isa}" for isa in INSTRUCTION_SETS), "numba", "numpy")
 ONE_ANSWER = tuple(name for name in NAMES if name not in ("c:generic", "numpy"))
 
 _ALIASES = ("auto", "c")
+
+#: Backends that this process has beside NAMES.
+_registered: dict[str, Backend] = {}
 
 #: How to get the C backend where it is missing.
 HOW_TO_GET_C = (
@@ -42,9 +56,16 @@ def get(name: str | None = None) -> Backend:
         name = os.environ.get("LSTMKERNEL_BACKEND") or "auto"
     if not isinstance(name, str):
         raise TypeError(f"backend: expected a string, got {type(name).__name__}")
+    if name in _registered:
+        return _registered[name]
     if name not in NAMES and name not in _ALIASES:
         raise ValueError(f"unknown backend {name!r}; known are {', '.join((*_ALIASES, *NAMES))}")
     return _load(_resolve(name, _chosen_isa()))
+
+
+def register(backend: Backend) -> None:
+    """Let ``get`` find it by its name, in this process: somebody's own kernels, or some made for certain sizes."""
+    _registered[backend.name] = backend
 
 
 def unavailable(name: str) -> str | None:

@@ -7,15 +7,20 @@ import json
 import os
 import sys
 import textwrap
-from contextlib import nullcontext
-from typing import Any
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from lstmkernel import backends, files, spinner
-from lstmkernel.cli import console, contest, one_thread, problem, shapes, work
-from lstmkernel.cli.nets import load_sequence
+from lstmkernel.backends import BackendError
+from lstmkernel.cli import console, contest, markdown, one_thread, own_check, own_kernels, problem, shapes, work
+from lstmkernel.cli.nets import load_sequence, lstms
 from lstmkernel.cli.problem import Problem
 from lstmkernel.cli.report import Report, show
 from lstmkernel.cli.shapes import Shape
+from lstmkernel.plan import SPECIALISED
 
 DISAGREE = 1
 
@@ -35,6 +40,8 @@ examples:
   lstmkernel compare --shape 1,512,128,128 --shape 32,100,64,256,2,2
   lstmkernel compare --shape pyannote --backend c --dtype float64
   lstmkernel compare --weights vad.safetensors --prefix lstm_cell --steps 1000
+  lstmkernel compare --shape nam_h16 --specialise
+  lstmkernel compare --against my_kernel.c --shape silero_block
 
 named shapes:
 {textwrap.indent(textwrap.fill(", ".join(shapes.BY_NAME), 76), "  ")}
@@ -68,11 +75,29 @@ def add_to(commands: Any) -> None:
         metavar="NAME",
         help=f"only this one beside NumPy, the baseline; may be repeated; one of c, {', '.join(backends.NAMES)}",
     )
+    parser.add_argument(
+        "--kernel",
+        action="append",
+        choices=backends.KERNELS,
+        metavar="NAME",
+        help=f"only this kernel, at every shape, no whole networks; may be repeated; {', '.join(backends.KERNELS)}",
+    )
+    parser.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="beside your own kernels, a .c or .py file (examples/own_kernel.c and .py); may be repeated",
+    )
+    parser.add_argument(
+        "--specialise", action="store_true", help="beside C kernels with the shapes' sizes as constants, compiled now"
+    )
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(float32)")
     parser.add_argument("--seconds", type=_seconds, default=30, metavar="S", help="time to spend on timing (30)")
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE; without FILE, to stdout and no table"
     )
+    parser.add_argument("--markdown", metavar="FILE", help="write the tables to FILE as Markdown")
     parser.set_defaults(command=command, one_thread=True)
 
 
@@ -83,33 +108,87 @@ def command(arguments: argparse.Namespace) -> int:
     if not one_thread.is_set():
         print("lstmkernel: warning: NumPy's BLAS may use several threads here", file=sys.stderr)
     names, unusable = _contenders(arguments.backend)
-    with nullcontext() if arguments.json in (None, "-") else files.replacing(arguments.json) as file:
+    with ExitStack() as files_to_write:
+        json_file = _to_write(files_to_write, None if arguments.json == "-" else arguments.json)
+        markdown_file = _to_write(files_to_write, arguments.markdown)
         report = _compare(arguments, names, unusable)
         text = json.dumps(report.as_json(), indent=2, allow_nan=False)
-        if file:
-            file.write(text.encode())
+        if json_file:
+            json_file.write(text.encode())
+        if markdown_file:
+            markdown_file.write(markdown.of(report).encode())
     if arguments.json == "-":
         print(text)
     else:
         show(report, console.output())
-    return DISAGREE if report.disagreeing or report.other_bits else 0
+    return DISAGREE if report.disagreeing or report.other_bits or report.wrong else 0
+
+
+def _to_write(stack: ExitStack, path: str | None) -> BinaryIO | None:
+    """Opened before the long work, which it might otherwise be for nothing."""
+    return stack.enter_context(files.replacing(path)) if path else None
 
 
 def _compare(arguments: argparse.Namespace, names: list[str], unusable: dict[str, str]) -> Report:
+    dtype = np.dtype(arguments.dtype)
+    own = [own_kernels.load(path, dtype) for path in arguments.against]
     subjects = _problems(arguments)
-    results = []
+    wrong: dict[str, str] = {}
     with spinner.silenced(), console.progress() as bar:
-        task = bar.add_task("", total=len(names) + len(subjects) * len(work.NAMES))
+        task = bar.add_task("", total=None)
+        entrants = {what: list(names) for what in _works(arguments, own)}
+        if arguments.specialise:
+            bar.update(task, description="compile for these sizes")
+            for name in _specialised(names, subjects, dtype):
+                for what in entrants.keys() & {work.NETWORK, "layer_forward"}:
+                    entrants[what].insert(0, name)
+        for backend in own:
+            backends.register(backend)
+            for kernel in (kernel for kernel in own_kernels.kernels_of(backend) if kernel in entrants):
+                bar.update(task, description=f"check {backend.name}")
+                if failure := own_check.failure(kernel, backend, dtype):
+                    wrong[backend.name] = failure
+                else:
+                    entrants[kernel].append(backend.name)
+        everybody = list(dict.fromkeys(name for who in entrants.values() for name in who))
+        bar.update(task, total=len(everybody) + len(subjects) * len(entrants))
         compile_seconds = {}
-        for name in names:
+        for name in everybody:
             bar.update(task, description=f"compile {name}")
-            compile_seconds[name] = contest.compile_all(name, arguments.dtype)
+            its = [what for what, who in entrants.items() if name in who]
+            compile_seconds[name] = contest.compile_all(name, dtype, its)
             bar.advance(task)
+        results = []
         for subject in subjects:
             bar.update(task, description=subject.name)
             seconds = arguments.seconds / len(subjects)
-            results += contest.hold(subject, names, seconds, lambda: bar.advance(task))
-    return Report(arguments.dtype, names, compile_seconds, subjects, results, unusable)
+            results += contest.hold(subject, entrants, seconds, lambda: bar.advance(task))
+    return Report(dtype.name, entrants, compile_seconds, subjects, results, unusable, wrong)
+
+
+def _works(arguments: argparse.Namespace, own: list[backends.Backend]) -> Sequence[str]:
+    """What is compared: what was asked for, or all that a user's own files have, or everything."""
+    if arguments.kernel:
+        return [name for name in backends.KERNELS if name in arguments.kernel]
+    if own:
+        kernels = {kernel for backend in own for kernel in own_kernels.kernels_of(backend)}
+        return [name for name in backends.KERNELS if name in kernels]
+    return work.NAMES
+
+
+def _specialised(names: list[str], subjects: list[Problem], dtype: np.dtype[Any]) -> list[str]:
+    """The names of C kernels for the sizes of all subjects' layers."""
+    from lstmkernel.backends import c, specialised
+
+    found = [isa for isa in specialised.TARGETS if f"c:{isa}" in names]
+    if not found:
+        raise BackendError(f"--specialise: needs C kernels for {', '.join(specialised.TARGETS)} among the backends")
+    shapes_of = [lstm.shape for subject in subjects for lstm in lstms(subject.net)]
+    sizes = dict.fromkeys(sizes for shape in shapes_of for sizes in shape.layer_sizes())
+    for isa in found:
+        kernels = {of: specialised.get(isa, dtype, of).kernels for of in sizes}
+        backends.register(c.backend(isa, kernels)._replace(name=f"c:{isa}{SPECIALISED}"))
+    return [f"c:{isa}{SPECIALISED}" for isa in reversed(found)]
 
 
 def _problems(arguments: argparse.Namespace) -> list[Problem]:

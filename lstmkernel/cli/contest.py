@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -13,6 +13,7 @@ from lstmkernel.accuracy import Answer
 from lstmkernel.cli import problem, work
 from lstmkernel.cli.problem import Problem
 from lstmkernel.cli.shapes import Shape
+from lstmkernel.plan import SPECIALISED
 
 #: The baseline, and in float64 the reference.
 BASELINE = "numpy"
@@ -53,24 +54,30 @@ class Result:
         return None if self.flops is None else self.flops / self.seconds / 1e9
 
 
-def compile_all(backend: str, dtype: DTypeLike) -> dict[str, float]:
-    """Seconds until each kernel, and then a network, has run for the first time, on next to no work."""
+def compile_all(backend: str, dtype: DTypeLike, works: Iterable[str]) -> dict[str, float]:
+    """Seconds until each work has run for the first time, on next to nothing."""
     backends.get(backend)
     small = problem.of_shape(SMALL, dtype)
     seconds = {}
-    for name in work.NAMES:
+    for name in works:
         start = perf_counter()
         work.prepare(name, small, backend).call()
         seconds[name] = perf_counter() - start
     return seconds
 
 
-def hold(subject: Problem, names: Sequence[str], seconds: float, on_progress: Callable[[], object]) -> list[Result]:
-    """Check and time all work of a problem on each backend, in about ``seconds``; names must hold BASELINE."""
+#: Of each work that is compared, the backends that take part, BASELINE among them.
+Entrants = Mapping[str, Sequence[str]]
+
+
+def hold(subject: Problem, entrants: Entrants, seconds: float, on_progress: Callable[[], object]) -> list[Result]:
+    """Check and time a problem's work on each backend, in about ``seconds``."""
     reference = subject.reference()
+    network = NETWORK_SHARE if work.NETWORK in entrants else 0
+    kernels = len([what for what in entrants if what != work.NETWORK])
     results = []
-    for what in work.NAMES:
-        share = NETWORK_SHARE if what == work.NETWORK else (1 - NETWORK_SHARE) / len(backends.KERNELS)
+    for what, names in entrants.items():
+        share = network if what == work.NETWORK else (1 - network) / kernels
         results += _one_work(subject, reference, what, names, share * seconds)
         on_progress()
     return results
@@ -97,8 +104,13 @@ def _one_work(subject: Problem, reference: Problem, what: str, names: Sequence[s
     ]
 
 
+def promised(name: str) -> bool:
+    """Whether a backend promises the bits of the others that do."""
+    return name.removesuffix(SPECIALISED) in backends.ONE_ANSWER
+
+
 def _equal_bits(name: str, answers: dict[str, Answer]) -> bool | None:
-    if name not in backends.ONE_ANSWER:
+    if not promised(name):
         return None
-    first = next(other for other in answers if other in backends.ONE_ANSWER)
+    first = next(other for other in answers if promised(other))
     return accuracy.same_bits(answers[name], answers[first])

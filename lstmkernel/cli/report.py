@@ -16,7 +16,7 @@ import lstmkernel
 from lstmkernel import backends, figures
 from lstmkernel.accuracy import TOLERANCE
 from lstmkernel.cli import work
-from lstmkernel.cli.contest import BASELINE, Result
+from lstmkernel.cli.contest import BASELINE, Entrants, Result, promised
 from lstmkernel.cli.problem import Problem
 
 
@@ -25,11 +25,17 @@ class Report:
     """Everything that one ``compare`` measured."""
 
     dtype: str
-    names: Sequence[str]  # the backends that ran, fastest first
+    entrants: Entrants
     compile_seconds: dict[str, dict[str, float]]  # of each backend and work
     problems: Sequence[Problem]
     results: Sequence[Result]
     unusable: dict[str, str]
+    wrong: dict[str, str]  # a user's own kernels that were not timed, and why
+
+    @property
+    def names(self) -> list[str]:
+        """The backends that ran, fastest first."""
+        return list(dict.fromkeys(name for names in self.entrants.values() for name in names))
 
     @property
     def disagreeing(self) -> list[Result]:
@@ -49,6 +55,11 @@ class Report:
         """Geometric mean over the problems."""
         return geometric_mean(result.times_numpy for result in self.chosen(work_name, backend))
 
+    def _times_numpy(self) -> dict[str, float]:
+        """Of whole networks."""
+        names = self.entrants.get(work.NETWORK, ())
+        return {name: self.mean_times_numpy(work.NETWORK, name) for name in names}
+
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
@@ -60,7 +71,8 @@ class Report:
             "unusable": self.unusable,
             "shapes": [{"name": p.name, "sizes": p.sizes, "origin": p.origin} for p in self.problems],
             "results": [_plain(result) for result in self.results],
-            "times_numpy": {name: self.mean_times_numpy(work.NETWORK, name) for name in self.names},
+            "times_numpy": self._times_numpy(),
+            "wrong": self.wrong,
             "agree": not self.disagreeing,
             "one_answer": not self.other_bits,
         }
@@ -79,16 +91,21 @@ def tolerance(dtype: str) -> str:
 
 def show(report: Report, out: Console) -> None:
     """The networks, the kernels, who could not run, and the verdicts."""
+    if work.NETWORK in report.entrants:
+        _show_all(report, out)
+    else:
+        out.print(kernels_by_shape(report))
+        out.print(f"\n{_legend(report)}\n", style="dim", markup=False)
+    for name, reason in report.unusable.items():
+        out.print(Text(f"Not here: {name}: {reason.removeprefix(f'backend {name!r}: ')}", "dim"))
+    for line in verdicts(report):
+        out.print(line)
+
+
+def _show_all(report: Report, out: Console) -> None:
     out.print(Text("Whole networks", "bold"))
-    out.print(_networks(report))
-    out.print(
-        f"\n1 thread each, {report.dtype}. Shape: B,T,I,H[,L[,D]]. Compile: all kernels, or loading those kept from "
-        f"before. Error: the largest, in multiples of {tolerance(report.dtype)}, the float64 reference; "
-        "up to 1 agrees. Time: median of one call. Steps/s: time steps of all batch rows. GFLOP/s: of the matrix "
-        "products. xNumPy: times as fast as NumPy.\n",
-        style="dim",
-        markup=False,
-    )
+    out.print(networks(report))
+    out.print(f"\n{_legend(report)}\n", style="dim", markup=False)
     out.print(Text("Kernels alone", "bold"))
     out.print(_kernels(report))
     out.print(
@@ -96,13 +113,18 @@ def show(report: Report, out: Console) -> None:
         "and where it is least.\n",
         style="dim",
     )
-    for name, reason in report.unusable.items():
-        out.print(Text(f"Not here: {name}: {reason.removeprefix(f'backend {name!r}: ')}", "dim"))
-    for line in _verdicts(report):
-        out.print(line)
 
 
-def _networks(report: Report) -> Table:
+def _legend(report: Report) -> str:
+    return (
+        f"1 thread each, {report.dtype}. Shape: B,T,I,H[,L[,D]]. Compile: all kernels, or loading those kept from "
+        f"before. Error: the largest, in multiples of {tolerance(report.dtype)}, the float64 reference; "
+        "up to 1 agrees. Time: median of one call. Steps/s: time steps of all batch rows. GFLOP/s: of the matrix "
+        "products. xNumPy: times as fast as NumPy."
+    )
+
+
+def networks(report: Report) -> Table:
     table = _table("Shape", "Backend", right=("Compile", "Error", "Time", "Steps/s", "GFLOP/s", "xNumPy"))
     for problem in report.problems:
         results = [r for r in report.results if (r.problem, r.work) == (problem.name, work.NETWORK)]
@@ -111,7 +133,7 @@ def _networks(report: Report) -> Table:
         table.add_row(
             _lines(Text(line, "dim" if line == problem.origin else "") for line in label),
             _lines(result.backend for result in results),
-            _lines(_compile(name, seconds) for name, seconds in zip(report.names, compiled, strict=True)),
+            _lines(_compile(r.backend, seconds) for r, seconds in zip(results, compiled, strict=True)),
             _lines(_error(result.error) for result in results),
             _lines(figures.duration(result.seconds) for result in results),
             _lines(figures.count(result.steps_per_second) for result in results),
@@ -126,7 +148,7 @@ def _kernels(report: Report) -> Table:
     table = _table("Kernel", "Backend", right=("Compile", "Error", "xNumPy", "least"))
     table.add_column("at shape", no_wrap=True)
     for kernel in backends.KERNELS:
-        found = {name: report.chosen(kernel, name) for name in report.names}
+        found = {name: report.chosen(kernel, name) for name in report.entrants[kernel]}
         least = [min(results, key=lambda result: result.times_numpy) for results in found.values()]
         table.add_row(
             kernel,
@@ -141,6 +163,26 @@ def _kernels(report: Report) -> Table:
     return table
 
 
+def kernels_by_shape(report: Report) -> Table:
+    """Every kernel that was asked for at every shape."""
+    table = _table("Kernel", "Shape", "Backend", right=("Error", "Time", "GFLOP/s", "xNumPy"))
+    for kernel in report.entrants:
+        for problem in report.problems:
+            results = [r for r in report.results if (r.problem, r.work) == (problem.name, kernel)]
+            results.sort(key=lambda result: result.seconds)
+            table.add_row(
+                kernel,
+                _lines(dict.fromkeys((problem.name, problem.sizes))),
+                _lines(result.backend for result in results),
+                _lines(_error(result.error) for result in results),
+                _lines(figures.duration(result.seconds) for result in results),
+                _lines("" if result.gflops is None else figures.digits(result.gflops) for result in results),
+                _lines(_ratio(result.times_numpy, result.backend) for result in results),
+            )
+            table.add_section()
+    return table
+
+
 def _table(*left: str, right: Iterable[str]) -> Table:
     """A table with the headings of text to the left and of numbers to the right, that fits 80 columns."""
     table = Table(box=box.SIMPLE, padding=0, show_edge=False)
@@ -151,21 +193,24 @@ def _table(*left: str, right: Iterable[str]) -> Table:
     return table
 
 
-def _verdicts(report: Report) -> Iterable[Text]:
+def verdicts(report: Report) -> Iterable[Text]:
     if not backends.c_is_built():
         yield Text(f"NO C BACKEND, the fastest one. To get it, {backends.HOW_TO_GET_C}", "bold red")
     if report.disagreeing:
         yield Text(f"DISAGREE with the float64 reference: {_where(report.disagreeing)}", style="bold red")
     else:
         yield Text("Every kernel and network agrees with the float64 reference.", style="green")
-    same = [name for name in report.names if name in backends.ONE_ANSWER]
+    for name, failure in report.wrong.items():
+        yield Text(f"WRONG, and not timed: {name}: {failure}", style="bold red")
+    same = [name for name in report.names if promised(name)]
     if report.other_bits:
         yield Text(f"NOT ONE ANSWER: other bits than {same[0]}: {_where(report.other_bits)}", style="bold red")
     elif len(same) > 1:
         yield Text(f"One answer: {', '.join(same)} gave the same bits everywhere.", style="green")
-    others = [name for name in report.names if name != BASELINE]
-    means = [f"{name} {figures.digits(report.mean_times_numpy(work.NETWORK, name))}" for name in others]
-    yield Text(f"Times NumPy, geometric mean over the networks: {', '.join(means)}")
+    if work.NETWORK in report.entrants:
+        others = [name for name in report.entrants[work.NETWORK] if name != BASELINE]
+        means = [f"{name} {figures.digits(report.mean_times_numpy(work.NETWORK, name))}" for name in others]
+        yield Text(f"Times NumPy, geometric mean over the networks: {', '.join(means)}")
 
 
 def _where(results: Iterable[Result]) -> str:

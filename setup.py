@@ -42,7 +42,17 @@ SOURCES = {"lstmkernel.csrc": "csrc", "lstmkernel.csrc.runtime": "csrc/runtime"}
 setup(
     packages=[*find_packages(include=["lstmkernel*"]), *SOURCES],
     package_dir=SOURCES,
-    package_data={"lstmkernel": ["py.typed"], "lstmkernel.csrc": ["*.h"], "lstmkernel.csrc.runtime": ["*.c"]},
+    package_data={
+        "lstmkernel": ["py.typed"],
+        "lstmkernel.cli": ["probes.c"],
+        "lstmkernel.csrc": ["*.h"],
+        "lstmkernel.csrc.runtime": ["*.c"],
+    },
+        "lstmkernel": ["py.typed"],
+        "lstmkernel.cli": ["probes.c"],
+        "lstmkernel.csrc": ["*.h"],
+        "lstmkernel.csrc.runtime": ["*.c"],
+    },
     cffi_modules=["csrc/build.py:ffi"],
     cmdclass={"build_ext": BuildKernels},
     options=ABI3,

@@ -20,22 +20,19 @@ from statistics import geometric_mean, median
 from typing import Any
 
 import numpy as np
-from least_time import LeastTime, Peaks, least_time, working_set
-from probes import Probes, least_seconds
 from samples import last_cores, timed
 
 import lstmkernel as lk
 from lstmkernel import backends
-from lstmkernel.backends.packing import empty
 from lstmkernel.cli import console, shapes
+from lstmkernel.cli.least_time import LeastTime, Peaks, least_time, working_set
+from lstmkernel.cli.probes import Probes
+from lstmkernel.cli.roof import cell_seconds, lanes_of
 from lstmkernel.cli.shapes import Shape
 
 ROUNDS = 5
 #: 16 KiB to 128 MiB, for the table of reads; every shape's working set is read besides.
 SIZES = tuple(1 << power for power in range(14, 28))
-#: Of a cell update that lasts long enough for Python's part to be a few percent of it. Its 768 KiB in float32 come from
-#: L2, several times as fast as sigmoid and tanh can take them.
-CELL_ROWS, CELL_UNITS = 256, 128
 
 
 @dataclass(frozen=True)
@@ -73,20 +70,6 @@ def prepared(shape: Shape, backend: str, dtype: str) -> Callable[[], object]:
     lstm = lk.LSTM(shape.I, shape.H, shape.L, **directions, dtype=dtype, backend=backend, num_threads=1, seed=0)
     x = np.random.default_rng(1).standard_normal((shape.T, shape.B, shape.I)).astype(dtype)
     return lambda: lstm(x)
-
-
-def lanes_of(backend: backends.Backend, dtype: str) -> int:
-    column, bias = np.zeros((4, 1), dtype), np.zeros(4, dtype)
-    return backend.pack_layer(column, column, bias, None).bias.shape[-1]
-
-
-def cell_seconds(backend: backends.Backend, dtype: str) -> float:
-    """The cell update of one unit of one row."""
-    lanes = lanes_of(backend, dtype)
-    z = empty((CELL_ROWS, CELL_UNITS // lanes, 4, lanes), dtype)
-    z[:] = 0.5
-    c, h = np.ones((CELL_ROWS, CELL_UNITS), dtype), np.empty((CELL_ROWS, CELL_UNITS), dtype)
-    return least_seconds(lambda: backend.cell_update(z, c, h)) / c.size
 
 
 def measure(chosen: Sequence[Shape], name: str, dtype: str, seconds: float) -> tuple[Peaks, list[Row]]:
@@ -156,8 +139,11 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="also write all that was measured")
     options = parser.parse_args()
     backend = backends.get(options.backend).name
-    with last_cores(1):
-        peaks, rows = measure(options.shape or shapes.GRID, backend, options.dtype, options.seconds)
+    try:
+        with last_cores(1):
+            peaks, rows = measure(options.shape or shapes.GRID, backend, options.dtype, options.seconds)
+    except backends.BackendError as reason:
+        parser.error(str(reason))
     print(f"{backend}, {options.dtype}, one thread, {lk.info()['cpu']}, {date.today()}\n\n{markdown(peaks, rows)}")
     if options.json:
         Path(options.json).write_text(json.dumps(plain(backend, options.dtype, peaks, rows), indent=2))

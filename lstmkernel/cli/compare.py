@@ -15,7 +15,7 @@ import numpy as np
 
 from lstmkernel import backends, files, spinner
 from lstmkernel.backends import BackendError
-from lstmkernel.cli import console, contest, markdown, one_thread, own_check, own_kernels, problem, shapes, work
+from lstmkernel.cli import console, contest, markdown, one_thread, own_check, own_kernels, problem, roof, shapes, work
 from lstmkernel.cli.nets import load_sequence, lstms
 from lstmkernel.cli.problem import Problem
 from lstmkernel.cli.report import Report, show
@@ -92,6 +92,9 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--specialise", action="store_true", help="beside C kernels with the shapes' sizes as constants, compiled now"
     )
+    parser.add_argument(
+        "--roofline", action="store_true", help="also how near each comes to what one core can do; needs a C compiler"
+    )
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(float32)")
     parser.add_argument("--seconds", type=_seconds, default=30, metavar="S", help="time to spend on timing (30)")
     parser.add_argument(
@@ -158,12 +161,17 @@ def _compare(arguments: argparse.Namespace, names: list[str], unusable: dict[str
             its = [what for what, who in entrants.items() if name in who]
             compile_seconds[name] = contest.compile_all(name, dtype, its)
             bar.advance(task)
+        least = {}
+        if arguments.roofline:
+            bar.update(task, description="measure what a core can do")
+            limit = roof.Roof(subjects, dtype)
+            least = {(subject.name, what): limit.least(what, subject) for subject in subjects for what in entrants}
         results = []
         for subject in subjects:
             bar.update(task, description=subject.name)
             seconds = arguments.seconds / len(subjects)
             results += contest.hold(subject, entrants, seconds, lambda: bar.advance(task))
-    return Report(dtype.name, entrants, compile_seconds, subjects, results, unusable, wrong)
+    return Report(dtype.name, entrants, compile_seconds, subjects, results, unusable, wrong, least)
 
 
 def _works(arguments: argparse.Namespace, own: list[backends.Backend]) -> Sequence[str]:

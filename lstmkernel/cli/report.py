@@ -31,6 +31,7 @@ class Report:
     results: Sequence[Result]
     unusable: dict[str, str]
     wrong: dict[str, str]  # a user's own kernels that were not timed, and why
+    least: dict[tuple[str, str], float | None]  # seconds, of a problem's work, that one core needs; empty if not asked
 
     @property
     def names(self) -> list[str]:
@@ -46,6 +47,11 @@ class Report:
     def other_bits(self) -> list[Result]:
         """Results that break the promise of one answer."""
         return [result for result in self.results if result.equal_bits is False]
+
+    def reached(self, result: Result) -> float | None:
+        """The part of the least time in the time taken: 1 is the roof."""
+        least = self.least.get((result.problem, result.work))
+        return None if least is None else least / result.seconds
 
     def chosen(self, work_name: str, backend: str) -> list[Result]:
         """The results of one kernel, or the network, on one backend."""
@@ -70,7 +76,7 @@ class Report:
             "compile_seconds": self.compile_seconds,
             "unusable": self.unusable,
             "shapes": [{"name": p.name, "sizes": p.sizes, "origin": p.origin} for p in self.problems],
-            "results": [_plain(result) for result in self.results],
+            "results": [{**_plain(result), "reached": self.reached(result)} for result in self.results],
             "times_numpy": self._times_numpy(),
             "wrong": self.wrong,
             "agree": not self.disagreeing,
@@ -121,11 +127,13 @@ def _legend(report: Report) -> str:
         f"before. Error: the largest, in multiples of {tolerance(report.dtype)}, the float64 reference; "
         "up to 1 agrees. Time: median of one call. Steps/s: time steps of all batch rows. GFLOP/s: of the matrix "
         "products. xNumPy: times as fast as NumPy."
+        + (" Roof: the least time that one core needs over the time taken." if report.least else "")
     )
 
 
 def networks(report: Report) -> Table:
-    table = _table("Shape", "Backend", right=("Compile", "Error", "Time", "Steps/s", "GFLOP/s", "xNumPy"))
+    roof = ("Roof",) if report.least else ()
+    table = _table("Shape", "Backend", right=("Compile", "Error", "Time", "Steps/s", "GFLOP/s", "xNumPy", *roof))
     for problem in report.problems:
         results = [r for r in report.results if (r.problem, r.work) == (problem.name, work.NETWORK)]
         label = dict.fromkeys((problem.name, problem.sizes, problem.origin))  # sizes may be the name
@@ -139,6 +147,7 @@ def networks(report: Report) -> Table:
             _lines(figures.count(result.steps_per_second) for result in results),
             _lines(figures.digits(result.gflops or 0) for result in results),
             _lines(_ratio(result.times_numpy, result.backend) for result in results),
+            *(_lines(_percent(report.reached(result)) for result in results) for _ in roof),
         )
         table.add_section()
     return table
@@ -165,7 +174,8 @@ def _kernels(report: Report) -> Table:
 
 def kernels_by_shape(report: Report) -> Table:
     """Every kernel that was asked for at every shape."""
-    table = _table("Kernel", "Shape", "Backend", right=("Error", "Time", "GFLOP/s", "xNumPy"))
+    roof = ("Roof",) if report.least else ()
+    table = _table("Kernel", "Shape", "Backend", right=("Error", "Time", "GFLOP/s", "xNumPy", *roof))
     for kernel in report.entrants:
         for problem in report.problems:
             results = [r for r in report.results if (r.problem, r.work) == (problem.name, kernel)]
@@ -178,6 +188,7 @@ def kernels_by_shape(report: Report) -> Table:
                 _lines(figures.duration(result.seconds) for result in results),
                 _lines("" if result.gflops is None else figures.digits(result.gflops) for result in results),
                 _lines(_ratio(result.times_numpy, result.backend) for result in results),
+                *(_lines(_percent(report.reached(result)) for result in results) for _ in roof),
             )
             table.add_section()
     return table
@@ -234,6 +245,10 @@ def _largest(results: Iterable[Result]) -> float:
 
 def _error(multiple: float) -> Text:
     return Text(f"{multiple:.3f}" if multiple < 10 else f"{multiple:.0e}", "" if multiple <= 1 else "bold red")
+
+
+def _percent(part: float | None) -> str:
+    return "" if part is None else f"{part:.0%}"
 
 
 def _ratio(times_numpy: float, backend: str) -> Text:

@@ -11,10 +11,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import cffi
+import cffi  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lstmkernel.backends import BackendError
 from lstmkernel.backends.packing import empty
 
 #: The compiler's flags for each instruction set of the C kernels.
@@ -56,7 +57,7 @@ class Probes:
 
     def _plausible(self, vectors: float) -> float:
         if vectors > MOST_VECTORS:
-            raise SystemExit(f"probes.c: {vectors:.1e} vectors a second: the compiler has taken the loop out")
+            raise BackendError(f"probes.c: {vectors:.1e} vectors a second: the compiler has taken the loop out")
         return vectors
 
 
@@ -86,7 +87,9 @@ def compiled(isa: str, real: str, vector_bytes: int) -> tuple[cffi.FFI, Any]:
         try:
             subprocess.run([*compiler, *flags, *definitions, source, "-o", library], check=True)
         except FileNotFoundError:
-            raise SystemExit(f"the probes need a C compiler: {compiler[0]!r} is not there; $CC names another") from None
+            raise BackendError(
+                f"the probes need a C compiler: {compiler[0]!r} is not there; $CC names another"
+            ) from None
         except subprocess.CalledProcessError:
-            raise SystemExit(f"{compiler[0]!r} could not compile {source} for {isa}; its message is above") from None
+            raise BackendError(f"{compiler[0]!r} could not compile {source} for {isa}; its message is above") from None
         return ffi, ffi.dlopen(library)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -213,6 +214,19 @@ def test_compare_notices_other_bits_within_the_tolerance(
     said = " ".join(capsys.readouterr().out.split())
     assert "agrees with the float64 reference" in said
     assert "NOT ONE ANSWER: other bits than c:avx512: c:avx2 in gate_matmul" in said
+
+
+def test_compare_roofline_says_how_near_each_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    if not backends.c_is_built():
+        pytest.skip("the C kernels were not built")
+    assert main(["compare", "--seconds", "0", "--shape", "8,20,64,64", "--roofline"]) == 0
+    assert re.search(r"xNumPy +Roof\n.*\d+%\n", capsys.readouterr().out, re.DOTALL)
+    assert main(["compare", "--seconds", "0", "--shape", "8,20,64,64", "--roofline", "--json"]) == 0
+    for result in json.loads(capsys.readouterr().out)["results"]:
+        if result["work"] in ("gate_matmul", "layer_forward", "network"):
+            assert 0 < result["reached"] < 1.2, result
+        else:
+            assert result["reached"] is None, result
 
 
 def test_compare_on_a_weights_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

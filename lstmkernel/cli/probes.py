@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -52,7 +53,8 @@ class Probes:
         values = empty((size // self._dtype.itemsize,), self._dtype)  # as the packed weights are
         values[:] = 1
         start, count, passes = self._ffi.from_buffer(values), size // self._vector_bytes, -(-BYTES_A_TRY // size)
-        seconds = min(least_seconds(lambda s=s: self._lib.read_probe(s, start, count, passes)) for s in STREAMS)
+        probe = self._lib.read_probe
+        seconds = min(least_seconds(partial(probe, streams, start, count, passes)) for streams in STREAMS)
         return self._plausible(count * passes / seconds) * self._vector_bytes
 
     def _plausible(self, vectors: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,23 @@ def test_one_kernel_alone(capsys):
     assert "cell_update" not in shown
     assert main(["compare", *QUICK, "--kernel", "dense_forward", "--json"]) == 0
     assert {result["work"] for result in json.loads(capsys.readouterr().out)["results"]} == {"dense_forward"}
+
+
+def test_a_picture(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "times.png"
+    assert main(["compare", *QUICK, "--kernel", "cell_update", "--kernel", "gate_matmul", "--png", str(path)]) == 0
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) > 10_000
+
+
+def test_without_matplotlib_nothing_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    path = tmp_path / "times.png"
+    assert main(["compare", *QUICK, "--png", str(path)]) == 2
+    assert "--png: needs matplotlib; pip install 'lstmkernel[plot]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_specialised_kernels_take_part(capsys, tmp_path):

@@ -43,6 +43,7 @@ class Specialised(NamedTuple):
 
     kernels: Any  # const lk_kernels *
     seconds: float  # that the compiler took; 0 where they were in the cache
+    code: bytes  # the shared library
 
 
 def compiler() -> list[str]:
@@ -94,14 +95,14 @@ def get(isa: str, dtype: np.dtype[Any], sizes: Sizes) -> Specialised:
     name = f"{isa}-{dtype.name}-{I}-{H}-{P}-{key}.so"
     if found := disk.find("c", name):
         try:
-            return Specialised(_load(found), 0.0)
+            return Specialised(_load(found), 0.0, disk.content(found))
         except OSError:  # whole, and yet of another kind of machine
             found.unlink(missing_ok=True)
     start = perf_counter()
     code = _compile(isa, dtype, sizes)
     seconds = perf_counter() - start
     kept = disk.keep("c", name, code)
-    return Specialised(_load(kept) if kept else _load_from_memory(code), seconds)
+    return Specialised(_load(kept) if kept else _load_from_memory(code), seconds, code)
 
 
 def _compile(isa: str, dtype: np.dtype[Any], sizes: Sizes) -> bytes:

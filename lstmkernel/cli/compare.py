@@ -15,7 +15,19 @@ import numpy as np
 
 from lstmkernel import backends, files, spinner
 from lstmkernel.backends import BackendError
-from lstmkernel.cli import console, contest, markdown, one_thread, own_check, own_kernels, problem, roof, shapes, work
+from lstmkernel.cli import (
+    console,
+    contest,
+    markdown,
+    one_thread,
+    own_check,
+    own_kernels,
+    plot,
+    problem,
+    roof,
+    shapes,
+    work,
+)
 from lstmkernel.cli.nets import load_sequence, lstms
 from lstmkernel.cli.problem import Problem
 from lstmkernel.cli.report import Report, show
@@ -93,6 +105,9 @@ def add_to(commands: Any) -> None:
         "--specialise", action="store_true", help="beside C kernels with the shapes' sizes as constants, compiled now"
     )
     parser.add_argument(
+        "--asm", action="store_true", help="also every kernel's hot loop in machine code; needs objdump and C kernels"
+    )
+    parser.add_argument(
         "--roofline", action="store_true", help="also how near each comes to what one core can do; needs a C compiler"
     )
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(float32)")
@@ -101,6 +116,7 @@ def add_to(commands: Any) -> None:
         "--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE; without FILE, to stdout and no table"
     )
     parser.add_argument("--markdown", metavar="FILE", help="write the tables to FILE as Markdown")
+    parser.add_argument("--png", metavar="FILE", help="draw the times to FILE; needs matplotlib")
     parser.set_defaults(command=command, one_thread=True)
 
 
@@ -114,17 +130,33 @@ def command(arguments: argparse.Namespace) -> int:
     with ExitStack() as files_to_write:
         json_file = _to_write(files_to_write, None if arguments.json == "-" else arguments.json)
         markdown_file = _to_write(files_to_write, arguments.markdown)
+        png_file = _to_write(files_to_write, arguments.png)
+        if png_file:
+            plot.require_matplotlib()
         report = _compare(arguments, names, unusable)
         text = json.dumps(report.as_json(), indent=2, allow_nan=False)
         if json_file:
             json_file.write(text.encode())
         if markdown_file:
             markdown_file.write(markdown.of(report).encode())
+        if png_file:
+            plot.draw(report, png_file)
     if arguments.json == "-":
         print(text)
     else:
         show(report, console.output())
+        if arguments.asm:
+            _show_machine_code(report)
     return DISAGREE if report.disagreeing or report.other_bits or report.wrong else 0
+
+
+def _show_machine_code(report: Report) -> None:
+    from lstmkernel.cli import assembly
+
+    sizes = report.problems[0].lstm.shape.layer_sizes()[0]
+    for what, names in report.entrants.items():
+        for name in names if what != work.NETWORK else ():
+            print(f"\n{assembly.of_kernel(what, name, np.dtype(report.dtype), sizes)}")
 
 
 def _to_write(stack: ExitStack, path: str | None) -> BinaryIO | None:

@@ -26,6 +26,9 @@ OWN = ("gate_matmul", "cell_update", "layer_forward")
 
 Kernels = dict[str, Callable[..., None]]
 
+#: What the compiler made of C files, by name.
+CODE: dict[str, bytes] = {}
+
 #: For a C file: all that this CPU has, for it runs nowhere else; products are fused only where the source says so.
 C_FLAGS = ("-std=gnu11", "-O3", "-march=native", "-ffp-contract=off", "-Wall", "-Wextra", "-fPIC", "-shared")
 
@@ -104,6 +107,7 @@ def _of_c(path: str, dtype: np.dtype[Any]) -> Backend:
         if done.returncode != 0:
             raise BackendError(f"{shlex.join(command)}\nended with status {done.returncode}:\n{done.stderr.strip()}")
         loaded = ctypes.CDLL(library)
+        CODE[os.path.basename(path)] = Path(library).read_bytes()
 
     def function(name: str) -> Any:
         """With the library's life: ctypes never unloads."""

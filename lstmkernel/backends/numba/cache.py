@@ -39,14 +39,19 @@ class DiskCache:
         """kernel: name and dtype."""
         self._kernel = kernel
 
-    def load_overload(self, signature: Any, target_context: Any) -> Any:
-        target_context.refresh()
+    def content(self) -> bytes | None:
+        """The kernel's entry."""
         if not _SOURCE_FILES:  # in an archive: there is no telling whether a file is stale
             return None
         found = cache.find("numba", self._file_name(_SOURCES))
-        if found is None:
+        return None if found is None else cache.content(found)
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        target_context.refresh()
+        content = self.content()
+        if content is None:
             return None
-        return CompileResult._rebuild(target_context, *pickle.loads(cache.content(found)))  # type: ignore[no-untyped-call]
+        return CompileResult._rebuild(target_context, *pickle.loads(content))  # type: ignore[no-untyped-call]
 
     def save_overload(self, signature: Any, result: Any) -> None:
         name = self._file_name(_SOURCES)

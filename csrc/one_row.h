@@ -2,78 +2,158 @@
  *
  * What sizes known beforehand are good for: the sum over h is unrolled, c stays in registers from step to step, and few
  * inputs are part of the same tile, so z is never in memory and their product is done while the step before waits for its
- * activations. Sums have the terms and the order of step_tile and small_step_tile.
+ * activations. And where the last block is at most half full, its gates share vectors: 40 units are 2 blocks of 16, and 8
+ * whose i and f, and g and o, are a vector each, packed anew for a run of many steps. Sums have the terms and the order of
+ * step_tile and small_step_tile.
  *
  * Registers: 4 sums a block (8 where the odd k have their own), c, a weight, an element of h.
- * Bound: 4 blocks (I + H) FMAs at two a cycle, then the chain of the cell; see cell_update.h. */
+ * Bound: the vectors of weights at two a cycle, then the chain of the cell; see cell_update.h. */
 
 enum {
     ROW_BLOCKS = LK_HIDDEN_SIZE / LANES + (LK_HIDDEN_SIZE % LANES > 0),
     MOST_ROW_BLOCKS = 4,   /* 16 sums, for 16 registers of c_t, o and their like, on AVX-512; AVX2 keeps some on the stack */
     INPUTS_IN_THE_TILE = 8, /* more come from a product of their own, which needs their weights once a chunk */
     SUMMED_APART = LK_HIDDEN_SIZE <= FEW_UNITS,
-    TILE_BLOCKS = ROW_BLOCKS <= MOST_ROW_BLOCKS ? ROW_BLOCKS : 1 /* 1: never used, and small */
+    TILE_BLOCKS = ROW_BLOCKS <= MOST_ROW_BLOCKS ? ROW_BLOCKS : 1, /* 1: never used, and small */
+    LAST_UNITS = LK_HIDDEN_SIZE % LANES,
+#ifdef __GNUC__
+#ifndef __clang__ /* whose shuffles want literals */
+    GATES_A_VECTOR = LAST_UNITS == 0 ? 1 : LAST_UNITS <= LANES / 4 ? 4 : LAST_UNITS <= LANES / 2 ? 2 : 1, /* of the last block */
+#else
+    GATES_A_VECTOR = 1,
+#endif
+#endif
+    REST = 4 / GATES_A_VECTOR,      /* its vectors */
+    STEPS_WORTH_PACKING = 64
 };
 
-#define TILE for (int p = 0; p < TILE_BLOCKS; p++)
-#define GATES TILE for (int gate = 0; gate < 4; gate++)
+/* Sums before activation: of whole blocks, and of a last one whose gates share vectors. `shared` is a constant at every
+ * call: 1 where there is such a one. */
+typedef struct {
+    vec whole[TILE_BLOCKS][4], rest[REST];
+} row_sums;
 
-/* acc += the recurrent product. */
-INLINE void row_product(vec acc[][4], const real *h, const real *w)
+#define TILE for (int p = 0; p < TILE_BLOCKS; p++)
+#define WHOLE for (int p = 0; p < TILE_BLOCKS - shared; p++) for (int gate = 0; gate < 4; gate++)
+#define EACH_REST for (int r = 0; r < (shared ? REST : 0); r++)
+
+/* Weights of a product [block][K][4][LANES] and, of the last block, [K][REST][LANES]. */
+typedef struct {
+    const real *whole, *rest;
+} row_weights;
+
+/* sums += x w of one input k of K. */
+INLINE void add_input(const int shared, row_sums *sums, const real *x, row_weights w, int k, int K)
 {
-    enum { R = LK_HIDDEN_SIZE };
-    vec odd[TILE_BLOCKS][4];
+    multiply_add(1, TILE_BLOCKS - shared, sums->whole, x + k, 0, w.whole + k * QUAD, K * QUAD);
+    EACH_REST sums->rest[r] = v_fma(v_load(w.rest + (k * REST + r) * LANES), v_splat(x[k]), sums->rest[r]);
+}
+
+/* sums += the recurrent product. */
+INLINE void row_product(const int shared, row_sums *sums, const real *h, row_weights w)
+{
     if (!SUMMED_APART) {
         _Pragma("GCC unroll 8")
-        for (int k = 0; k < R; k++)
-            multiply_add(1, TILE_BLOCKS, acc, h + k, 0, w + k * QUAD, R * QUAD);
+        for (int k = 0; k < LK_HIDDEN_SIZE; k++)
+            add_input(shared, sums, h, w, k, LK_HIDDEN_SIZE);
         return;
     }
-    GATES odd[p][gate] = v_splat(0);
+    row_sums odd;
+    WHOLE odd.whole[p][gate] = v_splat(0);
+    EACH_REST odd.rest[r] = v_splat(0);
     _Pragma("GCC unroll 16")
-    for (int k = 0; k < R; k++)
-        multiply_add(1, TILE_BLOCKS, k % 2 ? odd : acc, h + k, 0, w + k * QUAD, R * QUAD);
-    GATES acc[p][gate] = v_add(acc[p][gate], odd[p][gate]);
+    for (int k = 0; k < LK_HIDDEN_SIZE; k++)
+        add_input(shared, k % 2 ? &odd : sums, h, w, k, LK_HIDDEN_SIZE);
+    WHOLE sums->whole[p][gate] = v_add(sums->whole[p][gate], odd.whole[p][gate]);
+    EACH_REST sums->rest[r] = v_add(sums->rest[r], odd.rest[r]);
 }
 
-/* One step: acc are the gates before the recurrent product; c and h are updated. */
-INLINE void row_step(vec acc[][4], vec *c, real *h, const real *w_h)
+/* The gates of the last block, each from lane 0 on; what follows its units is computed with, and never read. */
+INLINE void part_gates(row_sums *sums)
 {
-    vec output[TILE_BLOCKS], h_t[TILE_BLOCKS];
-    row_product(acc, h, w_h);
-    TILE c[p] = cell_state(acc[p], c[p], &output[p]);
-    cell_output(TILE_BLOCKS, c, output, h_t);
-    TILE v_store(h + p * LANES, h_t[p]);
+#if defined(__GNUC__) && !defined(__clang__)
+#ifdef LK_F32
+    typedef int32_t places __attribute__((vector_size(sizeof(vec))));
+#else
+    typedef int64_t places __attribute__((vector_size(sizeof(vec))));
+#endif
+    for (int gate = 0; gate < 4; gate++) {
+        places from;
+        for (int lane = 0; lane < LANES; lane++)
+            from[lane] = (lane + gate % GATES_A_VECTOR * (LANES / GATES_A_VECTOR)) % LANES;
+        sums->whole[TILE_BLOCKS - 1][gate] = __builtin_shuffle(sums->rest[gate / GATES_A_VECTOR], from);
+    }
+#else
+    (void)sums;
+#endif
 }
 
-SEPARATE void run_row(group *g, int64_t s0, int64_t s1, const lk_span *a)
+/* [K][4][LANES] of the last block becomes [K][REST][LANES]. */
+INLINE void pack_rest(real *to, const real *from, int K)
 {
+    enum { UNITS = LANES / GATES_A_VECTOR };
+    for (int i = 0; i < 4 * K; i++)
+        copy_reals(to + i * UNITS, from + i * LANES, UNITS);
+}
+
+INLINE void run_row(const int shared, group *g, int64_t s0, int64_t s1, const lk_span *a)
+{
+    enum { I = LK_INPUT_SIZE, H = LK_HIDDEN_SIZE, INPUTS_HERE = I <= INPUTS_IN_THE_TILE, LAST = TILE_BLOCKS - 1 };
     const lk_layer *layer = g->layer;
-    const int inputs_here = LK_INPUT_SIZE <= INPUTS_IN_THE_TILE;
-    if (!inputs_here)
-        input_product(layer, choose_inputs(g, s0, s1, 1, a), g->x, g->z, g->units);
+    const real *bias = layer->bias;
+    row_weights w_x = {layer->w_x, NULL}, w_h = {layer->w_h, NULL};
+    const real *bias_rest = NULL;
+    if (shared) { /* z has no other use: there is room for far more steps than this needs */
+        real *packed = g->z;
+        pack_rest(packed, bias + LAST * QUAD, 1);
+        pack_rest(packed + REST * LANES, w_x.whole + LAST * I * QUAD, I);
+        pack_rest(packed + (1 + I) * REST * LANES, w_h.whole + LAST * H * QUAD, H);
+        bias_rest = packed;
+        w_x.rest = packed + REST * LANES;
+        w_h.rest = packed + (1 + I) * REST * LANES;
+    }
     vec c[TILE_BLOCKS];
     TILE c[p] = v_load(g->c + p * LANES);
     for (int64_t s = s0; s < s1; s++) {
-        vec acc[TILE_BLOCKS][4];
-        load_quads(1, TILE_BLOCKS, acc, inputs_here ? (const real *)layer->bias : g->z + (s - s0) * g->z_stride, 0);
-        const real *x = x_of(g, 0, s, a);
-        if (inputs_here)
-            for (int k = 0; k < LK_INPUT_SIZE; k++)
-                multiply_add(1, TILE_BLOCKS, acc, x + k, 0, (const real *)layer->w_x + k * QUAD, LK_INPUT_SIZE * QUAD);
-        row_step(acc, c, g->h, layer->w_h);
-        copy_reals(out_of(g, 0, s, a), g->h, LK_HIDDEN_SIZE);
+        row_sums sums;
+        vec output[TILE_BLOCKS], h_t[TILE_BLOCKS];
+        const real *x = x_of(g, 0, s, a), *first = INPUTS_HERE ? bias : g->z + (s - s0) * g->z_stride;
+        load_quads(1, TILE_BLOCKS - shared, sums.whole, first, 0);
+        EACH_REST sums.rest[r] = v_load(bias_rest + r * LANES);
+        for (int k = 0; k < (INPUTS_HERE ? I : 0); k++)
+            add_input(shared, &sums, x, w_x, k, I);
+        row_product(shared, &sums, g->h, w_h);
+        if (shared)
+            part_gates(&sums);
+        TILE c[p] = cell_state(sums.whole[p], c[p], &output[p]);
+        cell_output(TILE_BLOCKS, c, output, h_t);
+        TILE v_store(g->h + p * LANES, h_t[p]);
+        copy_reals(out_of(g, 0, s, a), g->h, H);
     }
     TILE v_store(g->c + p * LANES, c[p]);
 }
+
+SEPARATE void run_row_packed(group *g, int64_t s0, int64_t s1, const lk_span *a)
+{
+    run_row(GATES_A_VECTOR > 1, g, s0, s1, a);
+}
+SEPARATE void run_row_plain(group *g, int64_t s0, int64_t s1, const lk_span *a) { run_row(0, g, s0, s1, a); }
 
 /* Steps s0 .. s1 - 1 of a group of n rows, where that is one row that fits; whether it did. */
 INLINE int one_row_steps(group *g, int64_t s0, int64_t s1, int64_t n, const lk_span *a)
 {
     if (ROW_BLOCKS > MOST_ROW_BLOCKS || LK_PROJ_SIZE > 0 || n != 1 || a->size > 1)
         return 0;
-    run_row(g, s0, s1, a);
+    if (LK_INPUT_SIZE > INPUTS_IN_THE_TILE) {
+        input_product(g->layer, choose_inputs(g, s0, s1, 1, a), g->x, g->z, g->units);
+        run_row_plain(g, s0, s1, a);
+    } else if (GATES_A_VECTOR > 1 && s1 - s0 >= STEPS_WORTH_PACKING) {
+        run_row_packed(g, s0, s1, a);
+    } else {
+        run_row_plain(g, s0, s1, a);
+    }
     return 1;
 }
 #undef TILE
-#undef GATES
+#undef WHOLE
+#undef EACH_REST

@@ -91,7 +91,7 @@ def test_compare_shows_them(capsys, monkeypatch):
     assert main([*quick, "--asm", "--specialise"]) == 0
     shown = capsys.readouterr().out
     assert f"layer_forward, {backends.get(own).name}, step_rows: " in shown
-    assert "special, run_row: " in shown
+    assert "special, run_row_plain: " in shown
     assert "layer_forward, numpy: no machine code of its own to show" in shown
 
 

@@ -38,7 +38,11 @@ pytestmark = [
 NETWORKS = {
     "one block": {"input_size": 1, "hidden_size": 16},
     "odd few units": {"input_size": 2, "hidden_size": 9, "num_layers": 2},
-    "three blocks": {"input_size": 1, "hidden_size": 40},
+    "three blocks, the last half full": {"input_size": 1, "hidden_size": 40},
+    "two blocks, the last a quarter full": {"input_size": 3, "hidden_size": 20},
+    "half a block": {"input_size": 2, "hidden_size": 7},
+    "a quarter of a block": {"input_size": 1, "hidden_size": 2, "bidirectional": True},
+    "four blocks": {"input_size": 8, "hidden_size": 53},
     "many inputs": {"input_size": 33, "hidden_size": 24, "bidirectional": True},
     "many blocks": {"input_size": 3, "hidden_size": 90},
     "projected": {"input_size": 5, "hidden_size": 17, "proj_size": 6, "num_layers": 2},

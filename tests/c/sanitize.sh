@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Run every kernel under the compiler's sanitizers, on arrays of exactly their size, against the definition:
-#   address, undefined  sanitized.c: each kernel alone; sanitized_lstm.c: layers and LSTMs; sanitized_threads.c
+#   address, undefined  sanitized.c: each kernel alone; sanitized_lstm.c: layers and LSTMs, and once more on kernels for
+#                       one layer's sizes; sanitized_threads.c
 #   thread              sanitized_threads.c
 # A sanitizer that is not installed is named and left out, but not in CI. One that this system cannot run is left out
 # everywhere: ThreadSanitizer wants memory where some kernels put none. About a minute on one core.
@@ -32,6 +33,18 @@ run() {
     echo "$1: ${*:2}: nothing found"
 }
 
+# Kernels for a layer of sizes $5 $6 $7 in vectors $2, whose target region $3 and $4 open and close, under sanitizer $1.
+specialised() {
+    local defines=("-DLK_INPUT_SIZE=$5" "-DLK_HIDDEN_SIZE=$6" "-DLK_PROJ_SIZE=$7")
+    "$compiler" "${flags[@]}" "-fsanitize=$1" -Wno-unused-function -DLK_F32 "-DLK_VECTORS=\"vec_$2.h\"" \
+        "-DLK_REGION_BEGIN=$3" "-DLK_REGION_END=$4" "${defines[@]}" -c csrc/runtime/specialised.c -o "$work/specialised.o"
+    flags+=("${defines[@]}")
+    run "$1" sanitized_lstm
+    echo "  of kernels for $5 -> $6, projection $7, in vectors of $2"
+    flags=("${flags[@]:0:${#flags[@]}-3}")
+    rm "$work/specialised.o"
+}
+
 compile_kernels() {
     rm -f "$work"/*.o
     for source in csrc/*.c; do
@@ -46,6 +59,11 @@ if can_run address,undefined "${launch[@]}"; then
     run address,undefined sanitized
     run address,undefined sanitized_lstm
     run address,undefined sanitized_threads
+    for sizes in "1 5 0" "3 6 0" "1 16 0" "2 7 3"; do
+        specialised address,undefined generic "" "" $sizes
+        # shellcheck disable=SC2086
+        ! grep -qw avx2 /proc/cpuinfo || specialised address,undefined avx2 'LK_TARGET_BEGIN("avx2,fma")' LK_TARGET_END $sizes
+    done
 fi
 
 # Without randomised addresses, where that is allowed: with many random bits they can lie where it has its own.

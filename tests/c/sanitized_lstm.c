@@ -66,6 +66,20 @@ static void run_lstm(const example *e, const lk_layer *layers, int64_t parts, in
     close_buffers(&b, e, table);
 }
 
+/* Built with a layer's sizes: its kernels instead of those of the same vectors. */
+#ifdef LK_HIDDEN_SIZE
+extern const lk_kernels lk_specialised;
+
+static void specialise(lk_layer *layers, sizes s, const lk_kernels *kernels)
+{
+    const int fits = kernels->lanes == lk_specialised.lanes && kernels->itemsize == lk_specialised.itemsize;
+    for (int64_t n = 0; n < s.L * s.D && fits; n++)
+        layers[n].specialised = &lk_specialised;
+}
+#else
+static void specialise(lk_layer *layers, sizes s, const lk_kernels *kernels) { (void)layers, (void)s, (void)kernels; }
+#endif
+
 static void check_lstm(sizes s)
 {
     example e = make_example(s);
@@ -73,6 +87,7 @@ static void check_lstm(sizes s)
         lk_layer layers[2 * MOST_LAYERS];
         for (int64_t n = 0; n < s.L * s.D; n++)
             layers[n] = pack_layer(&e.layers[n], tables[i]);
+        specialise(layers, s, tables[i]);
         run_lstm(&e, layers, 1, 1, i);
         run_lstm(&e, layers, 1, 3, i);
         if (s.D == 2 && s.L == 1)
@@ -85,6 +100,16 @@ static void check_lstm(sizes s)
 
 /* ---------------------------------------------------------------- shapes */
 
+#ifdef LK_HIDDEN_SIZE
+static void all(void)
+{
+    const int64_t I = LK_INPUT_SIZE, H = LK_HIDDEN_SIZE, P = LK_PROJ_SIZE;
+    const int64_t times[] = {0, 1, 5, 63, 64, 200}, rows[] = {1, 3, 40};
+    check_layer(5, 3, I, H, P, 1, 1); /* on general kernels first */
+    for (int64_t n = 0; n < 6 * 3 * 4; n++) /* both directions, full and ragged */
+        check_lstm((sizes){times[n % 6], rows[n / 6 % 3], I, H, P, 1, 1 + n / 18 % 2, n / 36, 0});
+}
+#else
 /* Every tail of units and rows; the rest of the shape takes turns. */
 static void small_layers(void)
 {
@@ -130,11 +155,17 @@ static void stacks(void)
     check_lstm((sizes){3, 0, 2, 5, 0, 2, 1, 0, 0});
 }
 
-int main(void)
+static void all(void)
 {
-    find_tables();
     small_layers();
     large_layers();
     stacks();
+}
+#endif
+
+int main(void)
+{
+    find_tables();
+    all();
     return 0;
 }

@@ -28,7 +28,15 @@ FUNCTIONS = {
     "gate_matmul": ("input_product", "gate_matmul"),
     "cell_update": ("cell_update",),
     "dense_forward": ("dense_rows", "dense_forward"),
-    "layer_forward": ("step_rows", "step_row", "small_step", "crowd_step", "run_row_plain", "run_row_packed", "layer_forward"),
+    "layer_forward": (
+        "step_rows",
+        "step_row",
+        "small_step",
+        "crowd_step",
+        "run_row_plain",
+        "run_row_packed",
+        "layer_forward",
+    ),
 }
 
 _FUNCTION = re.compile(r"^[0-9a-f]+ <(.+)>:$")

@@ -1,20 +1,23 @@
 /* one_row.h - the steps of one row of a layer whose sizes are constants, of few blocks, all of them in one tile.
  *
- * What sizes known beforehand are good for: the sum over h is unrolled, c stays in registers from step to step, and few
+ * What sizes known beforehand are good for: the sum over h is unrolled, c stays in registers from step to step, and the
  * inputs are part of the same tile, so z is never in memory and their product is done while the step before waits for its
  * activations. And where the last block is at most half full, its gates share vectors: 40 units are 2 blocks of 16, and 8
  * whose i and f, and g and o, are a vector each, packed anew for a run of many steps. Sums have the terms and the order of
  * step_tile and small_step_tile.
  *
  * Registers: 4 sums a block (8 where the odd k have their own), c, a weight, an element of h.
- * Bound: the vectors of weights at two a cycle, then the chain of the cell; see cell_update.h. */
+ * Only where the weights are in L1. Bound: their vectors at two a cycle, then the chain of the cell; see cell_update.h. */
 
 enum {
     ROW_BLOCKS = LK_HIDDEN_SIZE / LANES + (LK_HIDDEN_SIZE % LANES > 0),
     MOST_ROW_BLOCKS = 4,   /* 16 sums, for 16 registers of c_t, o and their like, on AVX-512; AVX2 keeps some on the stack */
-    INPUTS_IN_THE_TILE = 8, /* more come from a product of their own, which needs their weights once a chunk */
+    NEAR_BYTES = 40 << 10, /* of weights: L1 has 32 or 48 KiB; from further away one stream comes faster than four */
+    INPUT_BYTES = ROW_BLOCKS * QUAD * (int)sizeof(real), /* weights of one input */
+    ONE_TILE = ROW_BLOCKS <= MOST_ROW_BLOCKS && LK_HIDDEN_SIZE * (int64_t)INPUT_BYTES <= NEAR_BYTES && LK_PROJ_SIZE == 0,
+    INPUTS_HERE = ONE_TILE && (LK_INPUT_SIZE + LK_HIDDEN_SIZE) * (int64_t)INPUT_BYTES <= NEAR_BYTES, /* else a product alone */
     SUMMED_APART = LK_HIDDEN_SIZE <= FEW_UNITS,
-    TILE_BLOCKS = ROW_BLOCKS <= MOST_ROW_BLOCKS ? ROW_BLOCKS : 1, /* 1: never used, and small */
+    TILE_BLOCKS = ONE_TILE ? ROW_BLOCKS : 1, /* 1: never used, and small */
     LAST_UNITS = LK_HIDDEN_SIZE % LANES,
 #ifdef __GNUC__
 #ifndef __clang__ /* whose shuffles want literals */
@@ -98,7 +101,7 @@ INLINE void pack_rest(real *to, const real *from, int K)
 
 INLINE void run_row(const int shared, group *g, int64_t s0, int64_t s1, const lk_span *a)
 {
-    enum { I = LK_INPUT_SIZE, H = LK_HIDDEN_SIZE, INPUTS_HERE = I <= INPUTS_IN_THE_TILE, LAST = TILE_BLOCKS - 1 };
+    enum { I = LK_INPUT_SIZE, H = LK_HIDDEN_SIZE, LAST = TILE_BLOCKS - 1 };
     const lk_layer *layer = g->layer;
     const real *bias = layer->bias;
     row_weights w_x = {layer->w_x, NULL}, w_h = {layer->w_h, NULL};
@@ -142,9 +145,9 @@ SEPARATE void run_row_plain(group *g, int64_t s0, int64_t s1, const lk_span *a) 
 /* Steps s0 .. s1 - 1 of a group of n rows, where that is one row that fits; whether it did. */
 INLINE int one_row_steps(group *g, int64_t s0, int64_t s1, int64_t n, const lk_span *a)
 {
-    if (ROW_BLOCKS > MOST_ROW_BLOCKS || LK_PROJ_SIZE > 0 || n != 1 || a->size > 1)
+    if (!ONE_TILE || n != 1 || a->size > 1)
         return 0;
-    if (LK_INPUT_SIZE > INPUTS_IN_THE_TILE) {
+    if (!INPUTS_HERE) {
         input_product(g->layer, choose_inputs(g, s0, s1, 1, a), g->x, g->z, g->units);
         run_row_plain(g, s0, s1, a);
     } else if (GATES_A_VECTOR > 1 && s1 - s0 >= STEPS_WORTH_PACKING) {

@@ -88,7 +88,7 @@ def test_the_probes_do_all_that_is_counted(backend, monkeypatch):
 
 def test_without_a_compiler_the_error_says_so(monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler -O2")
-    with pytest.raises(backends.BackendError, match="'no-such-compiler' is not there"):
+    with pytest.raises(backends.BackendError, match="CC='no-such-compiler -O2' is not a program"):
         probes.compiled("generic", "float", 16)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import warnings
 from collections.abc import Iterator
@@ -25,7 +26,15 @@ from lstmkernel.files import replacing
 KINDS = ("numba", "c", "plans")
 
 _HASH = hashlib.sha256
-_UNFINISHED = ".unfinished"
+#: What ends an entry's name, or that of one which was never finished: others' files are none of ours.
+_NAME = re.compile(r"-[0-9a-f]{20}\.(so|bin|json)(\.[0-9a-f]+\.unfinished)?$")
+
+
+class Found(NamedTuple):
+    """An entry that is whole."""
+
+    path: Path
+    content: bytes
 
 
 class Entry(NamedTuple):
@@ -48,10 +57,10 @@ def digest(*parts: object) -> str:
     return _HASH(repr(parts).encode()).hexdigest()[:20]
 
 
-def find(kind: str, name: str) -> Path | None:
-    """The entry's file, if it is there, whole, and this user's alone. What is not whole is removed."""
+def find(kind: str, name: str) -> Found | None:
+    """The entry, if it is there, whole, and this user's alone. What is not whole is removed."""
     path = root() / kind / name
-    if not (_is_ours(path.parent) and _is_ours(path)):
+    if not all(_is_ours(each) for each in (root(), path.parent, path)):
         return None
     try:
         whole = path.read_bytes()
@@ -59,23 +68,22 @@ def find(kind: str, name: str) -> Path | None:
         return None
     size = _HASH().digest_size
     if _HASH(whole[:-size]).digest() == whole[-size:]:
-        return path
+        return Found(path, whole[:-size])
     _remove(path)
     return None
-
-
-def content(path: Path) -> bytes:
-    """Of an entry that ``find`` found."""
-    return path.read_bytes()[: -_HASH().digest_size]
 
 
 def keep(kind: str, name: str, content: bytes) -> Path | None:
     """Write an entry. None where that cannot be done, which is said once."""
     path = root() / kind / name
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _is_ours(path.parent):
-            raise PermissionError(f"{path.parent} is not this user's alone")
+        root().parent.mkdir(parents=True, exist_ok=True)
+        for directory in (root(), path.parent):
+            if directory.exists() and not directory.is_dir():
+                raise NotADirectoryError(f"{directory} is not a directory")
+            directory.mkdir(mode=0o700, exist_ok=True)
+            if not _is_ours(directory):
+                raise PermissionError(f"{directory} is not this user's alone")
         with replacing(str(path)) as file:
             if hasattr(os, "fchmod"):
                 os.fchmod(file.fileno(), 0o600)
@@ -89,7 +97,7 @@ def keep(kind: str, name: str, content: bytes) -> Path | None:
 def forget(kind: str, pattern: str, but: str) -> None:
     """Remove the entries that match, but for one: earlier versions of it."""
     for path in (root() / kind).glob(pattern):
-        if path.name != but:
+        if path.name != but and _NAME.search(path.name):
             _remove(path)
 
 
@@ -97,8 +105,12 @@ def entries() -> Iterator[Entry]:
     """All that there is, and what killed processes left."""
     for kind in KINDS:
         for path in sorted((root() / kind).glob("*")):
-            found = path.stat()
-            yield Entry(kind, path, found.st_size, found.st_mtime)
+            try:
+                found = path.lstat()
+            except OSError:  # gone meanwhile
+                continue
+            if _NAME.search(path.name) and stat.S_ISREG(found.st_mode):
+                yield Entry(kind, path, found.st_size, found.st_mtime)
 
 
 def clear() -> int:

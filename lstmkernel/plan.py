@@ -98,7 +98,8 @@ def _key(lstm: LSTM, batch_size: int, steps: int | None, threads: int) -> str:
     """Of all that decides a contest."""
     machine = (cpu.model(), cpu.features(), backends.usable())
     software = (__version__, version_of("numba"), np.__version__, _build_key())
-    return cache.digest(machine, software, tuple(lstm.shape), lstm.dtype.name, lstm.backend, batch_size, steps, threads)
+    model = (tuple(lstm.shape), lstm.batch_first, lstm.dtype.name, lstm.backend)
+    return cache.digest(machine, software, model, batch_size, steps, threads)
 
 
 def _build_key() -> tuple[Any, ...]:
@@ -114,9 +115,12 @@ def _recall(name: str) -> Plan | None:
     found = cache.find("plans", name)
     if found is None:
         return None
-    fields = json.loads(cache.content(found))
-    contenders = tuple(Contender(**contender) for contender in fields.pop("contenders"))
-    return replace(Plan(**fields, contenders=contenders), remembered=True)
+    try:
+        fields = json.loads(found.content)
+        contenders = tuple(Contender(**contender) for contender in fields.pop("contenders"))
+        return replace(Plan(**fields, contenders=contenders), remembered=True)
+    except (KeyError, TypeError, ValueError):  # of another version
+        return None
 
 
 def _names(lstm: LSTM) -> list[str]:
@@ -181,12 +185,15 @@ def _checked(lstm: LSTM, x: Any, num_threads: int | None) -> Iterator[tuple[Cont
         promised = name.removesuffix(SPECIALISED) in backends.ONE_ANSWER
         first = answer if promised and first is None else first
         same = accuracy.same_bits(answer, first) if promised and first is not None else None
-        if not accuracy.agrees(error):
-            yield Contender(name, build_seconds, None, None, same, "its answer is wrong"), None
+        told = error if error < np.inf else None  # JSON has no NaN
+        if same or name == lstm.backend:  # what the model has is no worse than it was
+            yield Contender(name, build_seconds, None, told, same), model
+        elif not accuracy.agrees(error):
+            yield Contender(name, build_seconds, None, told, same, "its answer is wrong"), None
         elif same is False:
-            yield Contender(name, build_seconds, None, error, same, "its bits are not the others'"), None
+            yield Contender(name, build_seconds, None, told, same, "its bits are not the others'"), None
         else:
-            yield Contender(name, build_seconds, None, error, same), model
+            yield Contender(name, build_seconds, None, told, same), model
 
 
 def _answer(lstm: LSTM, x: Any) -> accuracy.Answer:

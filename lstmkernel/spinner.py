@@ -13,6 +13,14 @@ PATIENCE = 1.0
 _silent = threading.local()
 
 
+def on_a_terminal() -> bool:
+    """Whether stderr is one: programs close it, and put objects in its place that cannot tell."""
+    try:
+        return bool(sys.stderr.isatty())
+    except (AttributeError, ValueError):
+        return False
+
+
 @contextmanager
 def silenced() -> Iterator[None]:
     """For whoever has a progress bar of their own on this thread."""
@@ -26,7 +34,7 @@ def silenced() -> Iterator[None]:
 @contextmanager
 def spinning(what: str) -> Iterator[None]:
     """Say ``what`` on stderr, where that is a terminal, once the block has taken PATIENCE."""
-    if getattr(_silent, "on", False) or not (sys.stderr and sys.stderr.isatty()):
+    if getattr(_silent, "on", False) or not on_a_terminal():
         yield
         return
     done = threading.Event()

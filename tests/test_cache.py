@@ -13,6 +13,7 @@ from lstmkernel import cache
 from lstmkernel.cli import main
 
 CONTENT = bytes(range(256)) * 10
+A, B = f"a-{'0' * 20}.so", f"b-{'1' * 20}.so"
 
 
 @pytest.fixture(autouse=True)
@@ -23,68 +24,73 @@ def directory(tmp_path, monkeypatch):
 
 
 def test_kept_and_found():
-    assert cache.find("c", "a.so") is None
-    path = cache.keep("c", "a.so", CONTENT)
-    assert cache.find("c", "a.so") == path
-    assert cache.content(path) == CONTENT
+    assert cache.find("c", A) is None
+    path = cache.keep("c", A, CONTENT)
+    assert cache.find("c", A) == (path, CONTENT)
     assert path.read_bytes().startswith(CONTENT), "loaders read it as it is"
-    cache.keep("c", "a.so", b"")
-    assert cache.content(cache.find("c", "a.so")) == b""
+    cache.keep("c", A, b"")
+    assert cache.find("c", A).content == b""
 
 
 @pytest.mark.parametrize("damage", [lambda whole: whole[:-1], lambda whole: b"\x01" + whole[1:], lambda whole: b""])
 def test_what_is_not_whole_is_gone(damage):
-    path = cache.keep("c", "a.so", CONTENT)
+    path = cache.keep("c", A, CONTENT)
     path.write_bytes(damage(path.read_bytes()))
-    assert cache.find("c", "a.so") is None
+    assert cache.find("c", A) is None
     assert not path.exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX permissions")
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_what_others_can_write_is_not_read(mode):
-    path = cache.keep("c", "a.so", CONTENT)
+    path = cache.keep("c", A, CONTENT)
     path.chmod(mode)
-    assert cache.find("c", "a.so") is None
+    assert cache.find("c", A) is None
     path.chmod(0o600)
-    assert cache.find("c", "a.so") == path
+    assert cache.find("c", A).path == path
+    for directory in (path.parent, path.parent.parent):
+        directory.chmod(0o700 | (mode & 0o022))
+        assert cache.find("c", A) is None
+        directory.chmod(0o700)
     path.parent.chmod(0o700 | (mode & 0o022))
-    assert cache.find("c", "a.so") is None
     with pytest.warns(UserWarning, match="not this user's alone"):
-        assert cache.keep("c", "b.so", CONTENT) is None
+        assert cache.keep("c", B, CONTENT) is None
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX permissions")
 def test_another_users_is_not_read(monkeypatch):
-    cache.keep("c", "a.so", CONTENT)
+    cache.keep("c", A, CONTENT)
     me = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: me + 1)
-    assert cache.find("c", "a.so") is None
+    assert cache.find("c", A) is None
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX permissions")
 def test_links_are_not_followed(directory):
-    path = cache.keep("c", "a.so", CONTENT)
-    (directory / "c" / "b.so").symlink_to(path)
-    assert cache.find("c", "b.so") is None
+    path = cache.keep("c", A, CONTENT)
+    (directory / "c" / B).symlink_to(path)
+    assert cache.find("c", B) is None
+    path.unlink()
+    assert list(cache.entries()) == []
 
 
-def test_whatever_the_umask_says():
+def test_whatever_the_umask_says(directory):
     before = os.umask(0)
     try:
-        assert cache.find("c", cache.keep("c", "a.so", CONTENT).name)
+        assert cache.find("c", cache.keep("c", A, CONTENT).name)
+        assert {path.stat().st_mode & 0o777 for path in (directory, directory / "c")} == {0o700}
     finally:
         os.umask(before)
 
 
 def test_no_room_is_said_once(directory):
     directory.write_text("a file where the directory should be")
-    with pytest.warns(UserWarning, match=r"keeps no compiled code in .*cache: Not a directory"):
-        assert cache.keep("c", "a.so", CONTENT) is None
+    with pytest.warns(UserWarning, match=r"keeps no compiled code in .*cache: .*cache is not a directory"):
+        assert cache.keep("c", A, CONTENT) is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert cache.keep("c", "b.so", CONTENT) is None
-    assert cache.find("c", "a.so") is None
+        assert cache.keep("c", B, CONTENT) is None
+    assert cache.find("c", A) is None
     assert list(cache.entries()) == []
 
 
@@ -96,31 +102,34 @@ for i in range(200):
     cache.keep("c", "a.so", bytes([i]) * 100000)
     found = cache.find("c", "a.so")
     assert found, i
-    assert len(set(cache.content(found))) == 1, i
+    assert len(set(found.content)) == 1, i
 """
     processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
     assert [process.wait(60) for process in processes] == [0] * 4
 
 
 def test_forget_earlier_versions():
-    for name in ("k-1.bin", "k-2.bin", "other-1.bin"):
+    old, new, other = (f"{name}-{'0' * 20}.bin" for name in ("k-1", "k-2", "other"))
+    for name in (old, new, other):
         cache.keep("numba", name, CONTENT)
-    cache.forget("numba", "k-*.bin", but="k-2.bin")
-    assert [entry.path.name for entry in cache.entries()] == ["k-2.bin", "other-1.bin"]
+    cache.forget("numba", "k-*.bin", but=new)
+    assert [entry.path.name for entry in cache.entries()] == [new, other]
 
 
 def test_listed_and_cleared(directory, capsys):
     assert main(["cache"]) == 0
     assert "0 files, 0B" in capsys.readouterr().out
-    cache.keep("c", "a.so", CONTENT)
-    cache.keep("plans", "p.json", b"{}")
-    (directory / "c" / "b.so.123.unfinished").write_bytes(b"of a killed process")
+    cache.keep("c", A, CONTENT)
+    cache.keep("plans", f"p-{'a' * 20}.json", b"{}")
+    (directory / "c" / f"{B}.123abc.unfinished").write_bytes(b"of a killed process")
+    (directory / "c" / "main.c").write_text("somebody else's")
     assert main(["cache"]) == 0
     shown = capsys.readouterr().out
-    assert "a.so" in shown
+    assert A in shown
     assert "3 files" in shown
     assert main(["cache", "--json"]) == 0
     assert '"kind": "plans"' in capsys.readouterr().out
     assert main(["cache", "--clear"]) == 0
     assert "3 of 3 files removed" in capsys.readouterr().out
     assert list(cache.entries()) == []
+    assert (directory / "c" / "main.c").exists()

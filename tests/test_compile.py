@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
@@ -68,6 +69,7 @@ def empty(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "SECONDS", 0.01)
     own = f"c:{ISAS[0]}"
     monkeypatch.setattr(plan, "_names", lambda lstm: [own, own + plan.SPECIALISED])
+    monkeypatch.setattr(specialised, "_made", {})
     cache._say_once.cache_clear()
     return tmp_path / "cache"
 
@@ -217,6 +219,7 @@ def test_the_second_time_nothing_is_built_or_timed(empty, monkeypatch):
         raise AssertionError("not again")
 
     monkeypatch.setattr(specialised, "_compile", refuse)
+    monkeypatch.setattr(specialised, "_made", {})
     monkeypatch.setattr(timing, "medians", refuse)
     second = small().compile(1, 5)
     assert second.plan.remembered
@@ -236,6 +239,7 @@ def test_a_corrupt_entry_is_made_again(empty, kind, content):
         path.unlink()  # this process has it loaded
         path.write_bytes(content)
         path.chmod(0o600)
+    specialised._made.clear()
     if kind == "c":
         for path in (empty / "plans").iterdir():
             path.unlink()
@@ -260,6 +264,66 @@ def test_without_a_compiler(empty, monkeypatch):
     made = small().compile(1, 5).plan
     assert made.winner == plan._names(None)[0]
     assert made.contenders[-1].note == "no C compiler: CC='/no/such/compiler' is not a program"
+
+
+@pytest.mark.parametrize(
+    ("command", "note"),
+    [
+        ("'", "No closing quotation"),
+        ("/bin/true", "/bin/true made nothing that can be loaded: .*No such file"),
+        ("sh -c 'echo no library > ${@: -1:1}' -", "made nothing that can be loaded|ended with status"),
+    ],
+)
+def test_a_strange_compiler(empty, monkeypatch, command, note):
+    monkeypatch.setenv("CC", command)
+    made = small().compile(1, 5).plan
+    assert made.winner == plan._names(None)[0]
+    assert re.search(note, made.contenders[-1].note)
+    assert not list(empty.glob("c/*"))
+
+
+def test_a_disk_that_code_may_not_run_from(empty, monkeypatch):
+    small().compile(1, 5)
+    specialised._made.clear()
+    right = specialised._load
+
+    def load(path):
+        if empty in path.parents:
+            raise OSError("failed to map segment from shared object")
+        return right(path)
+
+    monkeypatch.setattr(specialised, "_load", load)
+    assert small().compile(1, 6).plan.contenders[-1].note == ""
+
+
+@pytest.mark.parametrize("scale", [30, np.nan])
+def test_weights_that_no_float32_is_right_for(empty, random, scale):
+    """Nothing is wrong with the kernels: their bits are those of the model as it was."""
+    lstm = lk.LSTM(8, 71, seed=0, num_threads=1)
+    lstm.load_state_dict({name: np.float32(scale) * value for name, value in lstm.state_dict().items()})
+    made = lstm.compile(1, 20).plan
+    assert made.contenders[0].seconds > 0
+    json.dumps(made.to_dict(), allow_nan=False)
+
+
+def test_a_plan_of_another_version_is_made_again(empty):
+    small().compile(1, 5)
+    (path,) = (empty / "plans").iterdir()
+    fields = json.loads(cache.find("plans", path.name).content)
+    cache.keep("plans", path.name, json.dumps({**fields, "new_field": 1}).encode())
+    assert not small().compile(1, 5).plan.remembered
+
+
+def test_the_environment_is_not_baked_in(empty, monkeypatch):
+    monkeypatch.setenv("LSTMKERNEL_NUM_THREADS", "1")
+    lstm = lk.LSTM(2, 3, seed=0)
+    assert lstm.compile(1, 5).config() == lstm.config()
+    assert lstm.compile(1, 5, num_threads=1).config()["num_threads"] == 1
+
+
+def test_parameters_are_shared(empty):
+    lstm = small()
+    assert all(a is b for a, b in zip(lstm.state_dict().values(), lstm.compile().state_dict().values(), strict=True))
 
 
 def test_the_compilers_own_words(empty, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from itertools import product
 
 import pytest
@@ -70,3 +71,23 @@ def test_what_no_thread_has_begun_runs_here(monkeypatch):
     ran = []
     threads.run([lambda: ran.append(1), lambda: ran.append(2), lambda: ran.append(3)])
     assert ran == [1, 2, 3]
+
+
+def test_an_interrupt_while_it_waits(monkeypatch):
+    """Ctrl-C comes when the calling thread has done its part."""
+    finish, finished = threading.Event(), threading.Event()
+    right = threads.wait
+
+    def interrupted(futures):
+        monkeypatch.setattr(threads, "wait", right)
+        threading.Timer(0.05, finish.set).start()
+        raise KeyboardInterrupt
+
+    def other():
+        finish.wait(10)
+        finished.set()
+
+    monkeypatch.setattr(threads, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        threads.run([lambda: time.sleep(0.05), other])
+    assert finished.is_set()

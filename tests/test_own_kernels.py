@@ -145,6 +145,33 @@ def test_specialised_kernels_take_part(capsys, tmp_path):
     assert any("gave the same bits everywhere" in line for line in lines)
 
 
+def test_every_wrong_kernel_is_named(capsys, file):
+    path = file(
+        "mine.c", C.replace("gates[j] += ", "gates[j] -= ").replace("sigmoid(z[F + u]) * c", "sigmoid(z[I + u]) * c")
+    )
+    assert main(["compare", *QUICK, "--against", path]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert all(f"{kernel} is wrong for" in shown for kernel in own_kernels.OWN)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--against", "1/k.py", "--against", "2/k.py"], "two are called k.py"),
+        (["--against", "1/k.py", "--kernel", "activation"], "k.py has no activation"),
+        (["--specialise", "--kernel", "activation"], "changes layer_forward and whole networks"),
+        (["--asm", "--json"], "--asm: goes with a table"),
+    ],
+)
+def test_what_would_do_nothing_is_refused(capsys, tmp_path, monkeypatch, arguments, message):
+    for place in ("1", "2"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "k.py").write_text(PYTHON)
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", *QUICK, *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -155,6 +182,8 @@ def test_specialised_kernels_take_part(capsys, tmp_path):
         ("a.c", C.replace("const int64_t lanes = 16", "const int64_t lanes = 0"), "at least 1, got 0"),
         ("a.py", "def gate_matmul(:", r"SyntaxError: invalid syntax \(a\.py, line 1\)"),
         ("a.py", "lanes = 4", "expected a function named"),
+        ("a.py", PYTHON.replace("lanes = 16", "lanes = True"), "at least 1, got True"),
+        ("a.py", "import sys; sys.exit(0)", "SystemExit: 0"),
         ("a.txt", "", r"a\.txt: expected a \.c or a \.py file"),
     ],
 )
@@ -166,6 +195,11 @@ def test_what_does_not_compile_says_where(capsys, file, name, text, message):
 def test_a_file_that_is_not_there(capsys):
     assert main(["compare", *QUICK, "--against", "/no/kernel.c"]) == 2
     assert "/no/kernel.c: No such file" in capsys.readouterr().err
+
+
+def test_warnings_are_shown(capsys, file):
+    own_kernels.load(file("a.c", C + "static int never(void) { return 1; }\n"), np.dtype("float32"))
+    assert "never" in capsys.readouterr().err
 
 
 def test_numbas_own_words(file):

@@ -82,3 +82,13 @@ def test_no_spinner_in_a_log(capsys, monkeypatch):
     with spinner.spinning("compiling this"):
         time.sleep(0.1)
     assert capsys.readouterr().err == ""
+
+
+def test_no_spinner_where_nobody_can_tell(monkeypatch):
+    monkeypatch.setattr(spinner, "PATIENCE", 0)
+    closed = open(os.devnull, "w")  # noqa: SIM115
+    closed.close()
+    for stderr in (None, closed, object()):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with spinner.spinning("compiling this"):
+            pass

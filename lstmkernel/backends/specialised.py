@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmkernel import cache as disk
-from lstmkernel.backends._kernels import ffi
 from lstmkernel.backends.contract import BackendError
 
 #: input_size, hidden_size and proj_size of a layer.
@@ -35,7 +34,7 @@ TARGETS = {
 FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=off", "-fno-wrapv", "-fvisibility=hidden", "-fPIC", "-shared", "-w")
 
 _SYMBOL = "lk_specialised"
-_loaded: dict[str, Any] = {}  # libraries by path: code that is in use must stay
+_libraries: list[Any] = []  # code that is in use must stay
 
 
 class Specialised(NamedTuple):
@@ -46,10 +45,16 @@ class Specialised(NamedTuple):
     code: bytes  # the shared library
 
 
+_made: dict[str, Specialised] = {}  # by the name of the cache's entry
+
+
 def compiler() -> list[str]:
     """The C compiler's command: ``CC``, or the first of cc, gcc and clang. Raises BackendError where there is none."""
-    if chosen := os.environ.get("CC"):
-        command = shlex.split(chosen)
+    if chosen := os.environ.get("CC", "").strip():
+        try:
+            command = shlex.split(chosen)
+        except ValueError as error:
+            raise BackendError(f"no C compiler: CC={chosen!r}: {error}") from None
         if shutil.which(command[0]):
             return command
         raise BackendError(f"no C compiler: CC={chosen!r} is not a program")
@@ -93,16 +98,31 @@ def get(isa: str, dtype: np.dtype[Any], sizes: Sizes) -> Specialised:
     I, H, P = sizes
     key = disk.digest(sources_key(), compiler_key(), FLAGS, isa, dtype.name, sizes)
     name = f"{isa}-{dtype.name}-{I}-{H}-{P}-{key}.so"
-    if found := disk.find("c", name):
-        try:
-            return Specialised(_load(found), 0.0, disk.content(found))
-        except OSError:  # whole, and yet of another kind of machine
-            found.unlink(missing_ok=True)
+    if name not in _made:
+        _made[name] = _from_disk(name) or _from_compiler(name, isa, dtype, sizes)
+    return _made[name]
+
+
+def _from_disk(name: str) -> Specialised | None:
+    found = disk.find("c", name)
+    if found is None:
+        return None
+    try:
+        return Specialised(_load(found.path), 0.0, found.content)
+    except OSError:  # whole, and yet not for this machine, or on a disk that programs may not run from
+        return None
+
+
+def _from_compiler(name: str, isa: str, dtype: np.dtype[Any], sizes: Sizes) -> Specialised:
     start = perf_counter()
-    code = _compile(isa, dtype, sizes)
-    seconds = perf_counter() - start
-    kept = disk.keep("c", name, code)
-    return Specialised(_load(kept) if kept else _load_from_memory(code), seconds, code)
+    try:
+        code = _compile(isa, dtype, sizes)
+        seconds = perf_counter() - start
+        kernels = _load_from_memory(code)
+    except OSError as error:
+        raise BackendError(f"{shlex.join(compiler())} made nothing that can be loaded: {error}") from error
+    disk.keep("c", name, code)
+    return Specialised(kernels, seconds, code)
 
 
 def _compile(isa: str, dtype: np.dtype[Any], sizes: Sizes) -> bytes:
@@ -122,10 +142,11 @@ def _compile(isa: str, dtype: np.dtype[Any], sizes: Sizes) -> bytes:
 
 
 def _load(path: Path) -> Any:
-    if str(path) not in _loaded:
-        _loaded[str(path)] = ctypes.CDLL(str(path))
-    table = ctypes.c_char.in_dll(_loaded[str(path)], _SYMBOL)
-    return ffi.cast("const lk_kernels *", ctypes.addressof(table))
+    from lstmkernel.backends._kernels import ffi
+
+    library = ctypes.CDLL(str(path))
+    _libraries.append(library)
+    return ffi.cast("const lk_kernels *", ctypes.addressof(ctypes.c_char.in_dll(library, _SYMBOL)))
 
 
 def _load_from_memory(code: bytes) -> Any:

@@ -7,6 +7,7 @@ function in which a kernel spends its time, the innermost loop is shown that com
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmkernel.backends import BackendError, _kernels, specialised
+from lstmkernel.backends import BackendError, specialised
 from lstmkernel.cli import own_kernels
 from lstmkernel.plan import SPECIALISED
 
@@ -116,6 +117,11 @@ class Loop(NamedTuple):
         return "\n".join([f"{self.function}: {len(self.instructions)} instructions, {told}", *lines])
 
 
+def require_objdump() -> None:
+    if shutil.which("objdump") is None:
+        raise BackendError("--asm needs objdump, of the GNU binutils")
+
+
 def of_kernel(kernel: str, name: str, dtype: np.dtype[Any], sizes: tuple[int, int, int]) -> str:
     """The hot loops of a backend's kernel, or why there are none. sizes: of the layer it is specialised for."""
     real = "ps" if dtype == np.float32 else "pd"
@@ -127,9 +133,14 @@ def of_kernel(kernel: str, name: str, dtype: np.dtype[Any], sizes: tuple[int, in
     elif name.endswith(SPECIALISED):
         listing = _of_bytes(specialised.get(isa, dtype, sizes).code)
     elif name.startswith("c:"):
+        from lstmkernel.backends import _kernels
+
         listing = _disassembled(Path(str(_kernels.__file__)))
     elif name == "numba":
-        listing, functions = _of_bytes(_numba_code(kernel, dtype)), ("",)
+        code = _numba_code(kernel, dtype)
+        if not code:
+            return f"{kernel}, {name}: its machine code was not kept; see lstmkernel cache"
+        listing, functions = _of_bytes(code), ("",)
     else:
         return f"{kernel}, {name}: no machine code of its own to show"
     loops = hot_loops(listing, functions, register, real)
@@ -150,8 +161,6 @@ def _disassembled(code: Path) -> str:
     command = ["objdump", "-d", "--no-show-raw-insn", str(code)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True)
-    except FileNotFoundError:
-        raise BackendError("--asm needs objdump, of the GNU binutils") from None
     except subprocess.CalledProcessError as error:
         raise BackendError(f"objdump: {error.stderr.strip()}") from None
     return done.stdout
@@ -159,8 +168,6 @@ def _disassembled(code: Path) -> str:
 
 def _of_bytes(code: bytes) -> str:
     """The same for code that is in memory."""
-    if not code:
-        return ""
     with tempfile.TemporaryDirectory(prefix="lstmkernel-") as place:
         path = Path(place) / "code.o"
         path.write_bytes(code)

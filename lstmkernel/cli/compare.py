@@ -133,6 +133,8 @@ def command(arguments: argparse.Namespace) -> int:
         png_file = _to_write(files_to_write, arguments.png)
         if png_file:
             plot.require_matplotlib()
+        if arguments.asm:
+            _require_for_asm(arguments)
         report = _compare(arguments, names, unusable)
         text = json.dumps(report.as_json(), indent=2, allow_nan=False)
         if json_file:
@@ -148,6 +150,15 @@ def command(arguments: argparse.Namespace) -> int:
         if arguments.asm:
             _show_machine_code(report)
     return DISAGREE if report.disagreeing or report.other_bits or report.wrong else 0
+
+
+def _require_for_asm(arguments: argparse.Namespace) -> None:
+    """Before the long work."""
+    if arguments.json == "-":
+        raise ValueError("--asm: goes with a table; give --json a FILE")
+    from lstmkernel.cli import assembly
+
+    assembly.require_objdump()
 
 
 def _show_machine_code(report: Report) -> None:
@@ -166,12 +177,14 @@ def _to_write(stack: ExitStack, path: str | None) -> BinaryIO | None:
 
 def _compare(arguments: argparse.Namespace, names: list[str], unusable: dict[str, str]) -> Report:
     dtype = np.dtype(arguments.dtype)
-    own = [own_kernels.load(path, dtype) for path in arguments.against]
+    own = _own_kernels(arguments, dtype)
     subjects = _problems(arguments)
-    wrong: dict[str, str] = {}
+    wrong: list[tuple[str, str]] = []
     with spinner.silenced(), console.progress() as bar:
         task = bar.add_task("", total=None)
         entrants = {what: list(names) for what in _works(arguments, own)}
+        if arguments.specialise and not entrants.keys() & {work.NETWORK, "layer_forward"}:
+            raise ValueError("--specialise: changes layer_forward and whole networks, and neither is compared here")
         if arguments.specialise:
             bar.update(task, description="compile for these sizes")
             for name in _specialised(names, subjects, dtype):
@@ -182,7 +195,7 @@ def _compare(arguments: argparse.Namespace, names: list[str], unusable: dict[str
             for kernel in (kernel for kernel in own_kernels.kernels_of(backend) if kernel in entrants):
                 bar.update(task, description=f"check {backend.name}")
                 if failure := own_check.failure(kernel, backend, dtype):
-                    wrong[backend.name] = failure
+                    wrong.append((backend.name, failure))
                 else:
                     entrants[kernel].append(backend.name)
         everybody = list(dict.fromkeys(name for who in entrants.values() for name in who))
@@ -206,6 +219,17 @@ def _compare(arguments: argparse.Namespace, names: list[str], unusable: dict[str
     return Report(dtype.name, entrants, compile_seconds, subjects, results, unusable, wrong, least)
 
 
+def _own_kernels(arguments: argparse.Namespace, dtype: np.dtype[Any]) -> list[backends.Backend]:
+    names = [os.path.basename(path) for path in arguments.against]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"--against: tables name files without their directories, and two are called {twice[0]}")
+    own = [own_kernels.load(path, dtype) for path in arguments.against]
+    for backend in own:
+        if arguments.kernel and not set(arguments.kernel) & set(own_kernels.kernels_of(backend)):
+            raise ValueError(f"--against: {backend.name} has no {' or '.join(arguments.kernel)}")
+    return own
+
+
 def _works(arguments: argparse.Namespace, own: list[backends.Backend]) -> Sequence[str]:
     """What is compared: what was asked for, or all that a user's own files have, or everything."""
     if arguments.kernel:
@@ -218,11 +242,13 @@ def _works(arguments: argparse.Namespace, own: list[backends.Backend]) -> Sequen
 
 def _specialised(names: list[str], subjects: list[Problem], dtype: np.dtype[Any]) -> list[str]:
     """The names of C kernels for the sizes of all subjects' layers."""
-    from lstmkernel.backends import c, specialised
+    from lstmkernel.backends import specialised
 
     found = [isa for isa in specialised.TARGETS if f"c:{isa}" in names]
     if not found:
         raise BackendError(f"--specialise: needs C kernels for {', '.join(specialised.TARGETS)} among the backends")
+    from lstmkernel.backends import c
+
     shapes_of = [lstm.shape for subject in subjects for lstm in lstms(subject.net)]
     sizes = dict.fromkeys(sizes for shape in shapes_of for sizes in shape.layer_sizes())
     for isa in found:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lstmkernel.spinner import on_a_terminal
 
 
 class _PipedConsole(Console):
@@ -27,5 +27,5 @@ def progress() -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
-        disable=not sys.stderr.isatty(),
+        disable=not on_a_terminal(),
     )

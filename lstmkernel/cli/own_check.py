@@ -61,6 +61,7 @@ def _gate_matmul(own: Backend, definition: Backend, dtype: np.dtype[Any]) -> Ite
             for name, scale in SCALES.items():
                 x = _numbers(4, scale, dtype, N, I)
                 z, right = ours.empty_gates(N), theirs.empty_gates(N)
+                z[...] = np.nan  # what is not written shows
                 own.gate_matmul(x, ours, z)
                 definition.gate_matmul(x.astype(np.float64), theirs, right)
                 what = f"N={N}, I={I}, H={H}, {name} x"
@@ -73,7 +74,7 @@ def _cell_update(own: Backend, definition: Backend, dtype: np.dtype[Any]) -> Ite
         for N in ROWS:
             for name, scale in SCALES.items():
                 gates, c = _numbers(4, 3 * scale, dtype, N, 4, H), _numbers(5, min(scale, 3), dtype, N, H)
-                h, right_c, right_h = np.empty_like(c), c.astype(np.float64), np.empty((N, H))
+                h, right_c, right_h = np.full_like(c, np.nan), c.astype(np.float64), np.empty((N, H))
                 own.cell_update(pack_gates(gates, ours), c, h)
                 definition.cell_update(pack_gates(gates.astype(np.float64), theirs), right_c, right_h)
                 yield Case(f"N={N}, H={H}, {name} gates", (c, h), (right_c, right_h))

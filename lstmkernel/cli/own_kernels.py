@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +77,7 @@ def _backend(path: str, lanes: object, own: Kernels, native: Callable[[LayerWeig
     name = os.path.basename(path)
     if not own:
         raise BackendError(f"{path}: expected a function named {', '.join(OWN[:-1])} or {OWN[-1]}, found none")
-    if not isinstance(lanes, int) or lanes < 1:
+    if not isinstance(lanes, int) or isinstance(lanes, bool) or lanes < 1:
         raise BackendError(f"{path}: expected lanes, the units of a block, as an integer of at least 1, got {lanes!r}")
 
     def pack(w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None) -> LayerWeights:
@@ -106,6 +107,8 @@ def _of_c(path: str, dtype: np.dtype[Any]) -> Backend:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode != 0:
             raise BackendError(f"{shlex.join(command)}\nended with status {done.returncode}:\n{done.stderr.strip()}")
+        if done.stderr:
+            print(done.stderr.rstrip(), file=sys.stderr)
         loaded = ctypes.CDLL(library)
         CODE[os.path.basename(path)] = Path(library).read_bytes()
 
@@ -156,15 +159,16 @@ def _of_python(path: str) -> Backend:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(spec.name, module)  # dataclasses look there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BackendError(f"{path}: {_words(error)}") from error
 
     def call(name: str, *arguments: Any) -> None:
         try:
             getattr(module, name)(*arguments)
-        except Exception as error:  # Numba compiles at the first call
+        except (Exception, SystemExit) as error:  # Numba compiles at the first call
             raise BackendError(f"{path}: {name}: {_words(error)}") from error
 
     def gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
@@ -184,6 +188,6 @@ def _of_python(path: str) -> Backend:
     return _backend(path, getattr(module, "lanes", None), own, lambda weights: None)
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     """A SyntaxError has its file and line in it, and Numba's errors too."""
     return f"{type(error).__name__}: {error}"

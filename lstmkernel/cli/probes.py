@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from numpy.typing import DTypeLike
 
 from lstmkernel.backends import BackendError
 from lstmkernel.backends.packing import empty
+from lstmkernel.backends.specialised import compiler
 
 #: The compiler's flags for each instruction set of the C kernels.
 FLAGS = {"avx512": ("-mavx512f", "-mfma"), "avx2": ("-mavx2", "-mfma"), "neon": (), "generic": ()}
@@ -75,7 +74,7 @@ def least_seconds(call: Callable[[], object]) -> float:
 
 def compiled(isa: str, real: str, vector_bytes: int) -> tuple[cffi.FFI, Any]:
     """probes.c for that instruction set, by the compiler that $CC names, or cc."""
-    compiler = shlex.split(os.environ.get("CC") or "cc")
+    command = compiler()
     source = str(Path(__file__).with_name("probes.c"))
     ffi = cffi.FFI()
     ffi.cdef(
@@ -87,11 +86,7 @@ def compiled(isa: str, real: str, vector_bytes: int) -> tuple[cffi.FFI, Any]:
         flags = ["-O3", "-ffp-contract=fast", "-shared", "-fPIC", *FLAGS[isa]]
         definitions = [f"-DREAL={real}", f"-DVECTOR_BYTES={vector_bytes}"]
         try:
-            subprocess.run([*compiler, *flags, *definitions, source, "-o", library], check=True)
-        except FileNotFoundError:
-            raise BackendError(
-                f"the probes need a C compiler: {compiler[0]!r} is not there; $CC names another"
-            ) from None
+            subprocess.run([*command, *flags, *definitions, source, "-o", library], check=True)
         except subprocess.CalledProcessError:
-            raise BackendError(f"{compiler[0]!r} could not compile {source} for {isa}; its message is above") from None
+            raise BackendError(f"{command[0]!r} could not compile {source} for {isa}; its message is above") from None
         return ffi, ffi.dlopen(library)

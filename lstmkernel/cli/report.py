@@ -18,6 +18,7 @@ from lstmkernel.accuracy import TOLERANCE
 from lstmkernel.cli import work
 from lstmkernel.cli.contest import BASELINE, Entrants, Result, promised
 from lstmkernel.cli.problem import Problem
+from lstmkernel.plan import SPECIALISED
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Report:
     problems: Sequence[Problem]
     results: Sequence[Result]
     unusable: dict[str, str]
-    wrong: dict[str, str]  # a user's own kernels that were not timed, and why
+    wrong: list[tuple[str, str]]  # files of a user's own kernels that were not timed, and why
     least: dict[tuple[str, str], float | None]  # seconds, of a problem's work, that one core needs; empty if not asked
 
     @property
@@ -78,7 +79,7 @@ class Report:
             "shapes": [{"name": p.name, "sizes": p.sizes, "origin": p.origin} for p in self.problems],
             "results": [{**_plain(result), "reached": self.reached(result)} for result in self.results],
             "times_numpy": self._times_numpy(),
-            "wrong": self.wrong,
+            "wrong": [{"file": name, "why": failure} for name, failure in self.wrong],
             "agree": not self.disagreeing,
             "one_answer": not self.other_bits,
         }
@@ -211,7 +212,7 @@ def verdicts(report: Report) -> Iterable[Text]:
         yield Text(f"DISAGREE with the float64 reference: {_where(report.disagreeing)}", style="bold red")
     else:
         yield Text("Every kernel and network agrees with the float64 reference.", style="green")
-    for name, failure in report.wrong.items():
+    for name, failure in report.wrong:
         yield Text(f"WRONG, and not timed: {name}: {failure}", style="bold red")
     same = [name for name in report.names if promised(name)]
     if report.other_bits:
@@ -234,7 +235,7 @@ def _lines(cells: Iterable[str | Text]) -> Text:
 
 def _compile(backend: str, seconds: float) -> str:
     if backend.startswith("c:"):
-        return "prebuilt"
+        return "just now" if backend.endswith(SPECIALISED) else "prebuilt"
     return "none" if backend == BASELINE else figures.duration(seconds)
 
 

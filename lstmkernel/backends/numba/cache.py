@@ -44,7 +44,7 @@ class DiskCache:
         if not _SOURCE_FILES:  # in an archive: there is no telling whether a file is stale
             return None
         found = cache.find("numba", self._file_name(_SOURCES))
-        return None if found is None else cache.content(found)
+        return None if found is None else found.content
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         target_context.refresh()

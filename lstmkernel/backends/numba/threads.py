@@ -7,8 +7,9 @@ runs is a part of the same call with a workspace of its own; no part shares a su
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 from lstmkernel import cores
@@ -57,12 +58,13 @@ def _groups(rows: int, count: int) -> list[tuple[int, int]]:
 
 
 _pool: ThreadPoolExecutor | None = None
+_making = threading.Lock()
 
 
 def _forget_pool() -> None:
     """A child of fork has none of its parent's threads."""
-    global _pool
-    _pool = None
+    global _pool, _making
+    _pool, _making = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -71,22 +73,39 @@ if hasattr(os, "register_at_fork"):
 
 def run(tasks: list[Task]) -> None:
     """All tasks, the first one on the calling thread; so are those that no other thread has begun by then."""
-    others = [(task, _submit(task)) for task in tasks[1:]]
+    futures: list[Future[None] | None] = []
     try:
+        for task in tasks[1:]:
+            futures.append(_submit(task))  # noqa: PERF401 - one by one: an interrupt must find those that were begun
         tasks[0]()
-        for task, future in others:
+        for task, future in zip(tasks[1:], futures, strict=True):
             if future is None or future.cancel():
                 task()
-    finally:  # an interrupt must not leave while arrays are written
-        for _, future in others:
-            if future is not None and not future.cancel():
-                future.result()
+    finally:
+        _settle([future for future in futures if future is not None])
+
+
+def _settle(futures: list[Future[None]]) -> None:
+    """None of them runs any more: an interrupt must not leave while arrays are written."""
+    interrupt = None
+    for future in futures:
+        while not (future.cancel() or future.done()):
+            try:
+                wait([future])
+            except KeyboardInterrupt as error:  # noqa: PERF203 - that is the point
+                interrupt = error
+    if interrupt:
+        raise interrupt
+    for future in futures:
+        if not future.cancelled():
+            future.result()
 
 
 def _submit(task: Task) -> Future[None] | None:
     global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(max(1, cores.available() - 1), "lstmkernel")
+    with _making:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(max(1, cores.available() - 1), "lstmkernel")
     try:
         return _pool.submit(task)
     except RuntimeError:  # the interpreter is about to end

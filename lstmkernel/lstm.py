@@ -188,7 +188,7 @@ class LSTM:
             ]
         )
         self._parameters = new
-        self._routes = Routes(self._shape, self._dtype, self._batch_first)
+        self._routes = Routes(self._shape, self._dtype, self._batch_first, new.values())
 
     def _pack(self, named: Mapping[str, Array], layer: int, direction: int) -> LayerWeights:
         end = self.shape.suffix(layer, direction)
@@ -231,8 +231,8 @@ class LSTM:
 
         Raises ValueError for a wrong shape or length and TypeError for a wrong dtype, before anything is written.
         """
-        if lengths is None and out is None:
-            done = self._routes.run(x, state)
+        if lengths is None:
+            done = self._routes.run(x, state, out)
             if done is not None:
                 return done
         x_steps, batched = self._check_x(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from lstmkernel.parameters import LSTMShape
 
 Run = Callable[[Array, Array, Array, Array], None]
 
+_share = np.may_share_memory
+
 #: Shapes of x that a model remembers. Each costs about a kilobyte.
 MOST_ROUTES = 64
 
@@ -19,7 +21,9 @@ MOST_ROUTES = 64
 class Routes:
     """Of one model with one set of weights."""
 
-    def __init__(self, shape: LSTMShape, dtype: np.dtype[Any], batch_first: bool) -> None:
+    def __init__(self, shape: LSTMShape, dtype: np.dtype[Any], batch_first: bool, weights: Iterable[Array]) -> None:
+        """weights: the model's parameters, which must outlive this."""
+        self._weights = frozenset(map(id, weights))
         self._shape, self._dtype, self._batch_first = shape, dtype, batch_first
         #: By the shape of x: the shapes of h, c and out, and the kernels' call.
         self._routes: dict[tuple[int, ...], tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], Run]] = {}
@@ -36,8 +40,8 @@ class Routes:
         shapes = (*states, s.output_size), (*states, s.hidden_size), (*outer, s.directions * s.output_size)
         self._routes[(*outer, s.input_size)] = (*shapes, run)
 
-    def run(self, x: Any, state: Any) -> tuple[Array, tuple[Array, Array]] | None:
-        """The call's result, or None where x or the state is not one that kernels can take as it is."""
+    def run(self, x: Any, state: Any, out: Any) -> tuple[Array, tuple[Array, Array]] | None:
+        """The call's result, or None where x, the state or out is not one that kernels can take as it is."""
         dtype = self._dtype
         if type(x) is not np.ndarray or x.dtype is not dtype:
             return None
@@ -55,7 +59,19 @@ class Routes:
                 return None
             if h.shape != h_shape or c.shape != c_shape:
                 return None
+            if out is not None and (_share(out, h) or _share(out, c)):
+                return None
             h, c = h.copy(), c.copy()
-        out = np.empty(out_shape, dtype)
+        if out is None:
+            out = np.empty(out_shape, dtype)
+        elif not self._is_ready(out, out_shape) or _share(out, x):
+            return None
         run(x, h, c, out)
         return out, (h, c)
+
+    def _is_ready(self, out: Any, shape: tuple[int, ...]) -> bool:
+        """Whether kernels can write to it. Memory of its own is no weight's, unless it is that weight."""
+        if type(out) is not np.ndarray or out.dtype is not self._dtype or out.shape != shape:
+            return False
+        flags = out.flags
+        return bool(flags.owndata and flags.carray) and id(out) not in self._weights

@@ -44,8 +44,39 @@ def test_the_way_is_short_where_it_can_be(random, monkeypatch):
     monkeypatch.setattr(lstm, "_check_x", lambda x: pytest.fail("the long way"))
     lstm(x)
     lstm(x, (np.zeros((1, 5, 4), "float32"), np.zeros((1, 5, 4), "float32")))
+    out = np.empty((2, 5, 4), "float32")
+    assert lstm(x, out=out)[0] is out
+    assert_same_answer((out, lstm(x)[1]), lstm(x))
     with pytest.raises(pytest.fail.Exception):
         lstm(x, lengths=[1, 2, 2, 0, 1])
+
+
+def test_outputs_that_are_not_ready_are_refused_as_ever(random):
+    lstm = lk.LSTM(4, 4, seed=0)
+    x = normal(random, (1, 4, 4), "float32")
+    state = tuple(normal(random, (1, 4, 4), "float32") for _ in range(2))
+    expected = lstm(x, state)
+    for out, message in [
+        (x, "out: overlaps x"),
+        (state[0], r"out: overlaps state\[0\]"),
+        (state[1], r"out: overlaps state\[1\]"),
+        (np.empty((1, 4, 5), "float32"), r"out: expected shape \(1, 4, 4\)"),
+        (np.empty((1, 4, 8), "float32")[..., ::2], "C-contiguous"),
+        (np.frombuffer(bytes(64), "float32").reshape(1, 4, 4), "writeable"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            lstm(x, state, out=out)
+    with pytest.raises(TypeError, match="out: expected dtype float32"):
+        lstm(x, state, out=np.empty((1, 4, 4)))
+    unbatched = lk.LSTM(1, 1, seed=0)
+    column = normal(random, (4, 1), "float32")
+    unbatched(column)
+    weight = unbatched.state_dict()["weight_ih_l0"]  # (4, 1), as the output is
+    weight.flags.writeable = True
+    with pytest.raises(ValueError, match="out: overlaps weight_ih_l0"):
+        unbatched(column, out=weight)
+    view = np.empty((2, 4, 4), "float32")[1:]
+    assert_same_answer(lstm(x, state, out=view), expected)
 
 
 @pytest.mark.parametrize("kind", ["strided", "read-only", "other dtype", "swapped", "list", "subclass", "unaligned"])

@@ -204,7 +204,7 @@ class _Call:
         cast, buffer, address, scratch = _ffi.cast, _ffi.from_buffer, _ADDRESS, _workspace
 
         def run(x: Array, h: Array, c: Array, out: Array) -> None:
-            _held, work = scratch.of(work_size)
+            _held, work = scratch.place if scratch.size >= work_size else scratch.of(work_size)
             x_at, h_at = int(cast(address, buffer(x))), int(cast(address, buffer(h)))
             c_at, out_at = int(cast(address, buffer(c))), int(cast(address, buffer(out)))
             kernel(call, x_at, 0, h_at, c_at, out_at, 0, work, *part)

@@ -19,15 +19,15 @@ enum {
     SUMMED_APART = LK_HIDDEN_SIZE <= FEW_UNITS,
     TILE_BLOCKS = ONE_TILE ? ROW_BLOCKS : 1, /* 1: never used, and small */
     LAST_UNITS = LK_HIDDEN_SIZE % LANES,
-#ifdef __GNUC__
-#ifndef __clang__ /* whose shuffles want literals */
-    GATES_A_VECTOR = LAST_UNITS == 0 ? 1 : LAST_UNITS <= LANES / 4 ? 4 : LAST_UNITS <= LANES / 2 ? 2 : 1, /* of the last block */
-#else
+#ifdef __clang__ /* its shuffles want literals */
     GATES_A_VECTOR = 1,
-#endif
+#else
+    GATES_A_VECTOR = LAST_UNITS == 0 ? 1 : LAST_UNITS <= LANES / 4 ? 4 : LAST_UNITS <= LANES / 2 ? 2 : 1, /* of the last block */
 #endif
     REST = 4 / GATES_A_VECTOR,      /* its vectors */
-    STEPS_WORTH_PACKING = 64
+    PACKED_REALS = (1 + LK_INPUT_SIZE + LK_HIDDEN_SIZE) * REST * LANES, /* of bias, w_x and w_h; they lie where z of */
+    PACKED_STEPS = PACKED_REALS / (ROW_BLOCKS * QUAD) + 1,              /* so many steps would, */
+    STEPS_WORTH_PACKING = PACKED_STEPS > 64 ? PACKED_STEPS : 64
 };
 
 /* Sums before activation: of whole blocks, and of a last one whose gates share vectors. `shared` is a constant at every
@@ -74,7 +74,9 @@ INLINE void row_product(const int shared, row_sums *sums, const real *h, row_wei
 /* The gates of the last block, each from lane 0 on; what follows its units is computed with, and never read. */
 INLINE void part_gates(row_sums *sums)
 {
-#if defined(__GNUC__) && !defined(__clang__)
+#ifdef __clang__
+    (void)sums;
+#else
 #ifdef LK_F32
     typedef int32_t places __attribute__((vector_size(sizeof(vec))));
 #else
@@ -86,8 +88,6 @@ INLINE void part_gates(row_sums *sums)
             from[lane] = (lane + gate % GATES_A_VECTOR * (LANES / GATES_A_VECTOR)) % LANES;
         sums->whole[TILE_BLOCKS - 1][gate] = __builtin_shuffle(sums->rest[gate / GATES_A_VECTOR], from);
     }
-#else
-    (void)sums;
 #endif
 }
 
@@ -106,7 +106,7 @@ INLINE void run_row(const int shared, group *g, int64_t s0, int64_t s1, const lk
     const real *bias = layer->bias;
     row_weights w_x = {layer->w_x, NULL}, w_h = {layer->w_h, NULL};
     const real *bias_rest = NULL;
-    if (shared) { /* z has no other use: there is room for far more steps than this needs */
+    if (shared) { /* z has no other use here, and room for PACKED_STEPS */
         real *packed = g->z;
         pack_rest(packed, bias + LAST * QUAD, 1);
         pack_rest(packed + REST * LANES, w_x.whole + LAST * I * QUAD, I);

@@ -155,10 +155,10 @@ def _contest(
         contenders[contender.name] = contender
         if model is not None:
             models[contender.name] = model
-    state = next(iter(models.values()))(x)[1]
+    state = models[lstm.backend](x)[1]
     medians = timing.medians({name: partial(model, x, state) for name, model in models.items()}, SECONDS)
     fastest = min(medians, key=lambda name: medians[name])
-    winner = fastest if medians[fastest] < WORTH * medians.get(lstm.backend, np.inf) else lstm.backend
+    winner = fastest if medians[fastest] < WORTH * medians[lstm.backend] else lstm.backend
     timed = [replace(contenders[name], seconds=medians[name]) for name in sorted(medians, key=lambda n: medians[n])]
     others = [contender for name, contender in contenders.items() if name not in medians]
     plan = Plan(repr(lstm), batch_size, steps, threads, cpu.model(), lstm.backend, winner, (*timed, *others))
@@ -183,8 +183,9 @@ def _checked(lstm: LSTM, x: Any, num_threads: int | None) -> Iterator[tuple[Cont
             build_seconds = perf_counter() - start
         error = accuracy.error(answer, right, lstm.dtype)
         promised = name.removesuffix(SPECIALISED) in backends.ONE_ANSWER
-        first = answer if promised and first is None else first
-        same = accuracy.same_bits(answer, first) if promised and first is not None else None
+        if promised:
+            first = first or answer
+        same = accuracy.same_bits(answer, first) if promised and first else None
         told = error if error < np.inf else None  # JSON has no NaN
         if same or name == lstm.backend:  # what the model has is no worse than it was
             yield Contender(name, build_seconds, None, told, same), model

@@ -44,6 +44,8 @@ NETWORKS = {
     "half a block": {"input_size": 2, "hidden_size": 7},
     "a quarter of a block": {"input_size": 1, "hidden_size": 2, "bidirectional": True},
     "too much for one tile": {"input_size": 8, "hidden_size": 53},
+    "many inputs of few units": {"input_size": 150, "hidden_size": 7},
+    "many inputs of three units": {"input_size": 300, "hidden_size": 3},
     "inputs by themselves": {"input_size": 60, "hidden_size": 40},
     "many inputs": {"input_size": 33, "hidden_size": 24, "bidirectional": True},
     "many blocks": {"input_size": 3, "hidden_size": 90},
@@ -92,7 +94,7 @@ def test_specialised_kernels_give_the_same_bits(kept, dtype, random, network, is
     lstm = lk.LSTM(**NETWORKS[network], dtype=dtype, backend=f"c:{isa}", num_threads=1, seed=0)
     fast = on_specialised(lstm, isa)
     assert fast.backend == f"c:{isa}{plan.SPECIALISED}"
-    for T, B in [(1, 1), (300, 1), (7, 2), (5, 40), (0, 1), (3, 0)]:
+    for T, B in [(1, 1), (64, 1), (300, 1), (7, 2), (5, 40), (0, 1), (3, 0)]:
         x, state = normal(random, (T, B, lstm.input_size), dtype), random_state(random, lstm, B)
         assert_same_answer(fast(x, state), lstm(x, state), f"T={T}, B={B}")
         lengths = random.integers(0, T + 1, B)

@@ -59,7 +59,7 @@ if can_run address,undefined "${launch[@]}"; then
     run address,undefined sanitized
     run address,undefined sanitized_lstm
     run address,undefined sanitized_threads
-    for sizes in "1 5 0" "3 6 0" "1 16 0" "2 7 3"; do
+    for sizes in "1 5 0" "150 3 0" "1 16 0" "2 7 3"; do
         specialised address,undefined generic "" "" $sizes
         # shellcheck disable=SC2086
         ! grep -qw avx2 /proc/cpuinfo || specialised address,undefined avx2 'LK_TARGET_BEGIN("avx2,fma")' LK_TARGET_END $sizes

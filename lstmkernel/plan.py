@@ -126,7 +126,7 @@ def _recall(name: str) -> Plan | None:
 def _names(lstm: LSTM) -> list[str]:
     """All candidates, the one that the model has first."""
     fused = [name for name in backends.ONE_ANSWER if backends.unavailable(name) is None]
-    special = [name + SPECIALISED for name in fused if name.startswith("c:")]
+    special = [name + SPECIALISED for name in fused]
     return list(dict.fromkeys([lstm.backend, *fused, *special]))
 
 
@@ -134,6 +134,10 @@ def _backend(name: str, lstm: LSTM) -> tuple[Backend, float]:
     """A candidate's kernels for the model's sizes, and the seconds that compilers took."""
     if not name.endswith(SPECIALISED):
         return backends.get(name), 0.0
+    if name == "numba" + SPECIALISED:
+        from lstmkernel.backends.numba import special
+
+        return special.backend(lstm.shape.layer_sizes(), lstm.shape.directions, lstm.dtype), 0.0
     from lstmkernel.backends import c, specialised
 
     isa = name.removeprefix("c:").removesuffix(SPECIALISED)
@@ -179,7 +183,7 @@ def _checked(lstm: LSTM, x: Any, num_threads: int | None) -> Iterator[tuple[Cont
         except BackendError as reason:
             yield Contender(name, perf_counter() - start, note=str(reason)), None
             continue
-        if name == "numba":
+        if name.startswith("numba"):
             build_seconds = perf_counter() - start
         error = accuracy.error(answer, right, lstm.dtype)
         promised = name.removesuffix(SPECIALISED) in backends.ONE_ANSWER

@@ -140,7 +140,8 @@ def test_the_contest(kept, random):
     assert lstm.plan is None
     assert (made.batch_size, made.steps, made.threads, made.before) == (3, 11, 1, lstm.backend)
     names = [contender.name for contender in made.contenders]
-    assert set(names) == {*usable(backends.ONE_ANSWER), *(f"c:{isa} special" for isa in ISAS)}
+    fused = usable(backends.ONE_ANSWER)
+    assert set(names) == {*fused, *(f"{name} special" for name in fused)}
     for contender in made.contenders:
         assert contender.note == ""
         assert contender.same_bits

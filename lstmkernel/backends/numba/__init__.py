@@ -6,18 +6,17 @@ the names of the C headers that they mirror; vec.py explains how. Arguments were
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
-from _cffi_backend import FFI  # type: ignore[import-untyped]  # cffi's compiled half, without its parser
 from numba import float32, float64
 from numba.core import config
 
 from lstmkernel.backends.contract import ACTIVATIONS, Backend, BackendError
 from lstmkernel.backends.numba import threads
+from lstmkernel.backends.numba.arrays import ADDRESS, address, ffi, scratch
 from lstmkernel.backends.numba.gate_matmul import SLAB
 from lstmkernel.backends.numba.kernels import Kernels
 from lstmkernel.backends.numba.plan import WORD, workspace
@@ -65,52 +64,36 @@ class _Native:
         self.address: int = self._fields.ctypes.data
 
 
-class _Workspace(threading.local):
-    """This thread's scratch memory: kernels own none, and a model is shared by threads."""
-
-    size, place = 0, (empty((0,), np.uint8), 0)
-
-    def of(self, size: int) -> tuple[Array, int]:
-        """At least so many bytes, and their address. The caller holds on: a signal handler may run a larger model."""
-        if self.size < size:
-            memory = empty((size,), np.uint8)
-            self.place, self.size = (memory, _address(memory)), size
-        return self.place
-
-
-_workspace = _Workspace()
-
-
 def _pack_layer(w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None) -> LayerWeights:
     weights = pack_layer(w_ih, w_hh, bias, w_hr, _LANES[w_ih.dtype])
     sizes = (weights.input_size, weights.hidden_size, weights.proj_size)
-    addresses = (_address(weights.w_x), _address(weights.w_h), _address(weights.bias))
-    w_r = 0 if weights.w_r is None else _address(weights.w_r)
+    addresses = (address(weights.w_x), address(weights.w_h), address(weights.bias))
+    w_r = 0 if weights.w_r is None else address(weights.w_r)
     return weights._replace(native=_Native(w_ih.dtype, *sizes, *addresses, w_r))
 
 
 def _pack_dense(weight: Array, bias: Array, activation: str) -> DenseWeights:
     weights = pack_dense(weight, bias, activation, _LANES[weight.dtype])
     sizes = (weights.in_features, weights.out_features, ACTIVATIONS.index(activation))
-    return weights._replace(native=_Native(weight.dtype, *sizes, _address(weights.w), _address(weights.bias)))
+    return weights._replace(native=_Native(weight.dtype, *sizes, address(weights.w), address(weights.bias)))
 
 
 def _activation(name: str, x: Array, y: Array) -> None:
-    _KERNELS[x.dtype].activation(ACTIVATIONS.index(name), x.size, _address(x), _address(y))
+    _KERNELS[x.dtype].activation(ACTIVATIONS.index(name), x.size, address(x), address(y))
 
 
 def _gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
-    native, (_held, work) = weights.native, _workspace.of(SLAB * WORD)
-    native.kernels.gate_matmul(native.address, len(x), _address(x), x.shape[1], _address(z), work)
+    native, (_held, work) = weights.native, scratch.of(SLAB * WORD)
+    native.kernels.gate_matmul(native.address, len(x), address(x), x.shape[1], address(z), work)
 
 
 def _cell_update(z: Array, c: Array, h: Array) -> None:
-    _KERNELS[c.dtype].cell_update(*c.shape, _address(z), _address(c), _address(h))
+    _KERNELS[c.dtype].cell_update(*c.shape, address(z), address(c), address(h))
 
 
 def _dense_forward(x: Array, weights: DenseWeights, y: Array) -> None:
     native = weights.native
-    native.kernels.dense_forward(native.address, len(x), _address(x), x.shape[1], _address(y), y.shape[1])
+    native.kernels.dense_forward(native.address, len(x), address(x), x.shape[1], address(y), y.shape[1])
 
 
 def _layer_forward(
@@ -119,19 +102,19 @@ def _layer_forward(
     T, B, _ = x.shape
     size = x.itemsize
     native = weights.native
-    _held, work = _workspace.of(workspace(*weights[:3], T, B, _LANES[x.dtype], size))
+    _held, work = scratch.of(workspace(*weights[:3], T, B, _LANES[x.dtype], size))
     native.kernels.layer_forward(
         native.address,
         T,
         B,
-        _address(x),
+        address(x),
         x.strides[0] // size,
         x.strides[1] // size,
-        0 if lengths is None else _address(lengths),
+        0 if lengths is None else address(lengths),
         reverse,
-        _address(h),
-        _address(c),
-        _address(out),
+        address(h),
+        address(c),
+        address(out),
         out.strides[0] // size,
         out.strides[1] // size,
         work,
@@ -185,7 +168,7 @@ class _Call:
     def run(self, x: Array, lengths: Array | None, h: Array, c: Array, out: Array) -> None:
         between = None if self._between is None else empty(self._between, out.dtype)
         arrays = (x, lengths, h, c, out, between)
-        addresses = [0 if array is None else _address(array) for array in arrays]
+        addresses = [0 if array is None else address(array) for array in arrays]
         if self._alone is not None:
             self._run_part(addresses, self._alone)
             return
@@ -193,7 +176,7 @@ class _Call:
             threads.run([partial(self._run_part, addresses, part, arrays) for part in turn])
 
     def _run_part(self, addresses: list[int], part: threads.Part, keep_alive: Any = None) -> None:
-        _held, work = _workspace.of(self._work_size)
+        _held, work = scratch.of(self._work_size)
         self._kernel(self._address, *addresses, work, *part)
 
     def prepared(self) -> Callable[[Array, Array, Array, Array], None]:
@@ -201,12 +184,12 @@ class _Call:
         if self._alone is None or self._between is not None:
             return lambda x, h, c, out: self.run(x, None, h, c, out)
         kernel, call, work_size, part = self._kernel, self._address, self._work_size, tuple(self._alone)
-        cast, buffer, address, scratch = _ffi.cast, _ffi.from_buffer, _ADDRESS, _workspace
+        cast, buffer, kind, memory = ffi.cast, ffi.from_buffer, ADDRESS, scratch
 
         def run(x: Array, h: Array, c: Array, out: Array) -> None:
-            _held, work = scratch.place if scratch.size >= work_size else scratch.of(work_size)
-            x_at, h_at = int(cast(address, buffer(x))), int(cast(address, buffer(h)))
-            c_at, out_at = int(cast(address, buffer(c))), int(cast(address, buffer(out)))
+            _held, work = memory.place if memory.size >= work_size else memory.of(work_size)
+            x_at, h_at = int(cast(kind, buffer(x))), int(cast(kind, buffer(h)))
+            c_at, out_at = int(cast(kind, buffer(c))), int(cast(kind, buffer(out)))
             kernel(call, x_at, 0, h_at, c_at, out_at, 0, work, *part)
 
         run.__dict__["keep_alive"] = self
@@ -235,13 +218,3 @@ def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Ar
     width = net.directions * net.output_size
     strides = (B * net.input_size, net.input_size, B * width, width)
     return _Call(net, T, B, strides, B, slice(0, T), threads).prepared()
-
-
-_ffi = FFI()
-_ADDRESS = _ffi.typeof("intptr_t")
-
-
-def _address(array: Array) -> int:
-    if array.flags.c_contiguous:  # twice as fast as ctypes.data
-        return int(_ffi.cast(_ADDRESS, _ffi.from_buffer(array)))
-    return array.ctypes.data

@@ -39,6 +39,21 @@ def cell(z, c):
     return c_t, h_t
 
 
+@inlined
+def cells(z, c):
+    """The same for several vectors: z holds a tuple of them for each gate."""
+    i, f, g, o = z
+    s_i, m_i = exp_parts(sigmoid_argument(i))
+    s_g, m_g = exp_parts(tanh_argument(g))
+    written = v_div(tanh_numerator(s_g, m_g, g), v_mul(sigmoid_denominator(s_i, m_i), tanh_denominator(s_g, m_g)))
+    s_f, m_f = exp_parts(sigmoid_argument(f))
+    c_t = v_add(v_div(c, sigmoid_denominator(s_f, m_f)), written)
+    s_o, m_o = exp_parts(sigmoid_argument(o))
+    s_c, m_c = exp_parts(tanh_argument(c_t))
+    report = v_mul(sigmoid_denominator(s_o, m_o), tanh_denominator(s_c, m_c))
+    return c_t, v_div(tanh_numerator(s_c, m_c, c_t), report)
+
+
 @spliced
 def cell_update(N, H, z, c, h):
     for _ in range(N):

@@ -11,11 +11,12 @@ disk (cache.py).
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from numba import int64
 
+from lstmkernel.backends.numba import one_row
 from lstmkernel.backends.numba.activation import activation
 from lstmkernel.backends.numba.cache import DiskCache
 from lstmkernel.backends.numba.cell_update import cell_update
@@ -159,6 +160,18 @@ class Kernels:
             leave_kernel(callers)
 
         return self._compile("lstm_forward", kernel)
+
+    @cache  # noqa: B019 - there are two of this class, for good
+    def row_forward(self, I: int, H: int) -> Kernel:
+        """one_row.py, for layers of those sizes: the address of one, T; x, x_step, h, c, out, out_step and work."""
+        real, body = self._real, one_row.kernel_of(I, H, self._real.bitwidth // 8)
+
+        def kernel(layer, T, x, x_step, h, c, out, out_step, work):
+            callers = enter_kernel()
+            body(real, layer, T, x, x_step, h, c, out, out_step, work)
+            leave_kernel(callers)
+
+        return self._compile(f"row_forward_{I}_{H}", kernel)
 
     def _compile(self, name: str, kernel: Any) -> Kernel:
         """The compiled function itself: Numba's dispatcher would look at every argument's type at every call."""

@@ -18,14 +18,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from lstmkernel.backends.numba.activation import (
-    exp_parts,
-    sigmoid_argument,
-    sigmoid_denominator,
-    tanh_argument,
-    tanh_denominator,
-    tanh_numerator,
-)
+from lstmkernel.backends.numba.cell_update import cells
 from lstmkernel.backends.numba.group import choose_inputs, out_of, still_active
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.memory import at, clear, lanes
@@ -33,7 +26,7 @@ from lstmkernel.backends.numba.plan import FEW_UNITS
 from lstmkernel.backends.numba.registers import load_vectors, quad, store_vectors, zero_tile
 from lstmkernel.backends.numba.tile import PANELS_1, ROWS_1, ROWS_2, ROWS_3, ZERO
 from lstmkernel.backends.numba.turn import turn, turn_back
-from lstmkernel.backends.numba.vec import emit_fma, emit_splat, v_add, v_div, v_mul, vec_of
+from lstmkernel.backends.numba.vec import emit_fma, emit_splat, v_add, vec_of
 
 MOST_VECTORS = 3
 
@@ -122,21 +115,6 @@ def unit_tile(vectors, unit, row, g):
     c_t, h_t = cells(by_gate(sums), load_vectors(at(g.c, place), vectors))
     store_vectors(c_t, at(g.c, place))
     store_vectors(h_t, at(g.h_next, place))
-
-
-@inlined
-def cells(z, c):
-    """cell_update.py's cell for several vectors."""
-    i, f, g, o = z
-    s_i, m_i = exp_parts(sigmoid_argument(i))
-    s_g, m_g = exp_parts(tanh_argument(g))
-    written = v_div(tanh_numerator(s_g, m_g, g), v_mul(sigmoid_denominator(s_i, m_i), tanh_denominator(s_g, m_g)))
-    s_f, m_f = exp_parts(sigmoid_argument(f))
-    c_t = v_add(v_div(c, sigmoid_denominator(s_f, m_f)), written)
-    s_o, m_o = exp_parts(sigmoid_argument(o))
-    s_c, m_c = exp_parts(tanh_argument(c_t))
-    report = v_mul(sigmoid_denominator(s_o, m_o), tanh_denominator(s_c, m_c))
-    return c_t, v_div(tanh_numerator(s_c, m_c, c_t), report)
 
 
 @internal

@@ -134,6 +134,21 @@ def store_tile(typingctx, tile, p, row_stride, rows, panels):
     return types.void(tile, p, row_stride, rows, panels), codegen
 
 
+def _add_input(
+    builder: ir.IRBuilder, sums: list[ir.Value], xk: list[ir.Value], panels: list[ir.Value], vec: Any
+) -> None:
+    """sums[r, p, g] += xk[r] * panels[p][g].
+
+    A weight is loaded and used up for all rows before the next: it holds one register at a time.
+    """
+    for p, start in enumerate(panels):
+        for g in range(4):
+            wk = emit_load(builder, _at(builder, start, g * vec.length), vec)
+            for r, x in enumerate(xk):
+                i = 4 * (r * len(panels) + p) + g
+                sums[i] = emit_fma(builder, wk, x, sums[i])
+
+
 @intrinsic
 def multiply_add(typingctx, tile, x, k, w, panel_stride, panels):
     """tile[r, p, g] + x[r][k] * w[p][g], for one input k.
@@ -145,13 +160,41 @@ def multiply_add(typingctx, tile, x, k, w, panel_stride, panels):
     def codegen(context, builder, signature, args):
         sums, pointers = (cgutils.unpack_tuple(builder, args[i]) for i in (0, 1))
         xk = [emit_splat(builder, builder.load(_at(builder, pointer, args[2])), vec.length) for pointer in pointers]
-        # A weight is loaded and used up for all rows before the next: it holds one register at a time.
-        for p, start in enumerate(_rows_at(builder, args[3], args[4], panels)):
-            for g in range(4):
-                wk = emit_load(builder, _at(builder, start, g * vec.length), vec)
-                for r in range(len(x)):
-                    i = 4 * (r * len(panels) + p) + g
-                    sums[i] = emit_fma(builder, wk, xk[r], sums[i])
+        _add_input(builder, sums, xk, _rows_at(builder, args[3], args[4], panels), vec)
         return context.make_tuple(builder, tile, sums)
 
     return tile(tile, x, k, w, panel_stride, panels), codegen
+
+
+@intrinsic
+def multiply_add_run(typingctx, tile, x, w, panel_stride, panels, run):
+    """multiply_add of one row for the next len(run) inputs, unrolled; in a tile of two parts they take turns.
+
+    Such a tile has twice the panels: the sums of the even inputs, then those of the odd ones.
+    """
+    vec = tile.dtype
+    sums_a_part = 4 * len(panels)
+
+    def codegen(context, builder, signature, args):
+        sums = cgutils.unpack_tuple(builder, args[0])
+        parts = [sums[first : first + sums_a_part] for first in range(0, len(sums), sums_a_part)]
+        for k in range(len(run)):
+            xk = emit_splat(builder, builder.load(_at(builder, args[1], k)), vec.length)
+            w = _at(builder, args[2], k * 4 * vec.length)
+            _add_input(builder, parts[k % len(parts)], [xk], _rows_at(builder, w, args[3], panels), vec)
+        return context.make_tuple(builder, tile, [vector for part in parts for vector in part])
+
+    return tile(tile, x, w, panel_stride, panels, run), codegen
+
+
+@intrinsic
+def gates_of_row(typingctx, tile):
+    """(i, f, g, o) of one row's tile, of each a tuple of a vector for each panel."""
+    part = types.UniTuple(tile.dtype, len(tile) // 4)
+    result = types.UniTuple(part, 4)
+
+    def codegen(context, builder, signature, args):
+        vectors = cgutils.unpack_tuple(builder, args[0])
+        return context.make_tuple(builder, result, [context.make_tuple(builder, part, vectors[g::4]) for g in range(4)])
+
+    return result(tile), codegen

@@ -4,7 +4,6 @@ import ctypes
 import importlib
 import mmap
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -269,13 +268,13 @@ def guarded(request, backend, dtype, monkeypatch):
         monkeypatch.setattr(c, "empty", guarded.empty)
         monkeypatch.setattr(c, "_workspace", lambda size: c.ffi.from_buffer(guarded.empty((size,), np.uint8)))
     if backend == "numba":
-        numba = importlib.import_module("lstmkernel.backends.numba")
+        arrays = importlib.import_module("lstmkernel.backends.numba.arrays")
 
         def place(size):
             memory = guarded.empty((size,), np.uint8)
             return memory, memory.ctypes.data
 
-        monkeypatch.setattr(numba, "_workspace", SimpleNamespace(of=place))
+        monkeypatch.setattr(arrays.scratch, "of", place)
     return guarded
 
 

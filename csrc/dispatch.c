@@ -76,7 +76,8 @@ int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T
                      int64_t x_step, int64_t x_row, const int64_t *lengths, int reverse, void *h, void *c, void *out,
                      int64_t out_step, int64_t out_row, void *work)
 {
-    const lk_span span = {T, B, x, x_step, x_row, lengths, 0, reverse, h, c, out, out_step, out_row, work, 0, 1, NULL, NULL};
+    const lk_span span = {.T = T, .B = B, .x = x, .x_step = x_step, .x_row = x_row, .lengths = lengths, .reverse = reverse,
+                          .h = h, .c = c, .out = out, .out_step = out_step, .out_row = out_row, .work = work, .size = 1};
     if (kernels && layer->specialised)
         kernels = layer->specialised;
     CALL(layer_forward, layer, &span);

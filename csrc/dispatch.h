@@ -16,6 +16,9 @@ typedef struct {
     int reverse;
     void *h, *c, *out;
     int64_t out_step, out_row;
+    const uint8_t *reset;       /* of the first step, or NULL; the next one's lie */
+    int64_t reset_step;         /* apart */
+    const int64_t *read, *write; /* rows of h and c that each row's states are read from and written to; NULL: its own */
     void *work;          /* workspace() bytes for each thread */
     int rank, size;      /* this thread's, of those that share the layer: each has its own blocks of units */
     lk_barrier *barrier; /* where they meet after each step; NULL where size is 1 */

@@ -140,8 +140,23 @@ INLINE real *out_of(const group *g, int64_t r, int64_t s, const lk_span *a)
 {
     return (real *)a->out + time_of(g, r, s, a) * a->out_step + g->row[r] * a->out_row;
 }
-INLINE real *h_of(const group *g, int64_t r, const lk_span *a) { return (real *)a->h + g->row[r] * output_size(g->layer); }
-INLINE real *c_of(const group *g, int64_t r, const lk_span *a) { return (real *)a->c + g->row[r] * hidden_size(g->layer); }
+
+/* Its states in the caller's arrays: at rows that `places`, a->read or a->write, says. */
+INLINE int64_t state_row(const group *g, int64_t r, const int64_t *places) { return places ? places[g->row[r]] : g->row[r]; }
+INLINE real *h_of(const group *g, int64_t r, const int64_t *places, const lk_span *a)
+{
+    return (real *)a->h + state_row(g, r, places) * output_size(g->layer);
+}
+INLINE real *c_of(const group *g, int64_t r, const int64_t *places, const lk_span *a)
+{
+    return (real *)a->c + state_row(g, r, places) * hidden_size(g->layer);
+}
+
+/* Whether its state is to be zero before its step s. */
+INLINE int starts_anew(const group *g, int64_t r, int64_t s, const lk_span *a)
+{
+    return a->reset && a->reset[time_of(g, r, s, a) * a->reset_step + g->row[r]];
+}
 
 /* Zeros in out where a row has no steps. */
 static void clear_past_ends(const group *g, int64_t n, const lk_span *a)

@@ -130,11 +130,26 @@ static void load_states(group *g, int64_t n, const lk_span *a)
 {
     const block_range units = own_units(g), outputs = own_outputs(g);
     for (int64_t r = 0; r < n; r++) {
-        copy_columns(g->h + r * g->h_stride, h_of(g, r, a), outputs);
+        copy_columns(g->h + r * g->h_stride, h_of(g, r, a->read, a), outputs);
         real *c = g->c + r * g->c_stride;
         clear_reals(c + g->units.from * LANES, (g->units.to - g->units.from) * LANES); /* past H: computed, never read */
-        copy_columns(c, c_of(g, r, a), units);
+        copy_columns(c, c_of(g, r, a->read, a), units);
     }
+}
+
+/* Zero states before step s, where that is asked for. Every thread clears its own columns. */
+static void reset_states(const group *g, int64_t s, int64_t active, const lk_span *a)
+{
+    const block_range units = own_units(g), outputs = own_outputs(g);
+    int any = 0;
+    for (int64_t r = 0; r < active; r++)
+        if (starts_anew(g, r, s, a)) {
+            any = 1;
+            clear_reals(g->h + r * g->h_stride + outputs.from, larger(0, outputs.to - outputs.from));
+            clear_reals(g->c + r * g->c_stride + units.from, larger(0, units.to - units.from));
+        }
+    if (any) /* the same for every thread */
+        meet(a);
 }
 
 /* h goes to out; rows whose last step this was go to the caller. Returns how many rows go on. */
@@ -145,8 +160,8 @@ static int64_t report(const group *g, int64_t s, int64_t active, const lk_span *
         copy_columns(out_of(g, r, s, a), g->h + r * g->h_stride, outputs);
     const int64_t go_on = still_active(g, active, s + 1);
     for (int64_t r = go_on; r < active; r++) {
-        copy_columns(h_of(g, r, a), g->h + r * g->h_stride, outputs);
-        copy_columns(c_of(g, r, a), g->c + r * g->c_stride, units);
+        copy_columns(h_of(g, r, a->write, a), g->h + r * g->h_stride, outputs);
+        copy_columns(c_of(g, r, a->write, a), g->c + r * g->c_stride, units);
     }
     return go_on;
 }
@@ -176,6 +191,8 @@ static void run_group(group *g, int64_t n, const lk_span *a)
         input_product(g->layer, choose_inputs(g, s0, s1, active, a), g->x, g->z, g->units);
         g->z_now = g->z;
         for (int64_t s = s0; s < s1; s++) {
+            if (a->reset)
+                reset_states(g, s, active, a);
             recurrent_step(g, active, a);
             g->z_now += active * g->z_stride;
             active = report(g, s, active, a);

@@ -43,7 +43,9 @@ typedef struct {
     const lk_call *call;
     const char *x;
     const int64_t *lengths;
+    const uint8_t *reset;
     char *h, *c, *out, *between, *work;
+    const int64_t *read, *write; /* of lk_span; the states of a step only */
 } arrays;
 
 /* Some rows and times of one layer and direction; `direction` 1 runs backwards, from the end of the sequence. */
@@ -70,9 +72,14 @@ static void run_part(const arrays *a, part p, int rank, int size, lk_barrier *ba
     char *out = to_out ? a->out : a->between;
     span.x = x + (first * span.x_step + p.row * span.x_row) * itemsize;
     span.out = out + (first * span.out_step + p.row * span.out_row + p.direction * R) * itemsize;
-    span.h = a->h + (index * call->state_rows + p.row) * R * itemsize;
-    span.c = a->c + (index * call->state_rows + p.row) * H * itemsize;
+    const int64_t states = index * call->state_rows + (a->read ? 0 : p.row);
+    span.h = a->h + states * R * itemsize;
+    span.c = a->c + states * H * itemsize;
+    span.read = a->read ? a->read + p.row : NULL;
+    span.write = a->write ? a->write + p.row : NULL;
     span.lengths = a->lengths ? a->lengths + p.row : NULL;
+    span.reset = a->reset ? a->reset + (p.direction * call->T + first) * call->B + p.row : NULL;
+    span.reset_step = call->B;
     const lk_layer *layer = &call->layers[index];
     (layer->specialised ? layer->specialised : call->kernels)->layer_forward(layer, &span);
 }
@@ -264,17 +271,33 @@ static int run_on_threads(const arrays *a)
     return 1;
 }
 
-int lk_lstm_forward(const lk_call *call, const void *x, const int64_t *lengths, void *h, void *c, void *out, void *between,
-                    void *work)
+static int run(const arrays *a)
 {
-    if (!call->kernels)
+    if (!a->call->kernels)
         return LK_UNUSABLE;
-    const arrays a = {call, x, lengths, h, c, out, between, work};
     const lk_float_control callers = lk_enter_kernel();
-    if (call->threads <= 1 || !run_on_threads(&a))
-        run_alone(&a);
+    if (a->call->threads <= 1 || !run_on_threads(a))
+        run_alone(a);
     lk_leave_kernel(callers);
     return LK_OK;
+}
+
+int lk_lstm_forward(const lk_call *call, const void *x, const int64_t *lengths, const uint8_t *reset, void *h, void *c,
+                    void *out, void *between, void *work)
+{
+    const arrays a = {call, x, lengths, reset, h, c, out, between, work, NULL, NULL};
+    return run(&a);
+}
+
+int lk_step(const lk_stream *s, const void *x, void *out)
+{
+    const lk_call *call = &s->call;
+    const int64_t itemsize = call->kernels ? call->kernels->itemsize : 0, R = output_size(call);
+    const char *in_x = x, *in_out = out;
+    if (in_x < in_out + call->B * R * itemsize && in_out < in_x + call->B * call->layers->input_size * itemsize)
+        return LK_OVERLAP;
+    const arrays a = {call, x, NULL, NULL, s->h, s->c, out, NULL, s->work, s->from, s->to};
+    return run(&a);
 }
 
 /* The largest of any layer, for each thread. */

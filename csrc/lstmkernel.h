@@ -29,7 +29,7 @@
 #define LSTMKERNEL_H
 #include <stdint.h>
 
-enum { LK_OK = 0, LK_UNUSABLE = 1 /* no such kernels on this CPU */ };
+enum { LK_OK = 0, LK_UNUSABLE = 1 /* no such kernels on this CPU */, LK_OVERLAP = 2 /* out shares memory with x */ };
 enum { LK_LINEAR = 0, LK_TANH = 1, LK_SIGMOID = 2, LK_RELU = 3 };
 
 /* The kernels of one instruction set and dtype; see dispatch.c. */
@@ -105,11 +105,24 @@ typedef struct {
 } lk_call;
 
 /* All layers: h [num_layers * directions][state_rows][R] and c [...][H] are updated, out [T][B][directions * R] is written.
+ *   reset    NULL, or [directions][T][B]: where it is not 0, a row's h and c become 0 before that direction takes that step
  *   between  room for [T][B][directions * R], used where there are two directions and several layers
  *   work     lk_lstm_workspace() bytes, 64-byte aligned, with no meaning between calls
  * No array may overlap another. */
-int lk_lstm_forward(const lk_call *call, const void *x, const int64_t *lengths, void *h, void *c, void *out, void *between,
-                    void *work);
+int lk_lstm_forward(const lk_call *call, const void *x, const int64_t *lengths, const uint8_t *reset, void *h, void *c,
+                    void *out, void *between, void *work);
 int64_t lk_lstm_workspace(const lk_call *call);
+
+/* One step of B rows, one direction, whose states are any rows of h [num_layers][state_rows][R] and c [...][H].
+ *   call        T and last are 1
+ *   from, to    where each row's states are read, and where they are written: all different */
+typedef struct {
+    lk_call call;
+    const int64_t *from, *to;
+    void *h, *c, *work;
+} lk_stream;
+
+/* x [B][I], out [B][R]. Refused before anything is written: LK_OVERLAP. */
+int lk_step(const lk_stream *stream, const void *x, void *out);
 
 #endif

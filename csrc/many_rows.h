@@ -154,6 +154,12 @@ INLINE void take_column(real *to, const real *column, int64_t stride, int64_t H)
         to[unit] = column[unit * stride];
 }
 
+INLINE void clear_column(real *column, int64_t stride, int64_t H)
+{
+    for (int64_t unit = 0; unit < H; unit++)
+        column[unit * stride] = 0;
+}
+
 /* n rows over all their steps; never shared by threads. */
 static void run_turned_group(group *group, int64_t n, const lk_span *a)
 {
@@ -163,23 +169,28 @@ static void run_turned_group(group *group, int64_t n, const lk_span *a)
     clear_reals(x, (I + 3 * H) * stride); /* lanes without a row: computed, never read */
     const real **rows = group->x;
     for (int64_t r = 0; r < n; r++)
-        rows[r] = h_of(group, r, a);
+        rows[r] = h_of(group, r, a->read, a);
     turn(g.h, stride, rows, n, H);
     for (int64_t r = 0; r < n; r++)
-        rows[r] = c_of(group, r, a);
+        rows[r] = c_of(group, r, a->read, a);
     turn(g.c, stride, rows, n, H);
     int64_t active = still_active(group, n, 0);
     for (int64_t s = 0; active > 0; s++) {
         choose_inputs(group, s, s + 1, active, a);
         turn(g.x, stride, rows, active, I);
+        for (int64_t r = 0; r < active; r++)
+            if (starts_anew(group, r, s, a)) {
+                clear_column(g.h + r, stride, H);
+                clear_column(g.c + r, stride, H);
+            }
         crowd_step(&g, divide_up(active, LANES));
         real *out[MOST_GROUP_ROWS];
         for (int64_t r = 0; r < active; r++)
             out[r] = out_of(group, r, s, a);
         turn_back(out, g.h, stride, active, H);
         for (; active > 0 && group->length[active - 1] == s + 1; active--) {
-            take_column(h_of(group, active - 1, a), g.h + active - 1, stride, H);
-            take_column(c_of(group, active - 1, a), g.c + active - 1, stride, H);
+            take_column(h_of(group, active - 1, a->write, a), g.h + active - 1, stride, H);
+            take_column(c_of(group, active - 1, a->write, a), g.c + active - 1, stride, H);
         }
     }
 }

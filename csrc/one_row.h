@@ -145,7 +145,7 @@ SEPARATE void run_row_plain(group *g, int64_t s0, int64_t s1, const lk_span *a) 
 /* Steps s0 .. s1 - 1 of a group of n rows, where that is one row that fits; whether it did. */
 INLINE int one_row_steps(group *g, int64_t s0, int64_t s1, int64_t n, const lk_span *a)
 {
-    if (!ONE_TILE || n != 1 || a->size > 1)
+    if (!ONE_TILE || n != 1 || a->size > 1 || a->reset)
         return 0;
     if (!INPUTS_HERE) {
         input_product(g->layer, choose_inputs(g, s0, s1, 1, a), g->x, g->z, g->units);

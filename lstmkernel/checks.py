@@ -98,6 +98,26 @@ def lengths(value: ArrayLike, T: int, B: int) -> Array:
     return np.ascontiguousarray(array, np.int64)
 
 
+def reset(value: ArrayLike, T: int, B: int, rows_first: bool, row_lengths: Array | None, directions: int) -> Array:
+    """Where each direction's states become zero before its step: bool (D, T, B).
+
+    value marks the first steps of episodes. Backwards, an episode's last step comes first. Past a row's end there are
+    no steps.
+    """
+    array = np.asarray(value)
+    if array.dtype != np.bool_ and array.size:
+        raise TypeError(f"reset: expected bool, got {array.dtype}")
+    shape("reset", array, (B, T) if rows_first else (T, B), "(B, T)" if rows_first else "(T, B)")
+    planes = np.zeros((directions, T, B), np.bool_)  # a copy: what was checked must not change while kernels run
+    first_steps = array.T if rows_first else array
+    if row_lengths is not None:
+        first_steps = first_steps & (np.arange(T)[:, None] < row_lengths)
+    planes[0] = first_steps
+    if directions == 2:
+        planes[1, :-1] = first_steps[1:]
+    return planes
+
+
 def output(out: Any, expected: tuple[int, ...], dtype: np.dtype[Any], inputs: Iterable[tuple[str, Any]]) -> Array:
     """An array that the kernels may write ``expected`` values of ``dtype`` to, sharing no memory with any input."""
     if not isinstance(out, np.ndarray):

@@ -206,6 +206,7 @@ class LSTM:
         state: tuple[ArrayLike, ArrayLike] | None = None,
         *,
         lengths: ArrayLike | None = None,
+        reset: ArrayLike | None = None,
         out: Array | None = None,
     ) -> tuple[Array, State]:
         """Run over a sequence.
@@ -219,6 +220,10 @@ class LSTM:
         lengths
             (B,) integers in 0..T, in any order: the steps that each row has. ``out`` is 0 past a row's end, h_n and c_n
             are the states at its own last step (its initial state for length 0).
+        reset
+            bool, of x's first two dimensions: True at the first step of an episode (an utterance, a game), before which
+            that row's state becomes zero, inside the kernel. With two directions, no episode sees another: backwards,
+            each begins with zeros at its own last step.
         out
             Where to write the output: C-contiguous, of the right shape and dtype, overlapping no input.
 
@@ -231,7 +236,7 @@ class LSTM:
 
         Raises ValueError for a wrong shape or length and TypeError for a wrong dtype, before anything is written.
         """
-        if lengths is None:
+        if lengths is None and reset is None:
             done = self._routes.run(x, state, out)
             if done is not None:
                 return done
@@ -244,6 +249,10 @@ class LSTM:
                 raise ValueError("lengths: expected a batched x of 3 dimensions, got an unbatched one of 2")
             row_lengths = checks.lengths(lengths, T, B)
         rows_first = self._batch_first and batched
+        anew = None
+        if reset is not None:
+            marks = reset if batched else np.asarray(reset)[:, None]
+            anew = checks.reset(marks, T, B, rows_first, row_lengths, self._shape.directions)
 
         shape = (B, T) if rows_first else (T, B) if batched else (T,)
         shape = (*shape, self._out_features)
@@ -251,13 +260,13 @@ class LSTM:
             out = np.empty(shape, self._dtype)
         else:
             # As given: what was cast or copied above shares no memory any more.
-            inputs = [("x", x), ("lengths", lengths), *self._parameters.items()]
+            inputs = [("x", x), ("lengths", lengths), ("reset", reset), *self._parameters.items()]
             inputs += [(f"state[{i}]", part) for i, part in enumerate(state or ())]
             out = checks.output(out, shape, self._dtype, inputs)
 
         if T and B:
             out_steps = out.swapaxes(0, 1) if rows_first else out if batched else out[:, None]
-            self._run(x_steps, row_lengths, h, c, out_steps)
+            self._run(x_steps, row_lengths, anew, h, c, out_steps)
             self._add_route(T, B, batched)
         return out, ((h, c) if batched else (h[:, 0], c[:, 0]))
 
@@ -287,21 +296,22 @@ class LSTM:
             checks.shape(name, array, expected, meaning.format("R" if name == "h_0" else "H"))
         return array.reshape(self._states, B, width).copy()
 
-    def _run(self, x: Array, lengths: Array | None, h: Array, c: Array, out: Array) -> None:
+    def _run(self, x: Array, lengths: Array | None, reset: Array | None, h: Array, c: Array, out: Array) -> None:
         """All layers over all steps, in calls short enough for Ctrl-C: h, c and out are written."""
         weights = self._weights  # once: a load_state_dict meanwhile must not show in this call
         T, B, _ = x.shape
         threads = self._threads()
         call_rows = call_work(self._backend, B, x.itemsize) * threads // self._row_work  # rows times steps
         if self._shape.bidirectional and call_rows < T * B:
-            self._run_by_layer(weights, x, lengths, h, c, out, call_rows * self._shape.num_layers, threads)
+            self._run_by_layer(weights, x, lengths, reset, h, c, out, call_rows * self._shape.num_layers, threads)
             return
         rows_a_call = min(B, max(1, call_rows))
         for rows in spans(B, rows_a_call):
             row_lengths = None if lengths is None else lengths[rows]
             for times in spans(T, call_rows // rows_a_call):
                 steps = slice(0, times.stop - times.start)
-                part = x[times, rows], within(row_lengths, times), h[:, rows], c[:, rows], out[times, rows]
+                anew = None if reset is None else np.ascontiguousarray(reset[:, times, rows])
+                part = x[times, rows], within(row_lengths, times), anew, h[:, rows], c[:, rows], out[times, rows]
                 self._backend.lstm_forward(weights, *part, steps, threads)
 
     def _run_by_layer(
@@ -309,6 +319,7 @@ class LSTM:
         weights: LSTMWeights,
         x: Array,
         lengths: Array | None,
+        reset: Array | None,
         h: Array,
         c: Array,
         out: Array,
@@ -317,13 +328,15 @@ class LSTM:
     ) -> None:
         """Two directions: each layer needs all of time in both of the layer below."""
         T, B, _ = x.shape
+        rows_a_call = min(B, max(1, call_rows))
         for layer in range(self.num_layers):
             above = out if layer == self.num_layers - 1 else np.empty((T, B, self._out_features), self._dtype)
             states = slice(2 * layer, 2 * layer + 2)
-            for rows in spans(B, call_rows):
+            for rows in spans(B, rows_a_call):
                 row_lengths = None if lengths is None else lengths[rows]
-                part = x[:, rows], row_lengths, h[states, rows], c[states, rows], above[:, rows]
-                for times in spans(T, call_rows // min(B, call_rows)):
+                anew = None if reset is None else np.ascontiguousarray(reset[:, :, rows])
+                part = x[:, rows], row_lengths, anew, h[states, rows], c[states, rows], above[:, rows]
+                for times in spans(T, call_rows // rows_a_call):
                     self._backend.lstm_forward(weights.layer(layer), *part, times, threads)
             x = above
 

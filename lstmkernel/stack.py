@@ -79,6 +79,7 @@ class Stack:
         state: Sequence[tuple[ArrayLike, ArrayLike] | None] | None = None,
         *,
         lengths: ArrayLike | None = None,
+        reset: ArrayLike | None = None,
     ) -> tuple[Array, tuple[State, ...]]:
         """Run over a sequence; arguments and errors as for LSTM, ``state`` with one (h, c) or None for each LSTM."""
         lstms = self._lstms()
@@ -89,7 +90,7 @@ class Stack:
         out: Any = x
         for layer in self.layers:
             if isinstance(layer, LSTM):
-                out, last = layer(out, given[len(states)], lengths=lengths)
+                out, last = layer(out, given[len(states)], lengths=lengths, reset=reset)
                 states.append(last)
             else:
                 out = layer(out)

@@ -61,6 +61,7 @@ def backend(isa: str, specialised: Specialised | None = None) -> Backend:
         layer_forward=_layer_forward,
         lstm_forward=_lstm_forward,
         prepare=_prepare,
+        prepare_step=_prepare_step,
     )
 
 
@@ -175,6 +176,7 @@ def _lstm_forward(
     weights: LSTMWeights,
     x: Array,
     lengths: Array | None,
+    reset: Array | None,
     h: Array,
     c: Array,
     out: Array,
@@ -189,6 +191,7 @@ def _lstm_forward(
         call,
         _address(x),
         ffi.NULL if lengths is None else ffi.from_buffer("int64_t[]", lengths),
+        ffi.NULL if reset is None else ffi.from_buffer("uint8_t[]", reset),
         _address(h),
         _address(c),
         _address(out),
@@ -208,10 +211,31 @@ def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Ar
 
     def run(x: Array, h: Array, c: Array, out: Array) -> None:
         between = _between(native, (T, B), dtype) if has_between else null
-        status = forward(call, address(x), null, address(h), address(c), address(out), between, _workspace(work_size))
+        states = address(h), address(c)
+        status = forward(call, address(x), null, null, *states, address(out), between, _workspace(work_size))
         if status != ok:
             _check(status)
 
+    return run
+
+
+def _prepare_step(
+    weights: LSTMWeights, h: Array, c: Array, read: Array, write: Array, threads: int
+) -> Callable[[Array, Array], None]:
+    native, layer = weights.native, weights.layers[0][0]
+    I, R, B = layer.input_size, layer.output_size, len(read)
+    call = _call(native, (1, B, I), (B * I, I, B * R, R), h.shape[1], slice(0, 1), threads)
+    work = empty((lib.lk_lstm_workspace(call),), np.uint8)
+    places = (ffi.from_buffer("int64_t[]", read), ffi.from_buffer("int64_t[]", write))
+    stream = ffi.new("lk_stream *", (call[0], *places, _contiguous(h), _contiguous(c), _contiguous(work)))
+    step, address, ok = lib.lk_step, ffi.from_buffer, lib.LK_OK
+
+    def run(x: Array, out: Array) -> None:
+        status = step(stream, address(x), address(out))
+        if status != ok:
+            _check(status)
+
+    run.__dict__["keep_alive"] = (native, h, c, work, places)
     return run
 
 
@@ -239,5 +263,7 @@ def _address(array: Array) -> Any:
 
 
 def _check(status: int) -> None:
+    if status == lib.LK_OVERLAP:
+        raise ValueError("out: overlaps x")
     if status != lib.LK_OK:
         raise BackendError("the C kernels cannot run on this CPU")

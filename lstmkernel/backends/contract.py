@@ -63,6 +63,7 @@ class LSTMForwardKernel(Protocol):
         weights: LSTMWeights,
         x: Array,
         lengths: Array | None,
+        reset: Array | None,
         h: Array,
         c: Array,
         out: Array,
@@ -72,7 +73,8 @@ class LSTMForwardKernel(Protocol):
     ) -> None:
         """All layers over time, on at most ``threads`` threads.
 
-        x (T, B, I) and out (T, B, D*R): any strides along T and B. lengths (B,) int64 or None. h (L*D, B, R) and
+        x (T, B, I) and out (T, B, D*R): any strides along T and B. lengths (B,) int64 or None. reset (D, T, B) bool or
+        None, contiguous: where a row's states become 0 before that direction takes that step. h (L*D, B, R) and
         c (L*D, B, H), of contiguous rows, hold the first states and receive the last ones. ``times`` is all of T but
         for one layer of two directions, which may run a part: those times forwards, and as many from the end backwards.
         """
@@ -83,6 +85,18 @@ class PrepareKernel(Protocol):
         self, weights: LSTMWeights, T: int, B: int, threads: int, /
     ) -> Callable[[Array, Array, Array, Array], None]:
         """lstm_forward for contiguous x, h, c and out of one T and B, without lengths: its arguments."""
+
+
+class PrepareStepKernel(Protocol):
+    def __call__(
+        self, weights: LSTMWeights, h: Array, c: Array, read: Array, write: Array, threads: int, /
+    ) -> Callable[[Array, Array], None]:
+        """One step, time and again, of B rows whose states are any of S: a function of x (B, I) and out (B, R).
+
+        One direction. h (L, S, R) and c (L, S, H) stay where they are. Row b reads its states at read[b] and writes
+        them at write[b], both (B,) int64, all different, and looked at in every call. x and out are contiguous; the
+        function raises ValueError where they overlap, before anything is written.
+        """
 
 
 class Backend(NamedTuple):
@@ -100,3 +114,4 @@ class Backend(NamedTuple):
     layer_forward: LayerForwardKernel
     lstm_forward: LSTMForwardKernel
     prepare: PrepareKernel
+    prepare_step: PrepareStepKernel

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
-from lstmkernel.backends.contract import LayerForwardKernel, LSTMForwardKernel, PrepareKernel
-from lstmkernel.backends.packing import Array, LSTMWeights
+from lstmkernel.backends.contract import LayerForwardKernel, LSTMForwardKernel, PrepareKernel, PrepareStepKernel
+from lstmkernel.backends.packing import Array, LayerWeights, LSTMWeights
 
 #: Bytes of one layer's output handed to the next at a time: they stay in cache, and memory does not grow with T.
 HANDOVER_BYTES = 1 << 20
 
 
-def of(layer_forward: LayerForwardKernel) -> tuple[LSTMForwardKernel, PrepareKernel]:
-    """Backend.lstm_forward and Backend.prepare."""
-    return partial(_lstm_forward, layer_forward), partial(_prepare, layer_forward)
+def of(layer_forward: LayerForwardKernel) -> tuple[LSTMForwardKernel, PrepareKernel, PrepareStepKernel]:
+    """Backend.lstm_forward, Backend.prepare and Backend.prepare_step."""
+    prepare = partial(_prepare, layer_forward)
+    return partial(_lstm_forward, layer_forward), prepare, partial(_prepare_step, prepare)
+
+
+def _prepare_step(
+    prepare: PrepareKernel, weights: LSTMWeights, h: Array, c: Array, read: Array, write: Array, threads: int
+) -> Callable[[Array, Array], None]:
+    rows = prepare(weights, 1, len(read), threads)
+
+    def run(x: Array, out: Array) -> None:
+        if np.may_share_memory(x, out):
+            raise ValueError("out: overlaps x")
+        h_rows, c_rows = h[:, read], c[:, read]
+        rows(x, h_rows, c_rows, out)
+        h[:, write], c[:, write] = h_rows, c_rows
+
+    return run
 
 
 def _prepare(
@@ -25,7 +42,7 @@ def _prepare(
     def run(x: Array, h: Array, c: Array, out: Array) -> None:
         x, out = (array.reshape(T, B, -1) for array in (x, out))
         h, c = (array.reshape(-1, B, array.shape[-1]) for array in (h, c))
-        _lstm_forward(layer_forward, weights, x, None, h, c, out, slice(0, T), threads)
+        _lstm_forward(layer_forward, weights, x, None, None, h, c, out, slice(0, T), threads)
 
     return run
 
@@ -35,6 +52,7 @@ def _lstm_forward(
     weights: LSTMWeights,
     x: Array,
     lengths: Array | None,
+    reset: Array | None,
     h: Array,
     c: Array,
     out: Array,
@@ -47,7 +65,7 @@ def _lstm_forward(
         steps = max(1, HANDOVER_BYTES // (out[0].size * out.itemsize))
         stretches = [slice(t, min(t + steps, times.stop)) for t in range(times.start, times.stop, steps)]
     for stretch in stretches:
-        _all_layers(layer_forward, weights, x, lengths, h, c, out, stretch)
+        _all_layers(layer_forward, weights, x, lengths, reset, h, c, out, stretch)
 
 
 def _all_layers(
@@ -55,6 +73,7 @@ def _all_layers(
     weights: LSTMWeights,
     x: Array,
     lengths: Array | None,
+    reset: Array | None,
     h: Array,
     c: Array,
     out: Array,
@@ -68,14 +87,44 @@ def _all_layers(
             above = np.empty(above.shape, out.dtype)
         for direction, packed in enumerate(directions):
             columns = above[:, :, direction * R : (direction + 1) * R]
-            if len(directions) == 1:
-                layer_forward(below, packed, within(lengths, times), False, h[state], c[state], columns)
-            else:
-                span = slice(T - times.stop, T - times.start) if direction else times
-                part = within(lengths, span)
-                layer_forward(below[span], packed, part, direction == 1, h[state], c[state], columns[span])
+            span = slice(T - times.stop, T - times.start) if direction else times
+            if len(directions) == 2:
+                columns = columns[span]
+            anew = None if reset is None else reset[direction, span]
+            part = below if len(directions) == 1 else below[span]
+            arrays = packed, within(lengths, span), direction == 1, h[state], c[state]
+            _restarting(layer_forward, anew, part, *arrays, columns)
             state += 1
         below = above
+
+
+def _restarting(
+    layer_forward: LayerForwardKernel,
+    reset: Array | None,
+    x: Array,
+    weights: LayerWeights,
+    lengths: Array | None,
+    reverse: bool,
+    h: Array,
+    c: Array,
+    out: Array,
+) -> None:
+    """layer_forward from one reset (T, B) to the next."""
+    if reset is None:
+        layer_forward(x, weights, lengths, reverse, h, c, out)
+        return
+    T = len(x)
+    starts = np.flatnonzero(reset.any(axis=1))
+    if reverse:
+        spans = [slice(low, high) for low, high in pairwise([0, *(starts + 1), T])][::-1]
+    else:
+        spans = [slice(low, high) for low, high in pairwise([0, *starts, T])]
+    for span in spans:
+        if span.start == span.stop:
+            continue
+        rows = reset[span.stop - 1 if reverse else span.start]
+        h[rows], c[rows] = 0, 0
+        layer_forward(x[span], weights, within(lengths, span), reverse, h, c, out[span])
 
 
 def within(lengths: Array | None, times: slice) -> Array | None:

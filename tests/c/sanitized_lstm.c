@@ -59,7 +59,7 @@ static void run_lstm(const example *e, const lk_layer *layers, int64_t parts, in
         const lk_call call = {tables[table], layers, s->L, s->D, s->T, s->B, b.x.step, b.x.row, b.out.step, b.out.row,
                               state_rows, s->T * part / parts, s->T * (part + 1) / parts, threads};
         void *work = take_work(lk_lstm_workspace(&call));
-        lk_lstm_forward(&call, b.x.memory, e->lengths, b.h.memory, b.c.memory, b.out.memory, between, work);
+        lk_lstm_forward(&call, b.x.memory, e->lengths, NULL, b.h.memory, b.c.memory, b.out.memory, between, work);
         free(work);
     }
     free(between);

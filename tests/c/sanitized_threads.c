@@ -53,7 +53,7 @@ static char *answer(const example *e, int threads)
     char *out = take(e->outs + e->hs + e->cs, itemsize), *h = out + e->outs * itemsize, *c = h + e->hs * itemsize;
     memcpy(h, e->state, (size_t)((e->hs + e->cs) * itemsize));
     void *between = take(e->outs, itemsize), *work = take_work(lk_lstm_workspace(&call));
-    lk_lstm_forward(&call, e->x, e->lengths, h, c, out, between, work);
+    lk_lstm_forward(&call, e->x, e->lengths, NULL, h, c, out, between, work);
     free(between);
     free(work);
     return out;

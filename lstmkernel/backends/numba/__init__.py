@@ -48,6 +48,7 @@ def backend() -> Backend:
         layer_forward=_layer_forward,
         lstm_forward=_lstm_forward,
         prepare=_prepare,
+        prepare_step=_prepare_step,
     )
 
 
@@ -165,9 +166,18 @@ class _Call:
             for layer in directions
         )
 
-    def run(self, x: Array, lengths: Array | None, h: Array, c: Array, out: Array) -> None:
+    def run(
+        self,
+        x: Array,
+        lengths: Array | None,
+        reset: Array | None,
+        places: tuple[Array | None, Array | None],
+        h: Array,
+        c: Array,
+        out: Array,
+    ) -> None:
         between = None if self._between is None else empty(self._between, out.dtype)
-        arrays = (x, lengths, h, c, out, between)
+        arrays = (x, lengths, reset, *places, h, c, out, between)
         addresses = [0 if array is None else address(array) for array in arrays]
         if self._alone is not None:
             self._run_part(addresses, self._alone)
@@ -182,7 +192,7 @@ class _Call:
     def prepared(self) -> Callable[[Array, Array, Array, Array], None]:
         """``run`` for contiguous arrays without lengths; on one thread with no more around the kernel than it needs."""
         if self._alone is None or self._between is not None:
-            return lambda x, h, c, out: self.run(x, None, h, c, out)
+            return lambda x, h, c, out: self.run(x, None, None, (None, None), h, c, out)
         kernel, call, work_size, part = self._kernel, self._address, self._work_size, tuple(self._alone)
         cast, buffer, kind, memory = ffi.cast, ffi.from_buffer, ADDRESS, scratch
 
@@ -190,7 +200,7 @@ class _Call:
             _held, work = memory.place if memory.size >= work_size else memory.of(work_size)
             x_at, h_at = int(cast(kind, buffer(x))), int(cast(kind, buffer(h)))
             c_at, out_at = int(cast(kind, buffer(c))), int(cast(kind, buffer(out)))
-            kernel(call, x_at, 0, h_at, c_at, out_at, 0, work, *part)
+            kernel(call, x_at, 0, 0, 0, 0, h_at, c_at, out_at, 0, work, *part)
 
         run.__dict__["keep_alive"] = self
         return run
@@ -200,6 +210,7 @@ def _lstm_forward(
     weights: LSTMWeights,
     x: Array,
     lengths: Array | None,
+    reset: Array | None,
     h: Array,
     c: Array,
     out: Array,
@@ -210,7 +221,7 @@ def _lstm_forward(
     size = x.itemsize
     strides = (x.strides[0] // size, x.strides[1] // size, out.strides[0] // size, out.strides[1] // size)
     state_rows = h.strides[0] // (h.shape[2] * size)  # h may be some rows of a larger one
-    _Call(weights.native, T, B, strides, state_rows, times, threads).run(x, lengths, h, c, out)
+    _Call(weights.native, T, B, strides, state_rows, times, threads).run(x, lengths, reset, (None, None), h, c, out)
 
 
 def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Array, Array, Array, Array], None]:
@@ -218,3 +229,18 @@ def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Ar
     width = net.directions * net.output_size
     strides = (B * net.input_size, net.input_size, B * width, width)
     return _Call(net, T, B, strides, B, slice(0, T), threads).prepared()
+
+
+def _prepare_step(
+    weights: LSTMWeights, h: Array, c: Array, read: Array, write: Array, threads: int
+) -> Callable[[Array, Array], None]:
+    net: _Network = weights.native
+    strides = (0, net.input_size, 0, net.output_size)  # of time: there is one step
+    call = _Call(net, 1, len(read), strides, h.shape[1], slice(0, 1), threads)
+
+    def run(x: Array, out: Array) -> None:
+        if np.may_share_memory(x, out):
+            raise ValueError("out: overlaps x")
+        call.run(x, None, None, (read, write), h, c, out)
+
+    return run

@@ -14,9 +14,14 @@ from lstmkernel.backends.numba.jit import internal, spliced
 from lstmkernel.backends.numba.memory import at, clear
 from lstmkernel.backends.numba.tile import ZERO
 
-#: The caller's arrays. lengths: a pointer, used where has_lengths. T is the steps of a stretch of time that begins
+#: The caller's arrays. lengths, reset (csrc/dispatch.h), read and write: pointers, used where has_lengths, has_reset or
+#: has_places says so. Without places, rows of h and c are the batch's. T is the steps of a stretch of time that begins
 #: `start` steps into the sequence, which `lengths` are of; x and out point to its first step.
-Call = namedtuple("Call", "T x x_step x_row has_lengths lengths start reverse h c out out_step out_row")
+Call = namedtuple(
+    "Call",
+    "T x x_step x_row has_lengths lengths has_reset reset reset_step start reverse has_places read write "
+    "h c out out_step out_row",
+)
 
 
 @internal
@@ -45,6 +50,24 @@ def clear_past_ends(layer, g, n, call):
 def time_of(g, r, s, call):
     """When row r of the group takes its step s."""
     return g.length[r] - 1 - s if call.reverse else s
+
+
+@spliced
+def read_from(g, r, call):
+    """The row of h and c that row r of the group has its first states from."""
+    return call.read[g.row[r]] if call.has_places else g.row[r]
+
+
+@spliced
+def write_to(g, r, call):
+    """The row that takes its last ones."""
+    return call.write[g.row[r]] if call.has_places else g.row[r]
+
+
+@spliced
+def starts_anew(g, r, s, call):
+    """Whether its state is to be zero before its step s."""
+    return call.has_reset and call.reset[time_of(g, r, s, call) * call.reset_step + g.row[r]] != 0
 
 
 @internal

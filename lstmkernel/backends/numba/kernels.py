@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import cache, cached_property
 from typing import Any
 
-from numba import int64
+from numba import int64, uint8
 
 from lstmkernel.backends.numba import one_row
 from lstmkernel.backends.numba.activation import activation
@@ -65,22 +65,24 @@ def _layer_forward(real, layer, T, B, x, x_step, x_row, lengths, reverse, h, c, 
     fields = layer_at(layer, real)
     rows_of_x = (pointer(x, real), x_step, x_row)
     rows_of_out = (pointer(out, real), out_step, out_row)
-    given = (lengths != 0, pointer(lengths, int64), 0, reverse != 0)
+    no_reset, no_places = (False, pointer(0, uint8), 0), (False, pointer(0, int64), pointer(0, int64))
+    given = (lengths != 0, pointer(lengths, int64), *no_reset, 0, reverse != 0, *no_places)
     call = Call(T, *rows_of_x, *given, pointer(h, real), pointer(c, real), *rows_of_out)
     layer_forward(fields, lay_out(fields, T, B, work, real), B, call)
 
 
 @internal
-def _lstm_forward(real, call, x, lengths, h, c, out, between, work, layers, directions, rows):
+def _lstm_forward(real, call, x, lengths, reset, read, write, h, c, out, between, work, layers, directions, rows):
     never_inline()
     field = pointer(call, int64)
     fields = (field[0], field[1], field[2], field[3], field[4])
     strides = (field[6], field[7], field[8], field[9])
     net = Network(*fields, *strides, field[10], field[11], field[12], at(field, 13))
     states = (pointer(h, real), pointer(c, real))
-    given = (lengths != 0, pointer(lengths, int64))
+    given = (lengths != 0, pointer(lengths, int64), reset != 0, pointer(reset, uint8))
+    places = (read != 0, pointer(read, int64), pointer(write, int64))
     scratch = (pointer(between, real), work)
-    arrays = Arrays(pointer(x, real), *given, *states, pointer(out, real), *scratch)
+    arrays = Arrays(pointer(x, real), *given, *places, *states, pointer(out, real), *scratch)
     lstm_forward(real, net, arrays, field[5], layers, directions, rows)
 
 
@@ -148,15 +150,34 @@ class Kernels:
     @cached_property
     def lstm_forward(self) -> Kernel:
         """call: the address of num_layers, directions, R, H, T, B, x_step, x_row, out_step, out_row, state_rows, first,
-        last, and of each layer's address (layer.py); then csrc/lstmkernel.h's arguments, and the first and last + 1 of
-        the layers, directions and rows to run.
+        last, and of each layer's address (layer.py); then csrc/lstmkernel.h's arguments, with lk_span's read and
+        write, and the first and last + 1 of the layers, directions and rows to run.
         """
         real = self._real
 
-        def kernel(call, x, lengths, h, c, out, between, work, layer, layers, direction, directions, row, rows):
+        def kernel(
+            call,
+            x,
+            lengths,
+            reset,
+            read,
+            write,
+            h,
+            c,
+            out,
+            between,
+            work,
+            layer,
+            layers,
+            direction,
+            directions,
+            row,
+            rows,
+        ):
             callers = enter_kernel()
             part = ((layer, layers), (direction, directions), (row, rows))
-            _lstm_forward(real, call, x, lengths, h, c, out, between, work, *part)
+            places = (read, write)
+            _lstm_forward(real, call, x, lengths, reset, *places, h, c, out, between, work, *part)
             leave_kernel(callers)
 
         return self._compile("lstm_forward", kernel)

@@ -20,7 +20,16 @@ from lstmkernel.backends.numba.activation import LINEAR
 from lstmkernel.backends.numba.cell_update import cell
 from lstmkernel.backends.numba.dense import DenseJob, dense_rows
 from lstmkernel.backends.numba.gate_matmul import input_product
-from lstmkernel.backends.numba.group import choose_inputs, choose_rows, clear_past_ends, out_of, still_active
+from lstmkernel.backends.numba.group import (
+    choose_inputs,
+    choose_rows,
+    clear_past_ends,
+    out_of,
+    read_from,
+    starts_anew,
+    still_active,
+    write_to,
+)
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.layer import Dense
 from lstmkernel.backends.numba.many_rows import run_turned_group
@@ -107,9 +116,19 @@ def load_states(layer, g, n, call):
     """The group's states before the first step."""
     H, R = layer.hidden_size, layer.output_size
     for r in range(n):
-        copy(at(g.h, r * g.h_stride), at(call.h, g.row[r] * R), R)
+        row = read_from(g, r, call)
+        copy(at(g.h, r * g.h_stride), at(call.h, row * R), R)
         clear(at(g.c, r * g.c_stride), g.c_stride)  # units past H, too: they are computed, never read
-        copy(at(g.c, r * g.c_stride), at(call.c, g.row[r] * H), H)
+        copy(at(g.c, r * g.c_stride), at(call.c, row * H), H)
+
+
+@internal
+def reset_states(layer, g, h, s, active, call):
+    """Zero states before step s, where that is asked for."""
+    for r in range(active):
+        if starts_anew(g, r, s, call):
+            clear(at(h, r * g.h_stride), layer.output_size)
+            clear(at(g.c, r * g.c_stride), layer.hidden_size)
 
 
 @inlined
@@ -120,8 +139,9 @@ def report(layer, g, h, s, active, call):
         copy(out_of(g, r, s, call), at(h, r * g.h_stride), R)
     while active > 0 and g.length[active - 1] == s + 1:
         active -= 1
-        copy(at(call.h, g.row[active] * R), at(h, active * g.h_stride), R)
-        copy(at(call.c, g.row[active] * H), at(g.c, active * g.c_stride), H)
+        row = write_to(g, active, call)
+        copy(at(call.h, row * R), at(h, active * g.h_stride), R)
+        copy(at(call.c, row * H), at(g.c, active * g.c_stride), H)
     return active
 
 
@@ -135,6 +155,8 @@ def run_group(layer, g, active, call):
         input_product(layer, choose_inputs(g, s0, s1, active, call), g.x, g.z)
         z = g.z
         for s in range(s0, s1):
+            if call.has_reset:
+                reset_states(layer, g, h, s, active, call)
             recurrent_step(layer, g, z, h, h_next, active, s & 1)  # every other step backwards
             h, h_next = h_next, h
             z = at(z, active * g.z_stride)

@@ -30,14 +30,14 @@ Network = namedtuple(
 )
 
 #: The caller's addresses.
-Arrays = namedtuple("Arrays", "x has_lengths lengths h c out between work")
+Arrays = namedtuple("Arrays", "x has_lengths lengths has_reset reset has_places read write h c out between work")
 
 
 @internal
 def run_part(real, net, arrays, B, layer, direction, row, rows, first, last):
     """Rows row .. row + rows - 1 of B, times first .. last - 1 of one layer; direction 1 runs from the end back."""
     D, R = net.directions, net.R
-    state = (layer * D + direction) * net.state_rows + row
+    state = (layer * D + direction) * net.state_rows + (0 if arrays.has_places else row)
     start = net.T - last if direction else first
     above = net.num_layers - 1 - layer
     to_out, from_out = D == 1 or above % 2 == 0, D == 1 or above % 2 == 1
@@ -59,8 +59,14 @@ def run_part(real, net, arrays, B, layer, direction, row, rows, first, last):
         x_row,
         arrays.has_lengths,
         at(arrays.lengths, row),
+        arrays.has_reset,
+        at(arrays.reset, (direction * net.T + start) * B + row),
+        B,
         start,
         direction != 0,
+        arrays.has_places,
+        at(arrays.read, row),
+        at(arrays.write, row),
         at(arrays.h, state * R),
         at(arrays.c, state * net.H),
         at(out, start * out_step + row * out_row + direction * R),

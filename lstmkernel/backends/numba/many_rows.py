@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from lstmkernel.backends.numba.cell_update import cells
-from lstmkernel.backends.numba.group import choose_inputs, out_of, still_active
+from lstmkernel.backends.numba.group import choose_inputs, out_of, read_from, starts_anew, still_active, write_to
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.memory import at, clear, lanes
 from lstmkernel.backends.numba.plan import FEW_UNITS
@@ -141,6 +141,12 @@ def take_column(to, column, stride, H):
         to[unit] = column[unit * stride]
 
 
+@spliced
+def clear_column(column, stride, H):
+    for unit in range(H):
+        column[unit * stride] = 0
+
+
 @internal
 def run_turned_group(layer, group, n, call):
     """n rows over all their steps."""
@@ -151,16 +157,21 @@ def run_turned_group(layer, group, n, call):
     c = at(h_next, H * stride)
     clear(x, (I + 3 * H) * stride)  # lanes without a row: computed, never read
     for r in range(n):
-        rows[r] = at(call.h, group.row[r] * H)
+        rows[r] = at(call.h, read_from(group, r, call) * H)
     turn(h, stride, rows, n, H)
     for r in range(n):
-        rows[r] = at(call.c, group.row[r] * H)
+        rows[r] = at(call.c, read_from(group, r, call) * H)
     turn(c, stride, rows, n, H)
     active = still_active(group, n, 0)
     s = ZERO
     while active > 0:
         choose_inputs(group, s, s + 1, active, call)
         turn(x, stride, rows, active, I)
+        if call.has_reset:
+            for r in range(active):
+                if starts_anew(group, r, s, call):
+                    clear_column(at(h, r), stride, H)
+                    clear_column(at(c, r), stride, H)
         crowd_step(Crowd(layer, stride, x, h, h_next, c), (active + lanes(c) - 1) // lanes(c))
         h, h_next = h_next, h
         for r in range(active):
@@ -168,6 +179,7 @@ def run_turned_group(layer, group, n, call):
         turn_back(rows, h, stride, active, H)
         while active > 0 and group.length[active - 1] == s + 1:
             active -= 1
-            take_column(at(call.h, group.row[active] * H), at(h, active), stride, H)
-            take_column(at(call.c, group.row[active] * H), at(c, active), stride, H)
+            row = write_to(group, active, call)
+            take_column(at(call.h, row * H), at(h, active), stride, H)
+            take_column(at(call.c, row * H), at(c, active), stride, H)
         s += 1

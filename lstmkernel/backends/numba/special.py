@@ -47,6 +47,7 @@ def _lstm_forward(
     weights: LSTMWeights,
     x: Array,
     lengths: Array | None,
+    reset: Array | None,
     h: Array,
     c: Array,
     out: Array,
@@ -54,8 +55,8 @@ def _lstm_forward(
     threads: int,
 ) -> None:
     rows_of_states = h.strides[0] // (h.shape[2] * h.itemsize)  # h may be some rows of a larger one
-    if x.shape[1] != 1 or lengths is not None or rows_of_states != 1:
-        numba.backend().lstm_forward(weights, x, lengths, h, c, out, times, threads)
+    if x.shape[1] != 1 or lengths is not None or reset is not None or rows_of_states != 1:
+        numba.backend().lstm_forward(weights, x, lengths, reset, h, c, out, times, threads)
         return
     addresses = (address(x), address(h), address(c), address(out))
     _run(weights, len(x), addresses, x.strides[0] // x.itemsize, out.strides[0] // x.itemsize)

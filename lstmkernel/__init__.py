@@ -16,7 +16,9 @@ from lstmkernel.dense import Dense
 from lstmkernel.formats import from_torch, load, save
 from lstmkernel.info import info
 from lstmkernel.lstm import LSTM
+from lstmkernel.pool import Pool
 from lstmkernel.stack import Stack
+from lstmkernel.stream import Stream
 from lstmkernel.warmup import warmup
 
 __all__ = [
@@ -24,7 +26,9 @@ __all__ = [
     "BackendError",
     "Dense",
     "LSTMCell",
+    "Pool",
     "Stack",
+    "Stream",
     "__version__",
     "from_torch",
     "info",

@@ -121,6 +121,15 @@ class Dense:
             self._backend.dense_forward(rows[span], self._weights, y[span])
         return y.reshape(*array.shape[:-1], self.out_features)
 
+    def _run_rows(self, x: Array, y: Array) -> None:
+        """The kernel alone: x (N, in_features) and y (N, out_features), contiguous and of the right dtype."""
+        self._backend.dense_forward(x, self._weights, y)
+
+    def _snapshot(self) -> Dense:
+        other = type(self).__new__(type(self))
+        other.__dict__ = dict(self.__dict__)
+        return other
+
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, but for the seed."""
         names = ("in_features", "out_features", "activation", "bias")

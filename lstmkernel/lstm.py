@@ -18,6 +18,8 @@ from lstmkernel.routes import Routes
 
 if TYPE_CHECKING:
     from lstmkernel.plan import Plan
+    from lstmkernel.pool import Pool
+    from lstmkernel.stream import Stream
 
 State = tuple[Array, Array]
 
@@ -350,6 +352,29 @@ class LSTM:
         """Threads that a call may use now."""
         available = cores.available()
         return available if self._num_threads is None else min(self._num_threads, available)
+
+    # ---------------------------------------------------------------- streams
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """The same model as a ``Stream`` of ``batch_size`` rows, which keeps its states from call to call.
+
+        Raises ValueError for a bidirectional model: its backward direction would need the future.
+        """
+        from lstmkernel.stream import Stream
+
+        return Stream(self, batch_size)
+
+    def pool(self, capacity: SupportsIndex) -> Pool:
+        """A ``Pool`` of at most ``capacity`` streams of this model, which advance together. Raises as ``stream``."""
+        from lstmkernel.pool import Pool
+
+        return Pool(self, capacity)
+
+    def _snapshot(self) -> LSTM:
+        """The model as it is now: a later load_state_dict of this one does not show."""
+        other = type(self).__new__(type(self))
+        other.__dict__ = dict(self.__dict__)
+        return other
 
     # ---------------------------------------------------------------- compile and compare
 

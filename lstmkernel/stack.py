@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +12,10 @@ from lstmkernel import checks, parameters
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
 from lstmkernel.lstm import LSTM, State
+
+if TYPE_CHECKING:
+    from lstmkernel.pool import Pool
+    from lstmkernel.stream import Stream
 
 Layer = LSTM | Dense
 
@@ -105,6 +109,21 @@ class Stack:
         by_row = out if self.batch_first else out.swapaxes(0, 1)
         B, T, _ = by_row.shape
         by_row[np.arange(T) >= checks.lengths(lengths, T, B)[:, None]] = 0
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """As ``LSTM.stream``, heads included; its ``state`` is one (h, c) for each LSTM."""
+        from lstmkernel.stream import Stream
+
+        return Stream(self, batch_size)
+
+    def pool(self, capacity: SupportsIndex) -> Pool:
+        """As ``LSTM.pool``, heads included."""
+        from lstmkernel.pool import Pool
+
+        return Pool(self, capacity)
+
+    def _snapshot(self) -> Stack:
+        return Stack(layer._snapshot() for layer in self.layers)
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's name and shape, as in ``state_dict()``."""

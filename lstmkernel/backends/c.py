@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lstmkernel.backends._kernels import ffi, lib
-from lstmkernel.backends.contract import ACTIVATIONS, Backend, BackendError
+from lstmkernel.backends.contract import ACTIVATIONS, Backend, BackendError, Step
 from lstmkernel.backends.packing import (
     Array,
     DenseWeights,
@@ -62,6 +62,7 @@ def backend(isa: str, specialised: Specialised | None = None) -> Backend:
         lstm_forward=_lstm_forward,
         prepare=_prepare,
         prepare_step=_prepare_step,
+        address=ffi.from_buffer,
     )
 
 
@@ -219,22 +220,14 @@ def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Ar
     return run
 
 
-def _prepare_step(
-    weights: LSTMWeights, h: Array, c: Array, read: Array, write: Array, threads: int
-) -> Callable[[Array, Array], None]:
+def _prepare_step(weights: LSTMWeights, h: Array, c: Array, read: Array, write: Array, threads: int) -> Step:
     native, layer = weights.native, weights.layers[0][0]
     I, R, B = layer.input_size, layer.output_size, len(read)
     call = _call(native, (1, B, I), (B * I, I, B * R, R), h.shape[1], slice(0, 1), threads)
     work = empty((lib.lk_lstm_workspace(call),), np.uint8)
     places = (ffi.from_buffer("int64_t[]", read), ffi.from_buffer("int64_t[]", write))
     stream = ffi.new("lk_stream *", (call[0], *places, _contiguous(h), _contiguous(c), _contiguous(work)))
-    step, address, ok = lib.lk_step, ffi.from_buffer, lib.LK_OK
-
-    def run(x: Array, out: Array) -> None:
-        status = step(stream, address(x), address(out))
-        if status != ok:
-            _check(status)
-
+    run = partial(lib.lk_step, stream)
     run.__dict__["keep_alive"] = (native, h, c, work, places)
     return run
 
@@ -263,7 +256,5 @@ def _address(array: Array) -> Any:
 
 
 def _check(status: int) -> None:
-    if status == lib.LK_OVERLAP:
-        raise ValueError("out: overlaps x")
     if status != lib.LK_OK:
         raise BackendError("the C kernels cannot run on this CPU")

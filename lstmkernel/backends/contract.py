@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from lstmkernel.backends.packing import Array, DenseWeights, LayerWeights, LSTMWeights
 
@@ -87,15 +87,17 @@ class PrepareKernel(Protocol):
         """lstm_forward for contiguous x, h, c and out of one T and B, without lengths: its arguments."""
 
 
-class PrepareStepKernel(Protocol):
-    def __call__(
-        self, weights: LSTMWeights, h: Array, c: Array, read: Array, write: Array, threads: int, /
-    ) -> Callable[[Array, Array], None]:
-        """One step, time and again, of B rows whose states are any of S: a function of x (B, I) and out (B, R).
+#: One time step of x (B, I) and out (B, R), both contiguous and as ``Backend.address`` gives them. Returns whether they
+#: overlap, and has done nothing then.
+Step = Callable[[Any, Any], int]
 
-        One direction. h (L, S, R) and c (L, S, H) stay where they are. Row b reads its states at read[b] and writes
-        them at write[b], both (B,) int64, all different, and looked at in every call. x and out are contiguous; the
-        function raises ValueError where they overlap, before anything is written.
+
+class PrepareStepKernel(Protocol):
+    def __call__(self, weights: LSTMWeights, h: Array, c: Array, read: Array, write: Array, threads: int, /) -> Step:
+        """A step of B rows whose states are any of S, for one direction.
+
+        h (L, S, R) and c (L, S, H) stay where they are. Row b reads its states at read[b] and writes them at write[b],
+        both (B,) int64, all different, and looked at in every call.
         """
 
 
@@ -115,3 +117,4 @@ class Backend(NamedTuple):
     lstm_forward: LSTMForwardKernel
     prepare: PrepareKernel
     prepare_step: PrepareStepKernel
+    address: Callable[[Array], Any]

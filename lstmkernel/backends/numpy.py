@@ -107,4 +107,5 @@ def backend() -> Backend:
         lstm_forward=lstm_forward,
         prepare=prepare,
         prepare_step=prepare_step,
+        address=lambda array: array,
     )

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lstmkernel.backends.contract import LayerForwardKernel, LSTMForwardKernel, PrepareKernel, PrepareStepKernel
+from lstmkernel.backends.contract import LayerForwardKernel, LSTMForwardKernel, PrepareKernel, PrepareStepKernel, Step
 from lstmkernel.backends.packing import Array, LayerWeights, LSTMWeights
 
 #: Bytes of one layer's output handed to the next at a time: they stay in cache, and memory does not grow with T.
@@ -23,15 +23,16 @@ def of(layer_forward: LayerForwardKernel) -> tuple[LSTMForwardKernel, PrepareKer
 
 def _prepare_step(
     prepare: PrepareKernel, weights: LSTMWeights, h: Array, c: Array, read: Array, write: Array, threads: int
-) -> Callable[[Array, Array], None]:
+) -> Step:
     rows = prepare(weights, 1, len(read), threads)
 
-    def run(x: Array, out: Array) -> None:
+    def run(x: Array, out: Array) -> int:
         if np.may_share_memory(x, out):
-            raise ValueError("out: overlaps x")
+            return 1
         h_rows, c_rows = h[:, read], c[:, read]
         rows(x, h_rows, c_rows, out)
         h[:, write], c[:, write] = h_rows, c_rows
+        return 0
 
     return run
 

@@ -14,7 +14,7 @@ import numpy as np
 from numba import float32, float64
 from numba.core import config
 
-from lstmkernel.backends.contract import ACTIVATIONS, Backend, BackendError
+from lstmkernel.backends.contract import ACTIVATIONS, Backend, BackendError, Step
 from lstmkernel.backends.numba import threads
 from lstmkernel.backends.numba.arrays import ADDRESS, address, ffi, scratch
 from lstmkernel.backends.numba.gate_matmul import SLAB
@@ -49,6 +49,7 @@ def backend() -> Backend:
         lstm_forward=_lstm_forward,
         prepare=_prepare,
         prepare_step=_prepare_step,
+        address=address,
     )
 
 
@@ -178,7 +179,10 @@ class _Call:
     ) -> None:
         between = None if self._between is None else empty(self._between, out.dtype)
         arrays = (x, lengths, reset, *places, h, c, out, between)
-        addresses = [0 if array is None else address(array) for array in arrays]
+        self.run_at([0 if array is None else address(array) for array in arrays], arrays)
+
+    def run_at(self, addresses: list[int], arrays: Any = None) -> None:
+        """arrays: what must stay until all threads are done."""
         if self._alone is not None:
             self._run_part(addresses, self._alone)
             return
@@ -231,16 +235,18 @@ def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Ar
     return _Call(net, T, B, strides, B, slice(0, T), threads).prepared()
 
 
-def _prepare_step(
-    weights: LSTMWeights, h: Array, c: Array, read: Array, write: Array, threads: int
-) -> Callable[[Array, Array], None]:
+def _prepare_step(weights: LSTMWeights, h: Array, c: Array, read: Array, write: Array, threads: int) -> Step:
     net: _Network = weights.native
     strides = (0, net.input_size, 0, net.output_size)  # of time: there is one step
     call = _Call(net, 1, len(read), strides, h.shape[1], slice(0, 1), threads)
+    states = (address(read), address(write), address(h), address(c))
+    x_bytes, out_bytes = (len(read) * width * h.itemsize for width in (net.input_size, net.output_size))
 
-    def run(x: Array, out: Array) -> None:
-        if np.may_share_memory(x, out):
-            raise ValueError("out: overlaps x")
-        call.run(x, None, None, (read, write), h, c, out)
+    def run(x: int, out: int) -> int:
+        if x < out + out_bytes and out < x + x_bytes:
+            return 1
+        call.run_at([x, 0, 0, *states, out, 0])
+        return 0
 
+    run.__dict__["keep_alive"] = (h, c, read, write)
     return run

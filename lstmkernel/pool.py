@@ -1,0 +1,190 @@
+"""Pool: many streams on one set of weights, any of which advance together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lstmkernel import checks
+from lstmkernel.backends.contract import Step
+from lstmkernel.backends.packing import Array
+from lstmkernel.lstm import LSTM
+from lstmkernel.states import OneAtATime, States
+
+if TYPE_CHECKING:
+    from lstmkernel.stack import Stack
+
+_ndarray = np.ndarray
+_INT64 = np.dtype(np.int64)
+
+#: Sets of ids whose rows are remembered, and numbers of ids whose calls are.
+MOST_SETS = 64
+
+
+class Pool(OneAtATime):
+    """Streams of one network that come and go, and advance in any company.
+
+    Made by ``LSTM.pool(capacity)`` and ``Stack.pool(capacity)``. ``ids = pool.open(n)`` begins n streams with states of
+    zero, ``y = pool.step(ids, x)`` takes one step of some of them in one call of the kernels, which reads the weights
+    once for all. Each has the bits that it has in a ``Stream`` of its own. An id is never given twice: one that was
+    closed is refused.
+
+    The weights are those that the network had when the pool was made. One thread at a time: a call while another runs
+    raises RuntimeError. One that fails or is interrupted changes nothing.
+    """
+
+    def __init__(self, net: LSTM | Stack, capacity: SupportsIndex) -> None:
+        self._capacity = checks.size("capacity", capacity)
+        snapshot: Any = net._snapshot()
+        self._net, self._dtype = snapshot, net.dtype
+        # Every slot has two rows of states: a step reads one and writes the other, so one that fails changes nothing.
+        self._states = States(snapshot, 2 * self._capacity)
+        self._row = np.arange(self._capacity)  # of each slot: itself, or capacity + itself
+        #: Of each slot: its stream's id, or -1 - the next one's. A slot's ids lie capacity apart.
+        self._ids = -1 - np.arange(self._capacity)
+        self._in_width, self._out_width = net.input_size, net.out_features
+        self._address = self._states.address
+        self._forget_sets()
+        self._calls: dict[int, tuple[Array, Array, Step]] = {}  # by how many: rows read, rows written, and the step
+
+    def _forget_sets(self) -> None:
+        #: By ids as bytes: their slots, and of each slot the sum of its two rows.
+        self._sets: dict[bytes, tuple[Array, Array]] = {}
+
+    @property
+    def capacity(self) -> int:
+        """How many streams can be open at once."""
+        return self._capacity
+
+    @property
+    def ids(self) -> Array:
+        """Those of all open streams, int64."""
+        return self._ids[self._ids >= 0]
+
+    def __len__(self) -> int:
+        """How many streams are open."""
+        return int(np.count_nonzero(self._ids >= 0))
+
+    def open(self, n: SupportsIndex = 1) -> Array:
+        """Begin n streams: their ids, int64 (n,). Raises RuntimeError where fewer than n are free."""
+        count = checks.size("n", n, 0)
+        with self._alone():
+            free = np.flatnonzero(self._ids < 0)
+            if len(free) < count:
+                raise RuntimeError(
+                    f"the pool is full: {count} streams asked for, {len(free)} of {self._capacity} are free; close "
+                    "some, or make a larger pool"
+                )
+            slots = free[:count]
+            self._states.clear(self._row[slots])
+            ids = -1 - self._ids[slots]
+            self._ids[slots] = ids
+        return ids
+
+    def close(self, ids: ArrayLike) -> None:
+        """End these streams; their ids are never given again. Raises ValueError for a closed or repeated one."""
+        with self._alone():
+            slots, _ = self._checked_slots(_whole_numbers(ids))
+            self._forget_sets()
+            self._ids[slots] = -1 - (self._ids[slots] + self._capacity)
+
+    def reset(self, ids: ArrayLike) -> None:
+        """Zero the states of these streams. Raises ValueError for a closed or repeated id."""
+        with self._alone():
+            slots, both = self._checked_slots(_whole_numbers(ids))
+            rows = both - self._row[slots]
+            self._states.clear(rows)
+            self._row[slots] = rows
+
+    def step(self, ids: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
+        """One time step of the streams of ids (n,): x (n, I) -> y (n, out_features), row for row.
+
+        out: where to write y, C-contiguous, of the right shape and dtype, not overlapping x.
+
+        Raises ValueError for a closed or repeated id or a wrong shape and TypeError for a wrong dtype; nothing has
+        changed then.
+        """
+        # Written for speed, as Stream.step.
+        dtype = self._dtype
+        if type(ids) is not _ndarray or ids.dtype is not _INT64 or ids.ndim != 1:
+            ids = _whole_numbers(ids)
+        n = len(ids)
+        if type(x) is not _ndarray or x.dtype is not dtype or not x.flags.carray:
+            x = np.ascontiguousarray(checks.real("x", x, dtype))
+        if x.shape != (n, self._in_width):
+            checks.shape("x", x, (n, self._in_width), "(n, I)")
+        shape = (n, self._out_width)
+        if out is None:
+            out = np.empty(shape, dtype)
+        elif type(out) is not _ndarray or out.dtype is not dtype or out.shape != shape or not out.flags.carray:
+            checks.output(out, shape, dtype, ())
+        if self._busy:
+            raise self._in_use()
+        self._busy = True
+        try:
+            slots, both = self._sets.get(ids.tobytes()) or self._remembered(ids)
+            if n:
+                read, write, step = self._calls.get(n) or self._new_call(n)
+                self._row.take(slots, out=read, mode="clip")  # which makes no copy of read first
+                np.subtract(both, read, out=write)
+                if step(self._address(x), self._address(out)):
+                    raise ValueError("out: overlaps x")
+                self._row[slots] = write
+        finally:
+            self._busy = False
+        return out
+
+    def _remembered(self, ids: Array) -> tuple[Array, Array]:
+        """Of streams that are open and named once; and the sum of each slot's two rows."""
+        if len(self._sets) >= MOST_SETS:
+            self._forget_sets()
+        known = self._sets[ids.tobytes()] = self._checked_slots(ids)
+        return known
+
+    def _checked_slots(self, ids: Array) -> tuple[Array, Array]:
+        slots = ids % self._capacity
+        wrong = (ids < 0) | (self._ids[slots] != ids)
+        if wrong.any():
+            raise ValueError(f"ids: no stream {ids[wrong.argmax()]} is open")
+        place = np.empty(self._capacity, np.int64)
+        place[slots] = np.arange(len(ids))
+        repeated = place[slots] != np.arange(len(ids))
+        if repeated.any():
+            raise ValueError(f"ids: stream {ids[repeated.argmax()]} is named more than once")
+        return slots, 2 * slots + self._capacity
+
+    def _new_call(self, n: int) -> tuple[Array, Array, Step]:
+        """Made once for n rows, for it takes some microseconds."""
+        if len(self._calls) >= MOST_SETS:
+            self._calls = {}
+        read, write = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        call = self._calls[n] = (read, write, self._states.step(read, write))
+        return call
+
+    # ---------------------------------------------------------------- the object itself
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        with self._alone():
+            return _restored, (type(self), self._net, self._capacity, self._ids.copy(), self._states.read(self._row))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._net!r}, capacity={self._capacity}, open={len(self)})"
+
+
+def _restored(kind: type[Pool], net: LSTM | Stack, capacity: int, ids: Array, states: Any) -> Pool:
+    pool = kind(net, capacity)
+    pool._ids = ids
+    pool._states.write(pool._row, states)
+    return pool
+
+
+def _whole_numbers(ids: ArrayLike) -> Array:
+    """ids as int64 (n,)."""
+    array = np.atleast_1d(np.asarray(ids))
+    if array.ndim != 1:
+        raise ValueError(f"ids: expected shape (n,), got {array.shape}")
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"ids: expected integers, got {array.dtype}")
+    return np.ascontiguousarray(array, np.int64)

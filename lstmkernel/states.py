@@ -1,0 +1,117 @@
+"""What streams and pools have in common: rows of states, a step from some rows to others, and one thread at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lstmkernel.backends.contract import Step
+from lstmkernel.backends.packing import Array, empty
+from lstmkernel.dense import Dense
+from lstmkernel.lstm import LSTM, State
+
+if TYPE_CHECKING:
+    from lstmkernel.stack import Stack
+
+Rows = slice | Array
+
+
+class States:
+    """The states of ``count`` rows of a network's LSTMs, zero at first, and steps that read some and write others."""
+
+    def __init__(self, net: LSTM | Stack, count: int) -> None:
+        self._layers: Sequence[LSTM | Dense] = (net,) if isinstance(net, LSTM) else net.layers
+        self.lstms = [layer for layer in self._layers if isinstance(layer, LSTM)]
+        for lstm in self.lstms:
+            if lstm.bidirectional:
+                raise ValueError(f"streams know no future, which the backward direction of {lstm!r} begins with")
+        self._alone = isinstance(net, LSTM)
+        self._states = [_zeros(lstm, count) for lstm in self.lstms]
+        #: How a step takes its arrays.
+        self.address: Callable[[Array], Any] = net._backend.address if isinstance(net, LSTM) else _itself
+
+    def step(self, read: Array, write: Array) -> Step:
+        """One step of rows whose states are read at some places and written at others; see ``Backend.prepare_step``."""
+        steps = [
+            lstm._backend.prepare_step(lstm._weights, h, c, read, write, lstm._threads())
+            for lstm, (h, c) in zip(self.lstms, self._states, strict=True)
+        ]
+        return steps[0] if self._alone else _chain(self._layers, steps, len(read))
+
+    def read(self, rows: Rows) -> list[State]:
+        """(h, c) of every LSTM: views for a slice, copies for an array of places."""
+        return [(h[:, rows], c[:, rows]) for h, c in self._states]
+
+    def write(self, rows: Rows, new: Sequence[State]) -> None:
+        for (h, c), (new_h, new_c) in zip(self._states, new, strict=True):
+            h[:, rows], c[:, rows] = new_h, new_c
+
+    def clear(self, rows: Rows) -> None:
+        for h, c in self._states:
+            h[:, rows], c[:, rows] = 0, 0
+
+
+def _zeros(lstm: LSTM, count: int) -> State:
+    s = lstm.shape
+    h = empty((s.num_layers, count, s.output_size), lstm.dtype)
+    c = empty((s.num_layers, count, s.hidden_size), lstm.dtype)
+    h[...], c[...] = 0, 0
+    return h, c
+
+
+def _itself(array: Array) -> Array:
+    return array
+
+
+def _chain(layers: Sequence[LSTM | Dense], steps: Sequence[Step], batch_size: int) -> Step:
+    """All layers in turn, for arrays: x (B, I) or (I,), and out alike."""
+    left = iter(steps)
+    *lower, top = [
+        layer._run_rows if isinstance(layer, Dense) else _for_arrays(next(left), layer._backend.address)
+        for layer in layers
+    ]
+    handed_on = [empty((batch_size, layer.out_features), layer.dtype) for layer in layers[:-1]]
+
+    def run(x: Array, out: Array) -> int:
+        if np.may_share_memory(x, out):
+            return 1
+        if x.ndim == 1:
+            x, out = x[None], out[None]
+        for layer, between in zip(lower, handed_on, strict=True):
+            layer(x, between)
+            x = between
+        top(x, out)
+        return 0
+
+    return run
+
+
+def _for_arrays(step: Step, address: Callable[[Array], Any]) -> Callable[[Array, Array], Any]:
+    return lambda x, out: step(address(x), address(out))
+
+
+class OneAtATime:
+    """Calls of one thread at a time; a second one raises RuntimeError.
+
+    Without a lock: Python looks for other threads and for signals only after calls and in loops, so nothing gets in
+    between asking for ``_busy`` and setting it.
+    """
+
+    _busy = False
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self._busy:
+            raise self._in_use()
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+    def _in_use(self) -> RuntimeError:
+        kind = type(self).__name__.lower()
+        return RuntimeError(f"this {kind} is in use by another thread: give each thread a {kind} of its own")

@@ -1,0 +1,172 @@
+"""Stream: a network that keeps its states from one call to the next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lstmkernel import checks
+from lstmkernel.backends.packing import Array
+from lstmkernel.lstm import LSTM, State
+from lstmkernel.states import OneAtATime, States
+
+if TYPE_CHECKING:
+    from lstmkernel.stack import Stack
+
+_ndarray = np.ndarray
+
+
+class Stream(OneAtATime):
+    """A network that keeps its states: ``y = stream(chunk)``, or ``y = stream.step(x_t)`` for one step at a time.
+
+    Made by ``LSTM.stream(batch_size)`` and ``Stack.stream(batch_size)``. States begin at zero. A sequence in chunks of
+    any lengths has the bits that it has whole. The weights are those that the network had when the stream was made. One
+    thread at a time: a call while another runs raises RuntimeError. One that fails or is interrupted changes nothing.
+    """
+
+    def __init__(self, net: LSTM | Stack, batch_size: int = 1) -> None:
+        self._batch_size = B = checks.size("batch_size", batch_size)
+        snapshot: Any = net._snapshot()
+        self._net = snapshot
+        self._dtype = net.dtype
+        # States have two sides: a step reads one and writes the other, so one that fails has changed nothing.
+        self._states = States(snapshot, 2 * B)
+        self._sides = slice(0, B), slice(B, 2 * B)
+        self._side = 0
+        first, second = np.arange(B), np.arange(B, 2 * B)
+        self._steps = self._states.step(first, second), self._states.step(second, first)
+        self._address = self._states.address
+        #: Of the last x_t, and of what came of it.
+        self._shape: tuple[int, ...] = (B, net.input_size)
+        self._out_shape: tuple[int, ...] = (B, net.out_features)
+
+    @property
+    def batch_size(self) -> int:
+        return self._batch_size
+
+    # ---------------------------------------------------------------- forward
+
+    def step(self, x_t: ArrayLike, out: Array | None = None) -> Array:
+        """One time step: x_t (B, I) -> y (B, out_features); (I,) -> (out_features,) where B is 1.
+
+        out: where to write y, C-contiguous, of the right shape and dtype, not overlapping x_t. With it, and with x_t an
+        array of the network's dtype, a step allocates nothing, takes no lock and makes no system call (unless the
+        network is so large that several threads share a step).
+
+        Raises ValueError for a wrong shape and TypeError for a wrong dtype; nothing has changed then.
+        """
+        # Written for speed: what is asked for every 2 us is here, and the rest elsewhere.
+        dtype = self._dtype
+        if type(x_t) is not _ndarray or x_t.dtype is not dtype or x_t.shape != self._shape or not x_t.flags.carray:
+            x_t = self._checked(x_t)
+        if out is None:
+            out = np.empty(self._out_shape, dtype)
+        elif (
+            type(out) is not _ndarray or out.dtype is not dtype or out.shape != self._out_shape or not out.flags.carray
+        ):
+            checks.output(out, self._out_shape, dtype, ())
+        if self._busy:
+            raise self._in_use()
+        self._busy = True
+        try:
+            side = self._side
+            if self._steps[side](self._address(x_t), self._address(out)):
+                raise ValueError("out: overlaps x_t")
+            self._side = 1 - side
+        finally:
+            self._busy = False
+        return out
+
+    def _checked(self, x_t: ArrayLike) -> Array:
+        """As the kernels take it. Its shape is the one that the next step expects first."""
+        array = np.ascontiguousarray(checks.real("x_t", x_t, self._dtype))
+        expected: list[tuple[int, ...]] = [(self._batch_size, self._net.input_size)]
+        if self._batch_size == 1:
+            expected.append((self._net.input_size,))
+        if array.shape not in expected:
+            raise ValueError(f"x_t: expected shape {' or '.join(map(str, expected))}, got {array.shape}")
+        self._shape, self._out_shape = array.shape, (*array.shape[:-1], self._net.out_features)
+        return array
+
+    def __call__(self, chunk: ArrayLike) -> Array:
+        """Any number of time steps, even none: (T, B, I) -> (T, B, out_features), or batch first, as the network.
+
+        (T, I) -> (T, out_features) where B is 1. Errors as ``LSTM``.
+        """
+        x = checks.real("chunk", chunk, self._dtype)
+        rows_first, B, I = self._net.batch_first, self._batch_size, self._net.input_size
+        by_itself = x.ndim == 2 and B == 1
+        if by_itself:
+            x = x[None] if rows_first else x[:, None]
+        if x.ndim != 3 or x.shape[0 if rows_first else 1] != B or x.shape[2] != I:
+            meaning = ("(B, T, I)" if rows_first else "(T, B, I)") + (" or (T, I)" if B == 1 else "")
+            raise ValueError(f"chunk: expected shape {meaning} with B = {B} and I = {I}, got {np.shape(chunk)}")
+        out: Array
+        with self._alone():
+            out, last = self._net(x, self._packed(self._states.read(self._sides[self._side])))
+            self._commit([last] if self._is_lstm else last)
+        if by_itself:
+            return out[0] if rows_first else out[:, 0]
+        return out
+
+    # ---------------------------------------------------------------- states
+
+    @property
+    def state(self) -> Any:
+        """Copies of the states: (h, c) of shapes (L, B, R) and (L, B, H); of a Stack, one such pair for each LSTM.
+
+        Can be set to such states, or to None for zeros; raises as a call with them.
+        """
+        with self._alone():
+            return self._packed([(h.copy(), c.copy()) for h, c in self._states.read(self._sides[self._side])])
+
+    @state.setter
+    def state(self, new: Any) -> None:
+        lstms = self._states.lstms
+        given = [new] if self._is_lstm else [None] * len(lstms) if new is None else list(new)
+        if len(given) != len(lstms):
+            raise ValueError(f"state: expected one (h, c) for each of {len(lstms)} LSTMs, got {len(given)}")
+        checked = [lstm._check_state(part, self._batch_size, True) for lstm, part in zip(lstms, given, strict=True)]
+        with self._alone():
+            self._commit(checked)
+
+    def reset(self, mask: ArrayLike | None = None) -> None:
+        """Zero the states: of all rows, or of those where mask (B,), bool, is True."""
+        rows = np.ones(self._batch_size, np.bool_) if mask is None else np.asarray(mask)
+        if rows.dtype != np.bool_:
+            raise TypeError(f"mask: expected bool, got {rows.dtype}")
+        checks.shape("mask", rows, (self._batch_size,), "(B,)")
+        kept = ~rows[:, None]
+        with self._alone():
+            now = self._states.read(self._sides[self._side])
+            self._commit([(np.where(kept, h, 0), np.where(kept, c, 0)) for h, c in now])
+
+    @property
+    def _is_lstm(self) -> bool:
+        return isinstance(self._net, LSTM)
+
+    def _packed(self, states: list[State]) -> Any:
+        """As the network takes and gives them."""
+        return states[0] if self._is_lstm else tuple(states)
+
+    def _commit(self, new: Any) -> None:
+        """Take these states, all of them in the last line."""
+        side = 1 - self._side
+        self._states.write(self._sides[side], new)
+        self._side = side
+
+    # ---------------------------------------------------------------- the object itself
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self._net, self._batch_size, self.state)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._net!r}, batch_size={self._batch_size})"
+
+
+def _restored(kind: type[Stream], net: LSTM | Stack, batch_size: int, state: Any) -> Stream:
+    stream = kind(net, batch_size)
+    stream.state = state
+    return stream

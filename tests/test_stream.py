@@ -1,0 +1,393 @@
+"""Streams: chunks have the bits of the whole; what fails changes nothing; a step asks nothing of the system."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import tracemalloc
+
+import numpy as np
+import pytest
+from helpers import assert_close, normal
+
+import lstmkernel as lk
+from lstmkernel import backends
+
+NETWORKS = [
+    ({"hidden_size": 5}, 1),
+    ({"hidden_size": 33, "num_layers": 2}, 3),
+    ({"hidden_size": 12, "batch_first": True}, 70),
+    ({"hidden_size": 128, "num_layers": 3, "proj_size": 20}, 2),
+]
+
+
+def model(backend, dtype, network, **more):
+    return lk.LSTM(3, **network, dtype=dtype, backend=backend, seed=0, **more)
+
+
+def heads(lstm):
+    """A network of several layers around lstm."""
+    kind = {"dtype": lstm.dtype, "backend": lstm.backend, "seed": 1}
+    above = lk.LSTM(4, 6, batch_first=lstm.batch_first, **kind)
+    return lk.Stack([lstm, lk.Dense(lstm.out_features, 4, "relu", **kind), above, lk.Dense(6, 1, "sigmoid", **kind)])
+
+
+def time_first(net, x):
+    return x.swapaxes(0, 1) if net.batch_first else x
+
+
+def in_chunks(stream, net, x, random):
+    """out (T, B, ...) of chunks of 0 to 4 steps, of single steps with and without out=."""
+    parts, t = [], 0
+    while t < len(x):
+        size = int(random.integers(0, 5))
+        if size == 1:
+            y = np.empty((x.shape[1], net.out_features), x.dtype) if random.random() < 0.5 else None
+            parts.append(stream.step(x[t], out=y)[None])
+            assert y is None or parts[-1].base is y
+        else:
+            parts.append(time_first(net, stream(time_first(net, x[t : t + size]))))
+        t += max(size, 0)
+    return np.concatenate(parts)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "Stack"])
+@pytest.mark.parametrize(("network", "B"), NETWORKS, ids=str)
+def test_chunks_have_the_bits_of_the_whole(backend, dtype, random, network, B, kind):
+    net = model(backend, dtype, network)
+    if kind == "Stack":
+        net = heads(net)
+    x = normal(random, (40, B, 3), dtype)
+    whole, last = net(time_first(net, x))
+    stream = net.stream(B)
+    got = in_chunks(stream, net, x, random)
+    pairs = [(got, time_first(net, whole))]
+    states = zip([stream.state] if kind == "LSTM" else stream.state, [last] if kind == "LSTM" else last, strict=True)
+    pairs += [pair for got_state, state in states for pair in zip(got_state, state, strict=True)]
+    for g, w in pairs:
+        if backend in backends.ONE_ANSWER:
+            np.testing.assert_array_equal(g, w)
+        else:
+            assert_close(g, w, dtype)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "Stack"])
+def test_one_row_alone(backend, random, kind):
+    net = model(backend, "float32", {"hidden_size": 9})
+    net = net if kind == "LSTM" else heads(net)
+    x = normal(random, (5, 3), "float32")
+    whole, _ = net(x)
+    stream, width = net.stream(), net.out_features
+    got = [stream.step(x[0]), *stream(x[1:3]), stream.step(x[3:4])[0], stream(x[4:][:, None])[0, 0]]
+    assert_close(np.array(got), whole, "float32")
+    assert stream.step(x[0]).shape == (width,)
+    assert stream(x).shape == (5, width)
+
+
+def test_other_layouts_are_taken_as_calls_take_them(random):
+    stream, same = lk.LSTM(3, 4, seed=0).stream(2), lk.LSTM(3, 4, seed=0).stream(2)
+    x = normal(random, (2, 3), "float32")
+    for strange in (np.asfortranarray(x), x.astype(">f4"), x.tolist(), x[:, ::-1].copy()[:, ::-1], np.float64(x)):
+        np.testing.assert_array_equal(stream.step(strange), same.step(x))
+    unaligned = np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view("float32").reshape(2, 3)
+    np.testing.assert_array_equal(stream.step(unaligned), same.step(x))
+
+
+# ---------------------------------------------------------------- states
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "Stack"])
+def test_states_are_copies(backend, random, kind):
+    net = model(backend, "float32", {"hidden_size": 5, "num_layers": 2})
+    net = net if kind == "LSTM" else heads(net)
+    stream, x = net.stream(2), normal(random, (6, 2, 3), "float32")
+    stream(x[:2])
+    state = stream.state
+    first = stream(x[2:])
+    stream.state = state
+    for part in [state] if kind == "LSTM" else state:
+        part[0][...] = np.nan
+    np.testing.assert_array_equal(stream(x[2:]), first)
+    stream.state = None
+    assert_close(stream(x), net(x)[0], "float32")
+
+
+def test_reset(backend, random):
+    net = heads(model(backend, "float32", {"hidden_size": 5}))
+    stream, x = net.stream(3), normal(random, (4, 3, 3), "float32")
+    stream(x)
+    stream.reset([True, False, True])
+    got = stream(x[:2])
+    anew, on = net(x[:2])[0], net(np.concatenate([x, x[:2]]))[0][4:]
+    assert_close(got, np.where(np.array([True, False, True])[:, None], anew, on), "float32")
+    stream.reset()
+    assert_close(stream(x), net(x)[0], "float32")
+
+
+def test_the_weights_are_those_of_the_start(backend, random):
+    lstm, x = model(backend, "float32", {"hidden_size": 5}), normal(random, (4, 1, 3), "float32")
+    expected, _ = lstm(x)
+    stream = lstm.stream()
+    lstm.load_state_dict({name: 0 * value for name, value in lstm.state_dict().items()})
+    assert_close(np.concatenate([stream(x[:2]), stream.step(x[2])[None], stream(x[3:])]), expected, "float32")
+
+
+def test_pickle_and_copy(backend, random):
+    stream, x = model(backend, "float32", {"hidden_size": 5}).stream(2), normal(random, (4, 2, 3), "float32")
+    stream(x)
+    others = [pickle.loads(pickle.dumps(stream)), copy.deepcopy(stream)]
+    expected = stream.step(x[0])
+    for other in others:
+        np.testing.assert_array_equal(other.step(x[0]), expected)
+
+
+# ---------------------------------------------------------------- refused
+
+
+REFUSED = [
+    (lambda s: s.step(np.zeros((3, 3), "f4")), ValueError, r"x_t: expected shape \(2, 3\), got \(3, 3\)"),
+    (lambda s: s.step(np.zeros(3, "f4")), ValueError, r"x_t: expected shape \(2, 3\), got \(3,\)"),
+    (lambda s: s.step(np.zeros((2, 3), complex)), TypeError, "x_t: expected real numbers"),
+    (lambda s: s.step(np.zeros((2, 3), "f4"), np.zeros((2, 3), "f4")), ValueError, r"out: expected shape \(2, 4\)"),
+    (lambda s: s.step(np.zeros((2, 3), "f4"), np.zeros((2, 4))), TypeError, "out: expected dtype float32"),
+    (lambda s: s.step(np.zeros((2, 3), "f4"), [0]), TypeError, "out: expected a NumPy array"),
+    (lambda s: s.step(np.zeros((2, 3), "f4"), np.zeros((4, 2), "f4").T), ValueError, "out: expected a C-contiguous"),
+    (lambda s: s(np.zeros((5, 3), "f4")), ValueError, r"chunk: expected shape \(T, B, I\) with B = 2"),
+    (lambda s: s(np.zeros((5, 1, 3), "f4")), ValueError, r"chunk: expected .* got \(5, 1, 3\)"),
+    (lambda s: s.reset([True]), ValueError, r"mask: expected shape \(B,\)"),
+    (lambda s: s.reset([1, 0]), TypeError, "mask: expected bool"),
+    (lambda s: setattr(s, "state", (1, 2, 3)), TypeError, r"state: expected a pair \(h_0, c_0\)"),
+    (lambda s: setattr(s, "state", (np.zeros((1, 2, 4)), np.zeros((1, 1, 4)))), ValueError, "c_0: expected shape"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), REFUSED)
+def test_refused_and_nothing_changed(backend, random, call, error, message):
+    stream = lk.LSTM(3, 4, backend=backend, seed=0).stream(2)
+    stream(normal(random, (2, 2, 3), "float32"))
+    before = stream.state
+    with pytest.raises(error, match=message):
+        call(stream)
+    for now, then in zip(stream.state, before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "Stack"])
+def test_out_that_overlaps_x_is_refused(backend, random, kind):
+    net = lk.LSTM(3, 3, backend=backend, seed=0)
+    stream = (net if kind == "LSTM" else lk.Stack([net, lk.Dense(3, 3, backend=backend)])).stream(2)
+    memory = normal(random, (4, 3), "float32")
+    kept, before = memory.copy(), stream.step(memory[:2])
+    stream.reset()
+    for out in (memory[:2], memory[1:3]):
+        with pytest.raises(ValueError, match="out: overlaps x_t"):
+            stream.step(memory[:2], out)
+    np.testing.assert_array_equal(memory, kept)
+    np.testing.assert_array_equal(stream.step(memory[:2], memory[2:]), before)
+
+
+def test_backwards_is_refused():
+    for net in (lk.LSTM(2, 3, bidirectional=True), lk.Stack([lk.LSTM(2, 3), lk.LSTM(3, 4, bidirectional=True)])):
+        with pytest.raises(ValueError, match=r"streams know no future, .* backward direction of LSTM"):
+            net.stream()
+
+
+# ---------------------------------------------------------------- threads and interrupts
+
+
+def test_32_threads_with_a_stream_each(backend, random):
+    lstm = lk.LSTM(8, 40, 2, backend=backend, seed=0, num_threads=2)
+    inputs = normal(random, (32, 50, 1, 8), "float32")
+    expected = [
+        np.concatenate([stream.step(x)[None] for x in inputs[i]])
+        for i, stream in enumerate(lstm.stream() for _ in range(32))
+    ]
+    got = [None] * 32
+
+    def run(i):
+        stream = lstm.stream()
+        got[i] = np.concatenate([stream.step(x)[None] for x in inputs[i]])
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for g, e in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(g, e)
+
+
+def test_two_threads_at_once_are_refused(random):
+    stream = lk.LSTM(8, 512, 2, seed=0).stream()
+    x = normal(random, (4000, 1, 8), "float32")
+    expected = lk.LSTM(8, 512, 2, seed=0)(x)[0]
+    got = []
+    thread = threading.Thread(target=lambda: got.append(stream(x)))
+    thread.start()
+    while not stream._busy and thread.is_alive():
+        time.sleep(0)
+    for call in (lambda: stream.step(x[0]), lambda: stream(x), stream.reset, lambda: stream.state):
+        with pytest.raises(RuntimeError, match="in use by another thread"):
+            call()
+    thread.join()
+    np.testing.assert_array_equal(got[0], expected)
+
+
+def test_an_interrupt_changes_nothing(random):
+    stream = lk.LSTM(8, 1024, 2, seed=0).stream()
+    stream.step(normal(random, (1, 8), "float32"))
+    before, x = stream.state, np.zeros((20_000, 1, 8), "float32")
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    start = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        stream(x)
+    assert time.perf_counter() - start < 5  # seconds: the whole takes 10 and more
+    for now, then in zip(stream.state, before, strict=True):
+        np.testing.assert_array_equal(now, then)
+
+
+class AlarmError(Exception):
+    """As KeyboardInterrupt comes, between any two lines."""
+
+
+def interrupt(*_):
+    raise AlarmError
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer of microseconds")
+@pytest.mark.parametrize("kind", ["LSTM", "Stack"])
+def test_an_interrupted_step_was_not_taken(kind, random):
+    lstms = [lk.LSTM(1, 1, seed=0), lk.LSTM(1, 1, seed=1)]
+    stream, x = (lstms[0] if kind == "LSTM" else lk.Stack(lstms)).stream(), np.ones((1, 1), "float32")
+    out, interrupted, previous = np.empty((1, 1), "float32"), 0, signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(500):
+            before, taken, inside = stream.state, 0, False
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 2e-5))
+                for taken in range(100):  # noqa: B007
+                    stream.step(x, out)
+            except AlarmError as error:
+                inside = "step" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+                interrupted += inside
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            after, stream.state = stream.state, before
+            for _ in range(taken):
+                stream.step(x, out)
+            if not inside and not np.array_equal(after, stream.state):  # after the last one had returned
+                stream.step(x, out)
+            np.testing.assert_array_equal(after, stream.state)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert interrupted > 50
+
+
+# ---------------------------------------------------------------- real time
+
+
+def test_a_step_leaves_no_memory_behind(backend):
+    stream = lk.LSTM(8, 40, 2, backend=backend, seed=0).stream()
+    x, out = np.ones((1, 8), "float32"), np.empty((1, 40), "float32")
+    for _ in range(10):
+        stream.step(x, out)
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            stream.step(x, out)
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        for _ in range(1000):
+            stream.step(x, out)
+        after, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 100  # bytes, of 1000 steps
+    if backend.startswith("c:"):
+        assert peak - before < 600  # the call's own arguments, freed when it returns
+
+
+QUIET = """
+import ctypes, os, sys
+import numpy as np, lstmkernel as lk
+lstm = lk.LSTM(8, 40, 2, seed=0)
+net = lk.Stack([lstm, lk.Dense(40, 1)]) if sys.argv[1] == "Stack" else lstm
+stream = net.stream()
+x, out = np.ones((1, 8), "float32"), np.empty((1, net.out_features), "float32")
+for _ in range(10):
+    stream.step(x, out)
+libc = ctypes.CDLL(None)
+PR_SET_SECCOMP, STRICT = 22, 1
+assert libc.prctl(PR_SET_SECCOMP, STRICT, 0, 0, 0) == 0  # from here on: read, write, exit, or be killed
+for _ in range(10_000):
+    stream.step(x, out)
+os.write(1, b"quiet")
+if sys.argv[2] == "speak":
+    os.getppid()
+os.write(1, b", and alive")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's")
+@pytest.mark.parametrize("kind", ["LSTM", "Stack"])
+def test_a_step_makes_no_system_call(kind):
+    def run(then):
+        command = [sys.executable, "-c", QUIET, kind, then]
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # the only thread is the one that is killed
+        return subprocess.run(command, capture_output=True, env=environment, timeout=120, check=False).stdout
+
+    assert run("keep still") == b"quiet, and alive"
+    assert run("speak") == b"quiet"  # the kernel does kill
+
+
+COUNTED = """
+import ctypes, sys
+import numpy as np, lstmkernel as lk
+stream = lk.LSTM(8, 40, 2, seed=0).stream()
+x, out = np.ones((1, 8), "float32"), np.empty((1, 40), "float32")
+for _ in range(10):
+    stream.step(x, out)
+calls = ctypes.c_long.in_dll(ctypes.CDLL(None), "malloc_calls")
+before = calls.value
+for _ in range(10_000):
+    stream.step(x, out)
+after = calls.value
+counting = ctypes.CDLL(None).malloc
+counting.restype = ctypes.c_void_p
+counting(100_000)
+print(after - before, calls.value > after)
+"""
+
+COUNTER = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stddef.h>
+long malloc_calls;
+void *__libc_malloc(size_t); void *__libc_calloc(size_t, size_t); void *__libc_realloc(void *, size_t);
+void *malloc(size_t size) { malloc_calls++; return __libc_malloc(size); }
+void *calloc(size_t count, size_t size) { malloc_calls++; return __libc_calloc(count, size); }
+void *realloc(void *old, size_t size) { malloc_calls++; return __libc_realloc(old, size); }
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts glibc's calls")
+def test_a_step_never_calls_malloc(tmp_path):
+    (tmp_path / "counter.c").write_text(COUNTER)
+    library = tmp_path / "counter.so"
+    try:
+        built = subprocess.run(["cc", "-shared", "-fPIC", str(tmp_path / "counter.c"), "-o", str(library)], check=False)
+    except FileNotFoundError:
+        pytest.skip("no C compiler")
+    assert built.returncode == 0
+    environment = {**os.environ, "LD_PRELOAD": str(library)}
+    command = [sys.executable, "-c", COUNTED]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=True)
+    assert done.stdout.split() == ["0", "True"]

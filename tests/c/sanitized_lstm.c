@@ -54,15 +54,55 @@ static void run_lstm(const example *e, const lk_layer *layers, int64_t parts, in
     const sizes *s = &e->s;
     const int64_t state_rows = s->B + s->T % 2;
     buffers b = open_buffers(e, s->H % 3, s->B % 2, state_rows, tables[table]->itemsize);
+    uint8_t *reset = s->H % 2 ? take(s->D * s->T * s->B, 1) : NULL; /* nowhere */
     void *between = s->D == 2 && s->L > 1 ? take(s->T * s->B * 2 * e->R, tables[table]->itemsize) : NULL;
     for (int64_t part = 0; part < parts; part++) {
         const lk_call call = {tables[table], layers, s->L, s->D, s->T, s->B, b.x.step, b.x.row, b.out.step, b.out.row,
                               state_rows, s->T * part / parts, s->T * (part + 1) / parts, threads};
         void *work = take_work(lk_lstm_workspace(&call));
-        lk_lstm_forward(&call, b.x.memory, e->lengths, NULL, b.h.memory, b.c.memory, b.out.memory, between, work);
+        lk_lstm_forward(&call, b.x.memory, e->lengths, reset, b.h.memory, b.c.memory, b.out.memory, between, work);
         free(work);
     }
+    free(reset);
     free(between);
+    close_buffers(&b, e, table);
+}
+
+/* Rows [L][B] of a window to or from some rows of `states` [L][2 B]. */
+static void move_states(window *w, char *states, const int64_t *rows, int to_states)
+{
+    const int64_t size = w->width * w->itemsize;
+    for (int64_t n = 0; n < w->T * w->B; n++) {
+        char *ours = (char *)w->memory + n * size, *theirs = states + (n / w->B * 2 * w->B + rows[n % w->B]) * size;
+        memcpy(to_states ? theirs : ours, to_states ? ours : theirs, (size_t)size);
+    }
+}
+
+/* A step at a time: each reads the states that the one before wrote, in the other half of the rows, in another order. */
+static void run_steps(const example *e, const lk_layer *layers, int threads, int table)
+{
+    const sizes *s = &e->s;
+    const int64_t B = s->B, itemsize = tables[table]->itemsize;
+    buffers b = open_buffers(e, 0, 0, B, itemsize);
+    const lk_call call = {tables[table], layers, s->L, 1, 1, B, 0, s->I, 0, e->R, 2 * B, 0, 1, threads};
+    int64_t *rows[2] = {take(B, sizeof *rows[0]), take(B, sizeof *rows[0])};
+    for (int64_t r = 0; r < B; r++) {
+        rows[0][r] = r;
+        rows[1][r] = 2 * B - 1 - r;
+    }
+    char *h = take(s->L * 2 * B * e->R, itemsize), *c = take(s->L * 2 * B * s->H, itemsize);
+    void *work = take_work(lk_lstm_workspace(&call));
+    move_states(&b.h, h, rows[0], 1);
+    move_states(&b.c, c, rows[0], 1);
+    for (int64_t t = 0; t < s->T; t++) {
+        const lk_stream stream = {call, rows[t % 2], rows[1 - t % 2], h, c, work};
+        lk_step(&stream, (char *)b.x.memory + t * B * s->I * itemsize, (char *)b.out.memory + t * B * e->R * itemsize);
+    }
+    move_states(&b.h, h, rows[s->T % 2], 0);
+    move_states(&b.c, c, rows[s->T % 2], 0);
+    void *all[] = {work, h, c, rows[0], rows[1]};
+    for (int n = 0; n < 5; n++)
+        free(all[n]);
     close_buffers(&b, e, table);
 }
 
@@ -92,6 +132,8 @@ static void check_lstm(sizes s)
         run_lstm(&e, layers, 1, 3, i);
         if (s.D == 2 && s.L == 1)
             run_lstm(&e, layers, 3, 2, i);
+        if (s.D == 1 && !s.ragged)
+            run_steps(&e, layers, 1 + s.H % 2, i);
         for (int64_t n = 0; n < s.L * s.D; n++)
             drop_packed(&layers[n]);
     }

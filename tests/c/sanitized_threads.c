@@ -40,6 +40,7 @@ typedef struct {
     lk_layer layers[MOST_STATES];
     void *x, *state;                 /* h and c before */
     int64_t *lengths;
+    uint8_t *reset;
     char *expected;
 } example;
 
@@ -53,7 +54,7 @@ static char *answer(const example *e, int threads)
     char *out = take(e->outs + e->hs + e->cs, itemsize), *h = out + e->outs * itemsize, *c = h + e->hs * itemsize;
     memcpy(h, e->state, (size_t)((e->hs + e->cs) * itemsize));
     void *between = take(e->outs, itemsize), *work = take_work(lk_lstm_workspace(&call));
-    lk_lstm_forward(&call, e->x, e->lengths, NULL, h, c, out, between, work);
+    lk_lstm_forward(&call, e->x, e->lengths, e->reset, h, c, out, between, work);
     free(between);
     free(work);
     return out;
@@ -74,6 +75,9 @@ static example make_example(const lk_kernels *kernels, shared s, int ragged)
     e.x = converted(x, s.T * s.B * s.I, kernels->itemsize);
     e.state = converted(state, e.hs + e.cs, kernels->itemsize);
     e.lengths = ragged ? draw_lengths(s.T, s.B) : NULL;
+    e.reset = ragged ? take(s.D * s.T * s.B, 1) : NULL;
+    for (int64_t n = 0; ragged && n < s.D * s.T * s.B; n += 3)
+        e.reset[n] = 1;
     e.expected = answer(&e, 1);
     free(x);
     free(state);
@@ -84,8 +88,8 @@ static void drop_example(example *e)
 {
     for (int64_t n = 0; n < e->states; n++)
         drop_packed(&e->layers[n]);
-    void *all[] = {e->x, e->state, e->lengths, e->expected};
-    for (int n = 0; n < 4; n++)
+    void *all[] = {e->x, e->state, e->lengths, e->reset, e->expected};
+    for (int n = 0; n < 5; n++)
         free(all[n]);
 }
 

@@ -9,17 +9,18 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from lstmkernel import backends, files, spinner
+from lstmkernel import backends, spinner
 from lstmkernel.backends import BackendError
 from lstmkernel.cli import (
     console,
     contest,
     markdown,
     one_thread,
+    options,
     own_check,
     own_kernels,
     plot,
@@ -111,7 +112,7 @@ def add_to(commands: Any) -> None:
         "--roofline", action="store_true", help="also how near each comes to what one core can do; needs a C compiler"
     )
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(float32)")
-    parser.add_argument("--seconds", type=_seconds, default=30, metavar="S", help="time to spend on timing (30)")
+    parser.add_argument("--seconds", type=options.seconds, default=30, metavar="S", help="time to spend on timing (30)")
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE; without FILE, to stdout and no table"
     )
@@ -128,9 +129,9 @@ def command(arguments: argparse.Namespace) -> int:
         print("lstmkernel: warning: NumPy's BLAS may use several threads here", file=sys.stderr)
     names, unusable = _contenders(arguments.backend)
     with ExitStack() as files_to_write:
-        json_file = _to_write(files_to_write, None if arguments.json == "-" else arguments.json)
-        markdown_file = _to_write(files_to_write, arguments.markdown)
-        png_file = _to_write(files_to_write, arguments.png)
+        json_file = options.to_write(files_to_write, None if arguments.json == "-" else arguments.json)
+        markdown_file = options.to_write(files_to_write, arguments.markdown)
+        png_file = options.to_write(files_to_write, arguments.png)
         if png_file:
             plot.require_matplotlib()
         if arguments.asm:
@@ -168,11 +169,6 @@ def _show_machine_code(report: Report) -> None:
     for what, names in report.entrants.items():
         for name in names if what != work.NETWORK else ():
             print(f"\n{assembly.of_kernel(what, name, np.dtype(report.dtype), sizes)}")
-
-
-def _to_write(stack: ExitStack, path: str | None) -> BinaryIO | None:
-    """Opened before the long work, which it might otherwise be for nothing."""
-    return stack.enter_context(files.replacing(path)) if path else None
 
 
 def _compare(arguments: argparse.Namespace, names: list[str], unusable: dict[str, str]) -> Report:
@@ -287,13 +283,3 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected seconds, got {text!r}")
-    return seconds

@@ -1,0 +1,103 @@
+"""``lstmkernel bench stream``: how long each step takes, the slowest ones, too."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from lstmkernel import __version__, backends, cpu, figures
+from lstmkernel.cli import console, latency, latency_plot, options, plot
+from lstmkernel.cli.latency import Latency
+
+DESCRIPTION = """\
+Time every call by itself, very many of them, on one thread: one step of the
+step networks through Stream.step, pools of 1 to 1024 streams through Pool.step,
+and blocks of audio through a Stream, as multiples of real time at 48 kHz. The
+subjects take turns, so that a slow spell of the machine falls on all.
+"""
+
+EXAMPLES = """\
+examples:
+  lstmkernel bench stream
+  lstmkernel bench stream --seconds 120 --json latency.json --png latency.png
+"""
+
+
+def add_to(commands: Any) -> None:
+    """Declare the command."""
+    bench = commands.add_parser("bench", help="time what production does: streams", description=DESCRIPTION)
+    parser = bench.add_subparsers(title="what", metavar="WHAT", required=True).add_parser(
+        "stream",
+        help="p50, p99, p99.9 and maximum of single steps, pools and blocks of audio",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = f"auto, c, {', '.join(backends.NAMES)}"
+    parser.add_argument("--backend", default="auto", metavar="NAME", help=f"one of {names} (auto)")
+    parser.add_argument("--seconds", type=options.seconds, default=30, metavar="S", help="time to spend (30)")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--png", metavar="FILE", help="draw histograms to FILE; needs matplotlib")
+    parser.set_defaults(command=command, one_thread=True)
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Do ``bench stream``."""
+    backend = backends.get(arguments.backend).name
+    with ExitStack() as stack:
+        json_file = options.to_write(stack, arguments.json)
+        png_file = options.to_write(stack, arguments.png)
+        if png_file:
+            plot.require_matplotlib()
+        found = _measured(backend, arguments.seconds)
+        about = {"version": __version__, "cpu": cpu.model(), "backend": backend}
+        if json_file:
+            rows = [row.as_json() for row in found]
+            json_file.write(json.dumps({**about, "rows": rows}, indent=2, allow_nan=False).encode())
+        if png_file:
+            latency_plot.draw(found, png_file)
+    out = console.output()
+    out.print(f"lstmkernel {__version__}, {backend}, {cpu.model()}, one thread", markup=False)
+    for kind in dict.fromkeys(row.subject.kind for row in found):
+        out.print()
+        out.print(_table(kind, [row for row in found if row.subject.kind == kind], found))
+    return 0
+
+
+def _measured(backend: str, seconds: float) -> list[Latency]:
+    with console.progress() as bar:
+        task = bar.add_task("bench stream", total=seconds or 1)
+        return latency.measure(latency.subjects(backend), seconds, lambda passed: bar.update(task, completed=passed))
+
+
+def _table(kind: str, rows: Sequence[Latency], found: Sequence[Latency]) -> Table:
+    table = Table(box=box.SIMPLE, padding=0, show_edge=False)
+    table.add_column(kind, no_wrap=True)
+    table.add_column("B,T,I,H[,L]", no_wrap=True)
+    for heading in ("p50", "p99", "p99.9", "max", "calls"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    remarks = {latency.STREAMS: ("a stream", "of one alone"), latency.SOUND: ("real time", "at p99.9")}.get(kind, ())
+    for heading in remarks:
+        table.add_column(heading, justify="right", no_wrap=True)
+    alone = next(row.p50 for row in found if row.subject.name == latency.POOLED)
+    for row in rows:
+        times = [figures.duration(value) for value in (row.p50, row.p99, row.p999, row.most)]
+        table.add_row(row.subject.name, row.subject.sizes, *times, f"{row.calls:,}", *_remarks(row, alone))
+    return table
+
+
+def _remarks(row: Latency, alone: float) -> tuple[str, ...]:
+    """alone: seconds of a step of a stream by itself."""
+    if row.subject.kind == latency.STREAMS:
+        each = row.p50 / row.subject.streams
+        return figures.duration(each), figures.digits(each / alone)
+    if row.subject.audio_seconds is not None:
+        times_real = (f"{figures.digits(row.subject.audio_seconds / value)}x" for value in (row.p50, row.p999))
+        return tuple(times_real)
+    return ()

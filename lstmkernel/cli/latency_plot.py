@@ -1,0 +1,57 @@
+"""What ``bench stream`` found, as a picture: a histogram of calls for each subject, on one axis for each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from lstmkernel import figures
+from lstmkernel.cli.latency import Latency
+from lstmkernel.cli.plot import COLOURS
+
+BINS_A_DECADE = 60
+#: Of a row's height; the longest bar fills it.
+HEIGHT = 0.85
+
+
+def draw(found: Sequence[Latency], file: BinaryIO) -> None:
+    """Write the picture as PNG."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    import matplotlib.pyplot as plt
+
+    kinds = list(dict.fromkeys(latency.subject.kind for latency in found))
+    of = [[latency for latency in found if latency.subject.kind == kind] for kind in kinds]
+    rows = [len(group) for group in of]
+    figure, panels = plt.subplots(
+        len(kinds), 1, figsize=(9, 1.6 + 0.55 * sum(rows)), squeeze=False, layout="constrained", height_ratios=rows
+    )
+    for kind, group, axes in zip(kinds, of, panels[:, 0], strict=True):
+        _panel(axes, group)
+        axes.set_title(kind, loc="left", weight="bold")
+    panels[-1, 0].set_xlabel("time of a call; | marks p50, p99, p99.9 and the maximum")
+    figure.savefig(file, format="png", dpi=130, facecolor="white")
+    plt.close(figure)
+
+
+def _panel(axes: Any, group: Sequence[Latency]) -> None:
+    for row, latency in enumerate(reversed(group)):
+        times, colour = np.array(latency.times), COLOURS[row % (len(COLOURS) - 2)]
+        low, high = np.log10(times[0]), np.log10(times[-1])
+        edges = np.logspace(low, high, max(2, int((high - low) * BINS_A_DECADE) + 2))
+        counts, _ = np.histogram(times, edges)
+        # A square root shows the few slow calls beside the many quick ones.
+        heights = np.sqrt(counts / counts.max()) * HEIGHT
+        axes.bar(edges[:-1], heights, np.diff(edges), row, align="edge", color=colour)
+        marks = [latency.p50, latency.p99, latency.p999, latency.most]
+        axes.plot(marks, [row] * len(marks), "|", color="black", markersize=9)
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(group)), [latency.subject.name for latency in reversed(group)])
+    axes.set_ylim(-0.2, len(group))
+    axes.xaxis.set_major_formatter(lambda value, _: figures.duration(value))
+    axes.grid(axis="x", color="#DDDDDD")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)

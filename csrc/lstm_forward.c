@@ -45,7 +45,7 @@ typedef struct {
     const int64_t *lengths;
     const uint8_t *reset;
     char *h, *c, *out, *between, *work;
-    const int64_t *read, *write; /* of lk_span; the states of a step only */
+    const int64_t *read, *write; /* of lk_span: of the first stretch; the others go on from what that wrote */
 } arrays;
 
 /* Some rows and times of one layer and direction; `direction` 1 runs backwards, from the end of the sequence. */
@@ -75,7 +75,7 @@ static void run_part(const arrays *a, part p, int rank, int size, lk_barrier *ba
     const int64_t states = index * call->state_rows + (a->read ? 0 : p.row);
     span.h = a->h + states * R * itemsize;
     span.c = a->c + states * H * itemsize;
-    span.read = a->read ? a->read + p.row : NULL;
+    span.read = !a->read ? NULL : (p.first == 0 ? a->read : a->write) + p.row;
     span.write = a->write ? a->write + p.row : NULL;
     span.lengths = a->lengths ? a->lengths + p.row : NULL;
     span.reset = a->reset ? a->reset + (p.direction * call->T + first) * call->B + p.row : NULL;
@@ -289,12 +289,12 @@ int lk_lstm_forward(const lk_call *call, const void *x, const int64_t *lengths, 
     return run(&a);
 }
 
-int lk_step(const lk_stream *s, const void *x, void *out)
+int lk_advance(const lk_stream *s, const void *x, void *out)
 {
     const lk_call *call = &s->call;
-    const int64_t itemsize = call->kernels ? call->kernels->itemsize : 0, R = output_size(call);
+    const int64_t row_bytes = call->T * call->B * (call->kernels ? call->kernels->itemsize : 0);
     const char *in_x = x, *in_out = out;
-    if (in_x < in_out + call->B * R * itemsize && in_out < in_x + call->B * call->layers->input_size * itemsize)
+    if (in_x < in_out + output_size(call) * row_bytes && in_out < in_x + call->layers->input_size * row_bytes)
         return LK_OVERLAP;
     const arrays a = {call, x, NULL, NULL, s->h, s->c, out, NULL, s->work, s->from, s->to};
     return run(&a);

@@ -113,8 +113,7 @@ int lk_lstm_forward(const lk_call *call, const void *x, const int64_t *lengths, 
                     void *out, void *between, void *work);
 int64_t lk_lstm_workspace(const lk_call *call);
 
-/* One step of B rows, one direction, whose states are any rows of h [num_layers][state_rows][R] and c [...][H].
- *   call        T and last are 1
+/* T steps of B rows, one direction, whose states are any rows of h [num_layers][state_rows][R] and c [...][H].
  *   from, to    where each row's states are read, and where they are written: all different */
 typedef struct {
     lk_call call;
@@ -122,7 +121,7 @@ typedef struct {
     void *h, *c, *work;
 } lk_stream;
 
-/* x [B][I], out [B][R]. Refused before anything is written: LK_OVERLAP. */
-int lk_step(const lk_stream *stream, const void *x, void *out);
+/* x [T][B][I], out [T][B][R], contiguous. Refused before anything is written: LK_OVERLAP. */
+int lk_advance(const lk_stream *stream, const void *x, void *out);
 
 #endif

@@ -344,9 +344,12 @@ class LSTM:
 
     def _add_route(self, T: int, B: int, batched: bool) -> None:
         """The next call of this shape goes straight to the kernel, where one call of it does."""
-        threads = self._threads()
-        if T * B * self._row_work <= call_work(self._backend, B, self._dtype.itemsize) * threads:
-            self._routes.add(T, B, batched, self._backend.prepare(self._weights, T, B, threads))
+        if self._in_one_call(T, B):
+            self._routes.add(T, B, batched, self._backend.prepare(self._weights, T, B, self._threads()))
+
+    def _in_one_call(self, T: int, B: int) -> bool:
+        """Whether a call of the kernels does it without being deaf to Ctrl-C for long."""
+        return T * B * self._row_work <= call_work(self._backend, B, self._dtype.itemsize) * self._threads()
 
     def _threads(self) -> int:
         """Threads that a call may use now."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lstmkernel import checks
-from lstmkernel.backends.contract import Step
+from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.packing import Array
 from lstmkernel.lstm import LSTM
 from lstmkernel.states import OneAtATime, States
@@ -47,7 +47,7 @@ class Pool(OneAtATime):
         self._in_width, self._out_width = net.input_size, net.out_features
         self._address = self._states.address
         self._forget_sets()
-        self._calls: dict[int, tuple[Array, Array, Step]] = {}  # by how many: rows read, rows written, and the step
+        self._calls: dict[int, tuple[Array, Array, Advance]] = {}  # by how many: rows read, rows written, and the step
 
     def _forget_sets(self) -> None:
         #: By ids as bytes: their slots, and of each slot the sum of its two rows.
@@ -155,12 +155,12 @@ class Pool(OneAtATime):
             raise ValueError(f"ids: stream {ids[repeated.argmax()]} is named more than once")
         return slots, 2 * slots + self._capacity
 
-    def _new_call(self, n: int) -> tuple[Array, Array, Step]:
+    def _new_call(self, n: int) -> tuple[Array, Array, Advance]:
         """Made once for n rows, for it takes some microseconds."""
         if len(self._calls) >= MOST_SETS:
             self._calls = {}
         read, write = np.zeros(n, np.int64), np.zeros(n, np.int64)
-        call = self._calls[n] = (read, write, self._states.step(read, write))
+        call = self._calls[n] = (read, write, self._states.advance(1, read, write))
         return call
 
     # ---------------------------------------------------------------- the object itself

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lstmkernel.backends.contract import Step
+from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.packing import Array, empty
 from lstmkernel.dense import Dense
 from lstmkernel.lstm import LSTM, State
@@ -20,7 +20,7 @@ Rows = slice | Array
 
 
 class States:
-    """The states of ``count`` rows of a network's LSTMs, zero at first, and steps that read some and write others."""
+    """The states of ``count`` rows of a network's LSTMs, zero at first, and calls that read some and write others."""
 
     def __init__(self, net: LSTM | Stack, count: int) -> None:
         self._layers: Sequence[LSTM | Dense] = (net,) if isinstance(net, LSTM) else net.layers
@@ -33,13 +33,13 @@ class States:
         #: How a step takes its arrays.
         self.address: Callable[[Array], Any] = net._backend.address if isinstance(net, LSTM) else _itself
 
-    def step(self, read: Array, write: Array) -> Step:
-        """One step of rows whose states are read at some places and written at others; see ``Backend.prepare_step``."""
-        steps = [
-            lstm._backend.prepare_step(lstm._weights, h, c, read, write, lstm._threads())
+    def advance(self, steps: int, read: Array, write: Array) -> Advance:
+        """All layers over so many steps, as ``Backend.prepare_advance``."""
+        parts = [
+            lstm._backend.prepare_advance(lstm._weights, steps, h, c, read, write, lstm._threads())
             for lstm, (h, c) in zip(self.lstms, self._states, strict=True)
         ]
-        return steps[0] if self._alone else _chain(self._layers, steps, len(read))
+        return parts[0] if self._alone else _chain(self._layers, parts, steps * len(read))
 
     def read(self, rows: Rows) -> list[State]:
         """(h, c) of every LSTM: views for a slice, copies for an array of places."""
@@ -66,20 +66,20 @@ def _itself(array: Array) -> Array:
     return array
 
 
-def _chain(layers: Sequence[LSTM | Dense], steps: Sequence[Step], batch_size: int) -> Step:
-    """All layers in turn, for arrays: x (B, I) or (I,), and out alike."""
-    left = iter(steps)
+def _chain(layers: Sequence[LSTM | Dense], parts: Sequence[Advance], rows: int) -> Advance:
+    """All layers in turn, for arrays of so many rows, batch times steps."""
+    left = iter(parts)
     *lower, top = [
         layer._run_rows if isinstance(layer, Dense) else _for_arrays(next(left), layer._backend.address)
         for layer in layers
     ]
-    handed_on = [empty((batch_size, layer.out_features), layer.dtype) for layer in layers[:-1]]
+    handed_on = [empty((rows, layer.out_features), layer.dtype) for layer in layers[:-1]]
 
     def run(x: Array, out: Array) -> int:
         if np.may_share_memory(x, out):
             return 1
-        if x.ndim == 1:
-            x, out = x[None], out[None]
+        if x.ndim != 2:
+            x, out = x.reshape(rows, -1), out.reshape(rows, -1)
         for layer, between in zip(lower, handed_on, strict=True):
             layer(x, between)
             x = between
@@ -89,8 +89,8 @@ def _chain(layers: Sequence[LSTM | Dense], steps: Sequence[Step], batch_size: in
     return run
 
 
-def _for_arrays(step: Step, address: Callable[[Array], Any]) -> Callable[[Array, Array], Any]:
-    return lambda x, out: step(address(x), address(out))
+def _for_arrays(part: Advance, address: Callable[[Array], Any]) -> Callable[[Array, Array], Any]:
+    return lambda x, out: part(address(x), address(out))
 
 
 class OneAtATime:

@@ -78,6 +78,27 @@ def test_chunks_have_the_bits_of_the_whole(backend, dtype, random, network, B, k
             assert_close(g, w, dtype)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("B", [1, 97])
+def test_long_chunks_of_one_shape(backend, random, B, threads):
+    """So long that time goes up through the layers in stretches; the second one goes straight to the kernels."""
+    lstm = model(backend, "float32", {"hidden_size": 33, "num_layers": 2}, num_threads=threads)
+    stream, x = lstm.stream(B), normal(random, (3 * (9000 // B), B, 3), "float32")
+    got = np.concatenate([stream(part) for part in np.split(x, 3)])
+    assert len(stream._chunks) == lstm._in_one_call(9000 // B, B)
+    assert_close(got, lstm(x)[0], "float32")
+    if backend in backends.ONE_ANSWER:
+        np.testing.assert_array_equal(got, lstm(x)[0])
+
+
+def test_more_shapes_than_are_remembered(random):
+    stream, same = lk.LSTM(3, 4, seed=0).stream(), lk.LSTM(3, 4, seed=0).stream()
+    for steps in (1, 2, 3, 4, 5, 6, 5, 4, 1, 2, 1, 2):
+        x = normal(random, (steps, 1, 3), "float32")
+        np.testing.assert_array_equal(stream(x), [same.step(x_t) for x_t in x])
+        assert len(stream._chunks) <= 4
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "Stack"])
 def test_one_row_alone(backend, random, kind):
     net = model(backend, "float32", {"hidden_size": 9})

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lstmkernel.backends._kernels import ffi, lib
-from lstmkernel.backends.contract import ACTIVATIONS, Backend, BackendError, Step
+from lstmkernel.backends.contract import ACTIVATIONS, Advance, Backend, BackendError
 from lstmkernel.backends.packing import (
     Array,
     DenseWeights,
@@ -61,7 +61,7 @@ def backend(isa: str, specialised: Specialised | None = None) -> Backend:
         layer_forward=_layer_forward,
         lstm_forward=_lstm_forward,
         prepare=_prepare,
-        prepare_step=_prepare_step,
+        prepare_advance=_prepare_advance,
         address=ffi.from_buffer,
     )
 
@@ -220,14 +220,16 @@ def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Ar
     return run
 
 
-def _prepare_step(weights: LSTMWeights, h: Array, c: Array, read: Array, write: Array, threads: int) -> Step:
+def _prepare_advance(
+    weights: LSTMWeights, T: int, h: Array, c: Array, read: Array, write: Array, threads: int
+) -> Advance:
     native, layer = weights.native, weights.layers[0][0]
     I, R, B = layer.input_size, layer.output_size, len(read)
-    call = _call(native, (1, B, I), (B * I, I, B * R, R), h.shape[1], slice(0, 1), threads)
+    call = _call(native, (T, B, I), (B * I, I, B * R, R), h.shape[1], slice(0, T), threads)
     work = empty((lib.lk_lstm_workspace(call),), np.uint8)
     places = (ffi.from_buffer("int64_t[]", read), ffi.from_buffer("int64_t[]", write))
     stream = ffi.new("lk_stream *", (call[0], *places, _contiguous(h), _contiguous(c), _contiguous(work)))
-    run = partial(lib.lk_step, stream)
+    run = partial(lib.lk_advance, stream)
     run.__dict__["keep_alive"] = (native, h, c, work, places)
     return run
 

@@ -87,17 +87,19 @@ class PrepareKernel(Protocol):
         """lstm_forward for contiguous x, h, c and out of one T and B, without lengths: its arguments."""
 
 
-#: One time step of x (B, I) and out (B, R), both contiguous and as ``Backend.address`` gives them. Returns whether they
+#: Of x (T, B, I) and out (T, B, R), both contiguous and as ``Backend.address`` gives them. Returns whether they
 #: overlap, and has done nothing then.
-Step = Callable[[Any, Any], int]
+Advance = Callable[[Any, Any], int]
 
 
-class PrepareStepKernel(Protocol):
-    def __call__(self, weights: LSTMWeights, h: Array, c: Array, read: Array, write: Array, threads: int, /) -> Step:
-        """A step of B rows whose states are any of S, for one direction.
+class PrepareAdvanceKernel(Protocol):
+    def __call__(
+        self, weights: LSTMWeights, T: int, h: Array, c: Array, read: Array, write: Array, threads: int, /
+    ) -> Advance:
+        """T steps of B rows whose states are any of S, for one direction.
 
-        h (L, S, R) and c (L, S, H) stay where they are. Row b reads its states at read[b] and writes them at write[b],
-        both (B,) int64, all different, and looked at in every call.
+        h (L, S, R) and c (L, S, H) stay where they are. Row b reads its first states at read[b] and writes its last
+        ones at write[b], both (B,) int64, all different, and looked at in every call.
         """
 
 
@@ -116,5 +118,5 @@ class Backend(NamedTuple):
     layer_forward: LayerForwardKernel
     lstm_forward: LSTMForwardKernel
     prepare: PrepareKernel
-    prepare_step: PrepareStepKernel
+    prepare_advance: PrepareAdvanceKernel
     address: Callable[[Array], Any]

@@ -92,7 +92,7 @@ def _step(z_x: Array, w_h: Array, w_r: Array | None, h: Array, c: Array) -> None
 
 
 def backend() -> Backend:
-    lstm_forward, prepare, prepare_step = stacked.of(layer_forward)
+    lstm_forward, prepare, prepare_advance = stacked.of(layer_forward)
     return Backend(
         name="numpy",
         gflops=4,
@@ -106,6 +106,6 @@ def backend() -> Backend:
         layer_forward=layer_forward,
         lstm_forward=lstm_forward,
         prepare=prepare,
-        prepare_step=prepare_step,
+        prepare_advance=prepare_advance,
         address=lambda array: array,
     )

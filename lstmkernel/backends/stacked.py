@@ -8,23 +8,29 @@ from itertools import pairwise
 
 import numpy as np
 
-from lstmkernel.backends.contract import LayerForwardKernel, LSTMForwardKernel, PrepareKernel, PrepareStepKernel, Step
+from lstmkernel.backends.contract import (
+    Advance,
+    LayerForwardKernel,
+    LSTMForwardKernel,
+    PrepareAdvanceKernel,
+    PrepareKernel,
+)
 from lstmkernel.backends.packing import Array, LayerWeights, LSTMWeights
 
 #: Bytes of one layer's output handed to the next at a time: they stay in cache, and memory does not grow with T.
 HANDOVER_BYTES = 1 << 20
 
 
-def of(layer_forward: LayerForwardKernel) -> tuple[LSTMForwardKernel, PrepareKernel, PrepareStepKernel]:
-    """Backend.lstm_forward, Backend.prepare and Backend.prepare_step."""
+def of(layer_forward: LayerForwardKernel) -> tuple[LSTMForwardKernel, PrepareKernel, PrepareAdvanceKernel]:
+    """Backend.lstm_forward, Backend.prepare and Backend.prepare_advance."""
     prepare = partial(_prepare, layer_forward)
-    return partial(_lstm_forward, layer_forward), prepare, partial(_prepare_step, prepare)
+    return partial(_lstm_forward, layer_forward), prepare, partial(_prepare_advance, prepare)
 
 
-def _prepare_step(
-    prepare: PrepareKernel, weights: LSTMWeights, h: Array, c: Array, read: Array, write: Array, threads: int
-) -> Step:
-    rows = prepare(weights, 1, len(read), threads)
+def _prepare_advance(
+    prepare: PrepareKernel, weights: LSTMWeights, T: int, h: Array, c: Array, read: Array, write: Array, threads: int
+) -> Advance:
+    rows = prepare(weights, T, len(read), threads)
 
     def run(x: Array, out: Array) -> int:
         if np.may_share_memory(x, out):

@@ -14,7 +14,7 @@ import numpy as np
 from numba import float32, float64
 from numba.core import config
 
-from lstmkernel.backends.contract import ACTIVATIONS, Backend, BackendError, Step
+from lstmkernel.backends.contract import ACTIVATIONS, Advance, Backend, BackendError
 from lstmkernel.backends.numba import threads
 from lstmkernel.backends.numba.arrays import ADDRESS, address, ffi, scratch
 from lstmkernel.backends.numba.gate_matmul import SLAB
@@ -48,7 +48,7 @@ def backend() -> Backend:
         layer_forward=_layer_forward,
         lstm_forward=_lstm_forward,
         prepare=_prepare,
-        prepare_step=_prepare_step,
+        prepare_advance=_prepare_advance,
         address=address,
     )
 
@@ -235,12 +235,14 @@ def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Ar
     return _Call(net, T, B, strides, B, slice(0, T), threads).prepared()
 
 
-def _prepare_step(weights: LSTMWeights, h: Array, c: Array, read: Array, write: Array, threads: int) -> Step:
+def _prepare_advance(
+    weights: LSTMWeights, T: int, h: Array, c: Array, read: Array, write: Array, threads: int
+) -> Advance:
     net: _Network = weights.native
-    strides = (0, net.input_size, 0, net.output_size)  # of time: there is one step
-    call = _Call(net, 1, len(read), strides, h.shape[1], slice(0, 1), threads)
+    B, I, R = len(read), net.input_size, net.output_size
+    call = _Call(net, T, B, (B * I, I, B * R, R), h.shape[1], slice(0, T), threads)
     states = (address(read), address(write), address(h), address(c))
-    x_bytes, out_bytes = (len(read) * width * h.itemsize for width in (net.input_size, net.output_size))
+    x_bytes, out_bytes = (T * B * width * h.itemsize for width in (I, R))
 
     def run(x: int, out: int) -> int:
         if x < out + out_bytes and out < x + x_bytes:

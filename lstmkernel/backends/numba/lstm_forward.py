@@ -65,7 +65,7 @@ def run_part(real, net, arrays, B, layer, direction, row, rows, first, last):
         start,
         direction != 0,
         arrays.has_places,
-        at(arrays.read, row),
+        at(arrays.read if first == 0 else arrays.write, row),  # another stretch goes on from what the first one wrote
         at(arrays.write, row),
         at(arrays.h, state * R),
         at(arrays.c, state * net.H),

@@ -16,7 +16,7 @@ import pytest
 
 import lstmkernel as lk
 from lstmkernel import backends, figures, timing
-from lstmkernel.cli import contest, main, one_thread, problem, shapes, work
+from lstmkernel.cli import contest, latency, main, one_thread, problem, shapes, work
 
 QUICK = ["--seconds", "0", "--shape", "2,3,4,5,2,2"]
 
@@ -525,6 +525,47 @@ def test_what_is_compared_is_what_it_says() -> None:
     for name, arrays in expected.items():
         for got, right in zip(answers[name], arrays, strict=True):
             np.testing.assert_allclose(got, right.reshape(got.shape), rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+# ---------------------------------------------------------------- bench stream
+
+
+def test_bench_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    figures_file, picture = tmp_path / "latency.json", tmp_path / "latency.png"
+    assert main(["bench", "stream", "--seconds", "0", "--json", str(figures_file), "--png", str(picture)]) == 0
+    printed = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    for part in ("silero_step", "1024 of silero_step", "proteus_h40, 512 samples", "p99.9", "real time"):
+        assert part in printed
+    found = json.loads(figures_file.read_text())
+    assert found["backend"] == backends.get().name
+    assert len(found["rows"]) == 7 + 4 + 6
+    for row in found["rows"]:
+        assert 0 < row["p50"] <= row["p99"] <= row["p999"] <= row["max"]
+        assert row["calls"] > 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_latencies_are_of_every_call_but_the_first_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(10_000))
+    monkeypatch.setattr(latency, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(latency, "TURN_SECONDS", 999.0)
+    calls: list[int] = []
+    subject = latency.Subject(latency.STEPS, "it", "1,1,1,1", lambda: calls.append(1))
+    (found,) = latency.measure([subject], 0, lambda passed: None)
+    assert (len(calls), found.calls) == (1001, 999)
+    assert (found.p50, found.p999, found.most) == (1, 1, 1)
+    of_many = latency._latency(subject, [float(n) for n in range(1, 1001)])
+    assert (of_many.p50, of_many.p99, of_many.p999, of_many.most) == (500, 990, 999, 1000)
+
+
+def test_bench_says_what_it_wants(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "stream", "--backend", "cuda"]) == 2
+    assert "unknown backend 'cuda'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["bench"])
+    assert "required: WHAT" in capsys.readouterr().err
 
 
 def test_the_shapes_read_as_they_are_written() -> None:

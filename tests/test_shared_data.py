@@ -7,6 +7,7 @@ import pytest
 from helpers import TOLERANCE, assert_close_answer, definition
 
 import lstmkernel as lk
+from lstmkernel import backends
 
 pytestmark = pytest.mark.usefixtures("data")
 
@@ -70,6 +71,28 @@ def test_silero_in_chunks_is_the_same(silero, dtype):
         out, state = lstm(x[start : start + 31], state)
         pieces.append(out)
     assert_close_answer((np.concatenate(pieces), state), expected, dtype)
+
+
+def test_silero_frame_by_frame(silero):
+    """60 s of speech, as it comes; in a pool, beside a stream that comes later."""
+    lstm, x, _ = silero
+    whole, _ = lstm(x)
+    stream, pool, out = lstm.stream(), lstm.pool(2), np.empty((1, 128), lstm.dtype)
+    frames = x.astype(lstm.dtype)
+    first, late = pool.open(), 100
+    for t, frame in enumerate(frames):
+        stream.step(frame[None], out)
+        if t == late:
+            second = pool.open()
+        ids = [first[0], second[0]] if t >= late else first
+        y = pool.step(ids, frames[[t, t - late][: len(ids)]])
+        expected = [whole[t], whole[t - late]][: len(ids)]
+        if lstm.backend in backends.ONE_ANSWER:
+            np.testing.assert_array_equal(out[0], whole[t])
+            np.testing.assert_array_equal(y, expected)
+        else:
+            np.testing.assert_allclose(out[0], whole[t], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 
 
 # ---------------------------------------------------------------- RTNeural: stacked networks of audio effects

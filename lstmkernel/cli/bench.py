@@ -79,16 +79,18 @@ def _measured(backend: str, seconds: float) -> list[Latency]:
 def _table(kind: str, rows: Sequence[Latency], found: Sequence[Latency]) -> Table:
     table = Table(box=box.SIMPLE, padding=0, show_edge=False)
     table.add_column(kind, no_wrap=True)
-    table.add_column("B,T,I,H[,L]", no_wrap=True)
+    if kind == latency.STEPS:
+        table.add_column("B,T,I,H[,L]", no_wrap=True)
     for heading in ("p50", "p99", "p99.9", "max", "calls"):
         table.add_column(heading, justify="right", no_wrap=True)
-    remarks = {latency.STREAMS: ("a stream", "of one alone"), latency.SOUND: ("real time", "at p99.9")}.get(kind, ())
+    remarks = {latency.STREAMS: ("a stream", "/ alone"), latency.SOUND: ("real time", "p99.9")}.get(kind, ())
     for heading in remarks:
         table.add_column(heading, justify="right", no_wrap=True)
     alone = next(row.p50 for row in found if row.subject.name == latency.POOLED)
     for row in rows:
         times = [figures.duration(value) for value in (row.p50, row.p99, row.p999, row.most)]
-        table.add_row(row.subject.name, row.subject.sizes, *times, f"{row.calls:,}", *_remarks(row, alone))
+        sizes = (row.subject.sizes,) if kind == latency.STEPS else ()
+        table.add_row(row.subject.name, *sizes, *times, figures.count(row.calls), *_remarks(row, alone))
     return table
 
 

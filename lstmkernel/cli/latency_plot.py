@@ -39,7 +39,7 @@ def draw(found: Sequence[Latency], file: BinaryIO) -> None:
 
 def _panel(axes: Any, group: Sequence[Latency]) -> None:
     for row, latency in enumerate(reversed(group)):
-        times, colour = np.array(latency.times), COLOURS[row % (len(COLOURS) - 2)]
+        times, colour = np.array(latency.times), COLOURS[row % 6]
         low, high = np.log10(times[0]), np.log10(times[-1])
         edges = np.logspace(low, high, max(2, int((high - low) * BINS_A_DECADE) + 2))
         counts, _ = np.histogram(times, edges)

@@ -3,7 +3,6 @@
 import json
 import os
 
-import latency
 import numpy as np
 import peers
 import pytest
@@ -146,11 +145,6 @@ def test_the_first_call_of_a_turn_does_not_count():
     assert len(timed(lambda: calls.append(1), 1e-3)) == len(calls) - 1
     calls.clear()
     assert len(timed(lambda: calls.append(1), 0)) == len(calls) == 1
-
-
-def test_latency_says_how_long_the_slowest_take():
-    said = latency.line([1e-6 * n for n in range(1, 1001)])
-    assert said == "median 500 us, p99 990 us, p99.9 999 us, maximum 1.00 ms; p99 / median 1.98; 1,000 calls"
 
 
 def test_the_last_cores_for_a_while(monkeypatch):

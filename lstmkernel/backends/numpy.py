@@ -29,10 +29,16 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+#: Inf and NaN are answers here, as in the other backends, and no reason to warn; some BLAS say so of Inf times 0.
+_quiet = np.errstate(over="ignore", invalid="ignore")
+
+
+@_quiet
 def activation(name: str, x: Array, y: Array) -> None:
     y[...] = ACTIVATIONS[name](x)
 
 
+@_quiet
 def gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
     """z = x W_ih^T + b"""
     w_x = weights.w_x.reshape(weights.input_size, -1)  # (I, 4H)
@@ -40,6 +46,7 @@ def gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
     z += weights.bias
 
 
+@_quiet
 def cell_update(z: Array, c: Array, h: Array) -> None:
     """The four moves of the cell."""
     i, f, g, o = z.reshape(len(z), 4, -1).swapaxes(0, 1)
@@ -49,12 +56,14 @@ def cell_update(z: Array, c: Array, h: Array) -> None:
     h[...] = sigmoid(o) * np.tanh(c)  # 4 output: what to report
 
 
+@_quiet
 def dense_forward(x: Array, weights: DenseWeights, y: Array) -> None:
     w = weights.w.reshape(weights.in_features, -1)[:, : weights.out_features]
     b = weights.bias.reshape(-1)[: weights.out_features]
     activation(weights.activation, x @ w + b, y)
 
 
+@_quiet
 def layer_forward(
     x: Array, weights: LayerWeights, lengths: Array | None, reverse: bool, h: Array, c: Array, out: Array
 ) -> None:

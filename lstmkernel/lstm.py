@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lstmkernel.plan import Plan
     from lstmkernel.pool import Pool
     from lstmkernel.stream import Stream
+    from lstmkernel.tape import Tape
 
 State = tuple[Array, Array]
 
@@ -245,11 +246,7 @@ class LSTM:
         x_steps, batched = self._check_x(x)
         T, B, _ = x_steps.shape
         h, c = self._check_state(state, B, batched)
-        row_lengths = None
-        if lengths is not None:
-            if not batched:
-                raise ValueError("lengths: expected a batched x of 3 dimensions, got an unbatched one of 2")
-            row_lengths = checks.lengths(lengths, T, B)
+        row_lengths = _check_lengths(lengths, T, B, batched)
         rows_first = self._batch_first and batched
         anew = None
         if reset is not None:
@@ -295,7 +292,7 @@ class LSTM:
         expected = (self._states, B, width) if batched else (self._states, width)
         if array.shape != expected:
             meaning = "(L*D, B, {})" if batched else "(L*D, {})"
-            checks.shape(name, array, expected, meaning.format("R" if name == "h_0" else "H"))
+            checks.shape(name, array, expected, meaning.format("R" if name.endswith(("h_0", "h_n")) else "H"))
         return array.reshape(self._states, B, width).copy()
 
     def _run(self, x: Array, lengths: Array | None, reset: Array | None, h: Array, c: Array, out: Array) -> None:
@@ -355,6 +352,110 @@ class LSTM:
         """Threads that a call may use now."""
         available = cores.available()
         return available if self._num_threads is None else min(self._num_threads, available)
+
+    # ---------------------------------------------------------------- gradients
+
+    def forward(
+        self,
+        x: ArrayLike,
+        state: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        checkpoint_every: SupportsIndex | None = None,
+    ) -> tuple[Array, State, Tape]:
+        """As a call, with the same bits, and a tape of it for ``backward``.
+
+        The tape holds a copy of x and, for each step of a row, 5 H + R numbers of every layer and direction, H rounded
+        up to whole vectors. With ``checkpoint_every`` k it holds only the states before every k-th step, and backward
+        runs forward again from there, k steps at a time: one third more work, and of T steps the memory of T / k + k,
+        least where k is about sqrt(T). Two directions keep every layer's output as well.
+
+        Returns
+        -------
+        out, (h_n, c_n)
+            As a call returns them.
+        tape
+            For ``backward``, once or several times. ``tape.nbytes`` says what it holds. It keeps the parameters that
+            the model had.
+        """
+        from lstmkernel import tape
+
+        x_steps, batched = self._check_x(x)
+        T, B, _ = x_steps.shape
+        h, c = self._check_state(state, B, batched)
+        row_lengths = _check_lengths(lengths, T, B, batched)
+        every = None if checkpoint_every is None else checks.size("checkpoint_every", checkpoint_every)
+        out, (h, c), kept = tape.record(self._snapshot(), x_steps, row_lengths, (h, c), batched, every)
+        return self._as_given(out, batched), ((h, c) if batched else (h[:, 0], c[:, 0])), kept
+
+    def backward(
+        self,
+        tape: Tape,
+        d_out: ArrayLike | None,
+        d_state: tuple[ArrayLike | None, ArrayLike | None] | None = None,
+    ) -> dict[str, Array]:
+        """Gradients of a loss L, from those of what ``forward`` returned.
+
+        Parameters
+        ----------
+        tape
+            As ``forward`` returned it; it is not changed.
+        d_out
+            dL/d(out), of out's shape. Past a row's length it does not count. None for zeros.
+        d_state
+            (dL/dh_n, dL/dc_n), of their shapes; either may be None for zeros.
+
+        Returns the gradient of every parameter under its name in ``state_dict()``, and of "x", "h_0" and "c_0", each of
+        the shape of what it belongs to. Raises ValueError for a wrong shape or another model's tape.
+        """
+        return self._gradients(tape, d_out, d_state)
+
+    def _gradients(
+        self,
+        tape: Tape,
+        d_out: ArrayLike | None,
+        d_state: tuple[ArrayLike | None, ArrayLike | None] | None,
+        of_x: bool = True,
+        of_parameters: bool = True,
+    ) -> dict[str, Array]:
+        """As ``backward``, without what is not needed."""
+        from lstmkernel import gradient
+        from lstmkernel.tape import Tape
+
+        if not isinstance(tape, Tape):
+            raise TypeError(f"tape: expected what forward returned, got {type(tape).__name__}")
+        if (tape.lstm.shape, tape.lstm.dtype) != (self._shape, self._dtype):
+            raise ValueError(f"tape: expected one of {self!r}, got one of {tape.lstm!r}")
+        rows = tape.rows
+        T, B, _ = tape.x.shape
+        steps = None if d_out is None else rows.sorted(self._check_d_out(d_out, T, B, tape.batched))
+        d_h, d_c = (None, None) if d_state is None else checks.pair("d_state", d_state, "(d_h_n, d_c_n)")
+        R, H = self._shape.output_size, self._shape.hidden_size
+        d_h, d_c = (
+            np.zeros((self._states, B, width), self._dtype)
+            if value is None
+            else np.ascontiguousarray(rows.sorted(self._fresh_state(name, value, B, width, tape.batched)))
+            for name, value, width in (("d_h_n", d_h, R), ("d_c_n", d_c, H))
+        )
+        found = gradient.gradients(tape, steps, d_h, d_c, of_x=of_x, of_parameters=of_parameters)
+        if of_x:
+            found["x"] = self._as_given(rows.given_back(found["x"]), tape.batched)
+        d_h, d_c = rows.given_back(d_h), rows.given_back(d_c)
+        return {**found, "h_0": d_h if tape.batched else d_h[:, 0], "c_0": d_c if tape.batched else d_c[:, 0]}
+
+    def _check_d_out(self, d_out: ArrayLike, T: int, B: int, batched: bool) -> Array:
+        """As (T, B, D*R)."""
+        array = checks.real("d_out", d_out, self._dtype)
+        rows_first = self._batch_first and batched
+        shape = (B, T) if rows_first else (T, B) if batched else (T,)
+        checks.shape("d_out", array, (*shape, self._out_features), "of out")
+        return array.swapaxes(0, 1) if rows_first else array.reshape(T, B, self._out_features)
+
+    def _as_given(self, array: Array, batched: bool) -> Array:
+        """(T, B, n) in the order of the caller's x."""
+        if not batched:
+            return array[:, 0]
+        return np.ascontiguousarray(array.swapaxes(0, 1)) if self._batch_first else array
 
     # ---------------------------------------------------------------- streams
 
@@ -445,3 +546,11 @@ class LSTM:
             f"backend={self.backend!r}",
         ]
         return f"LSTM({s.input_size}, {s.hidden_size}, {', '.join(filter(None, options))})"
+
+
+def _check_lengths(lengths: ArrayLike | None, T: int, B: int, batched: bool) -> Array | None:
+    if lengths is None:
+        return None
+    if not batched:
+        raise ValueError("lengths: expected a batched x of 3 dimensions, got an unbatched one of 2")
+    return checks.lengths(lengths, T, B)

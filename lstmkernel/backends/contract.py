@@ -6,9 +6,18 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from lstmkernel.backends.packing import Array, DenseWeights, LayerWeights, LSTMWeights
+from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters
 
 #: Every kernel of the contract, by the name of its field in Backend.
-KERNELS = ("activation", "gate_matmul", "cell_update", "dense_forward", "layer_forward")
+KERNELS = (
+    "activation",
+    "gate_matmul",
+    "cell_update",
+    "dense_forward",
+    "layer_forward",
+    "layer_record",
+    "layer_backward",
+)
 
 #: What a dense layer may apply, in the order of csrc/lstmkernel.h's enum.
 ACTIVATIONS = ("linear", "tanh", "sigmoid", "relu")
@@ -55,6 +64,20 @@ class LayerForwardKernel(Protocol):
         x (T, B, I) and out (T, B, R): any strides along T and B, contiguous along the last axis. lengths (B,) int64 or
         None. h (B, R) and c (B, H), contiguous, hold the first states and receive the last ones.
         """
+
+
+class LayerRecordKernel(Protocol):
+    def __call__(self, tape: LayerTape, weights: LayerWeights, threads: int, /) -> None:
+        """layer_forward with the same bits, of which everything is kept that layer_backward needs.
+
+        Of ``tape``, x, lengths, h_0, c[0] and, where it does not begin with step 0, h of the step before are read; h, z
+        and the rest of c are written, for rows that take the step.
+        """
+
+
+class LayerBackwardKernel(Protocol):
+    def __call__(self, tape: LayerTape, parameters: Parameters, gradients: LayerGradients, threads: int, /) -> None:
+        """Through the tape's steps from the last to the first: everything in ``gradients``."""
 
 
 class LSTMForwardKernel(Protocol):
@@ -116,6 +139,8 @@ class Backend(NamedTuple):
     cell_update: CellUpdateKernel
     dense_forward: DenseForwardKernel
     layer_forward: LayerForwardKernel
+    layer_record: LayerRecordKernel
+    layer_backward: LayerBackwardKernel
     lstm_forward: LSTMForwardKernel
     prepare: PrepareKernel
     prepare_advance: PrepareAdvanceKernel

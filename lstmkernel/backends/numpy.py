@@ -14,6 +14,7 @@ import numpy as np
 from lstmkernel.backends import stacked
 from lstmkernel.backends.contract import Backend
 from lstmkernel.backends.packing import Array, DenseWeights, LayerWeights, LSTMWeights, pack_dense, pack_layer
+from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters
 
 
 def sigmoid(x: Array) -> Array:
@@ -100,6 +101,65 @@ def _step(z_x: Array, w_h: Array, w_r: Array | None, h: Array, c: Array) -> None
     h[...] = hidden @ w_r.reshape(c.shape[1], -1)[:, : h.shape[1]]
 
 
+@_quiet
+def layer_record(tape: LayerTape, weights: LayerWeights, threads: int) -> None:
+    """layer_forward, of which z and c are kept."""
+    H = weights.hidden_size
+    w_h = weights.w_h.reshape(weights.output_size, 4 * H)
+    z_rows = tape.z.reshape(len(tape.z), 4 * H)
+    start = 0
+    for s, n in tape.active_steps():
+        t, rows = tape.times(s, n), np.arange(n)
+        z, c = z_rows[start : start + n], tape.c[s - tape.first + 1, :n]
+        gate_matmul(tape.x[t, rows], weights, z.reshape(n, 1, 4, H))
+        z += tape.h_before(s, n) @ w_h
+        c[...] = tape.c[s - tape.first, :n]
+        hidden = np.empty((n, H), z.dtype)
+        cell_update(z, c, hidden)
+        tape.h[t, rows] = hidden if weights.w_r is None else hidden @ weights.w_r.reshape(H, -1)[:, : weights.proj_size]
+        start += n
+
+
+@_quiet
+def layer_backward(tape: LayerTape, parameters: Parameters, gradients: LayerGradients, threads: int) -> None:
+    """One step after the other, last first:
+
+    d_c += d_h * o * (1 - tanh(c)^2)                      what h says of c, beside what the next step's c says
+    d_i, d_f, d_g, d_o = d_c * g, d_c * c_before, d_c * i, d_h * tanh(c)
+    d_z = each times the slope of its activation          s (1 - s) of a sigmoid, 1 - g^2 of tanh
+    d_c_before = d_c * f                                  the straight road: gated, not multiplied by a matrix
+    d_h_before = d_z W_hh                                 the other paths
+    """
+    w_ih, w_hh, w_hr = parameters
+    H = w_ih.shape[0] // 4
+    stop = len(tape.z)
+    for s, n in tape.active_steps()[::-1]:
+        t, rows = tape.times(s, n), np.arange(n)
+        i, f, g, o = tape.z[stop - n : stop].reshape(n, 4, H).swapaxes(0, 1)
+        i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+        c_before, reported = tape.c[s - tape.first, :n], np.tanh(tape.c[s - tape.first + 1, :n])
+        d_h, d_c = gradients.h[:n], gradients.c[:n]
+        if gradients.out is not None:
+            d_h += gradients.out[t, rows]
+        d_hidden = d_h if w_hr is None else d_h @ w_hr
+        d_c += d_hidden * o * (1 - reported * reported)
+        d_i, d_f, d_g, d_o = d_c * g, d_c * c_before, d_c * i, d_hidden * reported
+        slopes = d_i * i * (1 - i), d_f * f * (1 - f), d_g * (1 - g * g), d_o * o * (1 - o)
+        d_z = np.stack(slopes, axis=1).reshape(n, 4 * H)
+        d_c *= f
+        if gradients.x is not None:
+            gradients.x[t, rows] += d_z @ w_ih
+        if gradients.parameters is not None:
+            of = gradients.parameters
+            of.w_ih[...] += d_z.T @ tape.x[t, rows]
+            of.w_hh[...] += d_z.T @ tape.h_before(s, n)
+            of.bias[...] += d_z.sum(axis=0)
+            if of.w_hr is not None:
+                of.w_hr[...] += d_h.T @ (o * reported)
+        d_h[...] = d_z @ w_hh
+        stop -= n
+
+
 def backend() -> Backend:
     lstm_forward, prepare, prepare_advance = stacked.of(layer_forward)
     return Backend(
@@ -113,6 +173,8 @@ def backend() -> Backend:
         cell_update=cell_update,
         dense_forward=dense_forward,
         layer_forward=layer_forward,
+        layer_record=layer_record,
+        layer_backward=layer_backward,
         lstm_forward=lstm_forward,
         prepare=prepare,
         prepare_advance=prepare_advance,

@@ -25,6 +25,13 @@ typedef struct {
     lk_meeting *meet;    /* and how: lk_meet */
 } lk_span;
 
+/* This thread's place among those that share a layer in training, and whether each has its own rows or its own units. */
+typedef struct {
+    int rank, size, by_units;
+    lk_barrier *barrier;
+    lk_meeting *meet;
+} lk_team;
+
 struct lk_kernels {
     int64_t lanes, itemsize;
     int (*activation)(int activation, int64_t N, const void *x, void *y);
@@ -33,6 +40,10 @@ struct lk_kernels {
     int (*dense_forward)(const lk_dense *dense, int64_t N, const void *x, int64_t x_row, void *y, int64_t y_row);
     int (*layer_forward)(const lk_layer *layer, const lk_span *span);
     int64_t (*workspace)(const lk_layer *layer, int64_t T, int64_t B); /* bytes, of whole cache lines */
+    int (*layer_record)(const lk_layer *layer, const lk_tape *tape, const lk_team *team, void *work);
+    int64_t (*record_workspace)(const lk_layer *layer, const lk_tape *tape); /* of all threads */
+    int (*layer_backward)(const lk_tape *tape, const lk_gradients *gradients, const lk_team *team, void *work);
+    int64_t (*backward_workspace)(const lk_tape *tape, const lk_gradients *gradients);
 };
 
 #if defined(__x86_64__)

@@ -10,5 +10,10 @@
 #include "group.h"
 #include "many_rows.h"
 #include "layer_forward.h"
+#include "record.h"
+#include "transposed.h"
+#include "backward.h"
 
-#define LK_TABLE {LANES, sizeof(real), activation, gate_matmul, cell_update, dense_forward, layer_forward, workspace}
+#define LK_TABLE                                                                                                      \
+    {LANES,         sizeof(real), activation,   gate_matmul,      cell_update,    dense_forward,                      \
+     layer_forward, workspace,    layer_record, record_workspace, layer_backward, backward_workspace}

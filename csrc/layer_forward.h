@@ -26,28 +26,31 @@ INLINE void finish_tile(const int rows, const int panels, const vec acc[][4], in
         v_store(h + i / panels * g->c_stride + i % panels * LANES, h_t[i]);
 }
 
-INLINE void step_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job)
+/* The pre-activations of a tile: z of the inputs, and the recurrent product. */
+INLINE void step_sums(const int rows, const int panels, vec acc[][4], int64_t row, int64_t block, int line, const group *g)
 {
-    const group *g = job;
     const int64_t R = output_size(g->layer);
     const real *h[MOST_TILE_ROWS];
-    vec acc[MOST_TILE_ROWS][4];
     for (int r = 0; r < rows; r++)
         h[r] = g->h + (row + r) * g->h_stride;
     load_quads(rows, panels, acc, g->z_now + row * g->z_stride + block * QUAD, g->z_stride);
     accumulate(rows, panels, acc, h, R, (const real *)g->layer->w_h + block * R * QUAD, line);
-    finish_tile(rows, panels, acc, row, block, g);
+}
+
+INLINE void step_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job)
+{
+    vec acc[MOST_TILE_ROWS][4];
+    step_sums(rows, panels, acc, row, block, line, job);
+    finish_tile(rows, panels, acc, row, block, job);
 }
 
 /* The same for layers of at most FEW_UNITS: the sum over h in two parts, of the even k, which goes on from the inputs' sum, and of
  * the odd k. Half the chain of dependent FMAs, which is much of a small layer's step. */
-INLINE void small_step_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job)
+INLINE void small_step_sums(const int rows, const int panels, vec acc[][4], int64_t row, int64_t block, const group *g)
 {
-    (void)line; /* its weights are always near */
-    const group *g = job;
     const int64_t R = output_size(g->layer);
     const real *w = (const real *)g->layer->w_h + block * R * QUAD;
-    vec acc[MOST_TILE_ROWS][4], odd[MOST_TILE_ROWS][4];
+    vec odd[MOST_TILE_ROWS][4];
     load_quads(rows, panels, acc, g->z_now + row * g->z_stride + block * QUAD, g->z_stride);
     for (int i = 0; i < rows * panels; i++)
         for (int gate = 0; gate < 4; gate++)
@@ -63,7 +66,14 @@ INLINE void small_step_tile(const int rows, const int panels, int64_t row, int64
     for (int i = 0; i < rows * panels; i++)
         for (int gate = 0; gate < 4; gate++)
             acc[i][gate] = v_add(acc[i][gate], odd[i][gate]);
-    finish_tile(rows, panels, acc, row, block, g);
+}
+
+INLINE void small_step_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job)
+{
+    (void)line; /* its weights are always near */
+    vec acc[MOST_TILE_ROWS][4];
+    small_step_sums(rows, panels, acc, row, block, job);
+    finish_tile(rows, panels, acc, row, block, job);
 }
 
 /* The recurrent product and the cell update: functions of their own, because in a larger one the loops of the tiles lose
@@ -85,6 +95,21 @@ INLINE void meet(const lk_span *a)
         a->meet(a->barrier, a->size);
 }
 
+/* What the cell reported becomes the next h. */
+INLINE void project(group *g, int64_t active, const lk_span *a)
+{
+    const lk_layer *layer = g->layer;
+    if (proj_size(layer)) {
+        const dense_job projection = {hidden_size(layer), proj_size(layer), LK_LINEAR, layer->w_r, NULL,
+                                      g->hidden, g->c_stride, g->h_next, g->h_stride};
+        dense_rows(&projection, active, g->outputs);
+        meet(a);
+    }
+    real *h = g->h;
+    g->h = g->h_next;
+    g->h_next = h;
+}
+
 /* One step of the first `active` rows: h becomes h_t. */
 INLINE void recurrent_step(group *g, int64_t active, const lk_span *a)
 {
@@ -98,15 +123,7 @@ INLINE void recurrent_step(group *g, int64_t active, const lk_span *a)
         step_rows(g, active);
     g->backwards = !g->backwards;
     meet(a);
-    if (proj_size(layer)) {
-        const dense_job projection = {hidden_size(layer), proj_size(layer), LK_LINEAR, layer->w_r, NULL,
-                                      g->hidden, g->c_stride, g->h_next, g->h_stride};
-        dense_rows(&projection, active, g->outputs);
-        meet(a);
-    }
-    real *h = g->h;
-    g->h = g->h_next;
-    g->h_next = h;
+    project(g, active, a);
 }
 
 /* Columns that this thread brings in and out: of c, and of h. */

@@ -86,6 +86,55 @@ int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T
                      int64_t out_step, int64_t out_row, void *work);
 int64_t lk_workspace(const lk_kernels *kernels, const lk_layer *layer, int64_t T, int64_t B);
 
+/* Steps first .. last - 1 of one layer in one direction, as lk_layer_record keeps them for lk_layer_backward. Rows are sorted
+ * longest first, so that those which take a step are the first ones, and count steps from their own beginning: step s of row b
+ * is at time s or, reversed, lengths[b] - 1 - s.
+ *   lengths  NULL for T each, or [B], descending
+ *   x        element (t, b, i) at x[t * x_step + b * x_row + i]
+ *   h_0      [B][R], before step 0
+ *   h        element (t, b, r) at h[t * h_step + b * h_row + r]; nothing is written where a row has no step
+ *   c        [last - first + 1][B][blocks * lanes], before step first + n at n; units past H are zero in the first one
+ *   z        [blocks][4][lanes] before activation of every row of a step, one step after the other
+ *   threads  at most so many */
+typedef struct {
+    int64_t T, B, first, last;
+    const int64_t *lengths;
+    int reverse;
+    const void *x;
+    int64_t x_step, x_row;
+    const void *h_0;
+    void *h;
+    int64_t h_step, h_row;
+    void *c, *z;
+    int threads;
+} lk_tape;
+
+/* dL/d..., and the parameters as PyTorch has them: w_ih [4H][I], w_hh [4H][R], w_hr [P][H] or NULL. All are contiguous but
+ * along T and B. Where something is NULL, it is zero or not needed.
+ *   d_out    element (t, b, r) at d_out[t * d_out_step + b * d_out_row + r]
+ *   d_h, d_c [B][R] and [B][H]: after the last step; on return before the first one, of rows that take any
+ *   d_x      like x; what is found is added
+ *   d_w_ih, d_w_hh, d_bias [4H], d_w_hr    likewise; all needed or none */
+typedef struct {
+    int64_t input_size, hidden_size, proj_size;
+    const void *w_ih, *w_hh, *w_hr;
+    const void *d_out;
+    int64_t d_out_step, d_out_row;
+    void *d_h, *d_c;
+    void *d_x;
+    int64_t d_x_step, d_x_row;
+    void *d_w_ih, *d_w_hh, *d_bias, *d_w_hr;
+} lk_gradients;
+
+/* lk_layer_forward, with the same bits, of which everything is kept that lk_layer_backward needs.
+ *   work  lk_record_workspace() bytes, 64-byte aligned, with no meaning between calls */
+int lk_layer_record(const lk_kernels *kernels, const lk_layer *layer, const lk_tape *tape, void *work);
+int64_t lk_record_workspace(const lk_kernels *kernels, const lk_layer *layer, const lk_tape *tape);
+
+/* From the tape's last step to its first. work: lk_backward_workspace() bytes, likewise. */
+int lk_layer_backward(const lk_kernels *kernels, const lk_tape *tape, const lk_gradients *gradients, void *work);
+int64_t lk_backward_workspace(const lk_kernels *kernels, const lk_tape *tape, const lk_gradients *gradients);
+
 /* A call to a whole LSTM but for its addresses: made once for each shape of input.
  *   layers       [num_layers][directions]
  *   x_step, ...  as for lk_layer_forward; out holds both directions side by side

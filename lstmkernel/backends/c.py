@@ -20,6 +20,7 @@ from lstmkernel.backends.packing import (
     pack_dense,
     pack_layer,
 )
+from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters
 
 #: Backend.gflops.
 GFLOPS = {"avx512": 60.0, "avx2": 40.0, "generic": 8.0}
@@ -59,6 +60,8 @@ def backend(isa: str, specialised: Specialised | None = None) -> Backend:
         cell_update=partial(_cell_update, tables),
         dense_forward=_dense_forward,
         layer_forward=_layer_forward,
+        layer_record=_layer_record,
+        layer_backward=partial(_layer_backward, tables),
         lstm_forward=_lstm_forward,
         prepare=_prepare,
         prepare_advance=_prepare_advance,
@@ -162,6 +165,54 @@ def _layer_forward(
         _workspace(lib.lk_workspace(kernels, layer, T, B)),
     )
     _check(status)
+
+
+def _tape(tape: LayerTape, threads: int) -> Any:
+    """An lk_tape."""
+    T, B, _ = tape.x.shape
+    lengths = ffi.NULL if tape.lengths is None else ffi.from_buffer("int64_t[]", tape.lengths)
+    return ffi.new(
+        "lk_tape *",
+        (
+            *(T, B, tape.first, tape.last, lengths, tape.reverse),
+            *(_address(tape.x), *_strides(tape.x), _contiguous(tape.h_0), _address(tape.h), *_strides(tape.h)),
+            *(_contiguous(tape.c), _contiguous(tape.z), threads),
+        ),
+    )
+
+
+def _strides(array: Array) -> tuple[int, int]:
+    """Along T and B, in elements."""
+    return array.strides[0] // array.itemsize, array.strides[1] // array.itemsize
+
+
+def _layer_record(tape: LayerTape, weights: LayerWeights, threads: int) -> None:
+    kernels, layer = weights.native
+    struct = _tape(tape, threads)
+    work = _workspace(lib.lk_record_workspace(kernels, layer, struct))
+    _check(lib.lk_layer_record(kernels, layer, struct, work))
+
+
+def _layer_backward(
+    tables: Tables, tape: LayerTape, parameters: Parameters, gradients: LayerGradients, threads: int
+) -> None:
+    w_ih, w_hh, w_hr = parameters
+    kernels, null = tables[w_ih.dtype], ffi.NULL
+    out, x, of = gradients.out, gradients.x, gradients.parameters
+    struct = ffi.new(
+        "lk_gradients *",
+        (
+            *(w_ih.shape[1], w_ih.shape[0] // 4, 0 if w_hr is None else len(w_hr)),
+            *(null if array is None else _contiguous(array) for array in parameters),
+            *((null, 0, 0) if out is None else (_address(out), *_strides(out))),
+            *(_contiguous(gradients.h), _contiguous(gradients.c)),
+            *((null, 0, 0) if x is None else (_address(x), *_strides(x))),
+            *(null if array is None else _contiguous(array) for array in of or (None,) * 4),
+        ),
+    )
+    native = _tape(tape, threads)
+    work = _workspace(lib.lk_backward_workspace(kernels, native, struct))
+    _check(lib.lk_layer_backward(kernels, native, struct, work))
 
 
 def _call(

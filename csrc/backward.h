@@ -309,7 +309,7 @@ static void inputs_backward(const backward *b, int64_t s0, int64_t s1, int64_t a
             b->own_rows[n++] = (real *)b->of->d_x + tape_time(b->tape, s, row) * b->of->d_x_step + row * b->of->d_x_row;
     }
     const product p = {b->d_z + share.from * b->d_z_stride, b->d_z_stride, b->z_stride, b->w_ih,
-                       b->own_rows + share.from, b->I, 1};
+                       b->own_rows + share.from, b->I, b->of->d_x_add};
     product_rows(&p, share.to - share.from, (block_range){0, divide_up(b->I, LANES)});
 }
 

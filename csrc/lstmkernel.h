@@ -113,8 +113,8 @@ typedef struct {
  * along T and B. Where something is NULL, it is zero or not needed.
  *   d_out    element (t, b, r) at d_out[t * d_out_step + b * d_out_row + r]
  *   d_h, d_c [B][R] and [B][H]: after the last step; on return before the first one, of rows that take any
- *   d_x      like x; what is found is added
- *   d_w_ih, d_w_hh, d_bias [4H], d_w_hr    likewise; all needed or none */
+ *   d_x      like x: written or, with d_x_add, added to, where rows have steps
+ *   d_w_ih, d_w_hh, d_bias [4H], d_w_hr    added to; all needed or none */
 typedef struct {
     int64_t input_size, hidden_size, proj_size;
     const void *w_ih, *w_hh, *w_hr;
@@ -123,6 +123,7 @@ typedef struct {
     void *d_h, *d_c;
     void *d_x;
     int64_t d_x_step, d_x_row;
+    int d_x_add;
     void *d_w_ih, *d_w_hh, *d_bias, *d_w_hr;
 } lk_gradients;
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from lstmkernel.backends.packing import Array
+from lstmkernel.backends.reuse import empty_reused
 from lstmkernel.backends.tape import LayerGradients, ParameterGradients
 from lstmkernel.tape import Layer, Part, Tape
 
@@ -26,12 +27,12 @@ def gradients(tape: Tape, d_out: Array | None, d_h: Array, d_c: Array, *, of_x: 
     if of_parameters:
         found = {name: np.zeros(shape, lstm.dtype) for name, shape in lstm.parameter_shapes().items()}
     if of_x:
-        found["x"] = np.zeros(tape.x.shape, lstm.dtype)
+        found["x"] = _of_input(tape.x, tape.rows.lengths)
     for times, layers in tape.backwards():
         d_above = None if d_out is None else d_out[times]
         for index in range(len(layers) - 1, -1, -1):
             if index:
-                d_below: Array | None = np.zeros(layers[index - 1].out.shape, lstm.dtype)
+                d_below: Array | None = _of_input(layers[index - 1].out, tape.rows.lengths)
             else:
                 d_below = found["x"][times] if of_x else None
             _layer_backward(layers[index], index, d_above, d_h, d_c, d_below, found if of_parameters else None)
@@ -43,6 +44,14 @@ def gradients(tape: Tape, d_out: Array | None, d_h: Array, d_c: Array, *, of_x: 
     return found
 
 
+def _of_input(x: Array, lengths: Array | None) -> Array:
+    """Room for dL/dx, zero where rows have no steps."""
+    d_x = empty_reused(x.shape, x.dtype)
+    if lengths is not None:
+        d_x[...] = 0
+    return d_x
+
+
 def _layer_backward(
     layer: Layer, index: int, d_out: Array | None, d_h: Array, d_c: Array, d_below: Array | None, found: Named | None
 ) -> None:
@@ -51,7 +60,7 @@ def _layer_backward(
         columns = None if d_out is None else d_out[:, :, direction * R : direction * R + R]
         row = index * len(layer.parts) + direction
         of_parameters = None if found is None else _of_parameters(part, found)
-        of_layer = LayerGradients(columns, d_h[row], d_c[row], d_below, of_parameters)
+        of_layer = LayerGradients(columns, d_h[row], d_c[row], d_below, direction > 0, of_parameters)
         for tape in part.backwards():
             part.lstm._backend.layer_backward(tape, part.parameters(), of_layer, part.lstm._threads())
 

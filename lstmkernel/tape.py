@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lstmkernel.backends.packing import Array, LayerWeights, empty
+from lstmkernel.backends.packing import Array, LayerWeights
+from lstmkernel.backends.reuse import empty_reused
 from lstmkernel.backends.stacked import within
-from lstmkernel.backends.tape import LayerTape, Parameters, active_rows, empty_c
+from lstmkernel.backends.tape import LayerTape, Parameters, active_rows
 from lstmkernel.calls import call_work, spans
 
 if TYPE_CHECKING:
@@ -114,9 +115,10 @@ class Part:
 def room(weights: LayerWeights, lengths: Array | None, T: int, B: int, first: int, last: int) -> tuple[Array, Array]:
     """c and z of a LayerTape of those steps; of c, units past H are zero before the first one."""
     rows = int(active_rows(lengths, T, B)[first:last].sum())
-    c = empty_c(weights, last - first, B)
+    blocks, gates, lanes = weights.bias.shape
+    c = empty_reused((last - first + 1, B, blocks * lanes), weights.bias.dtype)
     c[0, :, weights.hidden_size :] = 0
-    return c, weights.empty_gates(rows)
+    return c, empty_reused((rows, blocks, gates, lanes), weights.bias.dtype)
 
 
 def _read_c(tape: LayerTape, c: Array) -> None:
@@ -194,7 +196,7 @@ def _record_layers(lstm: LSTM, x: Array, lengths: Array | None, state: State, ev
     D, R = lstm.shape.directions, lstm.shape.output_size
     layers: list[Layer] = []
     for index in range(lstm.num_layers):
-        out = empty((T, B, D * R), lstm.dtype)
+        out = empty_reused((T, B, D * R), lstm.dtype)
         if lengths is not None:
             out[...] = 0
         parts = []

@@ -196,7 +196,7 @@ def _layer_record(tape: LayerTape, weights: LayerWeights, threads: int) -> None:
 def _layer_backward(
     tables: Tables, tape: LayerTape, parameters: Parameters, gradients: LayerGradients, threads: int
 ) -> None:
-    w_ih, w_hh, w_hr = parameters
+    w_ih, _w_hh, w_hr = parameters
     kernels, null = tables[w_ih.dtype], ffi.NULL
     out, x, of = gradients.out, gradients.x, gradients.parameters
     struct = ffi.new(
@@ -207,6 +207,7 @@ def _layer_backward(
             *((null, 0, 0) if out is None else (_address(out), *_strides(out))),
             *(_contiguous(gradients.h), _contiguous(gradients.c)),
             *((null, 0, 0) if x is None else (_address(x), *_strides(x))),
+            gradients.add_x,
             *(null if array is None else _contiguous(array) for array in of or (None,) * 4),
         ),
     )

@@ -36,13 +36,21 @@ def empty_weights(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generi
 def _region(size: int) -> NDArray[np.uint8]:
     """At least so many bytes, of whole huge pages."""
     pages = -(-size // HUGE_PAGE)
-    length = (pages + 1) * HUGE_PAGE  # one more, to begin where a huge page can
+    return in_whole_pages(mapped((pages + 1) * HUGE_PAGE))  # one more, to begin where a huge page can
+
+
+def mapped(length: int) -> mmap.mmap:
+    """So many bytes of new memory, in huge pages where the system has them."""
     if hasattr(mmap, "MADV_HUGEPAGE"):
         # Private: what Python maps by default is shared memory, which most systems keep in small pages all the same.
-        mapped = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        mapped.madvise(mmap.MADV_HUGEPAGE)
-    else:
-        mapped = mmap.mmap(-1, length)
-    region = np.frombuffer(mapped, np.uint8)
+        memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        return memory
+    return mmap.mmap(-1, length)
+
+
+def in_whole_pages(memory: mmap.mmap) -> NDArray[np.uint8]:
+    """All of it but one huge page's length, beginning where a huge page can."""
+    region = np.frombuffer(memory, np.uint8)
     start = -region.ctypes.data % HUGE_PAGE
-    return region[start : start + pages * HUGE_PAGE]
+    return region[start : start + len(region) - HUGE_PAGE]

@@ -148,7 +148,7 @@ def layer_backward(tape: LayerTape, parameters: Parameters, gradients: LayerGrad
         d_z = np.stack(slopes, axis=1).reshape(n, 4 * H)
         d_c *= f
         if gradients.x is not None:
-            gradients.x[t, rows] += d_z @ w_ih
+            gradients.x[t, rows] = d_z @ w_ih + (gradients.x[t, rows] if gradients.add_x else 0)
         if gradients.parameters is not None:
             of = gradients.parameters
             of.w_ih[...] += d_z.T @ tape.x[t, rows]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lstmkernel.backends.packing import Array, LayerWeights, empty
+from lstmkernel.backends.packing import Array
 
 
 class LayerTape(NamedTuple):
@@ -74,7 +74,8 @@ class LayerGradients(NamedTuple):
     out: Array | None  # (T, B, R): read; None is zeros
     h: Array  # (B, R): after the last step; becomes that before the first one, of rows that have steps
     c: Array  # (B, H): likewise
-    x: Array | None  # (T, B, I): added to, where rows have steps; None: not needed
+    x: Array | None  # (T, B, I): where rows have steps; None: not needed
+    add_x: bool  # to what x has; else it is written
     parameters: ParameterGradients | None  # None: not needed
 
 
@@ -83,9 +84,3 @@ def active_rows(lengths: Array | None, T: int, B: int) -> Array:
     if lengths is None:
         return np.full(T, B, np.int64)
     return np.searchsorted(-lengths, -np.arange(T), side="left").astype(np.int64)
-
-
-def empty_c(weights: LayerWeights, steps: int, B: int) -> Array:
-    """Room for LayerTape.c."""
-    blocks, _, lanes = weights.bias.shape
-    return empty((steps + 1, B, blocks * lanes), weights.bias.dtype)

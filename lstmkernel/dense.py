@@ -116,14 +116,18 @@ class Dense:
             raise ValueError(f"x: expected shape (..., {self.in_features}), got {array.shape}")
         rows = np.ascontiguousarray(array).reshape(-1, self.in_features)
         y = np.empty((len(rows), self.out_features), self.dtype)
-        work = call_work(self._backend, len(rows), self.dtype.itemsize)
-        for span in spans(len(rows), work // (2 * self.in_features * self.out_features)):
+        for span in spans(len(rows), self._call_rows(len(rows))):
             self._backend.dense_forward(rows[span], self._weights, y[span])
         return y.reshape(*array.shape[:-1], self.out_features)
 
     def _run_rows(self, x: Array, y: Array) -> None:
         """The kernel alone: x (N, in_features) and y (N, out_features), contiguous and of the right dtype."""
         self._backend.dense_forward(x, self._weights, y)
+
+    def _call_rows(self, rows: int) -> int:
+        """Of so many rows, those that one call of the kernel may take without being deaf to Ctrl-C for long."""
+        work = call_work(self._backend, rows, self.dtype.itemsize)
+        return work // (2 * self.in_features * self.out_features)
 
     def _snapshot(self) -> Dense:
         other = type(self).__new__(type(self))

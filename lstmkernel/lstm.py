@@ -300,7 +300,7 @@ class LSTM:
         weights = self._weights  # once: a load_state_dict meanwhile must not show in this call
         T, B, _ = x.shape
         threads = self._threads()
-        call_rows = call_work(self._backend, B, x.itemsize) * threads // self._row_work  # rows times steps
+        call_rows = self._call_rows(B)
         if self._shape.bidirectional and call_rows < T * B:
             self._run_by_layer(weights, x, lengths, reset, h, c, out, call_rows * self._shape.num_layers, threads)
             return
@@ -341,12 +341,12 @@ class LSTM:
 
     def _add_route(self, T: int, B: int, batched: bool) -> None:
         """The next call of this shape goes straight to the kernel, where one call of it does."""
-        if self._in_one_call(T, B):
+        if self._call_rows(B) >= T * B:
             self._routes.add(T, B, batched, self._backend.prepare(self._weights, T, B, self._threads()))
 
-    def _in_one_call(self, T: int, B: int) -> bool:
-        """Whether a call of the kernels does it without being deaf to Ctrl-C for long."""
-        return T * B * self._row_work <= call_work(self._backend, B, self._dtype.itemsize) * self._threads()
+    def _call_rows(self, B: int) -> int:
+        """Rows times steps, of B rows, that one call of the kernels may take without being deaf to Ctrl-C for long."""
+        return call_work(self._backend, B, self._dtype.itemsize) * self._threads() // self._row_work
 
     def _threads(self) -> int:
         """Threads that a call may use now."""

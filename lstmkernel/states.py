@@ -10,6 +10,7 @@ import numpy as np
 
 from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.packing import Array, empty
+from lstmkernel.calls import spans
 from lstmkernel.dense import Dense
 from lstmkernel.lstm import LSTM, State
 
@@ -28,18 +29,39 @@ class States:
         for lstm in self.lstms:
             if lstm.bidirectional:
                 raise ValueError(f"streams know no future, which the backward direction of {lstm!r} begins with")
-        self._alone = isinstance(net, LSTM)
         self._states = [_zeros(lstm, count) for lstm in self.lstms]
+        #: Whether steps are calls of one LSTM's kernels and nothing else; at most half of the rows take one.
+        self._direct = isinstance(net, LSTM) and self.in_one_call(1, count // 2)
         #: How a step takes its arrays.
-        self.address: Callable[[Array], Any] = net._backend.address if isinstance(net, LSTM) else _itself
+        self.address: Callable[[Array], Any] = self.lstms[0]._backend.address if self._direct else _itself
+
+    def in_one_call(self, steps: int, rows: int) -> bool:
+        """Whether one call of each layer's kernels does it without being deaf to Ctrl-C for long."""
+        return all(steps * rows <= layer._call_rows(rows) for layer in self._layers)
 
     def advance(self, steps: int, read: Array, write: Array) -> Advance:
-        """All layers over so many steps, as ``Backend.prepare_advance``."""
+        """All layers over so many steps, as ``Backend.prepare_advance``; a step of very many rows is cut into calls."""
+        rows = len(read)
+        if self._direct or steps > 1 or rows == 1 or self.in_one_call(1, rows):
+            return self._in_one_call(steps, read, write)
+        cuts = list(spans(rows, min(layer._call_rows(rows) for layer in self._layers)))
+        calls = [self._in_one_call(1, read[cut], write[cut]) for cut in cuts]
+
+        def run(x: Array, out: Array) -> int:
+            if np.may_share_memory(x, out):
+                return 1
+            for cut, call in zip(cuts, calls, strict=True):
+                call(x[cut], out[cut])
+            return 0
+
+        return run
+
+    def _in_one_call(self, steps: int, read: Array, write: Array) -> Advance:
         parts = [
             lstm._backend.prepare_advance(lstm._weights, steps, h, c, read, write, lstm._threads())
             for lstm, (h, c) in zip(self.lstms, self._states, strict=True)
         ]
-        return parts[0] if self._alone else _chain(self._layers, parts, steps * len(read))
+        return parts[0] if self._direct else _chain(self._layers, parts, steps * len(read))
 
     def read(self, rows: Rows) -> list[State]:
         """(h, c) of every LSTM: views for a slice, copies for an array of places."""

@@ -142,7 +142,7 @@ class Stream(OneAtATime):
         """The next chunk of that shape goes straight to the kernels, where one call of them does."""
         B = self._batch_size
         in_order = B == 1 or not self._net.batch_first
-        if steps and in_order and all(lstm._in_one_call(steps, B) for lstm in self._states.lstms):
+        if steps and in_order and self._states.in_one_call(steps, B):
             if len(self._chunks) >= MOST_CHUNKS:
                 self._chunks = {}
             self._chunks[shape] = out_shape, self._both_ways(steps)

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 import traceback
+from functools import partial
 
 import numpy as np
 import pytest
@@ -63,6 +64,33 @@ def test_many_rows_whose_lanes_are_rows(backend, random):
     for _ in range(3):
         x = normal(random, (130, 3), "float32")
         assert_close(streams.step(ids, x), one.step(x), "float32")
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "Stack"])
+@pytest.mark.parametrize("many", ["pool", "stream"])
+def test_a_step_of_very_many_rows_is_cut_into_calls(backend, random, monkeypatch, kind, many):
+    """So that Ctrl-C is heard between them. What takes longest decides, here a head."""
+    lstm, head = lk.LSTM(3, 3, 2, backend=backend, seed=0), lk.Dense(3, 3, backend=backend, seed=1)
+    net, x, rows = lk.Stack([lstm, head]) if kind == "Stack" else lstm, normal(random, (20, 3), "float32"), []
+    expected, _ = net(np.stack([x, x, x]))
+    monkeypatch.setattr(lstm, "_call_rows", lambda _: 7)
+    monkeypatch.setattr(head, "_call_rows", lambda _: 5)
+    prepare = lstm._backend.prepare_advance
+
+    def counted(weights, steps, h, c, read, write, threads):
+        advance = prepare(weights, steps, h, c, read, write, threads)
+        return lambda x, out: rows.append(len(read)) or advance(x, out)
+
+    monkeypatch.setattr(lstm, "_backend", lstm._backend._replace(prepare_advance=counted))
+    streams = net.pool(20) if many == "pool" else net.stream(20)
+    step = partial(streams.step, streams.open(20)[::-1]) if many == "pool" else streams.step
+    with pytest.raises(ValueError, match="out: overlaps x"):
+        step(x, x[:])
+    assert rows == []
+    for right in expected:
+        rows.clear()
+        assert_close(step(x), right, "float32")
+        assert rows == ([5, 5, 5, 5] if kind == "Stack" else [7, 7, 6])
 
 
 def test_ids_are_never_given_twice():

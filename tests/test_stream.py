@@ -85,7 +85,7 @@ def test_long_chunks_of_one_shape(backend, random, B, threads):
     lstm = model(backend, "float32", {"hidden_size": 33, "num_layers": 2}, num_threads=threads)
     stream, x = lstm.stream(B), normal(random, (3 * (9000 // B), B, 3), "float32")
     got = np.concatenate([stream(part) for part in np.split(x, 3)])
-    assert len(stream._chunks) == lstm._in_one_call(9000 // B, B)
+    assert len(stream._chunks) == stream._states.in_one_call(9000 // B, B)
     assert_close(got, lstm(x)[0], "float32")
     if backend in backends.ONE_ANSWER:
         np.testing.assert_array_equal(got, lstm(x)[0])

@@ -1,0 +1,284 @@
+"""What this project wants to reach beside peers.py and roofline.py, measured: one line for each target.
+
+    python bench/reach.py                                        # all; some minutes
+    python bench/reach.py --only step --only pool --seconds 20
+
+numba         Numba's kernels beside the C kernels, whole networks, every shape of the grid
+special       C kernels with a layer's sizes as constants beside the prebuilt ones: one row of at most 64 units
+cycles        cycles of a step of one row with one input, on the kernels that LSTM.compile takes
+build         seconds that the C compiler takes for one layer's kernels
+again         LSTM.compile where it remembers, in a process that has not compiled before
+step          a voice-activity step through Stream.step beside its kernel alone, and beside ONNX Runtime's run
+pool          64 such streams in a pool beside 64 steps
+lengths       rows of unequal length beside PyTorch's packed ones, and beside the same call without lengths
+
+Everything is float32 and runs on one core and one thread; what is compared takes turns, and medians are held against
+each other. Needs a C compiler; torch, onnx and onnxruntime where they take part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from statistics import geometric_mean, median
+from typing import Any, NamedTuple
+
+import numpy as np
+from onnx_model import onnx_model
+from samples import each, last_cores
+
+import lstmkernel as lk
+from lstmkernel import plan
+from lstmkernel.backends import specialised
+from lstmkernel.cli import shapes
+from lstmkernel.timing import medians
+
+GRID = shapes.GRID
+#: Units, and the cycles of one step that are asked for.
+CYCLES = {8: 160, 16: 128, 20: 360, 32: 256, 40: 528, 64: 1384}
+STEPS = 2048
+
+#: Calls of a kernel from C, two after each other because a stream's states have two sides; and operations of a cycle.
+PROBES = r"""
+#include <stdint.h>
+void pairs(int (*advance)(const void *, const void *, void *), const void *one, const void *other, const void *x,
+           void *out, int64_t n)
+{
+    for (; n > 0; n--) {
+        advance(one, x, out);
+        advance(other, x, out);
+    }
+}
+#ifdef __aarch64__
+#define CYCLE __asm__ volatile("eor %0, %0, %1" : "+r"(a) : "r"(b));
+#else
+#define CYCLE __asm__ volatile("xor %1, %0" : "+r"(a) : "r"(b));
+#endif
+void cycles(int64_t n)
+{
+    int64_t a = 0, b = n;
+    for (; n > 0; n -= 8) {
+        CYCLE CYCLE CYCLE CYCLE CYCLE CYCLE CYCLE CYCLE
+    }
+}
+"""
+PAIRS, CHAIN = 50, 100_000
+
+
+class Target(NamedTuple):
+    """One figure, and what it should be."""
+
+    what: str
+    seen: float
+    asked: float
+    at_least: bool = False
+
+    def __str__(self) -> str:
+        reached = self.seen >= self.asked if self.at_least else self.seen <= self.asked
+        bound = "at least" if self.at_least else "at most"
+        return f"{self.what}: {self.seen:.3g}, {bound} {self.asked:g}{'' if reached else '  MISSED'}"
+
+
+def probes() -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "reach.so"
+        command = [*specialised.compiler(), "-O2", "-shared", "-fPIC", "-xc", "-", "-o", str(library)]
+        subprocess.run(command, input=PROBES, text=True, check=True)
+        return ctypes.CDLL(str(library))
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(1).standard_normal(shape, dtype="float32")
+
+
+def on_each(shape: shapes.Shape, seconds: float, backends: dict[str, str]) -> dict[str, float]:
+    """Median seconds of a network on backends, by whatever names; " special" behind one for its constants."""
+    calls, x = {}, normal(shape.T, shape.B, shape.I)
+    lstm = lk.LSTM(shape.I, shape.H, shape.L, bidirectional=shape.D == 2, num_threads=1, seed=0)
+    for name, backend in backends.items():
+        model = lstm._on(plan._backend(backend, lstm)[0], 1)
+        calls[name] = partial(model, x, out=model(x)[0])
+    return medians(calls, seconds)
+
+
+# ---------------------------------------------------------------- compiled at run time
+
+
+def numba(seconds: float) -> Iterator[Target]:
+    ratios = {}
+    for shape in GRID:
+        found = on_each(shape, seconds / len(GRID), {"c": "c", "numba": "numba"})
+        ratios[shape.name] = found["c"] / found["numba"]
+    worst = min(ratios, key=lambda name: ratios[name])
+    yield Target("numba / C, geometric mean", geometric_mean(ratios.values()), 0.95, at_least=True)
+    yield Target(f"numba / C, worst row, {worst}", ratios[worst], 0.85, at_least=True)
+
+
+def special(seconds: float) -> Iterator[Target]:
+    own = lk.LSTM(1, 1).backend
+    rows = [shape for shape in GRID if shape.B == 1 and shape.H <= 64]
+    rows += [shapes.parse(f"1,{STEPS},1,{H}") for H in CYCLES if H not in {shape.H for shape in rows}]
+    ratios = {}
+    for shape in rows:
+        found = on_each(shape, seconds / len(rows), {"prebuilt": own, "special": own + plan.SPECIALISED})
+        ratios[shape.name] = found["prebuilt"] / found["special"]
+        yield Target(f"specialised / prebuilt C, {shape.name}", ratios[shape.name], 1.0, at_least=True)
+    grid = [ratios[shape.name] for shape in rows if shape in GRID]
+    yield Target("specialised / prebuilt C, geometric mean of the grid", geometric_mean(grid), 1.2, at_least=True)
+
+
+def cycles(seconds: float) -> Iterator[Target]:
+    chain, x = partial(probes().cycles, ctypes.c_int64(CHAIN)), normal(STEPS, 1, 1)
+    for H, asked in CYCLES.items():
+        fast = lk.LSTM(1, H, num_threads=1, seed=0).compile(1, STEPS)
+        calls = {"steps": partial(fast, x, out=fast(x)[0]), "chain": chain}
+        found = medians(calls, seconds / len(CYCLES))
+        seen = found["steps"] / STEPS / (found["chain"] / CHAIN)
+        yield Target(f"cycles of a step, 1 -> {H}, {fast.backend}", seen, asked)
+
+
+def build(seconds: float) -> Iterator[Target]:
+    isa = lk.LSTM(1, 1).backend.removeprefix("c:")
+    for sizes in [(1, 16, 0), (1, 40, 0), (128, 128, 0)]:
+        times = each(partial(specialised._compile, isa, np.dtype("float32"), sizes), 3)
+        yield Target(f"seconds to build {sizes[0]} -> {sizes[1]}", median(times), 1.5)
+
+
+AGAIN = """
+from time import perf_counter
+import lstmkernel as lk
+lstm = lk.LSTM(1, 40, num_threads=1, seed=0)
+start = perf_counter()
+fast = lstm.compile(1, 2048)
+print(perf_counter() - start)
+"""
+
+
+def again(seconds: float) -> Iterator[Target]:
+    def fresh() -> float:
+        return float(subprocess.run([sys.executable, "-c", AGAIN], capture_output=True, text=True, check=True).stdout)
+
+    fresh()  # builds, where nothing is remembered yet
+    yield Target("milliseconds of compile() again, fresh process", 1e3 * median(fresh() for _ in range(5)), 50)
+
+
+# ---------------------------------------------------------------- streams
+
+
+def silero() -> lk.LSTM:
+    return lk.LSTM(128, 128, num_threads=1, seed=0)
+
+
+def step(seconds: float) -> Iterator[Target]:
+    x, out = normal(1, 128), np.empty((1, 128), "float32")
+    alone, stream = silero().stream(), silero().stream()
+    calls: dict[str, Callable[[], object]] = {"step": partial(stream.step, x, out)}
+    calls["kernel"] = kernel_alone(alone, x, np.empty_like(out))
+    calls["ONNX Runtime"] = onnxruntime_step(silero(), x)
+    found = medians(calls, seconds)
+    yield Target("Stream.step / its kernel", found["step"] / (found["kernel"] / (2 * PAIRS)), 1.3)
+    yield Target("Stream.step / ONNX Runtime", found["step"] / found["ONNX Runtime"], 0.42)
+
+
+def kernel_alone(stream: Any, x: np.ndarray, out: np.ndarray) -> Callable[[], object]:
+    """2 PAIRS steps of the stream, from C."""
+    from lstmkernel.backends._kernels import ffi, lib
+
+    def pointer(data: Any) -> ctypes.c_void_p:
+        return ctypes.c_void_p(int(ffi.cast("intptr_t", data)))
+
+    one, other = (pointer(side.args[0]) for side in stream._steps)
+    arrays = (pointer(ffi.from_buffer(x)), pointer(ffi.from_buffer(out)))
+    advance = pointer(ffi.addressof(lib, "lk_advance"))
+    call = partial(probes().pairs, advance, one, other, *arrays, ctypes.c_int64(PAIRS))
+    call.__dict__["keep_alive"] = (stream, x, out)
+    return call
+
+
+def onnxruntime_step(lstm: lk.LSTM, x: np.ndarray) -> Callable[[], object]:
+    """One step, states in and out, which the caller carries."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    model = onnx_model(lstm, with_states=True)
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    given = {"x": x[None], "h0": np.zeros((1, 1, 128), "float32"), "c0": np.zeros((1, 1, 128), "float32")}
+
+    def call() -> np.ndarray:
+        out, given["h0"], given["c0"] = session.run(["out", "h_n0", "c_n0"], given)
+        return out
+
+    return call
+
+
+def pool(seconds: float) -> Iterator[Target]:
+    lstm, count = silero(), 64
+    x, out = normal(count, 128), np.empty((count, 128), "float32")
+    together = lstm.pool(count)
+    ids, streams = together.open(count), [lstm.stream() for _ in range(count)]
+    rows = [(stream.step, x[i : i + 1], out[i : i + 1]) for i, stream in enumerate(streams)]
+
+    def separate() -> None:
+        for one_step, row, its_out in rows:
+            one_step(row, its_out)
+
+    found = medians({"pool": partial(together.step, ids, x, out), "streams": separate}, seconds)
+    yield Target(f"pool of {count} / {count} steps", found["pool"] / found["streams"], 0.35)
+
+
+def lengths(seconds: float) -> Iterator[Target]:
+    lstm, x = lk.LSTM(128, 128, 2, num_threads=1, seed=0), normal(64, 32, 128)
+    steps = np.random.default_rng(0).integers(8, 65, 32)
+    out = np.empty((64, 32, 128), "float32")
+    calls: dict[str, Callable[[], object]] = {"lengths": partial(lstm, x, lengths=steps, out=out)}
+    calls["padded"] = partial(lstm, x, out=np.empty_like(out))
+    calls |= torch_packed(lstm, x, steps)
+    found = medians(calls, seconds)
+    for name in ("packed and run", "run"):
+        yield Target(f"PyTorch's packed rows, {name}, / lengths", found[name] / found["lengths"], 3, at_least=True)
+    yield Target("lengths / the same without", found["lengths"] / found["padded"], 1)
+
+
+def torch_packed(lstm: lk.LSTM, x: np.ndarray, steps: np.ndarray) -> dict[str, Callable[[], object]]:
+    import torch
+    from torch.nn.utils.rnn import pack_padded_sequence
+
+    torch.set_num_threads(1)
+    module = torch.nn.LSTM(lstm.input_size, lstm.hidden_size, lstm.num_layers)
+    module.load_state_dict({name: torch.tensor(value) for name, value in lstm.state_dict().items()})
+    module.requires_grad_(False)
+    pack = partial(pack_padded_sequence, torch.from_numpy(x), torch.from_numpy(steps), enforce_sorted=False)
+    packed = pack()
+
+    def run(rows: Callable[[], Any]) -> Any:
+        with torch.inference_mode():
+            return module(rows())
+
+    return {"packed and run": partial(run, pack), "run": partial(run, lambda: packed)}
+
+
+MEASURES: dict[str, Callable[[float], Iterator[Target]]] = {
+    measure.__name__: measure for measure in (numba, special, cycles, build, again, step, pool, lengths)
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=MEASURES, help="may be repeated")
+    parser.add_argument("--seconds", type=float, default=20, help="to spend on timing each (20)")
+    options = parser.parse_args()
+    with last_cores(1):
+        for name in options.only or MEASURES:
+            for target in MEASURES[name](options.seconds):
+                print(target, flush=True)
+
+
+if __name__ == "__main__":
+    main()

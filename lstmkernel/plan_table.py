@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -14,20 +15,21 @@ if TYPE_CHECKING:
     from lstmkernel.plan import Contender, Plan
 
 
-def table(plan: Plan) -> Table:
+def table(plan: Plan) -> Group:
     """Fastest first; times as fast as what the model had before."""
     before = next((c.seconds for c in plan.contenders if c.name == plan.before), None)
     steps = "steps unknown" if plan.steps is None else f"{plan.steps} steps"
-    title = f"{plan.network}\nbatch {plan.batch_size}, {steps}, at most {plan.threads} threads, {plan.cpu}"
+    threads = "1 thread" if plan.threads == 1 else f"at most {plan.threads} threads"
+    title = f"{plan.network}\nbatch {plan.batch_size}, {steps}, {threads}, {plan.cpu}"
     title += ", remembered" if plan.remembered else ""
-    shown = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE, padding=0, show_edge=False)
+    shown = Table(box=box.SIMPLE, padding=0, show_edge=False)
     shown.add_column("Kernels", no_wrap=True)
     for heading in ("Time", "Faster", "Error", "Build"):
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("", overflow="fold")
     for contender in plan.contenders:
         shown.add_row(*_row(contender, before, contender.name == plan.winner))
-    return shown
+    return Group(Text(title), shown)  # a table's own title is folded to its width
 
 
 def _row(contender: Contender, before: float | None, won: bool) -> list[Text]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
 import pytest
-from helpers import usable
+from helpers import ROOT, usable
 
 from lstmkernel import backends
-from lstmkernel.cli import main, one_thread
+from lstmkernel.cli import main, one_thread, own_check, own_kernels
 
 assembly = pytest.importorskip("lstmkernel.cli.assembly", reason="the C kernels were not built")
 
@@ -60,6 +61,15 @@ def test_only_what_was_asked_for():
     assert len(assembly.hot_loops(LISTING, ("",), "", "ps")) == 1
 
 
+def test_a_loop_of_calls_is_shown_where_there_is_no_other():
+    calls = "    100:\tvmulss %xmm1,%xmm2,%xmm3\n    104:\tcall   0 <expf>\n    108:\tjne    100 <f>"
+    loads = "    200:\tvmulss (%rax),%xmm2,%xmm3\n    204:\tjne    200 <f>"
+    (loop,) = assembly.hot_loops(f"0 <f>:\n{calls}\n{loads}", ("f",), "", "")
+    assert loop.instructions[0].address == 0x200
+    (loop,) = assembly.hot_loops(f"0 <f>:\n{calls}", ("f",), "", "")
+    assert loop.instructions[0].address == 0x100
+
+
 def test_a_long_loop_is_cut():
     many = "\n".join(f"    {address:x}:\tvaddps %ymm1,%ymm2,%ymm3" for address in range(0x100, 0x200))
     (loop,) = assembly.hot_loops(f"0 <f>:\n{many}\n    200:\tjne    100 <f>", ("f",), "", "")
@@ -93,6 +103,22 @@ def test_compare_shows_them(capsys, monkeypatch):
     assert f"layer_forward, {backends.get(own).name}, step_rows: " in shown
     assert "special, run_row_plain: " in shown
     assert "layer_forward, numpy: no machine code of its own to show" in shown
+
+
+@needs_objdump
+@pytest.mark.parametrize("name", ["own_kernel.c", "own_kernel.py"])
+def test_a_users_own(name, dtype):
+    """Whether in vectors or not: the template's products by Numba are not, which is what one wants to see."""
+    pytest.importorskip("numba")
+    assert assembly.of_kernel("gate_matmul", "never loaded.py", np.dtype(dtype), (1, 1, 0)).endswith(
+        "no machine code of its own to show"
+    )
+    own = own_kernels.load(str(ROOT / "examples" / name), np.dtype(dtype))
+    assert own_check.failure("gate_matmul", own, np.dtype(dtype)) is None
+    first, *loop = assembly.of_kernel("gate_matmul", name, np.dtype(dtype), (1, 1, 0)).splitlines()
+    assert re.match(rf"gate_matmul, {name}, (gate_matmul|compiled code): \d+ instructions, ", first)
+    products = [line for line in loop if re.match(r" *(vfn?madd\d+|v?mul|fml[as]|fmadd|fmul)", line)]
+    assert len(products) > 1
 
 
 def test_without_objdump(monkeypatch, capsys):

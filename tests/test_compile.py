@@ -158,7 +158,7 @@ def test_the_contest(kept, random):
 def test_the_plan_in_words_and_as_json(empty):
     made = small().compile(2, 5).plan
     shown = str(made)
-    assert "batch 2, 5 steps, at most 1 threads" in shown
+    assert shown.splitlines()[1] == f"batch 2, 5 steps, 1 thread, {made.cpu}"
     assert all(contender.name in shown for contender in made.contenders)
     assert "taken" in shown
     fields = json.loads(json.dumps(made.to_dict()))

@@ -184,6 +184,7 @@ def test_what_would_do_nothing_is_refused(capsys, tmp_path, monkeypatch, argumen
         ("a.py", "lanes = 4", "expected a function named"),
         ("a.py", PYTHON.replace("lanes = 16", "lanes = True"), "at least 1, got True"),
         ("a.py", "import sys; sys.exit(0)", "SystemExit: 0"),
+        ("a.py", "lanes = 4\n\nwidth = sixteen", r"NameError: name 'sixteen' is not defined \(line 3\)"),
         ("a.txt", "", r"a\.txt: expected a \.c or a \.py file"),
     ],
 )

@@ -129,7 +129,7 @@ def of_kernel(kernel: str, name: str, dtype: np.dtype[Any], sizes: tuple[int, in
     isa = name.removeprefix("c:").removesuffix(SPECIALISED)
     register = _REGISTERS.get(isa, "")
     if name in own_kernels.CODE:
-        listing, functions = _of_bytes(own_kernels.CODE[name]), (kernel,)
+        listing, functions, real = _of_bytes(own_kernels.CODE[name]), (kernel,), ""  # one number at a time, too
     elif name.endswith(SPECIALISED):
         listing = _of_bytes(specialised.get(isa, dtype, sizes).code)
     elif name.startswith("c:"):
@@ -141,6 +141,8 @@ def of_kernel(kernel: str, name: str, dtype: np.dtype[Any], sizes: tuple[int, in
         if not code:
             return f"{kernel}, {name}: its machine code was not kept; see lstmkernel cache"
         listing, functions = _of_bytes(code), ("",)
+    elif code := _own_numba_code(kernel, name):
+        listing, functions, real = _of_bytes(code), ("",), ""
     else:
         return f"{kernel}, {name}: no machine code of its own to show"
     loops = hot_loops(listing, functions, register, real)
@@ -153,6 +155,18 @@ def _numba_code(kernel: str, dtype: np.dtype[Any]) -> bytes:
 
     entry = DiskCache(f"{kernel}-{dtype.name}").content()
     return entry[entry.index(b"\x7fELF") :] if entry and b"\x7fELF" in entry else b""
+
+
+def _own_numba_code(kernel: str, name: str) -> bytes:
+    """Of a Python file's kernel, as it was compiled last, through the assembler; nothing where Numba compiled none."""
+    function: Any = getattr(own_kernels.MODULES.get(name), kernel, None)
+    texts = list(function.inspect_asm().values()) if hasattr(function, "inspect_asm") else []
+    if not texts:
+        return b""
+    with tempfile.TemporaryDirectory(prefix="lstmkernel-") as place:
+        path = Path(place) / "code.o"
+        subprocess.run(["as", "-o", str(path)], input=texts[-1], text=True, check=True)
+        return path.read_bytes()
 
 
 @cache
@@ -191,8 +205,10 @@ def hot_loops(listing: str, functions: tuple[str, ...], register: str, real: str
     return [best[function] for function in functions if function in best]
 
 
-def _reuse(loop: Loop) -> tuple[float, int]:
-    return loop.arithmetic / max(loop.loads, 1), loop.arithmetic
+def _reuse(loop: Loop) -> tuple[bool, float, int]:
+    """What to choose by: a loop that calls exp computes less than it seems to load."""
+    calls = any(each.name in ("call", "callq", "bl", "blr") for each in loop.instructions)
+    return not calls, loop.arithmetic / max(loop.loads, 1), loop.arithmetic
 
 
 def _functions(listing: str) -> Iterator[tuple[str, list[Instruction]]]:

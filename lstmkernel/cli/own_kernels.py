@@ -12,8 +12,10 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cffi  # type: ignore[import-untyped]
@@ -27,8 +29,9 @@ OWN = ("gate_matmul", "cell_update", "layer_forward")
 
 Kernels = dict[str, Callable[..., None]]
 
-#: What the compiler made of C files, by name.
+#: What the compiler made of C files, and what Python files define, by name.
 CODE: dict[str, bytes] = {}
+MODULES: dict[str, ModuleType] = {}
 
 #: For a C file: all that this CPU has, for it runs nowhere else; products are fused only where the source says so.
 C_FLAGS = ("-std=gnu11", "-O3", "-march=native", "-ffp-contract=off", "-Wall", "-Wextra", "-fPIC", "-shared")
@@ -163,13 +166,14 @@ def _of_python(path: str) -> Backend:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise BackendError(f"{path}: {_words(error)}") from error
+        raise BackendError(f"{path}: {_words(error, path)}") from error
+    MODULES[os.path.basename(path)] = module
 
     def call(name: str, *arguments: Any) -> None:
         try:
             getattr(module, name)(*arguments)
         except (Exception, SystemExit) as error:  # Numba compiles at the first call
-            raise BackendError(f"{path}: {name}: {_words(error)}") from error
+            raise BackendError(f"{path}: {name}: {_words(error, path)}") from error
 
     def gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
         call("gate_matmul", x, weights.w_x, weights.bias, z)
@@ -188,6 +192,9 @@ def _of_python(path: str) -> Backend:
     return _backend(path, getattr(module, "lanes", None), own, lambda weights: None)
 
 
-def _words(error: BaseException) -> str:
-    """A SyntaxError has its file and line in it, and Numba's errors too."""
-    return f"{type(error).__name__}: {error}"
+def _words(error: BaseException, path: str) -> str:
+    """With the line of the file where it was raised; a SyntaxError has it in its own words, and Numba's errors, too."""
+    file = os.path.abspath(path)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in (path, file)]
+    place = f" (line {lines[-1]})" if lines else ""
+    return f"{type(error).__name__}: {error}{place}"

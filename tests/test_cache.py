@@ -94,6 +94,43 @@ def test_no_room_is_said_once(directory):
     assert list(cache.entries()) == []
 
 
+FULL = """
+import resource, sys, warnings
+from lstmkernel import cache
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))  # as if the disk had no more room
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    kept = [cache.keep("c", f"{letter}-{'0' * 20}.so", bytes(20_000)) for letter in "ab"]
+    small = cache.keep("c", f"c-{'0' * 20}.so", b"room for this")
+print(kept, small is not None, len(said), [entry.size for entry in cache.entries()])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX limits")
+def test_a_disk_that_fills_up_is_said_once():
+    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["[None,", "None]", "True", "1", f"[{len('room for this') + 32}]"]
+
+
+KILLED = """
+import os, signal
+from lstmkernel import cache
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+cache.keep("c", "a-00000000000000000000.so", b"all but its name")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_a_process_that_was_killed_leaves_no_entry():
+    assert subprocess.run([sys.executable, "-c", KILLED], timeout=60, check=False).returncode < 0
+    (left,) = cache.entries()
+    assert left.path.name.endswith(".unfinished")
+    assert cache.find("c", A) is None
+    cache.keep("c", A, CONTENT)
+    assert cache.find("c", A).content == CONTENT
+    assert cache.clear() == 2
+
+
 def test_many_processes_at_once():
     program = """
 import sys

@@ -7,6 +7,7 @@ import time
 from itertools import product
 
 import pytest
+from helpers import run_python
 
 pytest.importorskip("numba")
 
@@ -91,3 +92,20 @@ def test_an_interrupt_while_it_waits(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         threads.run([lambda: time.sleep(0.05), other])
     assert finished.is_set()
+
+
+def test_numbas_own_threads_are_never_started():
+    """They break on fork, and a program that has chosen some keeps them."""
+    run_python("""
+import sys
+import numpy as np, lstmkernel as lk
+from lstmkernel import cores
+from lstmkernel.backends.numba import threads
+cores.available, threads.LEAST_NS = lambda: 4, 0
+began = []
+threads._submit, right = lambda task: began.append(task) or right(task), threads._submit
+lk.LSTM(3, 20, 2, bidirectional=True, backend="numba", seed=0)(np.zeros((4, 30, 3)))
+assert began
+layers = ("omppool", "tbbpool", "workqueue")
+assert not [name for name in sys.modules if name.startswith("numba.np.ufunc.") and name.endswith(layers)]
+""")

@@ -47,6 +47,26 @@ lk.Dense(3, 4, "tanh", **options)(np.zeros((1, 3)))
     )
 
 
+@pytest.mark.skipif("numba" not in usable(), reason="needs Numba")
+def test_only_what_is_used_is_compiled():
+    run_python("""
+import numpy as np, lstmkernel as lk
+from lstmkernel.backends.numba.kernels import Kernels
+compiled, right = [], Kernels._compile
+def counted(self, name, kernel):
+    compiled.append(f"{name} {self._real}")
+    return right(self, name, kernel)
+Kernels._compile = counted
+lstm, dense = lk.LSTM(2, 3, backend="numba", seed=0), lk.Dense(3, 1, backend="numba", seed=0)
+assert compiled == []
+lstm(np.zeros((2, 2)))
+lstm.stream().step(np.zeros((1, 2)))
+assert compiled == ["lstm_forward float32"], compiled
+dense(np.zeros((1, 3)))
+assert compiled == ["lstm_forward float32", "dense_forward float32"], compiled
+""")
+
+
 PROGRAM = """
 import sys, time, contextlib
 from lstmkernel import spinner

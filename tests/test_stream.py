@@ -371,15 +371,20 @@ def test_a_step_makes_no_system_call(kind):
 
 COUNTED = """
 import ctypes, sys
+from functools import partial
 import numpy as np, lstmkernel as lk
-stream = lk.LSTM(8, 40, 2, seed=0).stream()
-x, out = np.ones((1, 8), "float32"), np.empty((1, 40), "float32")
+net = lk.LSTM(8, 40, 2, backend=sys.argv[2], seed=0)
+if sys.argv[1] == "Stack":
+    net = lk.Stack([net, lk.Dense(40, 3, backend=sys.argv[2])])
+x, out = np.ones((3, 8), "float32"), np.empty((3, net.out_features), "float32")
+pool = net.pool(5)
+step = partial(pool.step, pool.open(4)[1:]) if sys.argv[1] == "Pool" else net.stream(3).step
 for _ in range(10):
-    stream.step(x, out)
+    step(x, out)
 calls = ctypes.c_long.in_dll(ctypes.CDLL(None), "malloc_calls")
 before = calls.value
 for _ in range(10_000):
-    stream.step(x, out)
+    step(x, out)
 after = calls.value
 counting = ctypes.CDLL(None).malloc
 counting.restype = ctypes.c_void_p
@@ -400,7 +405,8 @@ void *realloc(void *old, size_t size) { malloc_calls++; return __libc_realloc(ol
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts glibc's calls")
-def test_a_step_never_calls_malloc(tmp_path):
+@pytest.mark.parametrize("kind", ["LSTM", "Stack", "Pool"])
+def test_a_step_never_calls_malloc(compiled, tmp_path, kind):
     (tmp_path / "counter.c").write_text(COUNTER)
     library = tmp_path / "counter.so"
     try:
@@ -409,6 +415,6 @@ def test_a_step_never_calls_malloc(tmp_path):
         pytest.skip("no C compiler")
     assert built.returncode == 0
     environment = {**os.environ, "LD_PRELOAD": str(library)}
-    command = [sys.executable, "-c", COUNTED]
+    command = [sys.executable, "-c", COUNTED, kind, compiled]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=True)
     assert done.stdout.split() == ["0", "True"]

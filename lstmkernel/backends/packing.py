@@ -78,7 +78,7 @@ def pack_layer(w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None, lanes:
         w_x=_pack_weights(w_ih, lanes),
         w_h=_pack_weights(w_hh, lanes),
         bias=_pack_weights(bias[:, None], lanes)[:, 0],
-        w_r=None if w_hr is None else _pack_rows(w_hr, lanes),
+        w_r=None if w_hr is None else pack_rows(w_hr, lanes),
     )
 
 
@@ -88,8 +88,8 @@ def pack_dense(weight: Array, bias: Array, activation: str, lanes: int) -> Dense
         in_features=weight.shape[1],
         out_features=weight.shape[0],
         activation=activation,
-        w=_pack_rows(weight, lanes),
-        bias=_pack_rows(bias[:, None], lanes)[:, 0],
+        w=pack_rows(weight, lanes),
+        bias=pack_rows(bias[:, None], lanes)[:, 0],
     )
 
 
@@ -117,7 +117,7 @@ def _pack_weights(weight: Array, lanes: int) -> Array:
     return _frozen(padded.reshape(4, blocks, lanes, K).transpose(1, 3, 0, 2))
 
 
-def _pack_rows(weight: Array, lanes: int) -> Array:
+def pack_rows(weight: Array, lanes: int) -> Array:
     """(O, K) -> [blocks, K, 4, lanes], outputs past O zero."""
     out_features, K = weight.shape
     blocks = -(-out_features // (4 * lanes))

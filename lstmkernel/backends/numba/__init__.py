@@ -20,6 +20,7 @@ from lstmkernel.backends.numba.arrays import ADDRESS, address, ffi, scratch
 from lstmkernel.backends.numba.gate_matmul import SLAB
 from lstmkernel.backends.numba.kernels import Kernels
 from lstmkernel.backends.numba.plan import WORD, workspace
+from lstmkernel.backends.numba.training import layer_backward, layer_record
 from lstmkernel.backends.numba.vec import lanes_of
 from lstmkernel.backends.packing import (
     Array,
@@ -30,6 +31,7 @@ from lstmkernel.backends.packing import (
     pack_dense,
     pack_layer,
 )
+from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters
 
 
 def backend() -> Backend:
@@ -46,6 +48,8 @@ def backend() -> Backend:
         cell_update=_cell_update,
         dense_forward=_dense_forward,
         layer_forward=_layer_forward,
+        layer_record=layer_record,
+        layer_backward=_layer_backward,
         lstm_forward=_lstm_forward,
         prepare=_prepare,
         prepare_advance=_prepare_advance,
@@ -121,6 +125,11 @@ def _layer_forward(
         out.strides[1] // size,
         work,
     )
+
+
+def _layer_backward(tape: LayerTape, parameters: Parameters, gradients: LayerGradients, threads: int) -> None:
+    dtype = parameters.w_ih.dtype
+    layer_backward(_KERNELS[dtype].layer_backward, _LANES[dtype], tape, parameters, gradients, threads)
 
 
 class _Network:

@@ -18,6 +18,7 @@ from numba import int64, uint8
 
 from lstmkernel.backends.numba import one_row
 from lstmkernel.backends.numba.activation import activation
+from lstmkernel.backends.numba.backward import backward_at, layer_backward
 from lstmkernel.backends.numba.cache import DiskCache
 from lstmkernel.backends.numba.cell_update import cell_update
 from lstmkernel.backends.numba.dense import dense_forward
@@ -30,6 +31,8 @@ from lstmkernel.backends.numba.layer_forward import layer_forward
 from lstmkernel.backends.numba.lstm_forward import Arrays, Network, lstm_forward
 from lstmkernel.backends.numba.memory import at, pointer, pointer_to_rows
 from lstmkernel.backends.numba.plan import lay_out
+from lstmkernel.backends.numba.record import layer_record
+from lstmkernel.backends.numba.tape import tape_at
 from lstmkernel.spinner import spinning
 
 Kernel = Callable[..., None]
@@ -84,6 +87,18 @@ def _lstm_forward(real, call, x, lengths, reset, read, write, h, c, out, between
     scratch = (pointer(between, real), work)
     arrays = Arrays(pointer(x, real), *given, *places, *states, pointer(out, real), *scratch)
     lstm_forward(real, net, arrays, field[5], layers, directions, rows)
+
+
+@internal
+def _layer_record(real, layer, tape, work):
+    never_inline()
+    layer_record(layer_at(layer, real), tape_at(tape, real), work, real)
+
+
+@internal
+def _layer_backward(real, gradients, tape):
+    never_inline()
+    layer_backward(backward_at(gradients, real), tape_at(tape, real))
 
 
 class Kernels:
@@ -146,6 +161,30 @@ class Kernels:
             leave_kernel(callers)
 
         return self._compile("layer_forward", kernel)
+
+    @cached_property
+    def layer_record(self) -> Kernel:
+        """layer and tape: the addresses of what layer.py and tape.py read."""
+        real = self._real
+
+        def kernel(layer, tape, work):
+            callers = enter_kernel()
+            _layer_record(real, layer, tape, work)
+            leave_kernel(callers)
+
+        return self._compile("layer_record", kernel)
+
+    @cached_property
+    def layer_backward(self) -> Kernel:
+        """gradients and tape: the addresses of what backward.py and tape.py read."""
+        real = self._real
+
+        def kernel(gradients, tape):
+            callers = enter_kernel()
+            _layer_backward(real, gradients, tape)
+            leave_kernel(callers)
+
+        return self._compile("layer_backward", kernel)
 
     @cached_property
     def lstm_forward(self) -> Kernel:

@@ -43,8 +43,9 @@ from lstmkernel.backends.numba.vec import v_add, v_load, v_store
 #: Two tiles of sums share the registers.
 SMALL_TILE_ROWS = max(1, TILE_ROWS // 2)
 
-#: reported: where the cell writes: h_next, or `hidden` where a projection makes h of it.
-StepJob = namedtuple("StepJob", "layer group z h reported")
+#: c_next: where c goes on, c itself but for record.py. reported: where h goes: h_next, or `hidden` where a projection
+#: makes h of it.
+StepJob = namedtuple("StepJob", "layer group z h c c_next reported")
 
 
 @inlined
@@ -90,18 +91,17 @@ def finish_tile(sums, rows, panels, z, unit, job):
 
 @spliced
 def finish_cell(z, unit, job):
-    c = at(job.group.c, unit)
-    c_t, h_t = cell(load_tile(z, 0, ROWS_1, PANELS_1), v_load(c))
-    v_store(c, c_t)
+    c_t, h_t = cell(load_tile(z, 0, ROWS_1, PANELS_1), v_load(at(job.c, unit)))
+    v_store(at(job.c_next, unit), c_t)
     v_store(at(job.reported, unit), h_t)
 
 
 @inlined
-def recurrent_step(layer, g, z, h, h_next, active, backwards):
-    """One step of the first `active` rows, from h to h_next."""
+def recurrent_step(layer, g, z, h, h_next, c, c_next, active, backwards):
+    """One step of the first `active` rows, from h and c to h_next and c_next."""
     blocks, R = layer.blocks, layer.output_size
     reported = g.hidden if layer.proj_size else h_next
-    job = StepJob(layer, g, z, h, reported)
+    job = StepJob(layer, g, z, h, c, c_next, reported)
     if layer.hidden_size <= FEW_UNITS:
         sweep(SMALL_TILE_ROWS, active, blocks, R, False, small_step_tile, job)
     else:
@@ -157,7 +157,7 @@ def run_group(layer, g, active, call):
         for s in range(s0, s1):
             if call.has_reset:
                 reset_states(layer, g, h, s, active, call)
-            recurrent_step(layer, g, z, h, h_next, active, s & 1)  # every other step backwards
+            recurrent_step(layer, g, z, h, h_next, g.c, g.c, active, s & 1)  # every other step backwards
             h, h_next = h_next, h
             z = at(z, active * g.z_stride)
             active = report(layer, g, h, s, active, call)

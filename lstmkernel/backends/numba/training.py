@@ -1,0 +1,146 @@
+"""layer_record and layer_backward around the compiled kernels: the tape and the workspace as these read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lstmkernel.backends.numba.arrays import address, scratch
+from lstmkernel.backends.numba.backward import INTEGERS, REALS
+from lstmkernel.backends.numba.record import record_workspace
+from lstmkernel.backends.packing import Array, LayerWeights, pack_rows
+from lstmkernel.backends.reuse import empty_reused
+from lstmkernel.backends.tape import LayerGradients, LayerTape, ParameterGradients, Parameters
+
+#: As in csrc/backward.h.
+CHUNK_STEPS_ROWS, CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES = 256, 96, 1 << 21
+LINE_BYTES = 64
+
+
+def layer_record(tape: LayerTape, weights: LayerWeights, _threads: int) -> None:
+    native, B = weights.native, tape.x.shape[1]
+    lanes, size = weights.bias.shape[-1], tape.x.itemsize
+    _held, work = scratch.of(record_workspace(weights.hidden_size, weights.proj_size, B, lanes, size))
+    fields = _tape(tape)
+    native.kernels.layer_record(native.address, address(fields), work)
+
+
+def _tape(tape: LayerTape) -> Array:
+    """tape_at of tape.py reads it."""
+    T, B, _ = tape.x.shape
+    lengths = 0 if tape.lengths is None else address(tape.lengths)
+    inputs, outputs = (address(tape.x), *_strides(tape.x)), (address(tape.h), *_strides(tape.h))
+    kept = (address(tape.c), address(tape.z))
+    sizes = (T, B, tape.first, tape.last, lengths, tape.reverse)
+    return np.array([*sizes, *inputs, address(tape.h_0), *outputs, *kept], np.int64)
+
+
+def _strides(array: Array) -> tuple[int, int]:
+    """Along T and B, in elements."""
+    return array.strides[0] // array.itemsize, array.strides[1] // array.itemsize
+
+
+def layer_backward(
+    kernel: Any, lanes: int, tape: LayerTape, parameters: Parameters, gradients: LayerGradients, _threads: int
+) -> None:
+    work = _Work(lanes, tape, parameters, gradients)
+    fields, tape_fields = work.fields(gradients), _tape(tape)
+    kernel(address(fields), address(tape_fields))
+    if gradients.parameters is not None:
+        work.add_weights(gradients.parameters)
+    work.store_states(gradients)
+
+
+class _Work:
+    """Sizes, and the workspace: attributes are named as backward.py's fields are."""
+
+    def __init__(self, lanes: int, tape: LayerTape, parameters: Parameters, gradients: LayerGradients) -> None:
+        w_ih, w_hh, w_hr = parameters
+        (_, B, I), H, R, P = tape.x.shape, w_ih.shape[0] // 4, w_hh.shape[1], 0 if w_hr is None else len(w_hr)
+        self.dtype, self.lanes, self.H, self.I, self.R, self.P = w_ih.dtype, lanes, H, I, R, P
+        line = LINE_BYTES // w_ih.itemsize
+        self.c_stride, self.h_stride = _whole(H, lanes), _whole(R, lanes)
+        self.z_stride = 4 * self.c_stride
+        self.d_z_stride = self.z_stride + line  # rows a power of two apart would share few cache sets
+        self.hidden_stride, self.d_x_stride = _whole(H, 4 * lanes), _whole(I, line)
+        self.most_rows = self._most_rows(B, B * (tape.last - tape.first))
+        self.turned_stride = _whole(self.most_rows, line) + line
+        self.has_d_out = gradients.out is not None
+        self.of_x, self.of_weights = gradients.x is not None, gradients.parameters is not None
+        self._take_states(B, gradients)
+        self._take_weights(parameters)
+        self._take_chunk()
+
+    def _most_rows(self, B: int, all_rows: int) -> int:
+        most = min(CHUNK_STEPS_ROWS, max(CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES // (self.z_stride * self.dtype.itemsize)))
+        return max(B, min(most, all_rows))
+
+    def _take_states(self, B: int, gradients: LayerGradients) -> None:
+        """Of the step at hand; columns past the last are zero, and stay so."""
+        self.d_h, self.d_c = self._zeros(B, self.h_stride), self._zeros(B, self.c_stride)
+        self.d_h[:, : self.R], self.d_c[:, : self.H] = gradients.h, gradients.c
+        self.d_hidden = self._zeros(B, self.c_stride) if self.P else self.d_h
+
+    def _take_weights(self, parameters: Parameters) -> None:
+        """Packed for turned_product; and their gradients, packed likewise."""
+        inputs, quad, none = self.I + 1 + self.R, 4 * self.lanes, self._zeros(0)
+        self.w_hh = pack_rows(self._gates(parameters.w_hh), self.lanes)
+        self.w_ih = pack_rows(self._gates(parameters.w_ih), self.lanes) if self.of_x else none
+        self.w_hr = none if parameters.w_hr is None else pack_rows(parameters.w_hr.T, self.lanes)
+        self.d_weights = self._zeros(self.z_stride // quad, inputs, 4, self.lanes) if self.of_weights else none
+        self.d_w_hr = self._zeros(self.hidden_stride // quad, self.P, quad) if self.of_weights else none
+
+    def _gates(self, weight: Array) -> Array:
+        """(4H, n) as (n, z_stride): rows in the order of z, those of units past H zero."""
+        blocks, n = self.c_stride // self.lanes, weight.shape[1]
+        padded = np.zeros((4, self.c_stride, n), self.dtype)
+        padded[:, : self.H] = weight.reshape(4, self.H, n)
+        return padded.reshape(4, blocks, self.lanes, n).transpose(3, 1, 0, 2).reshape(n, self.z_stride)
+
+    def _take_chunk(self) -> None:
+        """Of a chunk's rows: d_z; d_x; what the weights' gradients are products with, turned; a pointer to each."""
+        rows, inputs, of_projection = self.most_rows, self.I + 1 + self.R, self.most_rows if self.P else 0
+        self.d_z = empty_reused((rows, self.d_z_stride), self.dtype)
+        self.d_x_rows = empty_reused((rows if self.of_x else 0, self.d_x_stride), self.dtype)
+        self.turned = empty_reused((inputs if self.of_weights else 0, self.turned_stride), self.dtype)
+        self.hidden = self._zeros(of_projection, self.hidden_stride)
+        self.d_h_rows = self._zeros(of_projection, self.h_stride)
+        self.d_h_turned = self._zeros(self.P, self.turned_stride)
+        self.pointers = np.zeros(rows, np.int64)
+
+    def _zeros(self, *shape: int) -> Array:
+        array = empty_reused(shape, self.dtype)
+        array[...] = 0
+        return array
+
+    def fields(self, gradients: LayerGradients) -> Array:
+        """backward_at of backward.py reads it."""
+        self.add_x = gradients.add_x
+        none = np.zeros((0, 0, 0), self.dtype)
+        self.d_out = none if gradients.out is None else gradients.out
+        self.d_x = none if gradients.x is None else gradients.x
+        self.d_out_step, self.d_out_row = _strides(self.d_out)
+        self.x_step, self.x_row = _strides(self.d_x)
+        integers = [int(getattr(self, name)) for name in INTEGERS.split()]
+        addresses = [address(getattr(self, name)) for name in [*REALS.split(), "pointers"]]
+        return np.array([*integers, *addresses], np.int64)
+
+    def store_states(self, gradients: LayerGradients) -> None:
+        gradients.h[...], gradients.c[...] = self.d_h[:, : self.R], self.d_c[:, : self.H]
+
+    def add_weights(self, found: ParameterGradients) -> None:
+        """What was summed up goes to the caller's arrays."""
+        # [blocks, inputs, 4, lanes] -> (4, H, inputs)
+        by_gate = self.d_weights.transpose(2, 0, 3, 1).reshape(4, self.c_stride, -1)[:, : self.H]
+        rows = by_gate.reshape(4 * self.H, -1)
+        found.w_ih[...] += rows[:, : self.I]
+        found.bias[...] += rows[:, self.I]
+        found.w_hh[...] += rows[:, self.I + 1 :]
+        if found.w_hr is not None:
+            found.w_hr[...] += self.d_w_hr.transpose(1, 0, 2).reshape(self.P, -1)[:, : self.H]
+
+
+def _whole(count: int, of: int) -> int:
+    """The next multiple."""
+    return -(-count // of) * of

@@ -17,7 +17,8 @@
 enum {
     CHUNK_STEPS_ROWS = 256,     /* of d_z: enough to pay for loading and storing the weights' gradients, */
     CHUNK_LEAST_ROWS = 96,      /* fewer where units are many, */
-    CHUNK_D_Z_BYTES = 1 << 21   /* so that they stay within this */
+    CHUNK_D_Z_BYTES = 1 << 21,  /* so that they stay within this */
+    ORDER = 64 / sizeof(real)   /* units whose d_z of a gate lie together, whatever the lanes: sums over d_z have that order */
 };
 
 typedef struct {
@@ -26,6 +27,7 @@ typedef struct {
     const lk_team *team;
     int64_t I, H, R, P;
     int64_t z_stride, c_stride, h_stride; /* padded widths of a row */
+    int64_t d_z_width;                    /* [ceil(H / ORDER)][4][ORDER] */
     int64_t d_z_stride;                   /* and a cache line more: rows a power of two apart would share few cache sets */
     int64_t most_rows, turned_stride;     /* of a chunk */
     int64_t inputs;                       /* x, 1 and h_before */
@@ -42,7 +44,10 @@ typedef struct {
     int64_t active;                       /* rows that take it */
 } backward;
 
-INLINE int64_t gate_width(int64_t H) { return divide_up(H, LANES) * QUAD; }
+/* Where d_z of a gate and unit lies, and back. */
+INLINE int64_t d_z_place(int64_t gate, int64_t unit) { return (unit / ORDER * 4 + gate) * ORDER + unit % ORDER; }
+INLINE int64_t gate_at(int64_t place) { return place / ORDER % 4; }
+INLINE int64_t unit_at(int64_t place) { return place / (4 * ORDER) * ORDER + place % ORDER; }
 
 /* The next `count` of work; counts only where work is NULL. */
 INLINE real *take(char **work, int64_t *bytes, int64_t count)
@@ -59,17 +64,18 @@ static int64_t plan_backward(backward *b, const lk_tape *tape, const lk_gradient
     const int threads = (int)larger(1, tape->threads);
     b->tape = tape, b->of = of, b->team = team;
     b->I = I, b->H = H, b->R = R, b->P = P;
-    b->z_stride = gate_width(H), b->c_stride = b->z_stride / 4, b->h_stride = divide_up(R, LANES) * LANES;
-    b->d_z_stride = b->z_stride + LINE;
-    b->most_rows = smaller(CHUNK_STEPS_ROWS, larger(CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES / (b->z_stride * (int64_t)sizeof(real))));
+    b->c_stride = divide_up(H, LANES) * LANES, b->z_stride = 4 * b->c_stride, b->h_stride = divide_up(R, LANES) * LANES;
+    b->d_z_width = divide_up(H, ORDER) * 4 * ORDER;
+    b->d_z_stride = b->d_z_width + LINE;
+    b->most_rows = smaller(CHUNK_STEPS_ROWS, larger(CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES / (b->d_z_width * (int64_t)sizeof(real))));
     b->most_rows = larger(B, smaller(b->most_rows, B * (tape->last - tape->first)));
     b->turned_stride = whole_lines(b->most_rows) + LINE;
     b->inputs = I + 1 + R;
     int64_t bytes = 0;
-    b->w_hh = take(&work, &bytes, divide_up(R, QUAD) * b->z_stride * QUAD);
-    b->w_ih = take(&work, &bytes, of->d_x ? divide_up(I, QUAD) * b->z_stride * QUAD : 0);
+    b->w_hh = take(&work, &bytes, divide_up(R, QUAD) * b->d_z_width * QUAD);
+    b->w_ih = take(&work, &bytes, of->d_x ? divide_up(I, QUAD) * b->d_z_width * QUAD : 0);
     b->w_hr = take(&work, &bytes, divide_up(H, QUAD) * P * QUAD);
-    b->d_weights = take(&work, &bytes, of->d_w_ih ? b->z_stride * b->inputs : 0);
+    b->d_weights = take(&work, &bytes, of->d_w_ih ? b->d_z_width * b->inputs : 0);
     b->d_w_hr = take(&work, &bytes, of->d_w_ih ? divide_up(H, QUAD) * P * QUAD : 0);
     b->d_h = take(&work, &bytes, B * b->h_stride);
     b->d_c = take(&work, &bytes, B * b->c_stride);
@@ -79,7 +85,7 @@ static int64_t plan_backward(backward *b, const lk_tape *tape, const lk_gradient
     b->hidden = take(&work, &bytes, P ? b->most_rows * b->c_stride : 0);
     b->d_h_rows = take(&work, &bytes, P ? b->most_rows * b->h_stride : 0);
     b->d_h_turned = take(&work, &bytes, P ? P * b->turned_stride : 0);
-    const int64_t room = whole_lines(QUAD * larger(b->inputs, P)), most = larger(larger(b->most_rows, b->inputs), b->z_stride);
+    const int64_t room = whole_lines(QUAD * larger(b->inputs, P)), most = larger(larger(b->most_rows, b->inputs), b->d_z_width);
     b->room = take(&work, &bytes, room * threads);
     b->room = work ? b->room + room * team->rank : NULL;
     b->rows = work ? (real **)(void *)(work + bytes) : NULL;
@@ -108,29 +114,32 @@ INLINE void meet_in_step(const lk_team *team)
 
 /* ---------------------------------------------------------------- before and after all steps */
 
-/* Rows of w [4H] in the order of z: block, gate, lane. */
+/* Rows of w [4H] in the order of d_z. */
 static const real *const *gate_rows(const backward *b, const void *w, int64_t width)
 {
-    for (int64_t k = 0; k < b->z_stride; k++) {
-        const int64_t gate = k % QUAD / LANES, unit = k / QUAD * LANES + k % LANES;
-        b->own_rows[k] = unit < b->H ? (real *)w + (gate * b->H + unit) * width : NULL;
-    }
+    for (int64_t k = 0; k < b->d_z_width; k++)
+        b->own_rows[k] = unit_at(k) < b->H ? (real *)w + (gate_at(k) * b->H + unit_at(k)) * width : NULL;
     return (const real *const *)b->own_rows;
 }
 
 static void prepare_weights(const backward *b)
 {
     const lk_gradients *of = b->of;
-    pack_columns(b->w_hh, gate_rows(b, of->w_hh, b->R), b->z_stride, b->R, shared_out(b->team, divide_up(b->R, QUAD)));
+    pack_columns(b->w_hh, gate_rows(b, of->w_hh, b->R), b->d_z_width, b->R, shared_out(b->team, divide_up(b->R, QUAD)));
     if (of->d_x)
-        pack_columns(b->w_ih, gate_rows(b, of->w_ih, b->I), b->z_stride, b->I, shared_out(b->team, divide_up(b->I, QUAD)));
+        pack_columns(b->w_ih, gate_rows(b, of->w_ih, b->I), b->d_z_width, b->I, shared_out(b->team, divide_up(b->I, QUAD)));
     for (int64_t p = 0; p < b->P; p++)
         b->own_rows[p] = (real *)of->w_hr + p * b->H;
     if (b->P)
         pack_columns(b->w_hr, (const real *const *)b->own_rows, b->P, b->H, shared_out(b->team, divide_up(b->H, QUAD)));
+    const block_range rows = shared_out(b->team, b->most_rows);
+    for (int64_t unit = b->c_stride; unit < b->d_z_width / 4; unit += LANES) /* no cell writes those */
+        for (int64_t row = rows.from; row < rows.to; row++)
+            for (int64_t gate = 0; gate < 4; gate++)
+                clear_reals(b->d_z + row * b->d_z_stride + d_z_place(gate, unit), LANES);
     if (!of->d_w_ih)
         return;
-    const block_range all = shared_out(b->team, b->z_stride * b->inputs);
+    const block_range all = shared_out(b->team, b->d_z_width * b->inputs);
     clear_reals(b->d_weights + all.from, all.to - all.from);
     const block_range of_hr = shared_out(b->team, divide_up(b->H, QUAD) * b->P * QUAD);
     clear_reals(b->d_w_hr + of_hr.from, of_hr.to - of_hr.from);
@@ -165,16 +174,18 @@ static void store_gradients(const backward *b)
 static void store_weights(const backward *b)
 {
     const lk_gradients *of = b->of;
-    const block_range blocks = shared_out(b->team, b->z_stride / QUAD);
+    const block_range vectors = shared_out(b->team, b->d_z_width / LANES);
     const real **rows = (const real **)b->own_rows;
-    for (int64_t block = blocks.from; block < blocks.to; block++)
-        for (int64_t gate = 0; gate < 4; gate++) {
-            const int64_t unit = gate * b->H + block * LANES, units = smaller(LANES, b->H - block * LANES);
-            const real *d = b->d_weights + block * b->inputs * QUAD + gate * LANES;
-            add_turned((real *)of->d_w_ih + unit * b->I, b->I, d, b->I, units, b->room, rows);
-            add_turned((real *)of->d_bias + unit, 1, d + b->I * QUAD, 1, units, b->room, rows);
-            add_turned((real *)of->d_w_hh + unit * b->R, b->R, d + (b->I + 1) * QUAD, b->R, units, b->room, rows);
-        }
+    for (int64_t vector = vectors.from; vector < vectors.to; vector++) {
+        const int64_t first = unit_at(vector * LANES), units = smaller(LANES, b->H - first);
+        const int64_t row = gate_at(vector * LANES) * b->H + first;
+        const real *d = b->d_weights + vector / 4 * b->inputs * QUAD + vector % 4 * LANES;
+        if (units <= 0)
+            continue;
+        add_turned((real *)of->d_w_ih + row * b->I, b->I, d, b->I, units, b->room, rows);
+        add_turned((real *)of->d_bias + row, 1, d + b->I * QUAD, 1, units, b->room, rows);
+        add_turned((real *)of->d_w_hh + row * b->R, b->R, d + (b->I + 1) * QUAD, b->R, units, b->room, rows);
+    }
     const block_range quads = shared_out(b->team, b->P ? divide_up(b->H, QUAD) : 0);
     for (int64_t quad = quads.from; quad < quads.to; quad++)
         for (int64_t p = 0; p < b->P; p++) {
@@ -205,10 +216,10 @@ INLINE vec cell_backward(const real *z, vec c_before, vec c_t, vec d_h, real *d_
     const vec f = v_div(one, sigmoid_denominator(s[F], m[F]));
     const vec hidden = v_mul(o, reported);
     const vec dc = v_fma(v_mul(d_h, o), v_fnma(reported, reported, one), v_load(d_c));
-    v_store(d_z + I * LANES, v_mul(v_mul(dc, g), v_mul(i, v_sub(one, i))));
-    v_store(d_z + F * LANES, v_mul(v_mul(dc, c_before), v_mul(f, v_sub(one, f))));
-    v_store(d_z + G * LANES, v_mul(v_mul(dc, i), v_fnma(g, g, one)));
-    v_store(d_z + O * LANES, v_mul(v_mul(d_h, hidden), v_sub(one, o)));
+    v_store(d_z + I * ORDER, v_mul(v_mul(dc, g), v_mul(i, v_sub(one, i))));
+    v_store(d_z + F * ORDER, v_mul(v_mul(dc, c_before), v_mul(f, v_sub(one, f))));
+    v_store(d_z + G * ORDER, v_mul(v_mul(dc, i), v_fnma(g, g, one)));
+    v_store(d_z + O * ORDER, v_mul(v_mul(d_h, hidden), v_sub(one, o)));
     v_store(d_c, v_mul(dc, f));
     return hidden;
 }
@@ -225,7 +236,7 @@ SEPARATE void cells_backward(const backward *b, int64_t s, block_range rows, int
         for (int64_t block = b->units.from; block < b->units.to; block++) {
             const int64_t at = block * LANES;
             const vec hidden = cell_backward(z + block * QUAD, v_load(c_before + at), v_load(c_t + at), v_load(d_h + at),
-                                             d_c + at, d_z + block * QUAD);
+                                             d_c + at, d_z + d_z_place(0, at));
             if (b->P)
                 v_store(b->hidden + (chunk_row + row) * b->c_stride + at, hidden);
         }
@@ -267,7 +278,7 @@ static void step_backward(const backward *b, int64_t s, int64_t chunk_row)
         project_backward(b, rows, chunk_row);
     cells_backward(b, s, rows, chunk_row);
     meet_in_step(b->team);
-    const product p = {b->d_z + (chunk_row + rows.from) * b->d_z_stride, b->d_z_stride, b->z_stride, b->w_hh,
+    const product p = {b->d_z + (chunk_row + rows.from) * b->d_z_stride, b->d_z_stride, b->d_z_width, b->w_hh,
                        b->rows + rows.from, b->h_stride, 0};
     product_rows(&p, rows.to - rows.from, b->outputs);
 }
@@ -308,14 +319,14 @@ static void inputs_backward(const backward *b, int64_t s0, int64_t s1, int64_t a
         for (int64_t row = 0; row < active; row++)
             b->own_rows[n++] = (real *)b->of->d_x + tape_time(b->tape, s, row) * b->of->d_x_step + row * b->of->d_x_row;
     }
-    const product p = {b->d_z + share.from * b->d_z_stride, b->d_z_stride, b->z_stride, b->w_ih,
+    const product p = {b->d_z + share.from * b->d_z_stride, b->d_z_stride, b->d_z_width, b->w_ih,
                        b->own_rows + share.from, b->I, b->of->d_x_add};
     product_rows(&p, share.to - share.from, (block_range){0, divide_up(b->I, LANES)});
 }
 
 static void weights_backward(const backward *b, int64_t N)
 {
-    const weight_product gates = {b->turned, b->turned_stride, b->inputs, N, b->d_z, b->d_z_stride, b->z_stride / LANES,
+    const weight_product gates = {b->turned, b->turned_stride, b->inputs, N, b->d_z, b->d_z_stride, b->d_z_width / LANES,
                                   b->d_weights};
     weight_gradient(&gates, b->team);
     if (!b->P)

@@ -14,9 +14,11 @@ from lstmkernel import backends
 from lstmkernel.accuracy import Answer
 from lstmkernel.backends import Backend
 from lstmkernel.backends.packing import LayerWeights, pack_gates, unpack_gates
+from lstmkernel.backends.tape import LayerGradients, LayerTape, ParameterGradients, Parameters
 from lstmkernel.cli.nets import on
 from lstmkernel.cli.problem import Problem
 from lstmkernel.lstm import LSTM
+from lstmkernel.tape import room
 
 #: The work that is not one kernel but all of them behind the public API.
 NETWORK = "network"
@@ -142,6 +144,48 @@ def _layer_forward(problem: Problem, backend: Backend) -> Work:
     return Work(call, answer, T * B, 2 * T * B * (4 * H * (I + R) + weights.proj_size * H))
 
 
+def _layer_record(problem: Problem, backend: Backend) -> Work:
+    weights, tape = _first_layer(problem, backend), _empty_tape(problem, backend)
+
+    def call() -> None:
+        backend.layer_record(tape, weights, 1)
+
+    def answer() -> Answer:
+        call()
+        return tape.h.copy(), unpack_gates(tape.z, weights.hidden_size), tape.c[:, :, : weights.hidden_size].copy()
+
+    forward = _layer_forward(problem, backend)
+    return Work(call, answer, forward.rows, forward.flops)
+
+
+def _layer_backward(problem: Problem, backend: Backend) -> Work:
+    """For a loss that weighs all outputs alike, whatever their number."""
+    tape = _empty_tape(problem, backend)
+    backend.layer_record(tape, _first_layer(problem, backend), 1)
+    T, B, _ = tape.x.shape
+    named = problem.lstm.state_dict()
+    parameters = Parameters(named["weight_ih_l0"], named["weight_hh_l0"], named.get("weight_hr_l0"))
+    w_hr = None if parameters.w_hr is None else np.zeros_like(parameters.w_hr)
+    bias = np.zeros(len(parameters.w_ih), problem.dtype)
+    of_parameters = ParameterGradients(np.zeros_like(parameters.w_ih), np.zeros_like(parameters.w_hh), bias, w_hr)
+    d_out = np.broadcast_to(problem.h / (T * B), tape.h.shape).copy()
+    states, d_x = (np.zeros_like(problem.h), np.zeros_like(problem.c)), np.empty_like(tape.x)
+    gradients = LayerGradients(d_out, *states, d_x, False, of_parameters)
+
+    def call() -> None:
+        backend.layer_backward(tape, parameters, gradients, 1)
+
+    def answer() -> Answer:
+        written = [array for array in (*states, *of_parameters) if array is not None]
+        for array in written:
+            array[...] = 0
+        call()
+        return d_x.copy(), *(array.copy() for array in written)
+
+    forward = _layer_forward(problem, backend)
+    return Work(call, answer, forward.rows, forward.flops and 2 * forward.flops)
+
+
 #: How each kernel of the contract is prepared.
 ALONE: dict[str, Callable[[Problem, Backend], Work]] = {
     "activation": _activation,
@@ -149,7 +193,20 @@ ALONE: dict[str, Callable[[Problem, Backend], Work]] = {
     "cell_update": _cell_update,
     "dense_forward": _dense_forward,
     "layer_forward": _layer_forward,
+    "layer_record": _layer_record,
+    "layer_backward": _layer_backward,
 }
+
+
+def _empty_tape(problem: Problem, backend: Backend) -> LayerTape:
+    """Of all steps of the first layer."""
+    weights = _first_layer(problem, backend)
+    x = problem.x_steps
+    T, B, _ = x.shape
+    c, z = room(weights, None, T, B, 0, T)
+    c[0, :, : weights.hidden_size] = problem.c
+    h = np.empty((T, B, weights.output_size), x.dtype)
+    return LayerTape(x, None, False, problem.h.copy(), h, c, z, first=0, last=T)
 
 
 def _first_layer(problem: Problem, backend: Backend) -> LayerWeights:

@@ -26,7 +26,7 @@ from lstmkernel.backends.numba.activation import (
 from lstmkernel.backends.numba.dense import DenseJob, dense_rows
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.layer import Dense
-from lstmkernel.backends.numba.memory import at, copy, lanes, pointer, pointer_to_rows
+from lstmkernel.backends.numba.memory import at, copy, item_size, lanes, pointer, pointer_to_rows
 from lstmkernel.backends.numba.registers import load_tile, multiply_add, quad, row_pointers, store_tile
 from lstmkernel.backends.numba.tape import all_rows, rows_before, tape_h_before, tape_time, tape_x
 from lstmkernel.backends.numba.target import TILE_ROWS
@@ -38,11 +38,13 @@ from lstmkernel.backends.numba.vec_tail import v_load_n, v_store_n
 #: Sizes, padded widths of a row, most rows of a chunk, whether there is d_out and which gradients are asked for;
 #: strides of the caller's arrays; then pointers to them, and to training.py's.
 INTEGERS = (
-    "I P R c_stride h_stride z_stride d_z_stride hidden_stride d_x_stride turned_stride most_rows "
+    "I P R c_stride h_stride z_stride d_z_width d_z_stride hidden_stride d_x_stride turned_stride most_rows "
     "has_d_out of_x of_weights add_x d_out_step d_out_row x_step x_row"
 )
 REALS = "d_out d_x w_hh w_ih w_hr d_weights d_w_hr d_h d_c d_hidden d_z turned hidden d_h_rows d_h_turned d_x_rows"
 Backward = namedtuple("Backward", f"{INTEGERS} {REALS} pointers")
+
+ORDER_BYTES = 64
 
 #: x: inputs x_row apart, [N]; z: rows z_row apart; d: [quads][inputs][QUAD].
 WeightJob = namedtuple("WeightJob", "x x_row inputs N z z_row d")
@@ -51,27 +53,21 @@ WeightJob = namedtuple("WeightJob", "x x_row inputs N z z_row d")
 @internal
 def backward_at(address, real):
     n = pointer(address, int64)
-    sizes = (n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10])
-    asked = (n[11] != 0, n[12] != 0, n[13] != 0, n[14] != 0, n[15], n[16], n[17], n[18])
-    callers = (pointer(n[19], real), pointer(n[20], real))
-    weights = (
-        pointer(n[21], real),
-        pointer(n[22], real),
-        pointer(n[23], real),
-        pointer(n[24], real),
-        pointer(n[25], real),
-    )
-    step = (pointer(n[26], real), pointer(n[27], real), pointer(n[28], real))
-    chunk = (
-        pointer(n[29], real),
-        pointer(n[30], real),
-        pointer(n[31], real),
-        pointer(n[32], real),
-        pointer(n[33], real),
-    )
-    return Backward(
-        *sizes, *asked, *callers, *weights, *step, *chunk, pointer(n[34], real), pointer_to_rows(n[35], real)
-    )
+    sizes = (n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11])
+    asked = (n[12] != 0, n[13] != 0, n[14] != 0, n[15] != 0, n[16], n[17], n[18], n[19])
+    callers = (pointer(n[20], real), pointer(n[21], real))
+    weights = (pointer(n[22], real), pointer(n[23], real), pointer(n[24], real))
+    of_weights = (pointer(n[25], real), pointer(n[26], real))
+    step = (pointer(n[27], real), pointer(n[28], real), pointer(n[29], real))
+    chunk = (pointer(n[30], real), pointer(n[31], real), pointer(n[32], real), pointer(n[33], real))
+    rest = (pointer(n[34], real), pointer(n[35], real), pointer_to_rows(n[36], real))
+    return Backward(*sizes, *asked, *callers, *weights, *of_weights, *step, *chunk, *rest)
+
+
+@spliced
+def order(p):
+    """ORDER of the pointer's dtype: units whose d_z of a gate lie together, whatever the lanes."""
+    return ORDER_BYTES // item_size(p)
 
 
 @inlined
@@ -94,9 +90,9 @@ def cell_backward(z, c_before, c_t, d_h, d_c, d_z):
     hidden = v_mul(o, reported)
     dc = v_fma(v_mul(d_h, o), v_fnma(reported, reported, one), v_load(d_c))
     v_store(d_z, v_mul(v_mul(dc, g), v_mul(i, v_sub(one, i))))
-    v_store(at(d_z, lanes(z)), v_mul(v_mul(dc, c_before), v_mul(f, v_sub(one, f))))
-    v_store(at(d_z, 2 * lanes(z)), v_mul(v_mul(dc, i), v_fnma(g, g, one)))
-    v_store(at(d_z, 3 * lanes(z)), v_mul(v_mul(d_h, hidden), v_sub(one, o)))
+    v_store(at(d_z, order(z)), v_mul(v_mul(dc, c_before), v_mul(f, v_sub(one, f))))
+    v_store(at(d_z, 2 * order(z)), v_mul(v_mul(dc, i), v_fnma(g, g, one)))
+    v_store(at(d_z, 3 * order(z)), v_mul(v_mul(d_h, hidden), v_sub(one, o)))
     v_store(d_c, v_mul(dc, f))
     return hidden
 
@@ -110,9 +106,10 @@ def cells_backward(b, tape, z, step, active, chunk_row):
         z_row, d_z = at(z, row * b.z_stride), at(b.d_z, (chunk_row + row) * b.d_z_stride)
         hidden = at(b.hidden, (chunk_row + row) * b.hidden_stride)
         for unit in range(0, b.c_stride, lanes(z)):
+            place = unit // order(z) * 4 * order(z) + unit % order(z)
             c_t = v_load(at(c_before, tape.B * b.c_stride + unit))
             states = (v_load(at(c_before, unit)), c_t)
-            h = cell_backward(at(z_row, 4 * unit), *states, v_load(at(d_h, unit)), at(d_c, unit), at(d_z, 4 * unit))
+            h = cell_backward(at(z_row, 4 * unit), *states, v_load(at(d_h, unit)), at(d_c, unit), at(d_z, place))
             if b.P:
                 v_store(at(hidden, unit), h)
 
@@ -145,7 +142,7 @@ def step_backward(b, tape, z, s, active, chunk_row):
         turned_product(b.P, b.c_stride, b.w_hr, b.d_h, b.h_stride, b.d_hidden, b.c_stride, active)
     cells_backward(b, tape, z, s - tape.first, active, chunk_row)
     d_z = at(b.d_z, chunk_row * b.d_z_stride)
-    turned_product(b.z_stride, b.h_stride, b.w_hh, d_z, b.d_z_stride, b.d_h, b.h_stride, active)
+    turned_product(b.d_z_width, b.h_stride, b.w_hh, d_z, b.d_z_stride, b.d_h, b.h_stride, active)
 
 
 @internal
@@ -166,7 +163,7 @@ def turn_inputs(b, tape, s0, s1, active, N):
 @internal
 def inputs_backward(b, tape, s0, s1, active, N):
     """d_x of the chunk's rows."""
-    turned_product(b.z_stride, b.I, b.w_ih, b.d_z, b.d_z_stride, b.d_x_rows, b.d_x_stride, N)
+    turned_product(b.d_z_width, b.I, b.w_ih, b.d_z, b.d_z_stride, b.d_x_rows, b.d_x_stride, N)
     found = b.d_x_rows
     for s in range(s1 - 1, s0 - 1, -1):
         active = rows_before(tape, s, active)
@@ -203,7 +200,7 @@ def weight_gradient(job, blocks):
 def weights_backward(b, N):
     inputs = b.I + 1 + b.R
     job = WeightJob(b.turned, b.turned_stride, inputs, N, b.d_z, b.d_z_stride, b.d_weights)
-    weight_gradient(job, b.z_stride // quad(b.d_z))
+    weight_gradient(job, b.d_z_width // quad(b.d_z))
     if b.P:
         for k in range(N):
             b.pointers[k] = at(b.d_h_rows, k * b.h_stride)

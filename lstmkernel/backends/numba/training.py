@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lstmkernel.backends.numba.arrays import address, scratch
-from lstmkernel.backends.numba.backward import INTEGERS, REALS
+from lstmkernel.backends.numba.backward import INTEGERS, ORDER_BYTES, REALS
 from lstmkernel.backends.numba.record import record_workspace
 from lstmkernel.backends.packing import Array, LayerWeights, pack_rows
 from lstmkernel.backends.reuse import empty_reused
@@ -62,7 +62,9 @@ class _Work:
         line = LINE_BYTES // w_ih.itemsize
         self.c_stride, self.h_stride = _whole(H, lanes), _whole(R, lanes)
         self.z_stride = 4 * self.c_stride
-        self.d_z_stride = self.z_stride + line  # rows a power of two apart would share few cache sets
+        self.order = ORDER_BYTES // w_ih.itemsize
+        self.d_z_width = 4 * _whole(H, self.order)
+        self.d_z_stride = self.d_z_width + line  # rows a power of two apart would share few cache sets
         self.hidden_stride, self.d_x_stride = _whole(H, 4 * lanes), _whole(I, line)
         self.most_rows = self._most_rows(B, B * (tape.last - tape.first))
         self.turned_stride = _whole(self.most_rows, line) + line
@@ -73,7 +75,7 @@ class _Work:
         self._take_chunk()
 
     def _most_rows(self, B: int, all_rows: int) -> int:
-        most = min(CHUNK_STEPS_ROWS, max(CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES // (self.z_stride * self.dtype.itemsize)))
+        most = min(CHUNK_STEPS_ROWS, max(CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES // (self.d_z_width * self.dtype.itemsize)))
         return max(B, min(most, all_rows))
 
     def _take_states(self, B: int, gradients: LayerGradients) -> None:
@@ -88,20 +90,20 @@ class _Work:
         self.w_hh = pack_rows(self._gates(parameters.w_hh), self.lanes)
         self.w_ih = pack_rows(self._gates(parameters.w_ih), self.lanes) if self.of_x else none
         self.w_hr = none if parameters.w_hr is None else pack_rows(parameters.w_hr.T, self.lanes)
-        self.d_weights = self._zeros(self.z_stride // quad, inputs, 4, self.lanes) if self.of_weights else none
+        self.d_weights = self._zeros(self.d_z_width // quad, inputs, quad) if self.of_weights else none
         self.d_w_hr = self._zeros(self.hidden_stride // quad, self.P, quad) if self.of_weights else none
 
     def _gates(self, weight: Array) -> Array:
-        """(4H, n) as (n, z_stride): rows in the order of z, those of units past H zero."""
-        blocks, n = self.c_stride // self.lanes, weight.shape[1]
-        padded = np.zeros((4, self.c_stride, n), self.dtype)
+        """(4H, n) as (n, d_z_width): rows in the order of d_z, those of units past H zero."""
+        n = weight.shape[1]
+        padded = np.zeros((4, self.d_z_width // 4, n), self.dtype)
         padded[:, : self.H] = weight.reshape(4, self.H, n)
-        return padded.reshape(4, blocks, self.lanes, n).transpose(3, 1, 0, 2).reshape(n, self.z_stride)
+        return padded.reshape(4, -1, self.order, n).transpose(3, 1, 0, 2).reshape(n, self.d_z_width)
 
     def _take_chunk(self) -> None:
         """Of a chunk's rows: d_z; d_x; what the weights' gradients are products with, turned; a pointer to each."""
         rows, inputs, of_projection = self.most_rows, self.I + 1 + self.R, self.most_rows if self.P else 0
-        self.d_z = empty_reused((rows, self.d_z_stride), self.dtype)
+        self.d_z = self._zeros(rows, self.d_z_stride)
         self.d_x_rows = empty_reused((rows if self.of_x else 0, self.d_x_stride), self.dtype)
         self.turned = empty_reused((inputs if self.of_weights else 0, self.turned_stride), self.dtype)
         self.hidden = self._zeros(of_projection, self.hidden_stride)
@@ -131,9 +133,8 @@ class _Work:
 
     def add_weights(self, found: ParameterGradients) -> None:
         """What was summed up goes to the caller's arrays."""
-        # [blocks, inputs, 4, lanes] -> (4, H, inputs)
-        by_gate = self.d_weights.transpose(2, 0, 3, 1).reshape(4, self.c_stride, -1)[:, : self.H]
-        rows = by_gate.reshape(4 * self.H, -1)
+        by_place = self.d_weights.transpose(0, 2, 1).reshape(-1, 4, self.order, self.I + 1 + self.R)
+        rows = by_place.swapaxes(0, 1).reshape(4, self.d_z_width // 4, -1)[:, : self.H].reshape(4 * self.H, -1)
         found.w_ih[...] += rows[:, : self.I]
         found.bias[...] += rows[:, self.I]
         found.w_hh[...] += rows[:, self.I + 1 :]

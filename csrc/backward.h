@@ -36,7 +36,6 @@ typedef struct {
     real *d_h, *d_c, *d_hidden;           /* of the step at hand, all rows; d_hidden: dL/d(o tanh(c)), d_h without a projection */
     real *d_z, *turned;                   /* of a chunk */
     real *hidden, *d_h_rows, *d_h_turned; /* likewise, for a projection: o tanh(c), d_h */
-    real *room;                           /* this thread's */
     real **rows;                          /* pointers to rows of d_h, of d_hidden; then this thread's */
     real **own_rows;
     block_range units, outputs;           /* this thread's vectors of units; of h */
@@ -85,9 +84,7 @@ static int64_t plan_backward(backward *b, const lk_tape *tape, const lk_gradient
     b->hidden = take(&work, &bytes, P ? b->most_rows * b->c_stride : 0);
     b->d_h_rows = take(&work, &bytes, P ? b->most_rows * b->h_stride : 0);
     b->d_h_turned = take(&work, &bytes, P ? P * b->turned_stride : 0);
-    const int64_t room = whole_lines(QUAD * larger(b->inputs, P)), most = larger(larger(b->most_rows, b->inputs), b->d_z_width);
-    b->room = take(&work, &bytes, room * threads);
-    b->room = work ? b->room + room * team->rank : NULL;
+    const int64_t most = larger(larger(b->most_rows, b->inputs), b->d_z_width);
     b->rows = work ? (real **)(void *)(work + bytes) : NULL;
     b->own_rows = work ? b->rows + 2 * B + most * team->rank : NULL;
     return bytes + (2 * B + most * threads) * (int64_t)sizeof(real *);
@@ -133,16 +130,64 @@ static void prepare_weights(const backward *b)
     if (b->P)
         pack_columns(b->w_hr, (const real *const *)b->own_rows, b->P, b->H, shared_out(b->team, divide_up(b->H, QUAD)));
     const block_range rows = shared_out(b->team, b->most_rows);
-    for (int64_t unit = b->c_stride; unit < b->d_z_width / 4; unit += LANES) /* no cell writes those */
+    for (int64_t unit = b->c_stride; unit < b->d_z_width / 4; unit += LANES) /* that no cell writes */
         for (int64_t row = rows.from; row < rows.to; row++)
             for (int64_t gate = 0; gate < 4; gate++)
                 clear_reals(b->d_z + row * b->d_z_stride + d_z_place(gate, unit), LANES);
-    if (!of->d_w_ih)
-        return;
+}
+
+/* What is found is added to what the caller's arrays have, so that a pass in several calls has one order of sums: they come in,
+ * and go out again. d: [QUAD] for each input, of which this is one vector; to and from rows of w, units first .. of one gate. */
+INLINE void load_turned(real *d, int64_t inputs, void *w, int64_t first, int64_t units, const backward *b)
+{
+    for (int64_t unit = 0; unit < units; unit++)
+        b->own_rows[unit] = (real *)w + (first + unit) * inputs;
+    turn(d, QUAD, (const real *const *)b->own_rows, units, inputs);
+}
+INLINE void store_turned(real *d, int64_t inputs, void *w, int64_t first, int64_t units, const backward *b)
+{
+    for (int64_t unit = 0; unit < units; unit++)
+        b->own_rows[unit] = (real *)w + (first + unit) * inputs;
+    turn_back(b->own_rows, d, QUAD, units, inputs);
+}
+
+/* move(d, inputs, w, first, units, b) for this thread's vectors of d_weights. */
+INLINE void move_weights(const backward *b, void (*move)(real *, int64_t, void *, int64_t, int64_t, const backward *))
+{
+    const block_range vectors = shared_out(b->team, b->d_z_width / LANES);
+    for (int64_t vector = vectors.from; vector < vectors.to; vector++) {
+        const int64_t unit = unit_at(vector * LANES), units = smaller(LANES, b->H - unit);
+        const int64_t first = gate_at(vector * LANES) * b->H + unit;
+        real *const d = b->d_weights + vector / 4 * b->inputs * QUAD + vector % 4 * LANES;
+        if (units <= 0)
+            continue;
+        move(d, b->I, b->of->d_w_ih, first, units, b);
+        move(d + b->I * QUAD, 1, b->of->d_bias, first, units, b);
+        move(d + (b->I + 1) * QUAD, b->R, b->of->d_w_hh, first, units, b);
+    }
+}
+
+static void load_weights(const backward *b)
+{
     const block_range all = shared_out(b->team, b->d_z_width * b->inputs);
-    clear_reals(b->d_weights + all.from, all.to - all.from);
-    const block_range of_hr = shared_out(b->team, divide_up(b->H, QUAD) * b->P * QUAD);
-    clear_reals(b->d_w_hr + of_hr.from, of_hr.to - of_hr.from);
+    if (b->d_z_width != 4 * b->H) { /* some lanes have no unit */
+        clear_reals(b->d_weights + all.from, all.to - all.from);
+        meet_all(b->team);
+    }
+    move_weights(b, load_turned);
+    for (int64_t p = 0; p < b->P; p++)
+        b->own_rows[p] = (real *)b->of->d_w_hr + p * b->H;
+    if (b->P)
+        pack_columns(b->d_w_hr, (const real *const *)b->own_rows, b->P, b->H, shared_out(b->team, divide_up(b->H, QUAD)));
+}
+static void store_weights(const backward *b)
+{
+    move_weights(b, store_turned);
+    const block_range quads = shared_out(b->team, b->P ? divide_up(b->H, QUAD) : 0);
+    for (int64_t quad = quads.from; quad < quads.to; quad++)
+        for (int64_t p = 0; p < b->P; p++)
+            copy_reals((real *)b->of->d_w_hr + p * b->H + quad * QUAD, b->d_w_hr + (quad * b->P + p) * QUAD,
+                       smaller(QUAD, b->H - quad * QUAD));
 }
 
 /* This thread's columns of d_h and d_c: in, and out again. Columns past the last are zero, and stay so. */
@@ -168,32 +213,6 @@ static void store_gradients(const backward *b)
         copy_columns((real *)b->of->d_h + row * b->R, b->d_h + row * b->h_stride, columns_of(b->outputs, b->R));
         copy_columns((real *)b->of->d_c + row * b->H, b->d_c + row * b->c_stride, columns_of(b->units, b->H));
     }
-}
-
-/* What was summed up goes to the caller's arrays. */
-static void store_weights(const backward *b)
-{
-    const lk_gradients *of = b->of;
-    const block_range vectors = shared_out(b->team, b->d_z_width / LANES);
-    const real **rows = (const real **)b->own_rows;
-    for (int64_t vector = vectors.from; vector < vectors.to; vector++) {
-        const int64_t first = unit_at(vector * LANES), units = smaller(LANES, b->H - first);
-        const int64_t row = gate_at(vector * LANES) * b->H + first;
-        const real *d = b->d_weights + vector / 4 * b->inputs * QUAD + vector % 4 * LANES;
-        if (units <= 0)
-            continue;
-        add_turned((real *)of->d_w_ih + row * b->I, b->I, d, b->I, units, b->room, rows);
-        add_turned((real *)of->d_bias + row, 1, d + b->I * QUAD, 1, units, b->room, rows);
-        add_turned((real *)of->d_w_hh + row * b->R, b->R, d + (b->I + 1) * QUAD, b->R, units, b->room, rows);
-    }
-    const block_range quads = shared_out(b->team, b->P ? divide_up(b->H, QUAD) : 0);
-    for (int64_t quad = quads.from; quad < quads.to; quad++)
-        for (int64_t p = 0; p < b->P; p++) {
-            const real *d = b->d_w_hr + (quad * b->P + p) * QUAD;
-            real *to = (real *)of->d_w_hr + p * b->H + quad * QUAD;
-            for (int64_t i = 0; i < smaller(QUAD, b->H - quad * QUAD); i++)
-                to[i] += d[i];
-        }
 }
 
 /* ---------------------------------------------------------------- a step */
@@ -379,6 +398,8 @@ static int layer_backward(const lk_tape *tape, const lk_gradients *gradients, co
             b.rows[tape->B + row] = b.d_hidden + row * b.c_stride;
         }
     prepare_weights(&b);
+    if (gradients->d_w_ih)
+        load_weights(&b);
     load_gradients(&b);
     int64_t z_rows = 0, active = tape->B;
     for (int64_t s = tape->first; s < tape->last; s++)

@@ -146,15 +146,3 @@ static void weight_gradient(const weight_product *p, const lk_team *team)
         weight_inputs(p, quad, first, smaller(p->inputs, (stop - quad * tiles) * TILE_ROWS) - first);
     }
 }
-
-/* to[column][m] += d[m][column], columns `to_row` apart; `row` has room for `inputs` reals for each of QUAD columns. */
-static void add_turned(real *to, int64_t to_row, const real *d, int64_t inputs, int64_t columns, real *room,
-                       const real **rows)
-{
-    for (int64_t m = 0; m < inputs; m++)
-        rows[m] = d + m * QUAD;
-    turn(room, inputs, rows, inputs, columns);
-    for (int64_t column = 0; column < columns; column++)
-        for (int64_t m = 0; m < inputs; m++)
-            to[column * to_row + m] += room[column * inputs + m];
-}

@@ -68,13 +68,18 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return pretend
 
 
+#: Of a kernel's arguments, an output: the last one where nothing else is said.
+OUTPUT = {"layer_record": lambda tape, *_: tape.h, "layer_backward": lambda tape, parameters, gradients, _: gradients.h}
+
+
 def spoilt(kernel: str, spoil: Callable[[Any], Any]) -> dict[str, Any]:
-    """A kernel of NumPy's whose output, the last argument of every kernel, is not what it should be."""
+    """A kernel of NumPy's whose output is not what it should be."""
     right = getattr(backends.get("numpy"), kernel)
 
     def wrong(*arguments: Any) -> None:
         right(*arguments)
-        arguments[-1][...] = spoil(arguments[-1])
+        output = OUTPUT.get(kernel, lambda *arguments: arguments[-1])(*arguments)
+        output[...] = spoil(output)
 
     return {kernel: wrong}
 

@@ -13,6 +13,7 @@ from lstmkernel import backends
 from lstmkernel.backends import packing
 from lstmkernel.backends.contract import ACTIVATIONS, KERNELS
 from lstmkernel.backends.packing import unpack_gates
+from lstmkernel.backends.tape import LayerGradients, LayerTape, ParameterGradients, Parameters, active_rows
 
 DEFINITION = backends.get("numpy")
 
@@ -230,6 +231,138 @@ def check_layer(backend, dtype, random, T, B, I, H, P, ragged, reverse):
     canaries.check()
 
 
+# ---------------------------------------------------------------- the layer, kept and gone through backwards
+
+
+class Training:
+    """One layer's arrays for both training kernels, made by ``place(content)``; rows sorted by length."""
+
+    def __init__(self, random, place, dtype, T, B, I, H, P, ragged, reverse, lanes):
+        R, blocks = P or H, -(-H // lanes)
+        lengths = np.sort(lengths_for(random, T, B))[::-1].copy() if ragged else None
+        steps = active_rows(lengths, T, B)
+        x = place(normal(random, (B, T, I), dtype)).swapaxes(0, 1)
+        h, h_0 = place(np.zeros((B, T, R), dtype)).swapaxes(0, 1), place(normal(random, (B, R), dtype), whole=True)
+        c = place(np.zeros((T + 1, B, blocks * lanes), dtype), whole=True)
+        c[0, :, :H] = normal(random, (B, H), dtype)
+        z = place(np.zeros((int(steps.sum()), blocks, 4, lanes), dtype), whole=True)
+        self.tape = LayerTape(x, lengths, reverse, h_0, h, c, z, 0, T)
+        self.d_out = place(normal(random, (B, T, R), dtype)).swapaxes(0, 1)
+        d_x = place(normal(random, (B, T, I), dtype)).swapaxes(0, 1)
+        states = [place(normal(random, shape, dtype), whole=True) for shape in ((B, R), (B, H))]
+        shapes = [(4 * H, I), (4 * H, R), (4 * H,), *([(P, H)] if P else [])]
+        found = [place(normal(random, shape, dtype), whole=True) for shape in shapes]
+        of_parameters = ParameterGradients(*found, *([] if P else [None]))
+        self.gradients = LayerGradients(self.d_out, *states, d_x, False, of_parameters)
+
+
+def in_double(record, lanes):
+    """A tape or gradients in float64, in the definition's own layout: the arrays are copies."""
+    wide = {name: array.astype(float) for name, array in record._asdict().items() if is_real(array)}
+    if isinstance(record, LayerTape):
+        H = len(record.c[0, 0])
+        wide["z"] = np.zeros((len(record.z), 1, 4, lanes))
+        wide["c"] = wide["c"][:, :, :lanes].copy()
+        assert lanes <= H
+    elif record.parameters is not None:
+        wide["parameters"] = ParameterGradients(*map(double, record.parameters))
+    return record._replace(**wide)
+
+
+def is_real(array):
+    return isinstance(array, np.ndarray) and array.dtype.kind == "f"
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
+@pytest.mark.parametrize("H", WIDTHS)
+def test_training(backend, dtype, random, H, ragged, reverse):
+    for T, B, I, P in [(1, 1, 3, 0), (5, 1, 1, max(0, H - 1)), (4, 3, 2, H // 2), (6, 13, 5, 0)]:
+        check_training(backend, dtype, random, T, B, I, H, P, ragged, reverse)
+
+
+@pytest.mark.parametrize("B", ROWS)
+def test_training_over_tiles(backend, dtype, random, B):
+    for I, H in [(1, 64), (63, 65), (64, 9), (65, 40), (200, 129)]:
+        check_training(backend, dtype, random, 2, B, I, H, 0, True, False)
+
+
+@pytest.mark.parametrize(("T", "B", "H"), [(3, 100, 5), (2, 300, 9), (600, 1, 3), (90, 7, 30), (3, 2, 1030)])
+def test_training_over_chunks(backend, dtype, random, T, B, H):
+    """More rows and steps than a chunk holds; units so many that it holds fewer."""
+    check_training(backend, dtype, random, T, B, 2, H, 0, True, True)
+    check_training(backend, dtype, random, T, B, 2, H, H // 2, False, False)
+
+
+def check_training(backend, dtype, random, T, B, I, H, P, ragged, reverse):
+    """Both kernels in two calls each, against the definition; the forward one has layer_forward's bits."""
+    kernels, arrays = backends.get(backend), weights_of(random, I, H, P, dtype)
+    weights, reference_weights = pack_both(backend, arrays)
+    canaries = Canaries(dtype)
+
+    def place(content, whole=False):
+        around = None if whole else tuple(n + 2 for n in content.shape)
+        return canaries.place(content.shape, inside=around, at=int(not whole), content=content)
+
+    case = Training(random, place, dtype, T, B, I, H, P, ragged, reverse, weights.bias.shape[-1])
+    case.gradients = case.gradients._replace(add_x=bool(B % 2))
+    tape, expected = case.tape, in_double(case.tape, H)
+    gradients, right = case.gradients, in_double(case.gradients, H)
+    what = f"T={T} B={B} I={I} H={H} P={P} lengths={tape.lengths}"
+
+    for steps in ((0, T // 2), (T // 2, T)):
+        kernels.layer_record(tape.steps(*steps), weights, 1)
+    DEFINITION.layer_record(expected, reference_weights, 1)
+    assert_close(tape.h, expected.h, dtype, f"h, {what}")
+    out, h, c = np.zeros_like(tape.h), tape.h_0.copy(), tape.c[0, :, :H].copy()
+    kernels.layer_forward(tape.x, weights, tape.lengths, reverse, h, c, out)
+    if backend != "numpy":  # BLAS sums more rows in another order
+        assert np.array_equal(tape.h, out), what
+
+    parameters = Parameters(arrays[0], arrays[1], arrays[3])
+    for steps in ((T // 2, T), (0, T // 2)):
+        kernels.layer_backward(tape.steps(*steps), parameters, gradients, 1)
+    DEFINITION.layer_backward(expected, Parameters(*map(double, parameters)), right, 1)
+    assert_gradients(gradients, right, dtype, what)
+    canaries.check()
+
+
+def assert_gradients(gradients, right, dtype, what):
+    """To the accuracy of their largest element: sums of many terms of both signs."""
+    for name in ("h", "c", "x"):
+        assert_of_size(getattr(gradients, name), getattr(right, name), dtype, f"d_{name}, {what}")
+    for name, array in gradients.parameters._asdict().items():
+        if array is not None:
+            assert_of_size(array, getattr(right.parameters, name), dtype, f"d_{name}, {what}")
+
+
+def assert_of_size(got, reference, dtype, what):
+    size = max(1.0, np.abs(reference).max(initial=0))
+    assert_close((got / size).astype(dtype), reference / size, dtype, what)
+
+
+def test_training_without_what_is_not_needed(backend, dtype, random):
+    """No d_out, no d_x, no gradients of parameters: the rest has the same bits."""
+    kernels, arrays = backends.get(backend), weights_of(random, 3, 9, 4, dtype)
+    weights = kernels.pack_layer(*arrays)
+    parameters = Parameters(arrays[0], arrays[1], arrays[3])
+
+    def run(**fields):
+        random = np.random.default_rng(0)
+        case = Training(random, lambda a, whole=False: a, dtype, 5, 4, 3, 9, 4, True, False, weights.bias.shape[-1])
+        case.d_out[...] = 0
+        gradients = case.gradients._replace(**fields)
+        kernels.layer_record(case.tape, weights, 1)
+        kernels.layer_backward(case.tape, parameters, gradients, 1)
+        return gradients
+
+    whole, bare = run(), run(out=None, x=None, parameters=None)
+    assert np.array_equal(whole.h, bare.h)
+    assert np.array_equal(whole.c, bare.c)
+    assert np.array_equal(run(x=None).parameters.w_hh, whole.parameters.w_hh)
+    assert np.array_equal(run(parameters=None).x, whole.x)
+
+
 # ---------------------------------------------------------------- nothing is read or written past an end
 
 
@@ -275,6 +408,8 @@ def guarded(request, backend, dtype, monkeypatch):
             return memory, memory.ctypes.data
 
         monkeypatch.setattr(arrays.scratch, "of", place)
+        training = importlib.import_module("lstmkernel.backends.numba.training")
+        monkeypatch.setattr(training, "empty_reused", guarded.empty)
     return guarded
 
 
@@ -330,6 +465,24 @@ def test_layer_forward_stays_within(backend, dtype, random, guarded, H):
             out = guarded.empty((B, T, R), dtype).swapaxes(0, 1)
             kernels.layer_forward(x, weights, lengths, reverse, h, c, out)
             assert all(np.isfinite(array).all() for array in (out, h, c))
+
+
+@needs_mprotect
+@pytest.mark.parametrize("H", [1, 3, 8, 9, 17, 20, 33])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_training_stays_within(backend, dtype, random, guarded, H, threads):
+    kernels = backends.get(backend)
+    for T, B, I, P in [(1, 1, 1, 0), (4, 3, 5, (H + 1) // 2), (3, 70, 4, 0), (40, 1, 33, 0), (9, 30, 2, H)]:
+        arrays = weights_of(random, I, H, P, dtype)
+        weights, parameters = kernels.pack_layer(*arrays), Parameters(arrays[0], arrays[1], arrays[3])
+        lanes = weights.bias.shape[-1]
+        for ragged in (False, True):
+            shape = (T, B, I, H, P)
+            case = Training(random, lambda a, whole=False: guarded.array(a), dtype, *shape, ragged, ragged, lanes)
+            kernels.layer_record(case.tape, weights, threads)
+            kernels.layer_backward(case.tape, parameters, case.gradients, threads)
+            found = [*case.gradients.parameters, case.gradients.h, case.gradients.c, case.gradients.x, case.tape.h]
+            assert all(np.isfinite(array).all() for array in found if array is not None)
 
 
 @needs_mprotect

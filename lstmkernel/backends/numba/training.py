@@ -48,7 +48,7 @@ def layer_backward(
     fields, tape_fields = work.fields(gradients), _tape(tape)
     kernel(address(fields), address(tape_fields))
     if gradients.parameters is not None:
-        work.add_weights(gradients.parameters)
+        work.store_weights(gradients.parameters)
     work.store_states(gradients)
 
 
@@ -71,7 +71,7 @@ class _Work:
         self.has_d_out = gradients.out is not None
         self.of_x, self.of_weights = gradients.x is not None, gradients.parameters is not None
         self._take_states(B, gradients)
-        self._take_weights(parameters)
+        self._take_weights(parameters, gradients.parameters)
         self._take_chunk()
 
     def _most_rows(self, B: int, all_rows: int) -> int:
@@ -84,21 +84,28 @@ class _Work:
         self.d_h[:, : self.R], self.d_c[:, : self.H] = gradients.h, gradients.c
         self.d_hidden = self._zeros(B, self.c_stride) if self.P else self.d_h
 
-    def _take_weights(self, parameters: Parameters) -> None:
-        """Packed for turned_product; and their gradients, packed likewise."""
-        inputs, quad, none = self.I + 1 + self.R, 4 * self.lanes, self._zeros(0)
-        self.w_hh = pack_rows(self._gates(parameters.w_hh), self.lanes)
-        self.w_ih = pack_rows(self._gates(parameters.w_ih), self.lanes) if self.of_x else none
-        self.w_hr = none if parameters.w_hr is None else pack_rows(parameters.w_hr.T, self.lanes)
-        self.d_weights = self._zeros(self.d_z_width // quad, inputs, quad) if self.of_weights else none
-        self.d_w_hr = self._zeros(self.hidden_stride // quad, self.P, quad) if self.of_weights else none
+    def _take_weights(self, parameters: Parameters, found: ParameterGradients | None) -> None:
+        """Packed for turned_product; and packed likewise, their gradients so far."""
+        w_ih, w_hh, w_hr = parameters
+        none = self._zeros(0)
+        self.w_hh = pack_rows(self._gates(w_hh).T, self.lanes)
+        self.w_ih = pack_rows(self._gates(w_ih).T, self.lanes) if self.of_x else none
+        self.w_hr = none if w_hr is None else pack_rows(w_hr.T, self.lanes)
+        self.d_weights = self.d_w_hr = none
+        if found is not None:
+            rows = np.concatenate([found.w_ih, found.bias[:, None], found.w_hh], axis=1)
+            self.d_weights = pack_rows(self._gates(rows), self.lanes)
+            self.d_weights.flags.writeable = True
+        if found is not None and found.w_hr is not None:
+            self.d_w_hr = pack_rows(found.w_hr.T, self.lanes)
+            self.d_w_hr.flags.writeable = True
 
-    def _gates(self, weight: Array) -> Array:
-        """(4H, n) as (n, d_z_width): rows in the order of d_z, those of units past H zero."""
-        n = weight.shape[1]
+    def _gates(self, rows: Array) -> Array:
+        """(4H, n) as (d_z_width, n): in the order of d_z, with zeros for units past H."""
+        n = rows.shape[1]
         padded = np.zeros((4, self.d_z_width // 4, n), self.dtype)
-        padded[:, : self.H] = weight.reshape(4, self.H, n)
-        return padded.reshape(4, -1, self.order, n).transpose(3, 1, 0, 2).reshape(n, self.d_z_width)
+        padded[:, : self.H] = rows.reshape(4, self.H, n)
+        return padded.reshape(4, -1, self.order, n).swapaxes(0, 1).reshape(self.d_z_width, n)
 
     def _take_chunk(self) -> None:
         """Of a chunk's rows: d_z; d_x; what the weights' gradients are products with, turned; a pointer to each."""
@@ -131,15 +138,16 @@ class _Work:
     def store_states(self, gradients: LayerGradients) -> None:
         gradients.h[...], gradients.c[...] = self.d_h[:, : self.R], self.d_c[:, : self.H]
 
-    def add_weights(self, found: ParameterGradients) -> None:
+    def store_weights(self, found: ParameterGradients) -> None:
         """What was summed up goes to the caller's arrays."""
-        by_place = self.d_weights.transpose(0, 2, 1).reshape(-1, 4, self.order, self.I + 1 + self.R)
-        rows = by_place.swapaxes(0, 1).reshape(4, self.d_z_width // 4, -1)[:, : self.H].reshape(4 * self.H, -1)
-        found.w_ih[...] += rows[:, : self.I]
-        found.bias[...] += rows[:, self.I]
-        found.w_hh[...] += rows[:, self.I + 1 :]
+        inputs = self.I + 1 + self.R
+        # [quads, inputs, 4, lanes] -> (d_z_width, inputs) -> (4H, inputs)
+        by_place = self.d_weights.reshape(-1, inputs, 4 * self.lanes).swapaxes(1, 2).reshape(-1, 4, self.order, inputs)
+        rows = by_place.swapaxes(0, 1).reshape(4, -1, inputs)[:, : self.H].reshape(4 * self.H, inputs)
+        found.w_ih[...], found.w_hh[...] = rows[:, : self.I], rows[:, self.I + 1 :]
+        found.bias[...] = rows[:, self.I]
         if found.w_hr is not None:
-            found.w_hr[...] += self.d_w_hr.transpose(1, 0, 2).reshape(self.P, -1)[:, : self.H]
+            found.w_hr[...] = self.d_w_hr.transpose(1, 0, 2, 3).reshape(self.P, -1)[:, : self.H]
 
 
 def _whole(count: int, of: int) -> int:

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 from contenders import CONTENDERS, Call
 from samples import last_cores, timed
+from trainers import TRAINERS, Training, bytes_held
 
 import lstmkernel as lk
 from lstmkernel import accuracy
 from lstmkernel.cli import one_thread
+
+EVERYONE = CONTENDERS | TRAINERS
 
 #: A contender whose error is more than so many tolerances computes something else; its time would say nothing.
 WRONG = 100
@@ -42,6 +45,10 @@ class Process:
         """Seconds of each call of the prepared problem."""
         return list(self._ask({"seconds": seconds})["times"])
 
+    def held(self, count: int) -> float:
+        """Bytes that each of ``count`` forward passes of a trainer keeps."""
+        return float(self._ask({"held": count})["bytes"])
+
     def close(self) -> None:
         self._process.communicate()
 
@@ -65,7 +72,7 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def serve(contender: str, threads: int) -> None:
-    """Until there are no more lines: {"problem": file} prepares a call, {"seconds": s} times it."""
+    """For every line: {"problem": file} prepares a call, {"seconds": s} times it, {"held": n} weighs what it keeps."""
     call: Call | None = None
     for line in sys.stdin:
         order, answer = json.loads(line), {}
@@ -75,6 +82,8 @@ def serve(contender: str, threads: int) -> None:
                 call, answer["error"] = prepared(contender, threads, order["problem"])
             except Exception as error:  # any library's own kind
                 answer["failed"] = f"{type(error).__name__}: {error}"
+        elif isinstance(call, Training) and "held" in order:
+            answer["bytes"] = bytes_held(call.forward, order["held"])
         elif call:
             answer["times"] = timed(call, order["seconds"])
         print(json.dumps(answer), flush=True)
@@ -85,7 +94,7 @@ def prepared(contender: str, threads: int, problem: str) -> tuple[Call, float]:
     with np.load(problem) as file:
         weights = {name: file[name] for name in file if name.startswith(("weight", "bias"))}
         lstm, x, expected = lk.LSTM.from_config(json.loads(str(file["config"])), weights), file["x"], file["expected"]
-    call = CONTENDERS[contender].prepare(lstm, x, threads)
+    call = EVERYONE[contender].prepare(lstm, x, threads)
     error = accuracy.error((call(),), (expected,), x.dtype)
     if not error <= WRONG:
         raise ValueError(f"wrong: {error:.3g} times the tolerance away from the reference")
@@ -94,6 +103,6 @@ def prepared(contender: str, threads: int, problem: str) -> tuple[Call, float]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("contender", choices=CONTENDERS)
+    parser.add_argument("contender", choices=EVERYONE)
     parser.add_argument("threads", type=int)
     serve(**vars(parser.parse_args()))

@@ -335,7 +335,7 @@ def test_refused(random):
         lstm.backward(tape, out[..., :8])
     with pytest.raises(ValueError, match=r"d_h_n: expected shape \(L\*D, B, R\) = \(1, 3, 9\), got \(1, 2, 9\)"):
         lstm.backward(tape, out, (h_n[:, :2], c_n))
-    with pytest.raises(ValueError, match="d_state: expected"):
+    with pytest.raises(TypeError, match=r"d_state: expected a pair \(d_h_n, d_c_n\), got 1 of them"):
         lstm.backward(tape, out, (h_n,))
     with pytest.raises(TypeError, match="tape: expected what forward returned, got str"):
         lstm.backward("tape", out)

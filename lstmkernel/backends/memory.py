@@ -35,22 +35,22 @@ def empty_weights(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generi
 
 def _region(size: int) -> NDArray[np.uint8]:
     """At least so many bytes, of whole huge pages."""
-    pages = -(-size // HUGE_PAGE)
-    return in_whole_pages(mapped((pages + 1) * HUGE_PAGE))  # one more, to begin where a huge page can
+    size = -(-size // HUGE_PAGE) * HUGE_PAGE
+    return np.frombuffer(*mapped(size))
 
 
-def mapped(length: int) -> mmap.mmap:
-    """So many bytes of new memory, in huge pages where the system has them."""
+def mapped(size: int) -> tuple[mmap.mmap, type[np.uint8], int, int]:
+    """So many bytes of new memory, as np.frombuffer takes them; they begin where a huge page can.
+
+    In huge pages where the system has them; what is less than one at the end is in small ones.
+    """
+    length = size + HUGE_PAGE  # more, for the beginning
     if hasattr(mmap, "MADV_HUGEPAGE"):
         # Private: what Python maps by default is shared memory, which most systems keep in small pages all the same.
         memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        memory.madvise(mmap.MADV_HUGEPAGE)
-        return memory
-    return mmap.mmap(-1, length)
-
-
-def in_whole_pages(memory: mmap.mmap) -> NDArray[np.uint8]:
-    """All of it but one huge page's length, beginning where a huge page can."""
-    region = np.frombuffer(memory, np.uint8)
-    start = -region.ctypes.data % HUGE_PAGE
-    return region[start : start + len(region) - HUGE_PAGE]
+    else:
+        memory = mmap.mmap(-1, length)
+    start = -np.frombuffer(memory, np.uint8).ctypes.data % HUGE_PAGE
+    if size >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE, start, size // HUGE_PAGE * HUGE_PAGE)
+    return memory, np.uint8, size, start

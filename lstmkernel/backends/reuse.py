@@ -5,14 +5,14 @@ The system clears each page of new memory when it is first touched, which would 
 
 from __future__ import annotations
 
-import mmap
 import weakref
 from collections import defaultdict, deque
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lstmkernel.backends.memory import HUGE_PAGE, in_whole_pages, mapped
+from lstmkernel.backends.memory import mapped
 from lstmkernel.backends.packing import Array, empty
 
 #: Smaller arrays come from the allocator, which has such memory at hand.
@@ -20,8 +20,8 @@ LEAST_BYTES = 1 << 18
 #: No more than so much waits to be used again.
 MOST_SPARE = 1 << 28
 
-#: By length. Deques, for an array's end may come on any thread at any time, even in the midst of these functions.
-_spare: defaultdict[int, deque[mmap.mmap]] = defaultdict(deque)
+#: By size. Deques, for an array's end may come on any thread at any time, even in the midst of these functions.
+_spare: defaultdict[int, deque[Any]] = defaultdict(deque)
 
 
 def empty_reused(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -30,16 +30,15 @@ def empty_reused(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if size < LEAST_BYTES:
         return empty(shape, dtype)
-    length = (-(-size // HUGE_PAGE) + 1) * HUGE_PAGE
     try:
-        memory = _spare[length].pop()
+        memory = _spare[size].pop()
     except IndexError:
-        memory = mapped(length)
-    region = in_whole_pages(memory)
-    weakref.finalize(region.base, _keep, length, memory).atexit = False
-    return region[:size].view(dtype).reshape(shape)
+        memory = mapped(size)
+    place = np.frombuffer(*memory)
+    weakref.finalize(place, _keep, size, memory).atexit = False
+    return place.view(dtype).reshape(shape)
 
 
-def _keep(length: int, memory: mmap.mmap) -> None:
-    if sum(size * len(spare) for size, spare in list(_spare.items())) + length <= MOST_SPARE:
-        _spare[length].append(memory)
+def _keep(size: int, memory: Any) -> None:
+    if sum(each * len(spare) for each, spare in list(_spare.items())) + size <= MOST_SPARE:
+        _spare[size].append(memory)

@@ -1,0 +1,31 @@
+"""training.py: both trainers give the definition's gradients; what a forward pass keeps is weighed; the table."""
+
+import numpy as np
+import pytest
+import training
+from contender_process import Process, bytes_held
+from trainers import TRAINERS
+
+from lstmkernel.cli.shapes import parse
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_trainer_gives_the_same_gradients(trainer, tmp_path):
+    if missing := TRAINERS[trainer].missing():
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    process = Process(trainer, 1)
+    assert 0 < process.prepare(training.write_problem(parse("2,3,4,5,2,2"), str(tmp_path))) <= 10
+    assert all(0 < seconds < 1 for seconds in process.time(0.01))
+    assert process.held(2) >= 0
+    process.close()
+
+
+def test_what_is_kept_is_weighed():
+    weighed = bytes_held(lambda: np.ones(4_000_000, np.uint8), 3)
+    assert weighed == pytest.approx(4_000_000, rel=0.1)
+
+
+def test_the_table_says_how_many_times_as_fast():
+    said = training.markdown([training.Row(parse("2,3,4,5"), [0.5, 1.0], [1e6, 2e6])])
+    assert "| 2.00 | 1.0 MB | 2.0 MB |" in said
+    assert "Geometric mean 2.00, least 2.00." in said

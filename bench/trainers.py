@@ -1,0 +1,70 @@
+"""Those who train, as contenders.py has those who only run: forward and backward of the same network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from contenders import Contender
+
+import lstmkernel as lk
+
+
+class Training(NamedTuple):
+    """A call: forward and backward, to dL/dx."""
+
+    forward: Callable[[], Any]  # what backward needs
+    backward: Callable[[Any], np.ndarray]  # of what forward kept
+
+    def __call__(self) -> np.ndarray:
+        return self.backward(self.forward())
+
+
+def d_out_for(lstm: lk.LSTM, x: np.ndarray) -> np.ndarray:
+    T, B, _ = x.shape
+    return np.random.default_rng(2).standard_normal((T, B, lstm.out_features)).astype(x.dtype)
+
+
+def lstmkernel_training(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Training:
+    model, d_out = lk.LSTM.from_config({**lstm.config(), "num_threads": threads}, lstm.state_dict()), d_out_for(lstm, x)
+    return Training(lambda: model.forward(x)[2], lambda tape: model.backward(tape, d_out)["x"])
+
+
+def torch_training(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Training:
+    import torch
+
+    torch.set_num_threads(threads)
+    module = torch.nn.LSTM(lstm.input_size, lstm.hidden_size, lstm.num_layers, bidirectional=lstm.bidirectional)
+    module.load_state_dict({name: torch.tensor(value) for name, value in lstm.state_dict().items()})
+    steps, d_out = torch.tensor(x, requires_grad=True), torch.from_numpy(d_out_for(lstm, x))
+
+    def backward(out: Any) -> np.ndarray:
+        module.zero_grad()
+        steps.grad = None
+        out.backward(d_out)
+        assert steps.grad is not None
+        return steps.grad.numpy()
+
+    return Training(lambda: module(steps)[0], backward)
+
+
+#: By the names that contenders.py has for their libraries.
+TRAINERS = {
+    "lstmkernel, training": Contender((), lstmkernel_training),
+    "PyTorch, training": Contender(("torch",), torch_training),
+}
+
+
+def bytes_held(forward: Callable[[], Any], count: int) -> float:
+    """What a forward pass leaves behind for the backward one: resident memory, of ``count`` that are kept, for each."""
+    kept = [forward()]  # what is there for all of them
+    before = _resident()
+    kept += [forward() for _ in range(count)]
+    return (_resident() - before) / count
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

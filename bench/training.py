@@ -1,0 +1,111 @@
+"""lstmkernel beside PyTorch in training: forward and backward of the same network, checked, then timed; and the tape.
+
+    python bench/training.py                          # six shapes on one thread: a Markdown table
+    python bench/training.py --threads 1,2 --seconds 60
+    python bench/training.py --shape 16,100,40,128,2
+
+Each has a process of its own, on as many cores as it may have threads, and they take turns round by round; medians of
+all calls. Each is first checked against the float64 definition. Tape: what forward leaves in memory for backward.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from statistics import geometric_mean, median
+from time import sleep
+from typing import NamedTuple
+
+import numpy as np
+from contender_process import Process
+from peers import QUIET_SECONDS, ROUNDS, thread_counts
+from trainers import TRAINERS, d_out_for
+
+import lstmkernel as lk
+from lstmkernel import figures
+from lstmkernel.cli import console, shapes
+from lstmkernel.cli.shapes import Shape
+
+SHAPES = ("32,64,64,128", "8,256,256,256,2", "64,128,96,96,5", "50,512,1,40", "1,128,128,128,2", "32,64,512,512")
+#: Tapes that are held at once, to weigh one.
+HELD = 8
+
+
+class Row(NamedTuple):
+    shape: Shape
+    seconds: list[float]  # of each trainer
+    tape: list[float]  # bytes
+
+
+def write_problem(shape: Shape, folder: str) -> str:
+    """A file with weights, input, and dL/dx by the float64 definition."""
+    lstm = lk.LSTM(shape.I, shape.H, shape.L, bidirectional=shape.D == 2, seed=0)
+    x = np.random.default_rng(1).standard_normal((shape.T, shape.B, shape.I), dtype="float32")
+    reference = lk.LSTM.from_config({**lstm.config(), "dtype": "float64", "backend": "numpy"}, lstm.state_dict())
+    expected = reference.backward(reference.forward(x)[2], d_out_for(lstm, x))["x"]
+    file = str(Path(folder) / "problem.npz")
+    np.savez(file, config=json.dumps(lstm.config()), x=x, expected=expected, **lstm.state_dict())
+    return file
+
+
+def measure(shape: Shape, processes: Sequence[Process], seconds: float, pause: float) -> Row:
+    with tempfile.TemporaryDirectory() as folder:
+        problem = write_problem(shape, folder)
+        for process in processes:
+            process.prepare(problem)
+    times: list[list[float]] = [[] for _ in processes]
+    for _ in range(ROUNDS):
+        for process, taken in zip(processes, times, strict=True):
+            sleep(pause)
+            taken += process.time(seconds)
+    return Row(shape, [median(taken) for taken in times], [process.held(HELD) for process in processes])
+
+
+def run(threads: int, chosen: Sequence[Shape], seconds: float) -> list[Row]:
+    processes = [Process(name, threads) for name in TRAINERS]
+    turn = seconds / (len(chosen) * len(processes) * ROUNDS)
+    rows = []
+    with console.progress() as bar:
+        task = bar.add_task("", total=len(chosen))
+        for shape in chosen:
+            bar.update(task, description=f"{shape.name}, threads: {threads}")
+            rows.append(measure(shape, processes, turn, QUIET_SECONDS if threads > 1 else 0))
+            bar.advance(task)
+    for process in processes:
+        process.close()
+    return rows
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    lines = [
+        "| B,T,I,H,L | lstmkernel | PyTorch | times PyTorch | tape | PyTorch's |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for shape, (ours, theirs), (our_tape, their_tape) in rows:
+        times = f"{figures.duration(ours)} | {figures.duration(theirs)} | {theirs / ours:.2f}"
+        lines.append(f"| {shape.sizes()} | {times} | {our_tape / 1e6:.1f} MB | {their_tape / 1e6:.1f} MB |")
+    ratios = [theirs / ours for _, (ours, theirs), _ in rows]
+    return "\n".join([*lines, "", f"Geometric mean {geometric_mean(ratios):.2f}, least {min(ratios):.2f}."])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", action="append", type=shapes.parse, help="B,T,I,H[,L[,D]]; may be repeated")
+    parser.add_argument("--threads", type=thread_counts, default=[1], help="one or more numbers, as 1,2 (1)")
+    parser.add_argument("--seconds", type=float, default=60, help="to spend on timing, in all (60)")
+    options = parser.parse_args()
+    if missing := {package for trainer in TRAINERS.values() for package in trainer.missing()}:
+        parser.exit(2, f"needs {', '.join(missing)}\n")
+    chosen = options.shape or [shapes.parse(sizes) for sizes in SHAPES]
+    for threads in options.threads:
+        rows = run(threads, chosen, options.seconds / len(options.threads))
+        plural = "one thread" if threads == 1 else f"{threads} threads"
+        print(f"\nForward and backward, float32, {plural}, {lk.info()['cpu']}, {date.today()}\n\n{markdown(rows)}")
+
+
+if __name__ == "__main__":
+    main()

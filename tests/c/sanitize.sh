@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Run every kernel under the compiler's sanitizers, on arrays of exactly their size, against the definition:
 #   address, undefined  sanitized.c: each kernel alone; sanitized_lstm.c: layers and LSTMs, and once more on kernels for
-#                       one layer's sizes; sanitized_threads.c
-#   thread              sanitized_threads.c
+#                       one layer's sizes; sanitized_threads.c; sanitized_training.c
+#   thread              the last two
 # A sanitizer that is not installed is named and left out, but not in CI. One that this system cannot run is left out
 # everywhere: ThreadSanitizer wants memory where some kernels put none. About a minute on one core.
 set -euo pipefail
@@ -59,6 +59,7 @@ if can_run address,undefined "${launch[@]}"; then
     run address,undefined sanitized
     run address,undefined sanitized_lstm
     run address,undefined sanitized_threads
+    run address,undefined sanitized_training
     for sizes in "1 5 0" "150 3 0" "1 16 0" "2 7 3"; do
         specialised address,undefined generic "" "" $sizes
         # shellcheck disable=SC2086
@@ -75,5 +76,6 @@ echo | "$compiler" -fstack-reuse=none -x c -S -o /dev/null - 2> /dev/null && fla
 if can_run thread "${launch[@]}"; then
     compile_kernels thread
     run thread sanitized_threads without-fork
+    run thread sanitized_training
 fi
 [ "$missing" = 0 ] || [ "${CI:-}" != true ]

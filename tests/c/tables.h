@@ -21,7 +21,7 @@ static char shape[200]; /* of the check at hand */
 
 static inline const char *named(const char *array, int table)
 {
-    static char text[300];
+    static char text[sizeof shape + sizeof names];
     snprintf(text, sizeof text, "%s, %s: %s", names[table], shape, array);
     return text;
 }

@@ -14,25 +14,31 @@ from lstmkernel.backends import BackendError
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
 from lstmkernel.formats import from_torch, load, save
+from lstmkernel.gradient_flow import GradientFlow, gradient_flow
 from lstmkernel.info import info
 from lstmkernel.lstm import LSTM
 from lstmkernel.pool import Pool
 from lstmkernel.stack import Stack
 from lstmkernel.stream import Stream
+from lstmkernel.trace import Trace, trace
 from lstmkernel.warmup import warmup
 
 __all__ = [
     "LSTM",
     "BackendError",
     "Dense",
+    "GradientFlow",
     "LSTMCell",
     "Pool",
     "Stack",
     "Stream",
+    "Trace",
     "__version__",
     "from_torch",
+    "gradient_flow",
     "info",
     "load",
     "save",
+    "trace",
     "warmup",
 ]

@@ -1,0 +1,141 @@
+"""gradient_flow: how much of the gradient at one cell state reaches the earlier ones, and by which way."""
+
+from __future__ import annotations
+
+import operator
+from typing import NamedTuple, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lstmkernel.backends.packing import Array
+from lstmkernel.lstm import LSTM
+from lstmkernel.trace import Run, as_x, checked_x, follow
+
+
+class GradientFlow(NamedTuple):
+    """The size of d c_at / d c_t for every layer, direction and step t.
+
+    Arrays are float64, (L*D, T, B), or (L*D, B, T) with ``batch_first``, or (L*D, T) where x is unbatched; the first
+    index is that of ``c_n``, steps are those of x. Each is 1 at step ``at`` (``other``: 0), and 0 at the steps that the
+    direction takes after it.
+    """
+
+    straight: Array  # of diag(f_at * ... * f_{t+1}): along the cell state, gated by f
+    other: Array  # of the rest: every way that leaves the cell state through some h
+    total: Array  # of the whole; at most straight + other
+    rnn: Array  # of the plain RNN's d h_at / d h_t
+
+
+def gradient_flow(
+    lstm: LSTM, x: ArrayLike, at: SupportsIndex = -1, *, state: tuple[ArrayLike, ArrayLike] | None = None
+) -> GradientFlow:
+    """How much of a gradient dL/dc at step ``at`` reaches the cell state of each earlier step.
+
+    Parameters
+    ----------
+    lstm
+        An LSTM of any layers, directions and projection. Computed in float64 whatever its dtype.
+    x, state
+        As ``lstm`` takes them. Each row has a flow of its own.
+    at
+        The step that the gradient starts from, -T..T-1 in the order in which each direction takes its steps: -1 is
+        where ``c_n`` comes from, step T - 1 of x forward and step 0 reverse.
+
+    For each layer and direction J_t = d c_at / d c_t, an (H, H) matrix: c_t is changed after step t, with it h_t = o_t
+    tanh(c_t), and all that follows from them. No other layer or direction lies on a path from c_t to c_at. Sizes are
+    root-mean-square gains,
+
+        size(J) = ||J||_F / sqrt(H):  size(J)^2 is the mean of |v J|^2 / |v|^2 over all directions of v = dL/dc_at,
+
+    of the straight road diag(f_at * ... * f_{t+1}), of J_t, and of their difference. J_t is found backwards, by the
+    chain rule of the cell (as in Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000):
+
+        J_{t-1} = J_t diag(f_t) + M_{t-1} diag(o_{t-1} * (1 - tanh(c_{t-1})^2)),   M_{t-1} = dz_t W_hh W_hr
+        dz_t    = [J_t diag(g i (1-i)), J_t diag(c_{t-1} f (1-f)), J_t diag(i (1-g^2)), M_t diag(tanh(c_t) o (1-o))]
+
+    ``rnn`` is the same of a plain tanh RNN, h_t = tanh(W_ig x_t + b_g + W_hg h_{t-1}), on the layer's own input and
+    initial h, whose weights are those of the layer's candidate gate g (with a projection: W_hr times that tanh, and the
+    derivative from tanh to tanh): the layer without its gates and its cell state. There d h_at / d h_t is a product of
+    matrices diag(1 - h^2) W_hg, which vanishes or explodes (Pascanu et al. 2013).
+
+    Costs 8 H^3 float64 operations for each step, row, layer and direction (2 H^3 more for ``rnn``), and some B * 8H * H
+    numbers of memory.
+
+    Raises ValueError for an ``at`` that x has not, TypeError for one that is no integer; else as ``lstm``.
+    """
+    x_steps, batched = checked_x(lstm, x)
+    T, B, _ = x_steps.shape
+    step = _checked_step(at, T)
+    double = LSTM.from_config({**lstm.config(), "dtype": "float64"}, lstm.state_dict())
+    start = (*lstm._check_state(state, B, batched), x_steps)
+    h_0, c_0, x_steps = (array.astype(np.float64) for array in start)
+    fields: list[list[Array]] = [[], [], [], []]
+    for run in follow(double, x_steps, h_0, c_0):
+        for sizes, field in zip((*_of_cell(run, step), _of_rnn(run, step)), fields, strict=True):
+            field.append(run.in_time(sizes))
+    return GradientFlow(*(as_x(np.stack(field), lstm.batch_first, batched) for field in fields))
+
+
+def _checked_step(at: SupportsIndex, T: int) -> int:
+    try:
+        step = operator.index(at)
+    except TypeError:
+        raise TypeError(f"at: expected an integer, got {type(at).__name__}") from None
+    if not -T <= step < T:
+        raise ValueError(f"at: expected {-T}..{T - 1}, a step of x, got {step}" if T else "at: x has no steps")
+    return step % T
+
+
+def _size(jacobian: Array) -> Array:
+    """(B, H, H) -> (B,): the root-mean-square gain."""
+    squares: Array = (jacobian**2).sum((1, 2)) / jacobian.shape[1]
+    return np.sqrt(squares)
+
+
+def _of_cell(run: Run, at: int) -> Array:
+    """straight, other and total, each (T, B)."""
+    T, B, H = run.c.shape
+    w_hh = run.weights.w_hh if run.weights.w_hr is None else run.weights.w_hh @ run.weights.w_hr  # (4H, H)
+    sizes = np.zeros((3, T, B))
+    unit = np.eye(H)
+    to_c = np.tile(unit, (B, 1, 1))  # J_t
+    to_m = np.zeros((B, H, H))  # M_t, the derivative by o_t * tanh(c_t) where c_t stays
+    road = np.ones((B, 1, H))
+    for t in range(at, -1, -1):
+        straight = road * unit
+        sizes[:, t] = _size(straight), _size(to_c - straight), _size(to_c)
+        if t:
+            i, f, g, o = run.gates[:, t, :, None]  # (B, 1, H) each: one factor for each column
+            before, tanh_c = run.c[t - 1, :, None], np.tanh(run.c[t, :, None])
+            d_i, d_f, d_g = to_c * (g * i * (1 - i)), to_c * (before * f * (1 - f)), to_c * (i * (1 - g**2))
+            d_o = to_m * (tanh_c * o * (1 - o))
+            to_m = np.concatenate((d_i, d_f, d_g, d_o), axis=-1) @ w_hh
+            to_c = to_c * f + to_m * (run.gates[3, t - 1, :, None] * (1 - np.tanh(before) ** 2))
+            road = road * f
+    return sizes
+
+
+def _of_rnn(run: Run, at: int) -> Array:
+    """The plain RNN's flow, (T, B)."""
+    states, w_hh = _plain_rnn(run)
+    T, B, H = states.shape
+    sizes = np.zeros((T, B))
+    jacobian = np.tile(np.eye(H), (B, 1, 1))
+    for t in range(at, -1, -1):
+        sizes[t] = _size(jacobian)
+        jacobian = (jacobian * (1 - states[t, :, None] ** 2)) @ w_hh
+    return sizes
+
+
+def _plain_rnn(run: Run) -> tuple[Array, Array]:
+    """tanh at every step, (T, B, H), of a plain RNN with the weights of gate g; and what it multiplies by, (H, H)."""
+    (T, B, H), (w_ih, w_hh, bias, w_hr) = run.c.shape, run.weights
+    candidate = slice(2 * H, 3 * H)
+    w_hh = w_hh[candidate]
+    inputs = run.x @ w_ih[candidate].T + bias[candidate]
+    states, h = np.empty((T, B, H)), run.h_0
+    for t in range(T):
+        states[t] = np.tanh(inputs[t] + h @ w_hh.T)
+        h = states[t] if w_hr is None else states[t] @ w_hr.T
+    return states, w_hh if w_hr is None else w_hh @ w_hr

@@ -448,7 +448,7 @@ def test_run_that_fails_while_writing_leaves_the_old_output(
 
 def test_version_and_help() -> None:
     assert run_module("--version").stdout == f"lstmkernel {lk.__version__}\n"
-    for command in ("info", "compare", "run", "cache"):
+    for command in ("info", "compare", "run", "explain", "cache"):
         assert command in run_module("--help").stdout
         said = run_module(command, "--help")
         assert said.returncode == 0

@@ -1,6 +1,6 @@
-"""The command line: ``lstmkernel info``, ``compare``, ``run``, ``bench`` and ``cache``. One file a command.
+"""The command line: ``lstmkernel info``, ``compare``, ``run``, ``explain``, ``bench`` and ``cache``.
 
-What they share has a file for each idea.
+One file a command; what they share, or is much by itself, has a file for each idea.
 
 Exit status: 0 done, 1 a backend disagrees with the reference, 2 the request cannot be met (one line on stderr says
 why), 130 interrupted, 141 whoever read the output went away.
@@ -17,7 +17,7 @@ from typing import TextIO
 
 from lstmkernel._version import __version__
 from lstmkernel.backends import BackendError
-from lstmkernel.cli import bench, cache, compare, info, one_thread, run
+from lstmkernel.cli import bench, cache, compare, explain, info, one_thread, run
 
 __all__ = ["main"]
 
@@ -29,6 +29,7 @@ examples:
   lstmkernel compare
   lstmkernel compare --shape 1,512,128,128 --backend c --backend numba
   lstmkernel run --weights model.safetensors input.npy -o output.npy
+  lstmkernel explain
   lstmkernel bench stream
   lstmkernel cache --clear
 """
@@ -44,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"lstmkernel {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (info, compare, run, bench, cache):
+    for command in (info, compare, run, explain, bench, cache):
         command.add_to(commands)
     return top
 

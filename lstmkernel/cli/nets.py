@@ -1,11 +1,13 @@
-"""Networks that run over a sequence: loaded from a file, and moved to another backend."""
+"""Networks that run over a sequence: loaded from a file, with an input for them, and moved to another backend."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import DTypeLike
 
+from lstmkernel.backends.packing import Array
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
 from lstmkernel.formats import from_torch, load
@@ -23,6 +25,20 @@ def load_sequence(path: str, prefix: str | None, **options: Any) -> Net:
     if isinstance(net, Dense) or (isinstance(net, Stack) and not lstms(net)):
         raise ValueError(f"{path}: expected an LSTM, got {net!r}")
     return net
+
+
+def read_input(path: str, net: Net) -> Array:
+    """x for the network from a .npy file: (T, I) or batched."""
+    try:
+        x = np.load(path, allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise ValueError(f"{path}: expected an array of numbers, as numpy.save writes it") from error
+    if not isinstance(x, np.ndarray):
+        raise ValueError(f"{path}: expected an array, as numpy.save writes it, got several (.npz)")
+    I, batched = net.input_size, "B, T" if net.batch_first else "T, B"
+    if x.ndim not in (2, 3) or x.shape[-1] != I:
+        raise ValueError(f"{path}: expected shape (T, {I}) or ({batched}, {I}), got {x.shape}")
+    return x
 
 
 def lstms(net: Net) -> list[LSTM]:

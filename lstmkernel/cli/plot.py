@@ -13,12 +13,12 @@ COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#F
 GROUP = 0.84  # of the distance between two shapes
 
 
-def require_matplotlib() -> None:
+def require_matplotlib(option: str = "--png") -> None:
     """Before the long work that it might be for nothing."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise ValueError("--png: needs matplotlib; pip install 'lstmkernel[plot]'") from None
+        raise ValueError(f"{option}: needs matplotlib; pip install 'lstmkernel[plot]'") from None
 
 
 def draw(report: Report, file: BinaryIO) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from lstmkernel import backends, figures, files
 from lstmkernel.backends.packing import Array
 from lstmkernel.cli import console
-from lstmkernel.cli.nets import Net, load_sequence, lstms
+from lstmkernel.cli.nets import Net, load_sequence, lstms, read_input
 from lstmkernel.stack import Stack
 
 DESCRIPTION = """\
@@ -70,7 +70,7 @@ def command(arguments: argparse.Namespace) -> int:
     backends.get(arguments.backend)  # a wrong name is an error of its own, not of the file
     options = {"backend": arguments.backend} | ({"dtype": arguments.dtype} if arguments.dtype else {})
     net = load_sequence(arguments.weights, arguments.prefix, **options)
-    x = _read(arguments.input, net)
+    x = read_input(arguments.input, net)
     with ExitStack() as stack:
         output = stack.enter_context(files.replacing(arguments.output))
         state_output = stack.enter_context(files.replacing(arguments.state_out)) if arguments.state_out else None
@@ -84,19 +84,6 @@ def command(arguments: argparse.Namespace) -> int:
     print(f"{arguments.input} {x.shape} -> {arguments.output} {done.out.shape} {done.out.dtype}")
     print(f"{net.backend}: {figures.duration(done.seconds)}, {figures.count(steps_per_second)} steps/s")
     return 0
-
-
-def _read(path: str, net: Net) -> Array:
-    try:
-        x = np.load(path, allow_pickle=False)
-    except (EOFError, ValueError) as error:
-        raise ValueError(f"{path}: expected an array of numbers, as numpy.save writes it") from error
-    if not isinstance(x, np.ndarray):
-        raise ValueError(f"{path}: expected an array, as numpy.save writes it, got several (.npz)")
-    I, batched = net.input_size, "B, T" if net.batch_first else "T, B"
-    if x.ndim not in (2, 3) or x.shape[-1] != I:
-        raise ValueError(f"{path}: expected shape (T, {I}) or ({batched}, {I}), got {x.shape}")
-    return x
 
 
 def _run(net: Net, x: Array, on_progress: Callable[[float], object]) -> _Pass:

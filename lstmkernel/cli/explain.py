@@ -1,0 +1,169 @@
+"""``lstmkernel explain``: the numbers of an LSTM at work, and pictures of them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from lstmkernel import files
+from lstmkernel.cli import console, explain_example, explain_text, plot
+from lstmkernel.cli.explain_example import FORGET_BIAS, LAYERS, SEED, SENTENCE, WIDTH
+from lstmkernel.cli.explained import Explained, explained
+from lstmkernel.cli.nets import load_sequence, read_input
+from lstmkernel.gradient_flow import gradient_flow
+from lstmkernel.lstm import LSTM
+from lstmkernel.stack import Stack
+
+DESCRIPTION = f"""\
+Show an LSTM at work: the four moves of its cell with their numbers at one step,
+the hand-over of h from layer to layer at every step, and what of it is out, h_n
+and c_n. docs/how_an_lstm_remembers.md tells what it means.
+
+Without --weights: a sentence, and an untrained LSTM of {LAYERS} layers of {WIDTH} units
+with PyTorch's initial weights from seed {SEED} and forget bias {FORGET_BIAS}. Each word is a
+vector of {WIDTH} normal random numbers, seeded by the CRC-32 of its letters in lower
+case, and scaled to length 1.
+"""
+
+EXAMPLES = """\
+examples:
+  lstmkernel explain
+  lstmkernel explain "The meeting is at noon." --layer 2 --word noon
+  lstmkernel explain --weights model.safetensors input.npy --step 40
+  lstmkernel explain --png-dir pictures
+"""
+
+#: A gradient is followed through at most so many of the last steps.
+FLOW_STEPS = 200
+
+
+def add_to(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "explain",
+        help="see how an LSTM remembers: its numbers, step by step, and pictures",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "input",
+        nargs="?",
+        metavar="SENTENCE",
+        help=f"words to read ({SENTENCE}); with --weights an array (T, I) in a .npy file",
+    )
+    parser.add_argument("--weights", metavar="W", help="a .safetensors file, whose first LSTM is shown")
+    parser.add_argument("--prefix", metavar="P", help="which LSTM of a larger model: its tensors' names begin with P")
+    parser.add_argument("--layer", type=int, default=0, metavar="N", help="whose four moves: 0 is the lowest (0)")
+    parser.add_argument("--reverse", action="store_true", help="its reverse direction, of a bidirectional model")
+    at = parser.add_mutually_exclusive_group()
+    at.add_argument("--step", type=int, metavar="T", help="at which step, from 0 (the middle one)")
+    at.add_argument("--word", metavar="WORD", help="or at which word of the sentence, the first such one")
+    parser.add_argument("--png-dir", metavar="DIR", help="draw gates.png, grid.png and gradient.png; needs matplotlib")
+    parser.set_defaults(command=command, one_thread=False)
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Do ``explain``."""
+    if arguments.png_dir:
+        plot.require_matplotlib("--png-dir")
+    about, shown = _subject(arguments)
+    k, step = _state(arguments, shown), _step(arguments, shown)
+    if arguments.png_dir:
+        _draw(arguments, shown, step)
+    out = console.output()
+    out.print(about, markup=False)
+    for part in (explain_text.moves(shown, k, step), explain_text.grid(shown, step), explain_text.results(shown)):
+        out.print()
+        out.print(part)
+    return 0
+
+
+def _subject(arguments: argparse.Namespace) -> tuple[str, Explained]:
+    """What it is in a line, and the network over its input."""
+    if arguments.weights:
+        return _recorded(arguments)
+    if arguments.prefix:
+        raise ValueError("--prefix: needs --weights")
+    sentence = SENTENCE if arguments.input is None else arguments.input
+    words = explain_example.words(sentence)
+    if not words:
+        raise ValueError(f"SENTENCE: expected words, got {sentence!r}")
+    lstm = explain_example.network(WIDTH, WIDTH, LAYERS, FORGET_BIAS)
+    x = np.stack([explain_example.embedded(word, WIDTH) for word in words])
+    about = f"{_named(lstm)}, untrained: seed {SEED}, forget bias {FORGET_BIAS}"
+    return f"{about}\n{len(words)} words, each a vector of length 1 from its letters", explained(lstm, x, words)
+
+
+def _recorded(arguments: argparse.Namespace) -> tuple[str, Explained]:
+    if arguments.input is None:
+        raise ValueError("--weights: needs INPUT.npy as well, an array (T, I)")
+    net = load_sequence(arguments.weights, arguments.prefix)
+    lstm = net.layers[0] if isinstance(net, Stack) else net
+    if not isinstance(lstm, LSTM):
+        raise ValueError(f"{arguments.weights}: expected a network that begins with an LSTM, got {net!r}")
+    x = read_input(arguments.input, net)
+    if x.ndim != 2 or not len(x):
+        raise ValueError(f"{arguments.input}: expected one sequence, shape (T, {lstm.input_size}), got {x.shape}")
+    about = f"{_named(lstm)} of {arguments.weights}; {len(x)} steps of {arguments.input}"
+    return about, explained(lstm, x, [str(t) for t in range(len(x))])
+
+
+def _named(lstm: LSTM) -> str:
+    layers = f"{lstm.num_layers} layer{'s' if lstm.num_layers > 1 else ''}"
+    directions = ", both directions" if lstm.bidirectional else ""
+    return f"LSTM {lstm.input_size} -> {lstm.hidden_size}, {layers}{directions}"
+
+
+def _state(arguments: argparse.Namespace, shown: Explained) -> int:
+    """Index of the layer and direction asked for."""
+    layer: int = arguments.layer
+    if not 0 <= layer < shown.lstm.num_layers:
+        raise ValueError(f"--layer: expected 0..{shown.lstm.num_layers - 1}, got {layer}")
+    if arguments.reverse and not shown.lstm.bidirectional:
+        raise ValueError("--reverse: this model has one direction")
+    return shown.directions * layer + int(arguments.reverse)
+
+
+def _step(arguments: argparse.Namespace, shown: Explained) -> int:
+    """The step asked for."""
+    T = len(shown.steps)
+    if arguments.word is not None:
+        folded = [word.lower() for word in shown.steps]
+        if arguments.weights or arguments.word.lower() not in folded:
+            raise ValueError(f"--word: expected a word of the sentence, got {arguments.word!r}")
+        return folded.index(arguments.word.lower())
+    if arguments.step is None:
+        return T // 2
+    if not 0 <= arguments.step < T:
+        raise ValueError(f"--step: expected 0..{T - 1}, got {arguments.step}")
+    return int(arguments.step)
+
+
+def _draw(arguments: argparse.Namespace, shown: Explained, step: int) -> None:
+    from lstmkernel.cli import explain_grid, explain_plot
+
+    panels = _flows(shown) if arguments.weights else explain_example.experiment()
+    pictures = {
+        "gates": explain_plot.draw_gates(shown),
+        "grid": explain_grid.draw_grid(shown, step),
+        "gradient": explain_plot.draw_flow(panels),
+    }
+    os.makedirs(arguments.png_dir, exist_ok=True)
+    with ExitStack() as stack:
+        for name, figure in pictures.items():
+            path = os.path.join(arguments.png_dir, f"{name}.png")
+            explain_plot.save(figure, stack.enter_context(files.replacing(path)))
+
+
+def _flows(shown: Explained) -> dict[str, explain_example.Curves]:
+    """Of the model itself, over the last steps of its own input."""
+    x, state = shown.x[-FLOW_STEPS:], None
+    if len(x) < len(shown.x) and not shown.lstm.bidirectional:
+        _, state = shown.lstm(shown.x[:-FLOW_STEPS])
+    flow = gradient_flow(shown.lstm, x, state=state)
+    return {shown.label(k): explain_example.curves(flow, k, shown.reverse(k)) for k in range(len(flow.total))}

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from lstmkernel.backends.packing import Array
+from lstmkernel.cli.explain_plot import CELL_STATE, HIDDEN_STATE, INK
 from lstmkernel.cli.explained import MOST_NUMBERS, Explained
 
-# Okabe and Ito's colours, as in docs/pictures.
-INK, GREY, CELL_STATE, HIDDEN_STATE = "#000000", "#666666", "#E69F00", "#CC79A7"
+GREY = "#666666"
 
 # In units of INCH inches: from step to step and from layer to layer; a cell's box and the numbers in it.
 INCH, STEP, LEVEL = 0.62, 2.45, 2.8

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, BinaryIO
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -29,7 +28,6 @@ FIELDS = {
 
 def save(figure: Figure, file: BinaryIO) -> None:
     """Write the picture as PNG."""
-    FigureCanvasAgg(figure)
     figure.savefig(file, format="png", dpi=110, facecolor="white")
 
 

@@ -1,4 +1,4 @@
-"""lk.gradient_flow: against PyTorch's autograd, against central differences, and the straight road by its product."""
+"""lk.gradient_flow: against LSTM.backward, PyTorch's autograd and differences; the straight road by its product."""
 
 from functools import partial
 from itertools import product
@@ -79,6 +79,23 @@ def test_total_and_rest_are_those_of_autograd(net, call, at):
             got = [own_order(net, k, part[k])[t, row] for part in flow[:3]]
             expected = [gain(part) for part in (straight, jacobian - straight, jacobian)]
             np.testing.assert_allclose(got, expected, rtol=1e-10)
+
+
+def test_total_is_that_of_backward(net, call):
+    """From the states after step t on, with dL/dc_n of one unit in each row: a row of the Jacobian each."""
+    x, state = call
+    flow, trace = lk.gradient_flow(net, x, state=state), lk.trace(net, x, state)
+    for k in range(len(trace.c)):
+        alone, below = one_layer(net, trace, x, k)
+        h, c, o, total = (own_order(net, k, part[k]) for part in (trace.h, trace.c, trace.o, flow.total))
+        w_hr = alone.state_dict().get("weight_hr_l0", np.eye(H))
+        for t, row in product(range(T - 1), range(B)):
+            after, at = below[t + 1 :, [row]], (slice(t, t + 1), [row])
+            rest, h_t, c_t = (np.repeat(part, H, axis=1) for part in (after, h[at], c[at]))
+            _, _, tape = alone.forward(rest, (h_t, c_t))
+            gradients = alone.backward(tape, None, (None, np.eye(H)[None]))
+            through_h = gradients["h_0"][0] @ w_hr * o[t, row] * (1 - np.tanh(c[t, row]) ** 2)
+            np.testing.assert_allclose(total[t, row], gain(gradients["c_0"][0] + through_h), rtol=1e-10)
 
 
 def test_total_is_that_of_central_differences_through_the_whole_network(random):

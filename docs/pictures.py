@@ -1,11 +1,13 @@
-"""Draw the pictures of docs/lstm.md: python docs/pictures.py [DIRECTORY] [--format svg|png].
+"""Draw the pictures of docs/: python docs/pictures.py [DIRECTORY] [--format svg|png].
 
 Writes to docs/pictures by default. The same matplotlib writes the same bytes: no date, fixed ids, glyphs as paths.
+What this file draws itself are those of lstm.md: the cell as a circuit, the stack, the order of packed weights.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,9 +15,29 @@ import matplotlib as mpl
 mpl.use("svg")
 
 import matplotlib.pyplot as plt
+from drawing import (
+    CELL_STATE,
+    GATE,
+    GREY,
+    HIDDEN_STATE,
+    INK,
+    SMALL,
+    TEXT,
+    Point,
+    arrow,
+    box,
+    canvas,
+    label,
+    operation,
+    panel,
+)
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.patches import Rectangle
+from memory_pictures import draw_desk, draw_road, draw_whiteboard, example
+from PIL import Image
+
+from lstmkernel.cli import explain_example, explain_grid, explain_plot
 
 STYLE = {
     "svg.hashsalt": "lstmkernel",
@@ -24,74 +46,6 @@ STYLE = {
     "mathtext.fontset": "dejavusans",
     "hatch.linewidth": 0.6,
 }
-
-# Okabe and Ito's colours, which the colour-blind can tell apart. One colour means one thing in all pictures.
-INK, GREY = "#000000", "#666666"
-GATE = {"i": "#0072B2", "f": "#D55E00", "g": "#56B4E9", "o": "#009E73"}
-CELL_STATE, HIDDEN_STATE = "#E69F00", "#CC79A7"
-
-TEXT, SMALL = 12, 10.5  # points; a picture's unit is INCH inches
-INCH = 0.72
-
-Point = tuple[float, float]
-
-
-def canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """A white figure of width by height units."""
-    figure = plt.figure(figsize=(width * INCH, height * INCH), facecolor="white")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(0, width), ylim=(0, height))
-    axes.axis("off")
-    return figure, axes
-
-
-def label(axes: Axes, at: Point, text: str, *, size: float = TEXT, color: str = INK, ha: str = "center") -> None:
-    axes.text(*at, text, size=size, color=color, ha=ha, va="center", zorder=6)
-
-
-def box(
-    axes: Axes, center: Point, width: float, height: float, text: str = "", *, edge: str = INK, face: str = "white"
-) -> None:
-    x, y = center[0] - width / 2, center[1] - height / 2
-    style = "round,pad=0,rounding_size=0.12"
-    axes.add_patch(FancyBboxPatch((x, y), width, height, style, fc=face, ec=edge, lw=2, zorder=4))
-    label(axes, center, text)
-
-
-def panel(axes: Axes, corner: Point, width: float, height: float, color: str) -> None:
-    """A tinted area behind what belongs together."""
-    style = "round,pad=0,rounding_size=0.15"
-    axes.add_patch(FancyBboxPatch(corner, width, height, style, fc=color, ec="none", alpha=0.16, zorder=0))
-
-
-def operation(axes: Axes, center: Point, sign: str) -> None:
-    axes.add_patch(Circle(center, 0.27, fc="white", ec=INK, lw=2, zorder=4))
-    label(axes, center, sign, size=15)
-
-
-def line(axes: Axes, *points: Point, color: str = INK, width: float = 2) -> None:
-    axes.plot(
-        *zip(*points, strict=True), color=color, lw=width, solid_capstyle="butt", solid_joinstyle="miter", zorder=2
-    )
-
-
-def arrow(axes: Axes, *points: Point, color: str = INK, width: float = 2) -> None:
-    """Along the points; the tip touches the last one."""
-    if len(points) > 2:
-        line(axes, *points[:-1], color=color, width=width)
-    tip = FancyArrowPatch(
-        points[-2],
-        points[-1],
-        arrowstyle="-|>",
-        mutation_scale=14,
-        lw=width,
-        color=color,
-        shrinkA=0,
-        shrinkB=0,
-        zorder=3,
-    )
-    tip.set_joinstyle("miter")
-    axes.add_patch(tip)
 
 
 def draw_cell() -> Figure:
@@ -273,20 +227,42 @@ def draw_packed() -> Figure:
     return figure
 
 
-PICTURES = {"cell": draw_cell, "stack": draw_stack, "packed": draw_packed}
+PICTURES = {
+    "whiteboard": draw_whiteboard,
+    "cell": draw_cell,
+    "stack": draw_stack,
+    "desk": draw_desk,
+    "road": draw_road,
+    "flow": lambda: explain_plot.draw_flow(explain_example.experiment()),
+    "packed": draw_packed,
+}
+#: Those of very many marks, which are smaller as pixels.
+DENSE = {
+    "gates": lambda: explain_plot.draw_gates(example()),
+    "grid": lambda: explain_grid.draw_grid(example(), 3),
+}
+
+
+def write_png(figure: Figure, path: Path) -> None:
+    """In 256 colours, which makes a third of the file."""
+    pixels = io.BytesIO()
+    figure.savefig(pixels, format="png", dpi=110)
+    Image.open(pixels).convert("RGB").quantize(256, kmeans=1).save(path, optimize=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", nargs="?", type=Path, default=Path(__file__).parent / "pictures")
-    parser.add_argument("--format", choices=("svg", "png"), default="svg")
+    parser.add_argument("--format", choices=("svg", "png"), default="svg", help="of all but gates and grid (svg)")
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
-    metadata = {"Date": None} if options.format == "svg" else {"Software": None}
     with mpl.rc_context(STYLE):
-        for name, draw in PICTURES.items():
+        for name, draw in (PICTURES | DENSE).items():
             figure = draw()
-            figure.savefig(options.directory / f"{name}.{options.format}", dpi=110, metadata=metadata)
+            if options.format == "png" or name in DENSE:
+                write_png(figure, options.directory / f"{name}.png")
+            else:
+                figure.savefig(options.directory / f"{name}.svg", metadata={"Date": None})
             plt.close(figure)
 
 

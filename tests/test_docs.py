@@ -1,4 +1,4 @@
-"""The Python of the documentation runs, and what it asserts is so."""
+"""The Python of the documentation runs, what it asserts is so, and what it prints stands below it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ import pytest
 from helpers import ROOT
 
 
-@pytest.mark.parametrize("page", ["docs/streaming.md"])
-def test_examples(page):
+@pytest.mark.parametrize("page", ["docs/how_an_lstm_remembers.md", "docs/streaming.md"])
+def test_examples(page, capsys):
+    """A block ```text shows what the block ```python before it prints."""
     text = (ROOT / page).read_text()
-    blocks = [(match.start(), match.group(1)) for match in re.finditer(r"```python\n(.*?)```", text, re.DOTALL)]
+    blocks = list(re.finditer(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", text, re.DOTALL))
     assert blocks
     names: dict[str, object] = {}
-    for place, block in blocks:
-        first_line = text[:place].count("\n") + 1
-        exec(compile("\n" * first_line + block, page, "exec"), names)
+    for block in blocks:
+        first_line = text[: block.start()].count("\n") + 1
+        exec(compile("\n" * first_line + block[1], page, "exec"), names)
+        assert capsys.readouterr().out == (block[2] or ""), f"{page}:{first_line}"
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+def test_pictures_and_links_are_there(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target

@@ -1,0 +1,190 @@
+"""The pictures of how_an_lstm_remembers.md that tell its story: the whiteboard, the desk of analysts, the road back."""
+
+from __future__ import annotations
+
+import numpy as np
+from drawing import CELL_STATE, GATE, GREY, HIDDEN_STATE, INK, SMALL, Point, arrow, box, canvas, label, operation, panel
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Polygon, Rectangle, Wedge
+
+from lstmkernel.cli import explain_example
+from lstmkernel.cli.explain_example import FORGET_BIAS, LAYERS, SENTENCE, WIDTH
+from lstmkernel.cli.explained import Explained, explained
+
+BOARD_FRAME, NOTE = "#8A8A8A", "#F7E3EE"
+
+
+def example() -> Explained:
+    """What ``lstmkernel explain`` shows."""
+    words = explain_example.words(SENTENCE)
+    x = np.stack([explain_example.embedded(word, WIDTH) for word in words])
+    return explained(explain_example.network(WIDTH, WIDTH, LAYERS, FORGET_BIAS), x, words)
+
+
+def whiteboard(axes: Axes, corner: Point, width: float, height: float, lw: float = 4) -> None:
+    """A board with its tray, where the marker lies."""
+    x, y = corner
+    axes.add_patch(Rectangle(corner, width, height, fc="white", ec=BOARD_FRAME, lw=lw, zorder=4))
+    axes.add_patch(Rectangle((x + 0.15 * width, y - 0.14), 0.7 * width, 0.1, fc=BOARD_FRAME, ec="none", zorder=4))
+    axes.add_patch(Rectangle((x + 0.25 * width, y - 0.05), 0.2 * width, 0.07, fc=CELL_STATE, ec="none", zorder=5))
+
+
+def sticky_note(axes: Axes, corner: Point, width: float, height: float) -> None:
+    """A note with a folded corner."""
+    x, y = corner
+    fold = 0.22 * min(width, height)
+    outline = [(x, y), (x + width - fold, y), (x + width, y + fold), (x + width, y + height), (x, y + height)]
+    axes.add_patch(Polygon(outline, fc=NOTE, ec=HIDDEN_STATE, lw=2, zorder=4))
+    corner_points = [(x + width - fold, y), (x + width - fold, y + fold), (x + width, y + fold)]
+    axes.add_patch(Polygon(corner_points, fc=HIDDEN_STATE, ec=HIDDEN_STATE, lw=1, zorder=5))
+
+
+def person(axes: Axes, feet: Point, size: float) -> None:
+    """Head and shoulders."""
+    x, y = feet
+    axes.add_patch(Wedge((x, y), 0.5 * size, 0, 180, fc=GREY, ec="none", zorder=3))
+    axes.add_patch(Circle((x, y + 0.72 * size), 0.27 * size, fc=GREY, ec="none", zorder=3))
+
+
+# ---------------------------------------------------------------- the whiteboard
+
+
+def draw_whiteboard() -> Figure:
+    """One step of one layer in the numbers of ``lstmkernel explain``: wipe, write, report."""
+    figure, axes = canvas(13.6, 6.4)
+    trace = example().trace
+    i, f, g, _, c, h = (part[0, 3] for part in trace)
+    before = trace.c[0, 2]
+    height, width, low = 2.6, 1.75, 2.75
+    for left, name, values in ((0.5, "$c_{t-1}$", before), (4.85, "$f_t\\,c_{t-1}$", f * before), (9.2, "$c_t$", c)):
+        whiteboard(axes, (left, low), width, height)
+        _numbers(axes, left + width / 2, low, values)
+        label(axes, (left + width / 2, low + height + 0.3), name)
+    for left, gate, sign, values in ((3.05, "f", "$\\times$", f), (7.4, "i", "+", i * g)):
+        _numbers(axes, left + 0.5, low, values, GATE[gate])
+        operation(axes, (left - 0.3, low + height / 2), sign)
+        arrow(axes, (left + 1.1, low + height / 2), (left + 1.65, low + height / 2), color=CELL_STATE, width=4)
+    label(axes, (3.55, low + height + 0.3), "$f_t$")
+    label(axes, (7.9, low + height + 0.3), "$i_t\\,g_t$")
+    arrow(axes, (11.1, low + height / 2), (11.75, low + height / 2), color=HIDDEN_STATE, width=3)
+    sticky_note(axes, (11.85, low + 0.1), 1.3, height - 0.2)
+    _numbers(axes, 12.5, low, h)
+    label(axes, (12.5, low + height + 0.3), "$h_t = o_t\\,\\tanh\\,c_t$")
+    told = (
+        (1.38, "", "the whiteboard", "so far"),
+        (3.3, "1  forget", "how much of each", "line is kept"),
+        (5.73, "", "wiped in part"),
+        (7.7, "2  input", "the candidate g, and", "i, how much of it"),
+        (10.08, "3  update", "what was kept, and", "what is new: a sum"),
+        (12.5, "4  output", "the sticky note:", "o of each line"),
+    )
+    for x, move, *lines in told:
+        label(axes, (x, 2.1), move)
+        for row, text in enumerate(lines):
+            label(axes, (x, 1.65 - 0.38 * row), text, size=SMALL)
+    person(axes, (2.6, 0.12), 0.7)
+    label(
+        axes,
+        (3.2, 0.35),
+        "the note-taker of layer 0 hears “attack”: the numbers of lstmkernel explain, step 3",
+        ha="left",
+        size=SMALL,
+    )
+    return figure
+
+
+def _numbers(axes: Axes, x: float, low: float, values: np.ndarray, color: str = INK) -> None:
+    """One line for each unit."""
+    for row, value in enumerate(values):
+        label(axes, (x, low + 2.2 - 0.6 * row), f"{value:.2f}", size=15, color=color)
+
+
+# ---------------------------------------------------------------- the desk
+
+
+def draw_desk() -> Figure:
+    """Three analysts and a telegram: boards stay with their analysts, notes go up at every word."""
+    figure, axes = canvas(13.4, 8.7)
+    words = explain_example.words(SENTENCE)
+    places = [2.4 + 1.28 * n for n in range(len(words))]
+    levels, top, half = (2.1, 3.95, 5.8), 7.3, (0.46, 0.55)
+    ends = [*(x - half[0] for x in places[1:]), 11.4]
+    axes.add_patch(Rectangle((1.9, 0.35), 8.75, 0.55, fc="#FFF6DC", ec=GREY, lw=1, zorder=1))
+    panel(axes, (1.9, top - 0.4), 8.75, 0.8, HIDDEN_STATE)
+    for x, word in zip(places, words, strict=True):
+        label(axes, (x, 0.62), word)
+        arrow(axes, (x, 0.9), (x, levels[0] - half[1]))
+        sticky_note(axes, (x + 0.07, top - 0.2), 0.4, 0.4)
+    for level, y in enumerate(levels):
+        person(axes, (0.85, y - 0.1), 0.9)
+        label(axes, (0.85, y - 0.4), f"layer {level}", size=SMALL)
+        above = levels[level + 1] - half[1] if level < 2 else top - 0.25
+        for x, end in zip(places, ends, strict=True):
+            box(axes, (x, y), 2 * half[0], 2 * half[1], edge=GREY)
+            _desk_icons(axes, (x, y))
+            arrow(axes, (x + half[0], y - 0.12), (end, y - 0.12), color=CELL_STATE, width=3)
+            last = end == ends[-1]
+            arrow(axes, (x + half[0], y + 0.27), (12.4 if last else end, y + 0.27), color=HIDDEN_STATE)
+            arrow(axes, (x + 0.27, y + half[1]), (x + 0.27, above), color=HIDDEN_STATE)
+        whiteboard(axes, (11.45, y - 0.44), 0.46, 0.62, lw=2.5)
+        sticky_note(axes, (12.42, y + 0.07), 0.4, 0.4)
+    for x, y, text in (
+        (0.85, top, "out"),
+        (0.85, 0.62, "telegram"),
+        (11.7, 1.15, "$c_n$"),
+        (12.62, 1.15, "$h_n$"),
+    ):
+        label(axes, (x, y), text)
+    label(axes, (11.7, 0.75), "boards", size=SMALL)
+    label(axes, (12.65, 0.75), "last notes", size=SMALL)
+    legend = (
+        (0.4, CELL_STATE, "whiteboard c: each analyst keeps it, from word to word"),
+        (7.05, HIDDEN_STATE, "sticky note h: handed up, and kept for the next word"),
+    )
+    for x, color, text in legend:
+        arrow(axes, (x, 8.3), (x + 0.6, 8.3), color=color, width=3)
+        label(axes, (x + 0.75, 8.3), text, ha="left", size=SMALL)
+    return figure
+
+
+def _desk_icons(axes: Axes, center: Point) -> None:
+    x, y = center
+    whiteboard(axes, (x - 0.38, y - 0.32), 0.46, 0.62, lw=2.5)
+    sticky_note(axes, (x + 0.13, y + 0.1), 0.28, 0.34)
+
+
+# ---------------------------------------------------------------- the road back
+
+
+def draw_road() -> Figure:
+    """The gradient of an LSTM's cell state, and of a plain RNN's hidden state, from step t back to step t - 3."""
+    figure, axes = canvas(13.4, 6.0)
+    places, names = [12.2, 8.8, 5.4, 2.0], ["t", "t-1", "t-2", "t-3"]
+    road, other, plain = 4.3, 3.0, 1.0
+    label(axes, (0.2, 5.65), "LSTM: the straight road multiplies by a gate, line by line of the board", ha="left")
+    label(axes, (0.2, 1.85), "plain RNN: every step multiplies by the same matrix", ha="left")
+    for n, (x, name) in enumerate(zip(places, names, strict=True)):
+        box(axes, (x, road), 1.3, 0.7, f"$dL/dc_{{{name}}}$", edge=CELL_STATE)
+        box(axes, (x, plain), 1.3, 0.7, f"$dL/dh_{{{name}}}$", edge=HIDDEN_STATE)
+        if n == len(places) - 1:
+            break
+        before, middle = places[n + 1], (x + places[n + 1]) / 2
+        gate = f"$f_{{{name}}}$"
+        arrow(axes, (x - 0.65, road), (before + 0.65, road), color=CELL_STATE, width=5)
+        operation(axes, (middle, road), "$\\times$")
+        label(axes, (middle, road + 0.5), gate, color=INK)
+        arrow(axes, (x, road - 0.35), (x, other), (before, other), (before, road - 0.35), color=HIDDEN_STATE, width=2)
+        box(axes, (middle, other), 1.5, 0.5, f"$W_{{hh}},\\;h_{{{names[n + 1]}}}$", edge=HIDDEN_STATE)
+        arrow(axes, (x - 0.65, plain), (before + 0.65, plain), color=HIDDEN_STATE, width=2)
+        box(axes, (middle, plain), 1.15, 0.5, "$W_{hh}$", edge=INK)
+        label(axes, (middle, plain - 0.5), f"and $1 - h_{{{name}}}^2$", size=SMALL, color=GREY)
+    label(
+        axes,
+        (0.2, 5.2),
+        "a sum: what comes along the road, and what comes through the sticky notes",
+        ha="left",
+        size=SMALL,
+        color=GREY,
+    )
+    return figure

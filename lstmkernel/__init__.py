@@ -21,6 +21,7 @@ from lstmkernel.pool import Pool
 from lstmkernel.stack import Stack
 from lstmkernel.stream import Stream
 from lstmkernel.trace import Trace, trace
+from lstmkernel.variant import Variant
 from lstmkernel.warmup import warmup
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Stack",
     "Stream",
     "Trace",
+    "Variant",
     "__version__",
     "from_torch",
     "gradient_flow",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -98,23 +98,27 @@ def lengths(value: ArrayLike, T: int, B: int) -> Array:
     return np.ascontiguousarray(array, np.int64)
 
 
-def reset(value: ArrayLike, T: int, B: int, rows_first: bool, row_lengths: Array | None, directions: int) -> Array:
+def reset(
+    value: ArrayLike, T: int, B: int, rows_first: bool, row_lengths: Array | None, backwards: Sequence[bool]
+) -> Array:
     """Where each direction's states become zero before its step: bool (D, T, B).
 
-    value marks the first steps of episodes. Backwards, an episode's last step comes first. Past a row's end there are
-    no steps.
+    value marks the first steps of episodes. In a direction that runs backwards, an episode's last step comes first.
+    Past a row's end there are no steps.
     """
     array = np.asarray(value)
     if array.dtype != np.bool_ and array.size:
         raise TypeError(f"reset: expected bool, got {array.dtype}")
     shape("reset", array, (B, T) if rows_first else (T, B), "(B, T)" if rows_first else "(T, B)")
-    planes = np.zeros((directions, T, B), np.bool_)  # a copy: what was checked must not change while kernels run
+    planes = np.zeros((len(backwards), T, B), np.bool_)  # a copy: what was checked must not change while kernels run
     first_steps = array.T if rows_first else array
     if row_lengths is not None:
         first_steps = first_steps & (np.arange(T)[:, None] < row_lengths)
-    planes[0] = first_steps
-    if directions == 2:
-        planes[1, :-1] = first_steps[1:]
+    for plane, backward in zip(planes, backwards, strict=True):
+        if backward:
+            plane[:-1] = first_steps[1:]
+        else:
+            plane[...] = first_steps
     return planes
 
 

@@ -15,6 +15,7 @@ from lstmkernel.backends.stacked import within
 from lstmkernel.calls import call_work, spans
 from lstmkernel.parameters import LSTMShape
 from lstmkernel.routes import Routes
+from lstmkernel.variant import Variant
 
 if TYPE_CHECKING:
     from lstmkernel.plan import Plan
@@ -43,6 +44,10 @@ class LSTM:
         Whether each layer also runs from each row's end to its start (D = 2), its outputs side by side.
     proj_size
         P: h is projected to this width (R = P); 0 for none (R = H).
+    variant
+        Peepholes, clipping, coupled gates, other activations: a ``Variant``; None is the plain LSTM.
+    reverse
+        Whether every layer runs only from each row's end to its start. The output is in the order of x all the same.
     dtype
         float32 or float64, of weights, inputs, states and outputs.
     backend
@@ -66,12 +71,14 @@ class LSTM:
         batch_first: bool = False,
         bidirectional: bool = False,
         proj_size: int = 0,
+        variant: Variant | None = None,
+        reverse: bool = False,
         dtype: DTypeLike = "float32",
         backend: str = "auto",
         num_threads: int | None = None,
         seed: int | None = None,
     ) -> None:
-        shape = LSTMShape(input_size, hidden_size, num_layers, bias, bidirectional, proj_size)
+        shape = LSTMShape(input_size, hidden_size, num_layers, bias, bidirectional, proj_size, variant, reverse)
         self._configure(shape, batch_first, dtype, backend, num_threads)
         bound = 1 / np.sqrt(self.hidden_size)
         self.load_state_dict(parameters.uniform(self.parameter_shapes(), bound, self.dtype, seed))
@@ -80,7 +87,7 @@ class LSTM:
     def from_config(cls, config: Mapping[str, Any], mapping: Mapping[str, Any]) -> LSTM:
         """The model of a ``config()`` and a ``state_dict()``, without drawing initial weights first."""
         options = dict(config)
-        shape = LSTMShape(*(options.pop(field) for field in LSTMShape._fields)).checked()
+        shape = LSTMShape(**{name: options.pop(name) for name in LSTMShape._fields if name in options}).checked()
         if shape.num_layers > len(mapping):  # a lie in a file must not cost time or memory
             raise ValueError(f"num_layers: {shape.num_layers} layers, but only {len(mapping)} parameters in all")
         self = cls.__new__(cls)
@@ -139,6 +146,15 @@ class LSTM:
         return self._shape.proj_size
 
     @property
+    def variant(self) -> Variant | None:
+        """None for the plain LSTM."""
+        return self._shape.variant
+
+    @property
+    def reverse(self) -> bool:
+        return self._shape.reverse
+
+    @property
     def out_features(self) -> int:
         """Width of ``out``: D * R."""
         return self._out_features
@@ -188,7 +204,8 @@ class LSTM:
             [
                 [self._pack(new, layer, direction) for direction in range(self.shape.directions)]
                 for layer in range(self.num_layers)
-            ]
+            ],
+            self._shape.reverse,
         )
         self._parameters = new
         self._routes = Routes(self._shape, self._dtype, self._batch_first, new.values())
@@ -199,7 +216,9 @@ class LSTM:
         bias = np.zeros(len(w_ih), self.dtype)
         if self.shape.bias:
             bias = named[f"bias_ih{end}"] + named[f"bias_hh{end}"]
-        return self._backend.pack_layer(w_ih, named[f"weight_hh{end}"], bias, named.get(f"weight_hr{end}"))
+        variant = self._shape.variant
+        own = None if variant is None else variant.in_direction(direction, named.get(f"weight_peephole{end}"))
+        return self._backend.pack_layer(w_ih, named[f"weight_hh{end}"], bias, named.get(f"weight_hr{end}"), own)
 
     # ---------------------------------------------------------------- forward
 
@@ -251,7 +270,7 @@ class LSTM:
         anew = None
         if reset is not None:
             marks = reset if batched else np.asarray(reset)[:, None]
-            anew = checks.reset(marks, T, B, rows_first, row_lengths, self._shape.directions)
+            anew = checks.reset(marks, T, B, rows_first, row_lengths, self._shape.backwards)
 
         shape = (B, T) if rows_first else (T, B) if batched else (T,)
         shape = (*shape, self._out_features)
@@ -308,6 +327,8 @@ class LSTM:
         for rows in spans(B, rows_a_call):
             row_lengths = None if lengths is None else lengths[rows]
             for times in spans(T, call_rows // rows_a_call):
+                if self._shape.reverse:
+                    times = slice(T - times.stop, T - times.start)
                 steps = slice(0, times.stop - times.start)
                 anew = None if reset is None else np.ascontiguousarray(reset[:, times, rows])
                 part = x[times, rows], within(row_lengths, times), anew, h[:, rows], c[:, rows], out[times, rows]
@@ -462,7 +483,7 @@ class LSTM:
     def stream(self, batch_size: int = 1) -> Stream:
         """The same model as a ``Stream`` of ``batch_size`` rows, which keeps its states from call to call.
 
-        Raises ValueError for a bidirectional model: its backward direction would need the future.
+        Raises ValueError for a model that is bidirectional or reverse: backwards, it would need the future.
         """
         from lstmkernel.stream import Stream
 
@@ -523,9 +544,11 @@ class LSTM:
     # ---------------------------------------------------------------- the object itself
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, but for the seed."""
+        """The constructor's arguments as plain values, but for the seed."""
+        variant = self._shape.variant
         return {
             **self._shape._asdict(),
+            "variant": variant and variant.to_dict(),
             "batch_first": self._batch_first,
             "dtype": self._dtype.name,
             **self._asked,
@@ -542,6 +565,8 @@ class LSTM:
             "batch_first=True" if self.batch_first else "",
             "bidirectional=True" if s.bidirectional else "",
             f"proj_size={s.proj_size}" if s.proj_size else "",
+            f"variant={s.variant!r}" if s.variant else "",
+            "reverse=True" if s.reverse else "",
             f"dtype={self.dtype.name!r}",
             f"backend={self.backend!r}",
         ]

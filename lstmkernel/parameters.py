@@ -9,6 +9,7 @@ import numpy as np
 
 from lstmkernel import checks
 from lstmkernel.backends.packing import Array
+from lstmkernel.variant import Variant
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -25,6 +26,8 @@ class LSTMShape(NamedTuple):
     bias: bool
     bidirectional: bool
     proj_size: int
+    variant: Variant | None = None
+    reverse: bool = False
 
     def checked(self) -> LSTMShape:
         """The same shape with plain integers and bools, or an error that names the wrong one."""
@@ -35,15 +38,26 @@ class LSTMShape(NamedTuple):
             bool(self.bias),
             bool(self.bidirectional),
             checks.size("proj_size", self.proj_size, least=0),
+            Variant.of(self.variant),
+            bool(self.reverse),
         )
         if shape.proj_size >= shape.hidden_size:
             raise ValueError(f"proj_size: expected less than hidden_size = {shape.hidden_size}, got {shape.proj_size}")
+        if shape.reverse and shape.bidirectional:
+            raise ValueError("reverse: expected False with bidirectional=True, which has both directions, got True")
+        if shape.variant and len(shape.variant.activations) > 3 and not shape.bidirectional:
+            raise ValueError("activations: expected three, for there is no second direction, got six")
         checks.addressable("num_layers x gates", (shape.num_layers, 4 * shape.hidden_size), np.dtype(np.float32))
         return shape
 
     @property
     def directions(self) -> int:
         return 2 if self.bidirectional else 1
+
+    @property
+    def backwards(self) -> tuple[bool, ...]:
+        """Of each direction, whether it runs from a row's end to its start."""
+        return (False, True) if self.bidirectional else (self.reverse,)
 
     @property
     def output_size(self) -> int:
@@ -72,6 +86,8 @@ class LSTMShape(NamedTuple):
                 shapes[f"weight_hh{end}"] = (4 * H, R)
                 if self.bias:
                     shapes[f"bias_ih{end}"] = shapes[f"bias_hh{end}"] = (4 * H,)
+                if self.variant and self.variant.peephole:
+                    shapes[f"weight_peephole{end}"] = (3, H)
                 if self.proj_size:
                     shapes[f"weight_hr{end}"] = (R, H)
         return shapes

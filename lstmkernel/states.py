@@ -27,7 +27,7 @@ class States:
         self._layers: Sequence[LSTM | Dense] = (net,) if isinstance(net, LSTM) else net.layers
         self.lstms = [layer for layer in self._layers if isinstance(layer, LSTM)]
         for lstm in self.lstms:
-            if lstm.bidirectional:
+            if any(lstm.shape.backwards):
                 raise ValueError(f"streams know no future, which the backward direction of {lstm!r} begins with")
         self._states = [_zeros(lstm, count) for lstm in self.lstms]
         #: Whether steps are calls of one LSTM's kernels and nothing else; at most half of the rows take one.

@@ -14,6 +14,7 @@ from lstmkernel.backends.contract import ACTIVATIONS, Advance, Backend, BackendE
 from lstmkernel.backends.packing import (
     Array,
     DenseWeights,
+    LayerVariant,
     LayerWeights,
     LSTMWeights,
     empty,
@@ -70,9 +71,17 @@ def backend(isa: str, specialised: Specialised | None = None) -> Backend:
 
 
 def _pack_layer(
-    tables: Tables, specialised: Specialised, w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None
+    tables: Tables,
+    specialised: Specialised,
+    w_ih: Array,
+    w_hh: Array,
+    bias: Array,
+    w_hr: Array | None,
+    variant: LayerVariant | None = None,
 ) -> LayerWeights:
-    weights = pack_layer(w_ih, w_hh, bias, w_hr, lib.lk_lanes(tables[w_ih.dtype]))
+    if variant is not None:
+        raise BackendError("the C kernels have no variants yet")
+    weights = pack_layer(w_ih, w_hh, bias, w_hr, variant, lib.lk_lanes(tables[w_ih.dtype]))
     w_r = ffi.NULL if weights.w_r is None else _address(weights.w_r)
     struct = ffi.new(
         "lk_layer *",
@@ -102,8 +111,8 @@ class _NativeLSTM:
         return one
 
 
-def _pack_lstm(layers: list[list[LayerWeights]]) -> LSTMWeights:
-    return LSTMWeights(layers, _NativeLSTM(layers))
+def _pack_lstm(layers: list[list[LayerWeights]], reverse: bool = False) -> LSTMWeights:
+    return LSTMWeights(layers, reverse, _NativeLSTM(layers))
 
 
 def _pack_dense(tables: Tables, weight: Array, bias: Array, activation: str) -> DenseWeights:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from lstmkernel.backends.packing import Array, DenseWeights, LayerWeights, LSTMWeights
+from lstmkernel.backends.packing import Array, DenseWeights, LayerVariant, LayerWeights, LSTMWeights
 from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters
 
 #: Every kernel of the contract, by the name of its field in Backend.
@@ -22,9 +22,34 @@ KERNELS = (
 #: What a dense layer may apply, in the order of csrc/lstmkernel.h's enum.
 ACTIVATIONS = ("linear", "tanh", "sigmoid", "relu")
 
+#: What a variant of the cell may apply, in the order of the same enum, and the defaults of the alpha and beta it takes.
+VARIANT_ACTIVATIONS: dict[str, tuple[float, ...]] = {
+    **dict.fromkeys(ACTIVATIONS, ()),
+    "affine": (1.0, 0.0),
+    "scaled_tanh": (1.0, 1.0),
+    "hard_sigmoid": (0.2, 0.5),
+    "leaky_relu": (0.01,),
+    "thresholded_relu": (1.0,),
+    "elu": (1.0,),
+    "softsign": (),
+    "softplus": (),
+}
+
 
 class BackendError(RuntimeError):
     """A known backend that this machine or this installation cannot run; the message says why."""
+
+
+class PackLayer(Protocol):
+    def __call__(
+        self, w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None, variant: LayerVariant | None = None, /
+    ) -> LayerWeights:
+        """One direction of one layer from w_ih (4H, I), w_hh (4H, R), bias (4H,) and w_hr (P, H)."""
+
+
+class PackLSTM(Protocol):
+    def __call__(self, layers: list[list[LayerWeights]], reverse: bool = False, /) -> LSTMWeights:
+        """Of each layer and direction. reverse: with one direction, from each row's end to its start."""
 
 
 class ActivationKernel(Protocol):
@@ -131,8 +156,8 @@ class Backend(NamedTuple):
 
     name: str  # "numpy", "numba", "c:avx2", ...
     gflops: float  # in float32 and on 8 rows and more it is surely not slower than this, on any CPU
-    pack_layer: Callable[[Array, Array, Array, Array | None], LayerWeights]  # of w_ih, w_hh, bias, w_hr
-    pack_lstm: Callable[[list[list[LayerWeights]]], LSTMWeights]  # of each layer and direction
+    pack_layer: PackLayer
+    pack_lstm: PackLSTM
     pack_dense: Callable[[Array, Array, str], DenseWeights]  # of weight, bias, activation
     activation: ActivationKernel
     gate_matmul: GateMatmulKernel

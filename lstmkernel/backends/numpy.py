@@ -13,14 +13,17 @@ import numpy as np
 
 from lstmkernel.backends import stacked
 from lstmkernel.backends.contract import Backend
-from lstmkernel.backends.packing import Array, DenseWeights, LayerWeights, LSTMWeights, pack_dense, pack_layer
+from lstmkernel.backends.numpy_variant import sigmoid, variant_update
+from lstmkernel.backends.packing import (
+    Array,
+    DenseWeights,
+    LayerVariant,
+    LayerWeights,
+    LSTMWeights,
+    pack_dense,
+    pack_layer,
+)
 from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters
-
-
-def sigmoid(x: Array) -> Array:
-    with np.errstate(over="ignore"):  # exp(-x) = inf gives the right 0
-        return 1 / (1 + np.exp(-x))
-
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "linear": lambda x: x,
@@ -77,7 +80,7 @@ def layer_forward(
 
     if lengths is None:
         for step in reversed(range(T)) if reverse else range(T):
-            _step(z_x[step], w_h, weights.w_r, h, c)
+            _step(z_x[step], w_h, weights, h, c)
             out[step] = h
         return
 
@@ -86,19 +89,26 @@ def layer_forward(
         rows = np.flatnonzero(lengths > s)  # the rows that have a step s: the others keep their states
         t = lengths[rows] - 1 - s if reverse else s
         h_rows, c_rows = h[rows], c[rows]
-        _step(z_x[t, rows], w_h, weights.w_r, h_rows, c_rows)
+        _step(z_x[t, rows], w_h, weights, h_rows, c_rows)
         h[rows], c[rows], out[t, rows] = h_rows, c_rows, h_rows
 
 
-def _step(z_x: Array, w_h: Array, w_r: Array | None, h: Array, c: Array) -> None:
+def _step(z_x: Array, w_h: Array, weights: LayerWeights, h: Array, c: Array) -> None:
     """One step of some rows: h and c are updated in place."""
     z = z_x + h @ w_h
-    if w_r is None:
-        cell_update(z, c, h)
-        return
-    hidden = np.empty_like(c)
-    cell_update(z, c, hidden)
-    h[...] = hidden @ w_r.reshape(c.shape[1], -1)[:, : h.shape[1]]
+    hidden = h if weights.w_r is None else np.empty_like(c)
+    if weights.variant is None:
+        cell_update(z, c, hidden)
+    else:
+        variant_update(z, weights.variant, c, hidden)
+    if weights.w_r is not None:
+        h[...] = hidden @ weights.w_r.reshape(c.shape[1], -1)[:, : h.shape[1]]
+
+
+def _pack_layer(
+    w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None, variant: LayerVariant | None = None
+) -> LayerWeights:
+    return pack_layer(w_ih, w_hh, bias, w_hr, variant, len(bias) // 4)
 
 
 @_quiet
@@ -165,7 +175,7 @@ def backend() -> Backend:
     return Backend(
         name="numpy",
         gflops=4,
-        pack_layer=lambda w_ih, w_hh, bias, w_hr: pack_layer(w_ih, w_hh, bias, w_hr, len(bias) // 4),
+        pack_layer=_pack_layer,
         pack_lstm=LSTMWeights,
         pack_dense=lambda weight, bias, activation: pack_dense(weight, bias, activation, -(-len(bias) // 4)),
         activation=activation,

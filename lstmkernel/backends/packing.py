@@ -16,6 +16,18 @@ from lstmkernel.backends.memory import CACHE_LINE, empty_weights
 Array = NDArray[Any]
 
 
+class LayerVariant(NamedTuple):
+    """What one direction of one layer computes where it is no plain LSTM."""
+
+    gates: tuple[str, float, float]  # activation, alpha, beta; see contract.VARIANT_ACTIVATIONS
+    candidate: tuple[str, float, float]
+    output: tuple[str, float, float]
+    gate_clip: float  # inf for none
+    cell_clip: float
+    coupled: str | None  # "forget": f = 1 - i; "input": i = 1 - f
+    peephole: Array | None  # (3, H), of i, f, o; packed [blocks, 4, lanes], of i, f, zeros, o
+
+
 class LayerWeights(NamedTuple):
     """One direction of one LSTM layer, packed."""
 
@@ -26,6 +38,7 @@ class LayerWeights(NamedTuple):
     w_h: Array  # weight_hh [blocks, R, 4, lanes]
     bias: Array  # bias_ih + bias_hh [blocks, 4, lanes]
     w_r: Array | None  # weight_hr [ceil(P / (4 lanes)), H, 4, lanes]
+    variant: LayerVariant | None = None  # None: the plain LSTM
     native: Any = None  # what the backend made of it, once
 
     @property
@@ -42,11 +55,13 @@ class LSTMWeights(NamedTuple):
     """All layers of an LSTM, packed."""
 
     layers: list[list[LayerWeights]]  # of each layer and direction
+    reverse: bool = False  # one direction, from each row's end to its start
     native: Any = None
 
     def layer(self, index: int) -> LSTMWeights:
         """One layer alone."""
-        return LSTMWeights([self.layers[index]], None if self.native is None else self.native.layer(index))
+        native = None if self.native is None else self.native.layer(index)
+        return LSTMWeights([self.layers[index]], self.reverse, native)
 
 
 class DenseWeights(NamedTuple):
@@ -69,7 +84,9 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     return buffer[start : start + size].view(dtype).reshape(shape)
 
 
-def pack_layer(w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None, lanes: int) -> LayerWeights:
+def pack_layer(
+    w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None, variant: LayerVariant | None, lanes: int
+) -> LayerWeights:
     """Pack w_ih (4H, I), w_hh (4H, R), bias (4H,) and w_hr (P, H) or None, gates in the order i, f, g, o."""
     return LayerWeights(
         input_size=w_ih.shape[1],
@@ -79,7 +96,17 @@ def pack_layer(w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None, lanes:
         w_h=_pack_weights(w_hh, lanes),
         bias=_pack_weights(bias[:, None], lanes)[:, 0],
         w_r=None if w_hr is None else pack_rows(w_hr, lanes),
+        variant=None if variant is None else _pack_variant(variant, lanes),
     )
+
+
+def _pack_variant(variant: LayerVariant, lanes: int) -> LayerVariant:
+    """Peephole weights lie as a bias does, so that a block's three are where its gates are."""
+    if variant.peephole is None:
+        return variant
+    i, f, o = variant.peephole
+    by_gate = np.concatenate([i, f, np.zeros_like(o), o])
+    return variant._replace(peephole=_pack_weights(by_gate[:, None], lanes)[:, 0])
 
 
 def pack_dense(weight: Array, bias: Array, activation: str, lanes: int) -> DenseWeights:

@@ -71,6 +71,8 @@ def _lstm_forward(
     if len(weights.layers[0]) == 1 < len(weights.layers):  # time goes up through all layers a stretch at a time
         steps = max(1, HANDOVER_BYTES // (out[0].size * out.itemsize))
         stretches = [slice(t, min(t + steps, times.stop)) for t in range(times.start, times.stop, steps)]
+        if weights.reverse:
+            stretches.reverse()
     for stretch in stretches:
         _all_layers(layer_forward, weights, x, lengths, reset, h, c, out, stretch)
 
@@ -99,7 +101,8 @@ def _all_layers(
                 columns = columns[span]
             anew = None if reset is None else reset[direction, span]
             part = below if len(directions) == 1 else below[span]
-            arrays = packed, within(lengths, span), direction == 1, h[state], c[state]
+            backwards = direction == 1 or weights.reverse
+            arrays = packed, within(lengths, span), backwards, h[state], c[state]
             _restarting(layer_forward, anew, part, *arrays, columns)
             state += 1
         below = above

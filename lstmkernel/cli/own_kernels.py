@@ -22,7 +22,7 @@ import cffi  # type: ignore[import-untyped]
 import numpy as np
 
 from lstmkernel.backends import Backend, BackendError
-from lstmkernel.backends.packing import Array, LayerWeights, LSTMWeights, empty, pack_layer
+from lstmkernel.backends.packing import Array, LayerVariant, LayerWeights, LSTMWeights, empty, pack_layer
 
 #: What may be written anew, of backends.KERNELS.
 OWN = ("gate_matmul", "cell_update", "layer_forward")
@@ -83,10 +83,12 @@ def _backend(path: str, lanes: object, own: Kernels, native: Callable[[LayerWeig
     if not isinstance(lanes, int) or isinstance(lanes, bool) or lanes < 1:
         raise BackendError(f"{path}: expected lanes, the units of a block, as an integer of at least 1, got {lanes!r}")
 
-    def pack(w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None) -> LayerWeights:
-        if w_hr is not None:
-            raise BackendError(f"{name}: own kernels know no projection")
-        weights = pack_layer(w_ih, w_hh, bias, None, lanes)
+    def pack(
+        w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None, variant: LayerVariant | None = None
+    ) -> LayerWeights:
+        if w_hr is not None or variant is not None:
+            raise BackendError(f"{name}: own kernels know no {'projection' if w_hr is not None else 'variant'}")
+        weights = pack_layer(w_ih, w_hh, bias, None, None, lanes)
         return weights._replace(native=native(weights))
 
     fields: dict[str, Any] = {field: _Missing(name, field) for field in Backend._fields}

@@ -25,6 +25,7 @@ from lstmkernel.backends.numba.vec import lanes_of
 from lstmkernel.backends.packing import (
     Array,
     DenseWeights,
+    LayerVariant,
     LayerWeights,
     LSTMWeights,
     empty,
@@ -41,7 +42,7 @@ def backend() -> Backend:
         name="numba",
         gflops=20,
         pack_layer=_pack_layer,
-        pack_lstm=lambda layers: LSTMWeights(layers, _Network(layers)),
+        pack_lstm=lambda layers, reverse=False: LSTMWeights(layers, reverse, _Network(layers)),
         pack_dense=_pack_dense,
         activation=_activation,
         gate_matmul=_gate_matmul,
@@ -70,8 +71,12 @@ class _Native:
         self.address: int = self._fields.ctypes.data
 
 
-def _pack_layer(w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None) -> LayerWeights:
-    weights = pack_layer(w_ih, w_hh, bias, w_hr, _LANES[w_ih.dtype])
+def _pack_layer(
+    w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None, variant: LayerVariant | None = None
+) -> LayerWeights:
+    if variant is not None:
+        raise BackendError("the Numba kernels have no variants yet")
+    weights = pack_layer(w_ih, w_hh, bias, w_hr, variant, _LANES[w_ih.dtype])
     sizes = (weights.input_size, weights.hidden_size, weights.proj_size)
     addresses = (address(weights.w_x), address(weights.w_h), address(weights.bias))
     w_r = 0 if weights.w_r is None else address(weights.w_r)

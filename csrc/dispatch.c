@@ -80,5 +80,7 @@ int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T
                           .h = h, .c = c, .out = out, .out_step = out_step, .out_row = out_row, .work = work, .size = 1};
     if (kernels && layer->specialised)
         kernels = layer->specialised;
+    if (layer->variant)
+        CALL(variant_forward, layer, &span);
     CALL(layer_forward, layer, &span);
 }

@@ -44,6 +44,7 @@ struct lk_kernels {
     int64_t (*record_workspace)(const lk_layer *layer, const lk_tape *tape); /* of all threads */
     int (*layer_backward)(const lk_tape *tape, const lk_gradients *gradients, const lk_team *team, void *work);
     int64_t (*backward_workspace)(const lk_tape *tape, const lk_gradients *gradients);
+    int (*variant_forward)(const lk_layer *layer, const lk_span *span); /* layer_forward of a layer with a variant */
 };
 
 #if defined(__x86_64__)

@@ -17,6 +17,14 @@ INLINE void load_quads(const int rows, const int panels, vec acc[][4], const rea
                 acc[r * panels + p][g] = v_load(from + r * row_stride + p * QUAD + g * LANES);
 }
 
+INLINE void store_quads(const int rows, const int panels, vec acc[][4], real *to, int64_t row_stride)
+{
+    for (int r = 0; r < rows; r++)
+        for (int p = 0; p < panels; p++)
+            for (int g = 0; g < 4; g++)
+                v_store(to + r * row_stride + p * QUAD + g * LANES, acc[r * panels + p][g]);
+}
+
 INLINE void gate_matmul_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job_)
 {
     const gate_matmul_job *job = job_;
@@ -25,10 +33,7 @@ INLINE void gate_matmul_tile(const int rows, const int panels, int64_t row, int6
     vec acc[MOST_TILE_ROWS][4];
     load_quads(rows, panels, acc, (const real *)job->layer->bias + block * QUAD, 0);
     accumulate(rows, panels, acc, job->x + row, I, (const real *)job->layer->w_x + block * I * QUAD, line);
-    for (int r = 0; r < rows; r++)
-        for (int p = 0; p < panels; p++)
-            for (int g = 0; g < 4; g++)
-                v_store(z + r * job->z_row + p * QUAD + g * LANES, acc[r * panels + p][g]);
+    store_quads(rows, panels, acc, z, job->z_row);
 }
 
 /* x: N row pointers. z: whole rows, of which `blocks` are written. */

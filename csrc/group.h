@@ -48,14 +48,15 @@ INLINE int64_t most_z_rows(int64_t z_bytes)
     return larger(CHUNK_BYTES / z_bytes, smaller(CHUNK_ROWS, MOST_CHUNK_BYTES / z_bytes));
 }
 
-/* Sizes of a group and of a chunk; the same for every call with this layer, T and B. `shared`: by several threads. */
-static void plan_group(group *plan, const lk_layer *layer, int64_t T, int64_t B, int shared)
+/* Sizes of a group and of a chunk; the same for every call with this layer, T and B. `never_turned`: several threads
+ * share it, or it is no plain LSTM. */
+INLINE void plan_group(group *plan, const lk_layer *layer, int64_t T, int64_t B, int never_turned)
 {
     plan->layer = layer;
     plan->c_stride = blocks_of(hidden_size(layer)) * LANES;
     plan->h_stride = blocks_of(output_size(layer)) * LANES;
     plan->z_stride = 4 * plan->c_stride;
-    plan->turned = !shared && worth_turning(layer, B);
+    plan->turned = !never_turned && worth_turning(layer, B);
     if (plan->turned) {
         const int64_t vectors = divide_up(B, LANES);
         plan->rows = divide_up(vectors, divide_up(vectors, TILE_ROWS)) * LANES;
@@ -93,7 +94,7 @@ static int64_t workspace(const lk_layer *layer, int64_t T, int64_t B)
 }
 
 /* Threads that share a layer share the group in the first one's workspace; each has pointers of its own. */
-static void lay_out(group *plan, const lk_span *a)
+INLINE void lay_out(group *plan, const lk_span *a)
 {
     plan->z = a->work;
     plan->c = plan->z + plan->rows * plan->steps * plan->z_stride;

@@ -13,7 +13,10 @@
 #include "record.h"
 #include "transposed.h"
 #include "backward.h"
+#ifndef LK_HIDDEN_SIZE /* kernels for one layer's sizes are for plain layers */
+#include "variant.h"
+#endif
 
 #define LK_TABLE                                                                                                      \
-    {LANES,         sizeof(real), activation,   gate_matmul,      cell_update,    dense_forward,                      \
-     layer_forward, workspace,    layer_record, record_workspace, layer_backward, backward_workspace}
+    {LANES,     sizeof(real), activation,       gate_matmul,    cell_update,        dense_forward, layer_forward, \
+     workspace, layer_record, record_workspace, layer_backward, backward_workspace, variant_forward}

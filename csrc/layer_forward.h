@@ -111,6 +111,8 @@ INLINE void project(group *g, int64_t active, const lk_span *a)
 }
 
 /* One step of the first `active` rows: h becomes h_t. */
+typedef void step_function(group *g, int64_t active, const lk_span *a);
+
 INLINE void recurrent_step(group *g, int64_t active, const lk_span *a)
 {
     const lk_layer *layer = g->layer;
@@ -143,7 +145,7 @@ INLINE void copy_columns(real *to, const real *from, block_range columns)
 }
 
 /* The group's states before the first step. */
-static void load_states(group *g, int64_t n, const lk_span *a)
+INLINE void load_states(group *g, int64_t n, const lk_span *a)
 {
     const block_range units = own_units(g), outputs = own_outputs(g);
     for (int64_t r = 0; r < n; r++) {
@@ -155,7 +157,7 @@ static void load_states(group *g, int64_t n, const lk_span *a)
 }
 
 /* Zero states before step s, where that is asked for. Every thread clears its own columns. */
-static void reset_states(const group *g, int64_t s, int64_t active, const lk_span *a)
+INLINE void reset_states(const group *g, int64_t s, int64_t active, const lk_span *a)
 {
     const block_range units = own_units(g), outputs = own_outputs(g);
     int any = 0;
@@ -170,7 +172,7 @@ static void reset_states(const group *g, int64_t s, int64_t active, const lk_spa
 }
 
 /* h goes to out; rows whose last step this was go to the caller. Returns how many rows go on. */
-static int64_t report(const group *g, int64_t s, int64_t active, const lk_span *a)
+INLINE int64_t report(const group *g, int64_t s, int64_t active, const lk_span *a)
 {
     const block_range units = own_units(g), outputs = own_outputs(g);
     for (int64_t r = 0; r < active; r++)
@@ -193,8 +195,8 @@ INLINE int one_row_steps(group *g, int64_t s0, int64_t s1, int64_t n, const lk_s
 }
 #endif
 
-/* n: rows in the group. */
-static void run_group(group *g, int64_t n, const lk_span *a)
+/* n: rows in the group. `step` is a constant at every call. */
+INLINE void run_group(group *g, int64_t n, step_function *step, const lk_span *a)
 {
     load_states(g, n, a);
     int64_t active = still_active(g, n, 0);
@@ -210,17 +212,18 @@ static void run_group(group *g, int64_t n, const lk_span *a)
         for (int64_t s = s0; s < s1; s++) {
             if (a->reset)
                 reset_states(g, s, active, a);
-            recurrent_step(g, active, a);
+            step(g, active, a);
             g->z_now += active * g->z_stride;
             active = report(g, s, active, a);
         }
     }
 }
 
-static int layer_forward(const lk_layer *layer, const lk_span *a)
+/* can_turn: whether lanes may be rows. */
+INLINE int all_groups(const lk_layer *layer, const lk_span *a, int can_turn, step_function *step)
 {
     group g;
-    plan_group(&g, layer, a->T, a->B, a->size > 1);
+    plan_group(&g, layer, a->T, a->B, !can_turn);
     g.units = share_of(blocks_of(hidden_size(layer)), a);
     g.outputs = share_of(divide_up(proj_size(layer), QUAD), a);
     g.backwards = 0;
@@ -230,10 +233,15 @@ static int layer_forward(const lk_layer *layer, const lk_span *a)
         choose_rows(&g, b0, n, a);
         if (a->rank == 0)
             clear_past_ends(&g, n, a);
-        if (g.turned)
+        if (can_turn && g.turned)
             run_turned_group(&g, n, a);
         else
-            run_group(&g, n, a);
+            run_group(&g, n, step, a);
     }
     return LK_OK;
+}
+
+static int layer_forward(const lk_layer *layer, const lk_span *a)
+{
+    return all_groups(layer, a, a->size == 1, recurrent_step);
 }

@@ -48,7 +48,8 @@ typedef struct {
     const int64_t *read, *write; /* of lk_span: of the first stretch; the others go on from what that wrote */
 } arrays;
 
-/* Some rows and times of one layer and direction; `direction` 1 runs backwards, from the end of the sequence. */
+/* Some rows and times of one layer and direction. `direction` 1 runs backwards, from the end of the sequence, and where the
+ * call is in reverse so does 0. */
 typedef struct {
     int64_t layer, direction, row, rows, first, last;
 } part;
@@ -58,11 +59,12 @@ static void run_part(const arrays *a, part p, int rank, int size, lk_barrier *ba
     const lk_call *call = a->call;
     const int64_t D = call->directions, R = output_size(call), H = call->layers->hidden_size;
     const int64_t index = p.layer * D + p.direction, itemsize = call->kernels->itemsize;
-    const int64_t first = p.direction ? call->T - p.last : p.first;
+    const int backwards = p.direction || call->reverse;
+    const int64_t first = backwards ? call->T - p.last : p.first;
     const int64_t above_layers = call->num_layers - 1 - p.layer;
     const int to_out = D == 1 || above_layers % 2 == 0, from_out = D == 1 || above_layers % 2 == 1;
     const int64_t between_row = D * R, between_step = call->B * between_row;
-    lk_span span = {.T = p.last - p.first, .B = p.rows, .from = first, .reverse = (int)p.direction,
+    lk_span span = {.T = p.last - p.first, .B = p.rows, .from = first, .reverse = backwards,
                     .work = work, .rank = rank, .size = size, .barrier = barrier, .meet = lk_meet};
     span.x_step = p.layer == 0 ? call->x_step : from_out ? call->out_step : between_step;
     span.x_row = p.layer == 0 ? call->x_row : from_out ? call->out_row : between_row;
@@ -81,7 +83,8 @@ static void run_part(const arrays *a, part p, int rank, int size, lk_barrier *ba
     span.reset = a->reset ? a->reset + (p.direction * call->T + first) * call->B + p.row : NULL;
     span.reset_step = call->B;
     const lk_layer *layer = &call->layers[index];
-    (layer->specialised ? layer->specialised : call->kernels)->layer_forward(layer, &span);
+    const lk_kernels *kernels = layer->specialised ? layer->specialised : call->kernels;
+    (layer->variant ? kernels->variant_forward : kernels->layer_forward)(layer, &span);
 }
 
 /* ---------------------------------------------------------------- one thread */

@@ -30,10 +30,28 @@
 #include <stdint.h>
 
 enum { LK_OK = 0, LK_UNUSABLE = 1 /* no such kernels on this CPU */, LK_OVERLAP = 2 /* out shares memory with x */ };
-enum { LK_LINEAR = 0, LK_TANH = 1, LK_SIGMOID = 2, LK_RELU = 3 };
+enum { LK_LINEAR = 0, LK_TANH = 1, LK_SIGMOID = 2, LK_RELU = 3,
+       /* of variants only */
+       LK_AFFINE = 4, LK_SCALED_TANH = 5, LK_HARD_SIGMOID = 6, LK_LEAKY_RELU = 7, LK_THRESHOLDED_RELU = 8, LK_ELU = 9,
+       LK_SOFTSIGN = 10, LK_SOFTPLUS = 11 };
+enum { LK_NOT_COUPLED = 0, LK_FORGET_COUPLED = 1 /* f = 1 - i */, LK_INPUT_COUPLED = 2 /* i = 1 - f */ };
 
 /* The kernels of one instruction set and dtype; see dispatch.c. */
 typedef struct lk_kernels lk_kernels;
+
+/* An activation with its numbers, where it has any. */
+typedef struct {
+    int64_t activation;
+    double alpha, beta;
+} lk_function;
+
+/* What a layer computes that is not the plain LSTM; variant.h. */
+typedef struct {
+    lk_function gates, candidate, output;
+    double gate_clip, cell_clip; /* INFINITY for none */
+    int64_t coupled;
+    const void *peephole;        /* packed [blocks][4][lanes] of i, f, zeros, o; NULL for none */
+} lk_variant;
 
 /* One direction of one LSTM layer. */
 typedef struct {
@@ -43,6 +61,7 @@ typedef struct {
     const void *bias; /* bias_ih + bias_hh, packed [blocks][4][lanes] */
     const void *w_r;  /* weight_hr packed [ceil(P / (4 lanes))][H][4][lanes]; NULL where P is 0 */
     const lk_kernels *specialised; /* instead of the others, of the same lanes and dtype (runtime/specialised.c), or NULL */
+    const lk_variant *variant; /* NULL for the plain LSTM; none of `specialised` where it is not */
 } lk_layer;
 
 typedef struct {
@@ -142,7 +161,8 @@ int64_t lk_backward_workspace(const lk_kernels *kernels, const lk_tape *tape, co
  *   state_rows   rows of a layer in h and c, of which the call's B are the first
  *   first, last  0 and T; less only with one layer of two directions: times first .. last - 1 forwards, and as many backwards,
  *                from as far before the end
- *   threads      at most so many */
+ *   threads      at most so many
+ *   reverse      1: the one direction runs from each row's last step to its first; times count from the end, then */
 typedef struct {
     const lk_kernels *kernels;
     const lk_layer *layers;
@@ -151,7 +171,7 @@ typedef struct {
     int64_t x_step, x_row, out_step, out_row;
     int64_t state_rows;
     int64_t first, last;
-    int threads;
+    int threads, reverse;
 } lk_call;
 
 /* All layers: h [num_layers * directions][state_rows][R] and c [...][H] are updated, out [T][B][directions * R] is written.

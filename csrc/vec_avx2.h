@@ -24,6 +24,7 @@ INLINE vec v_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
 INLINE vec v_fnma(vec a, vec b, vec c) { return _mm256_fnmadd_ps(a, b, c); }
 INLINE vec v_min(vec a, vec b) { return _mm256_min_ps(a, b); }
 INLINE vec v_max(vec a, vec b) { return _mm256_max_ps(a, b); }
+INLINE vec v_zero_below(vec a, vec x, vec least) { return _mm256_and_ps(a, _mm256_cmp_ps(x, least, _CMP_NLT_UQ)); }
 INLINE vec v_copysign(vec a, vec sign)
 {
     return _mm256_or_ps(_mm256_andnot_ps(v_splat(-0.0f), a), _mm256_and_ps(v_splat(-0.0f), sign));
@@ -47,6 +48,7 @@ INLINE vec v_fma(vec a, vec b, vec c) { return _mm256_fmadd_pd(a, b, c); }
 INLINE vec v_fnma(vec a, vec b, vec c) { return _mm256_fnmadd_pd(a, b, c); }
 INLINE vec v_min(vec a, vec b) { return _mm256_min_pd(a, b); }
 INLINE vec v_max(vec a, vec b) { return _mm256_max_pd(a, b); }
+INLINE vec v_zero_below(vec a, vec x, vec least) { return _mm256_and_pd(a, _mm256_cmp_pd(x, least, _CMP_NLT_UQ)); }
 INLINE vec v_copysign(vec a, vec sign)
 {
     return _mm256_or_pd(_mm256_andnot_pd(v_splat(-0.0), a), _mm256_and_pd(v_splat(-0.0), sign));

@@ -24,6 +24,10 @@ INLINE vec v_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
 INLINE vec v_fnma(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }
 INLINE vec v_min(vec a, vec b) { return _mm512_min_ps(a, b); }
 INLINE vec v_max(vec a, vec b) { return _mm512_max_ps(a, b); }
+INLINE vec v_zero_below(vec a, vec x, vec least)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, least, _CMP_NLT_UQ), a);
+}
 INLINE vec v_copysign(vec a, vec sign)
 {
     const __m512i bit = _mm512_castps_si512(v_splat(-0.0f));
@@ -48,6 +52,10 @@ INLINE vec v_fma(vec a, vec b, vec c) { return _mm512_fmadd_pd(a, b, c); }
 INLINE vec v_fnma(vec a, vec b, vec c) { return _mm512_fnmadd_pd(a, b, c); }
 INLINE vec v_min(vec a, vec b) { return _mm512_min_pd(a, b); }
 INLINE vec v_max(vec a, vec b) { return _mm512_max_pd(a, b); }
+INLINE vec v_zero_below(vec a, vec x, vec least)
+{
+    return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, least, _CMP_NLT_UQ), a);
+}
 INLINE vec v_copysign(vec a, vec sign)
 {
     const __m512i bit = _mm512_castpd_si512(v_splat(-0.0));

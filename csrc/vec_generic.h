@@ -43,6 +43,8 @@ INLINE vec v_select(vec_word mask, vec a, vec b)
 /* The lesser or greater of each pair of lanes; b where either is NaN or both are zero, as x86 has it. */
 INLINE vec v_min(vec a, vec b) { return v_select((vec_word)(a < b), a, b); }
 INLINE vec v_max(vec a, vec b) { return v_select((vec_word)(a > b), a, b); }
+/* a, but 0 where x < least, which a NaN is not. */
+INLINE vec v_zero_below(vec a, vec x, vec least) { return (vec)((vec_word)a & ~(vec_word)(x < least)); }
 /* The magnitude of a, the sign of the other. */
 INLINE vec v_copysign(vec a, vec sign) { return v_select((vec_word)v_splat(-(real)0.0), sign, a); }
 /* 2^n, where shifted = n + 1.5 * 2^MANTISSA_BITS + the exponent's bias: adding that constant rounded some number to the

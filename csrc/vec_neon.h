@@ -24,6 +24,7 @@ INLINE vec v_fnma(vec a, vec b, vec c) { return vfmsq_f32(c, a, b); }
 /* Not vminq and vmaxq: those treat NaN otherwise than x86, and the promise is the same bits. */
 INLINE vec v_min(vec a, vec b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 INLINE vec v_max(vec a, vec b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+INLINE vec v_zero_below(vec a, vec x, vec least) { return vbslq_f32(vcltq_f32(x, least), v_splat(0), a); }
 INLINE vec v_copysign(vec a, vec sign) { return vbslq_f32(vdupq_n_u32(1u << 31), sign, a); }
 INLINE vec v_pow2(vec shifted) { return vreinterpretq_f32_s32(vshlq_n_s32(vreinterpretq_s32_f32(shifted), 23)); }
 
@@ -44,6 +45,7 @@ INLINE vec v_fma(vec a, vec b, vec c) { return vfmaq_f64(c, a, b); }
 INLINE vec v_fnma(vec a, vec b, vec c) { return vfmsq_f64(c, a, b); }
 INLINE vec v_min(vec a, vec b) { return vbslq_f64(vcltq_f64(a, b), a, b); }
 INLINE vec v_max(vec a, vec b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
+INLINE vec v_zero_below(vec a, vec x, vec least) { return vbslq_f64(vcltq_f64(x, least), v_splat(0), a); }
 INLINE vec v_copysign(vec a, vec sign) { return vbslq_f64(vdupq_n_u64(UINT64_C(1) << 63), sign, a); }
 INLINE vec v_pow2(vec shifted) { return vreinterpretq_f64_s64(vshlq_n_s64(vreinterpretq_s64_f64(shifted), 52)); }
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lstmkernel.backends._kernels import ffi, lib
-from lstmkernel.backends.contract import ACTIVATIONS, Advance, Backend, BackendError
+from lstmkernel.backends.contract import ACTIVATIONS, VARIANT_ACTIVATIONS, Advance, Backend, BackendError
 from lstmkernel.backends.packing import (
     Array,
     DenseWeights,
@@ -79,26 +79,39 @@ def _pack_layer(
     w_hr: Array | None,
     variant: LayerVariant | None = None,
 ) -> LayerWeights:
-    if variant is not None:
-        raise BackendError("the C kernels have no variants yet")
     weights = pack_layer(w_ih, w_hh, bias, w_hr, variant, lib.lk_lanes(tables[w_ih.dtype]))
     w_r = ffi.NULL if weights.w_r is None else _address(weights.w_r)
+    own = ffi.NULL if weights.variant is None else _variant(weights.variant)
     struct = ffi.new(
         "lk_layer *",
         (
             *(weights.input_size, weights.hidden_size, weights.proj_size),
             *(_address(weights.w_x), _address(weights.w_h), _address(weights.bias), w_r),
-            specialised.get(weights[:3], ffi.NULL),
+            specialised.get(weights[:3], ffi.NULL) if weights.variant is None else ffi.NULL,
+            own,
         ),
     )
-    return weights._replace(native=(tables[weights.bias.dtype], struct))
+    return weights._replace(native=(tables[weights.bias.dtype], struct, own))
+
+
+def _variant(variant: LayerVariant) -> Any:
+    """An lk_variant."""
+    names = list(VARIANT_ACTIVATIONS)
+    functions = [
+        (names.index(name), alpha, beta) for name, alpha, beta in (variant.gates, variant.candidate, variant.output)
+    ]
+    coupled = {None: lib.LK_NOT_COUPLED, "forget": lib.LK_FORGET_COUPLED, "input": lib.LK_INPUT_COUPLED}
+    peephole = ffi.NULL if variant.peephole is None else _address(variant.peephole)
+    clips = variant.gate_clip, variant.cell_clip
+    return ffi.new("lk_variant *", (*functions, *clips, coupled[variant.coupled], peephole))
 
 
 class _NativeLSTM:
     """lk_layer of every layer and direction, side by side, and the kernels."""
 
-    def __init__(self, layers: list[list[LayerWeights]]) -> None:
+    def __init__(self, layers: list[list[LayerWeights]], reverse: bool) -> None:
         first = layers[0][0]
+        self.reverse = reverse
         self.kernels = first.native[0]
         self.num_layers, self.directions = len(layers), len(layers[0])
         self.output_size = first.output_size
@@ -112,7 +125,7 @@ class _NativeLSTM:
 
 
 def _pack_lstm(layers: list[list[LayerWeights]], reverse: bool = False) -> LSTMWeights:
-    return LSTMWeights(layers, reverse, _NativeLSTM(layers))
+    return LSTMWeights(layers, reverse, _NativeLSTM(layers, reverse))
 
 
 def _pack_dense(tables: Tables, weight: Array, bias: Array, activation: str) -> DenseWeights:
@@ -130,7 +143,7 @@ def _activation(tables: Tables, name: str, x: Array, y: Array) -> None:
 
 
 def _gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
-    _check(lib.lk_gate_matmul(*weights.native, len(x), _address(x), x.shape[1], _address(z)))
+    _check(lib.lk_gate_matmul(*weights.native[:2], len(x), _address(x), x.shape[1], _address(z)))
 
 
 def _cell_update(tables: Tables, z: Array, c: Array, h: Array) -> None:
@@ -155,7 +168,7 @@ def _layer_forward(
     x_step, x_row, _ = x.strides
     size = x.itemsize
     out_step, out_row, _ = out.strides
-    kernels, layer = weights.native
+    kernels, layer, _variant = weights.native
     status = lib.lk_layer_forward(
         kernels,
         layer,
@@ -231,6 +244,7 @@ def _call(
     """An lk_call."""
     T, B, _ = x_shape
     sizes = (native.num_layers, native.directions, T, B, *strides, state_rows, times.start, times.stop, threads)
+    sizes = (*sizes, native.reverse)
     return ffi.new("lk_call *", (native.kernels, native.layers, *sizes))
 
 

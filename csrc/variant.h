@@ -1,0 +1,123 @@
+/* variant.h - a step of a layer that is not the plain LSTM: peepholes, clipping, coupled gates, other activations.
+ *
+ * The general path: the recurrent product leaves z in memory, and one function over vectors then makes the cell of it, which
+ * asks for every block of units what the variant is. Sums have the order of step_tile, however few the units; a peephole
+ * comes last: z = fma(p, c, z). No clipping is clipping at infinity. Formulas: docs/lstm.md.
+ *
+ * Bound: as the plain step, and in narrow layers by the cell, one chain of operations for each block. */
+
+INLINE vec clipped(vec x, double most) { return v_max(v_splat((real)-most), v_min(v_splat((real)most), x)); }
+INLINE vec below_zero(vec x) { return v_min(v_splat(0), x); }
+
+/* exp(x) - 1 for x <= 0, within 2 ulp. */
+INLINE vec v_expm1(vec x)
+{
+    vec s, m, v = v_min(v_splat(-EXP_LOW), v_sub(v_splat(0), x));
+    exp_parts(1, &v, &s, &m);
+    return v_fnma(s, m, v_sub(s, v_splat(1)));
+}
+
+/* log(1 + u) for u in 0..1, within 3 ulp: 2 artanh(w) = 2 (w + w^3 / 3 + w^5 / 5 + ...) of w = u / (2 + u), at most 1/3. */
+INLINE vec v_log1p(vec u)
+{
+    enum { TERMS = sizeof(real) == 4 ? 7 : 16 }; /* after the first: what is left off is below 2^-29 or 2^-58 of the sum */
+    const vec w = v_div(u, v_add(u, v_splat(2))), w2 = v_mul(w, w), twice = v_add(w, w);
+    vec sum = v_splat((real)1 / (2 * TERMS + 1));
+    for (int k = TERMS - 1; k >= 1; k--)
+        sum = v_fma(sum, w2, v_splat((real)1 / (2 * k + 1)));
+    return v_fma(v_mul(twice, w2), sum, twice);
+}
+
+/* log(1 + exp(x)) = max(0, x) + log(1 + exp(-|x|)), within 4 ulp; zero where x < EXP_LOW. */
+INLINE vec v_softplus(vec x)
+{
+    vec s, m, v = v_min(v_splat(-EXP_LOW), v_copysign(x, v_splat(1)));
+    exp_parts(1, &v, &s, &m);
+    const vec sum = v_add(v_relu(x), v_log1p(v_fnma(s, m, s)));
+    return v_zero_below(sum, x, v_splat(EXP_LOW));
+}
+
+/* The activations of lstmkernel.h on one vector. Each keeps a NaN. affine, relu, leaky_relu and thresholded_relu round once at
+ * most, hard_sigmoid once before it is clipped; softsign within 2 ulp; elu and scaled_tanh as their formulas round on top of
+ * v_expm1 and v_tanh. */
+SEPARATE vec apply(const lk_function *f, vec x)
+{
+    const vec alpha = v_splat((real)f->alpha), beta = v_splat((real)f->beta), zero = v_splat(0), one = v_splat(1);
+    switch (f->activation) {
+    case LK_AFFINE: return v_fma(alpha, x, beta);
+    case LK_SCALED_TANH: return v_mul(alpha, v_tanh(v_mul(beta, x)));
+    case LK_HARD_SIGMOID: return v_max(zero, v_min(one, v_fma(alpha, x, beta)));
+    case LK_LEAKY_RELU: return v_fma(alpha, below_zero(x), v_relu(x));
+    case LK_THRESHOLDED_RELU: return v_zero_below(x, x, alpha);
+    case LK_ELU: return v_fma(alpha, v_expm1(below_zero(x)), v_relu(x));
+    case LK_SOFTSIGN: return v_div(x, v_add(one, v_copysign(x, one)));
+    case LK_SOFTPLUS: return v_softplus(x);
+    default: return activate((int)f->activation, x);
+    }
+}
+
+/* The pre-activation z of a gate, and what its peephole p sees of the cell, if it has one. */
+INLINE vec gate(const lk_variant *v, const real *z, const real *p, vec c)
+{
+    const vec sum = p ? v_fma(v_load(p), c, v_load(z)) : v_load(z);
+    return apply(&v->gates, clipped(sum, v->gate_clip));
+}
+
+/* The four moves on a block of units of one row: z and p are [4][LANES], of i, f, g, o; p may be NULL. */
+INLINE void variant_cell(const lk_variant *v, const real *z, const real *p, real *c, real *h)
+{
+    enum { I = 0, F = LANES, G = 2 * LANES, O = 3 * LANES };
+    const vec before = v_load(c), one = v_splat(1);
+    vec f = one, i = one;
+    if (v->coupled != LK_INPUT_COUPLED)
+        i = gate(v, z + I, p ? p + I : NULL, before);
+    if (v->coupled != LK_FORGET_COUPLED)
+        f = gate(v, z + F, p ? p + F : NULL, before);
+    if (v->coupled == LK_FORGET_COUPLED)
+        f = v_sub(one, i);
+    if (v->coupled == LK_INPUT_COUPLED)
+        i = v_sub(one, f);
+    const vec g = apply(&v->candidate, clipped(v_load(z + G), v->gate_clip));
+    const vec c_t = clipped(v_fma(f, before, v_mul(i, g)), v->cell_clip);
+    const vec o = gate(v, z + O, p ? p + O : NULL, c_t);
+    v_store(c, c_t);
+    v_store(h, v_mul(o, apply(&v->output, clipped(c_t, v->gate_clip))));
+}
+
+INLINE void product_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job)
+{
+    const group *g = job;
+    const int64_t R = output_size(g->layer);
+    real *z = g->z_now + row * g->z_stride + block * QUAD;
+    const real *h[MOST_TILE_ROWS];
+    vec acc[MOST_TILE_ROWS][4];
+    for (int r = 0; r < rows; r++)
+        h[r] = g->h + (row + r) * g->h_stride;
+    load_quads(rows, panels, acc, z, g->z_stride);
+    accumulate(rows, panels, acc, h, R, (const real *)g->layer->w_h + block * R * QUAD, line);
+    store_quads(rows, panels, acc, z, g->z_stride);
+}
+
+/* Of every active row, this thread's blocks. */
+SEPARATE void variant_cells(const group *g, int64_t active)
+{
+    const lk_variant *v = g->layer->variant;
+    for (int64_t r = 0; r < active; r++)
+        for (int64_t block = g->units.from; block < g->units.to; block++) {
+            const int64_t unit = r * g->c_stride + block * LANES;
+            const real *p = v->peephole ? (const real *)v->peephole + block * QUAD : NULL;
+            variant_cell(v, g->z_now + r * g->z_stride + block * QUAD, p, g->c + unit, g->reported + unit);
+        }
+}
+
+SEPARATE void variant_step(group *g, int64_t active, const lk_span *a)
+{
+    g->reported = proj_size(g->layer) ? g->hidden : g->h_next;
+    sweep(TILE_ROWS, active, g->units, output_size(g->layer), g->backwards, product_tile, g);
+    variant_cells(g, active);
+    g->backwards = !g->backwards;
+    meet(a);
+    project(g, active, a);
+}
+
+static int variant_forward(const lk_layer *layer, const lk_span *a) { return all_groups(layer, a, 0, variant_step); }

@@ -84,7 +84,7 @@ INLINE void variant_cell(const lk_variant *v, const real *z, const real *p, real
     v_store(h, v_mul(o, apply(&v->output, clipped(c_t, v->gate_clip))));
 }
 
-INLINE void product_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job)
+INLINE void variant_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job)
 {
     const group *g = job;
     const int64_t R = output_size(g->layer);
@@ -113,7 +113,7 @@ SEPARATE void variant_cells(const group *g, int64_t active)
 SEPARATE void variant_step(group *g, int64_t active, const lk_span *a)
 {
     g->reported = proj_size(g->layer) ? g->hidden : g->h_next;
-    sweep(TILE_ROWS, active, g->units, output_size(g->layer), g->backwards, product_tile, g);
+    sweep(TILE_ROWS, active, g->units, output_size(g->layer), g->backwards, variant_tile, g);
     variant_cells(g, active);
     g->backwards = !g->backwards;
     meet(a);

@@ -509,10 +509,10 @@ class LSTM:
         """The same model on the kernels that are fastest for inputs of ``batch_size`` rows and ``steps`` time steps.
 
         Candidates are the C kernels of every instruction set that this CPU has, Numba's, and both once more with this
-        model's sizes as constants: from C where there is a compiler, from Numba for one row of narrow layers in one
-        direction. Each is built, checked against the float64 definition and, bit by bit, against the others, and timed
-        in turns. The result's ``plan`` prints the contest. Plans and compiled code are kept
-        (``LSTMKERNEL_CACHE_DIR``), so that the next time on this machine takes milliseconds.
+        model's sizes as constants: from C where there is a compiler, from Numba for one row of narrow layers that run
+        forwards. A variant has none of the latter. Each is built, checked against the float64 definition and, bit by
+        bit, against the others, and timed in turns. The result's ``plan`` prints the contest. Plans and compiled code
+        are kept (``LSTMKERNEL_CACHE_DIR``), so that the next time on this machine takes milliseconds.
 
         batch_size and steps are what is timed; any other sizes work. Bits are the same, but for a model on "numpy" or
         "c:generic", which promise none. steps None is a stream of unknown length, timed with 100. num_threads as in the

@@ -134,10 +134,12 @@ def _backend(name: str, lstm: LSTM) -> tuple[Backend, float]:
     """A candidate's kernels for the model's sizes, and the seconds that compilers took."""
     if not name.endswith(SPECIALISED):
         return backends.get(name), 0.0
+    if lstm.variant is not None:
+        raise BackendError("kernels with constants are for the plain LSTM")
     if name == "numba" + SPECIALISED:
         from lstmkernel.backends.numba import special
 
-        return special.backend(lstm.shape.layer_sizes(), lstm.shape.directions, lstm.dtype), 0.0
+        return special.backend(lstm.shape.layer_sizes(), lstm.shape.backwards, lstm.dtype), 0.0
     from lstmkernel.backends import c, specialised
 
     isa = name.removeprefix("c:").removesuffix(SPECIALISED)

@@ -14,13 +14,14 @@ import numpy as np
 from numba import float32, float64
 from numba.core import config
 
-from lstmkernel.backends.contract import ACTIVATIONS, Advance, Backend, BackendError
+from lstmkernel.backends.contract import ACTIVATIONS, VARIANT_ACTIVATIONS, Advance, Backend, BackendError
 from lstmkernel.backends.numba import threads
 from lstmkernel.backends.numba.arrays import ADDRESS, address, ffi, scratch
 from lstmkernel.backends.numba.gate_matmul import SLAB
 from lstmkernel.backends.numba.kernels import Kernels
 from lstmkernel.backends.numba.plan import WORD, workspace
 from lstmkernel.backends.numba.training import layer_backward, layer_record
+from lstmkernel.backends.numba.variant import COUPLED
 from lstmkernel.backends.numba.vec import lanes_of
 from lstmkernel.backends.packing import (
     Array,
@@ -42,7 +43,7 @@ def backend() -> Backend:
         name="numba",
         gflops=20,
         pack_layer=_pack_layer,
-        pack_lstm=lambda layers, reverse=False: LSTMWeights(layers, reverse, _Network(layers)),
+        pack_lstm=_pack_lstm,
         pack_dense=_pack_dense,
         activation=_activation,
         gate_matmul=_gate_matmul,
@@ -65,22 +66,36 @@ _LANES = {np.dtype(np.float32): lanes_of(float32), np.dtype(np.float64): lanes_o
 class _Native:
     """Sizes and addresses of packed weights as the kernels read them, and the kernels of their dtype."""
 
-    def __init__(self, dtype: Any, *fields: int) -> None:
+    def __init__(self, dtype: Any, *fields: int, keep: Any = None) -> None:
+        self._keep = keep
         self.kernels = _KERNELS[dtype]
         self._fields = np.array(fields, np.int64)
+        self.address: int = self._fields.ctypes.data
+
+
+class _NativeVariant:
+    """A variant as variant.py's variant_at reads it."""
+
+    def __init__(self, variant: LayerVariant, dtype: Any) -> None:
+        functions = (variant.gates, variant.candidate, variant.output)
+        alpha_beta = [number for _, *numbers in functions for number in numbers]
+        self._numbers = np.array([*alpha_beta, variant.gate_clip, variant.cell_clip], dtype)
+        kinds = [list(VARIANT_ACTIVATIONS).index(name) for name, *_ in functions]
+        peephole = 0 if variant.peephole is None else address(variant.peephole)
+        places = (COUPLED.index(variant.coupled), peephole, *kinds, address(self._numbers))
+        self._fields = np.array(places, np.int64)
         self.address: int = self._fields.ctypes.data
 
 
 def _pack_layer(
     w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None, variant: LayerVariant | None = None
 ) -> LayerWeights:
-    if variant is not None:
-        raise BackendError("the Numba kernels have no variants yet")
     weights = pack_layer(w_ih, w_hh, bias, w_hr, variant, _LANES[w_ih.dtype])
     sizes = (weights.input_size, weights.hidden_size, weights.proj_size)
     addresses = (address(weights.w_x), address(weights.w_h), address(weights.bias))
     w_r = 0 if weights.w_r is None else address(weights.w_r)
-    return weights._replace(native=_Native(w_ih.dtype, *sizes, *addresses, w_r))
+    own = None if weights.variant is None else _NativeVariant(weights.variant, w_ih.dtype)
+    return weights._replace(native=_Native(w_ih.dtype, *sizes, *addresses, w_r, own.address if own else 0, keep=own))
 
 
 def _pack_dense(weight: Array, bias: Array, activation: str) -> DenseWeights:
@@ -113,6 +128,9 @@ def _layer_forward(
     T, B, _ = x.shape
     size = x.itemsize
     native = weights.native
+    if weights.variant is not None:
+        _lstm_forward(_pack_lstm([[weights]], reverse), x, lengths, None, h[None], c[None], out, slice(0, T), 1)
+        return
     _held, work = scratch.of(workspace(*weights[:3], T, B, _LANES[x.dtype], size))
     native.kernels.layer_forward(
         native.address,
@@ -140,22 +158,27 @@ def _layer_backward(tape: LayerTape, parameters: Parameters, gradients: LayerGra
 class _Network:
     """The layers of an LSTM, of each layer and direction."""
 
-    def __init__(self, layers: list[list[LayerWeights]]) -> None:
-        self.layers = layers
+    def __init__(self, layers: list[list[LayerWeights]], reverse: bool) -> None:
+        self.layers, self.reverse = layers, reverse
         first = layers[0][0]
         self.kernels: Kernels = first.native.kernels
+        self.is_plain = first.variant is None
         self.num_layers, self.directions = len(layers), len(layers[0])
         self.output_size, self.hidden_size, self.input_size = first.output_size, first.hidden_size, first.input_size
         self.proj_size = first.proj_size
         self.dtype = first.bias.dtype
 
     def layer(self, index: int) -> _Network:
-        return _Network([self.layers[index]])
+        return _Network([self.layers[index]], self.reverse)
 
     def step_ns(self) -> float:
         """Of one row and step through all layers, at 100 GFLOP/s in float32, as in csrc/lstm_forward.c."""
         widths = sum(layer.input_size + layer.output_size for directions in self.layers for layer in directions)
         return 8 * self.hidden_size * widths / 100 * self.dtype.itemsize / 4
+
+
+def _pack_lstm(layers: list[list[LayerWeights]], reverse: bool = False) -> LSTMWeights:
+    return LSTMWeights(layers, reverse, _Network(layers, reverse))
 
 
 class _Call:
@@ -166,9 +189,9 @@ class _Call:
     ) -> None:
         sizes = (net.num_layers, net.directions, net.output_size, net.hidden_size, T, B, *strides, state_rows)
         addresses = [layer.native.address for directions in net.layers for layer in directions]
-        self._fields = np.array([*sizes, times.start, times.stop, *addresses], np.int64)
+        self._fields = np.array([*sizes, times.start, times.stop, net.reverse, *addresses], np.int64)
         self._address = self._fields.ctypes.data
-        self._kernel = net.kernels.lstm_forward
+        self._kernel = net.kernels.lstm_forward if net.is_plain else net.kernels.variant_forward
         self._between = (T, B, 2 * net.output_size) if net.directions == 2 and net.num_layers > 1 else None
         steps = times.stop - times.start
         work_ns = steps * max(B, 2) * net.step_ns()

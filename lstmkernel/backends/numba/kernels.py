@@ -25,10 +25,10 @@ from lstmkernel.backends.numba.dense import dense_forward
 from lstmkernel.backends.numba.float_control import enter_kernel, leave_kernel
 from lstmkernel.backends.numba.gate_matmul import gate_matmul
 from lstmkernel.backends.numba.group import Call
-from lstmkernel.backends.numba.jit import entry, internal, never_inline
+from lstmkernel.backends.numba.jit import entry, internal, never_inline, spliced
 from lstmkernel.backends.numba.layer import dense_at, layer_at
 from lstmkernel.backends.numba.layer_forward import layer_forward
-from lstmkernel.backends.numba.lstm_forward import Arrays, Network, lstm_forward
+from lstmkernel.backends.numba.lstm_forward import Arrays, Network, lstm_forward, run_part, run_variant_part
 from lstmkernel.backends.numba.memory import at, pointer, pointer_to_rows
 from lstmkernel.backends.numba.plan import lay_out
 from lstmkernel.backends.numba.record import layer_record
@@ -74,19 +74,32 @@ def _layer_forward(real, layer, T, B, x, x_step, x_row, lengths, reverse, h, c, 
     layer_forward(fields, lay_out(fields, T, B, work, real), B, call)
 
 
-@internal
-def _lstm_forward(real, call, x, lengths, reset, read, write, h, c, out, between, work, layers, directions, rows):
-    never_inline()
+@spliced
+def _run_lstm(real, run_part, call, x, lengths, reset, read, write, h, c, out, between, work, part):
     field = pointer(call, int64)
     fields = (field[0], field[1], field[2], field[3], field[4])
     strides = (field[6], field[7], field[8], field[9])
-    net = Network(*fields, *strides, field[10], field[11], field[12], at(field, 13))
+    net = Network(*fields, *strides, field[10], field[11], field[12], field[13], at(field, 14))
     states = (pointer(h, real), pointer(c, real))
     given = (lengths != 0, pointer(lengths, int64), reset != 0, pointer(reset, uint8))
     places = (read != 0, pointer(read, int64), pointer(write, int64))
     scratch = (pointer(between, real), work)
     arrays = Arrays(pointer(x, real), *given, *places, *states, pointer(out, real), *scratch)
-    lstm_forward(real, net, arrays, field[5], layers, directions, rows)
+    lstm_forward(real, net, arrays, field[5], part[0], part[1], part[2], run_part)
+
+
+@internal
+def _lstm_forward(real, call, x, lengths, reset, read, write, h, c, out, between, work, layers, directions, rows):
+    never_inline()
+    part = (layers, directions, rows)
+    _run_lstm(real, run_part, call, x, lengths, reset, read, write, h, c, out, between, work, part)
+
+
+@internal
+def _variant_forward(real, call, x, lengths, reset, read, write, h, c, out, between, work, layers, directions, rows):
+    never_inline()
+    part = (layers, directions, rows)
+    _run_lstm(real, run_variant_part, call, x, lengths, reset, read, write, h, c, out, between, work, part)
 
 
 @internal
@@ -188,8 +201,16 @@ class Kernels:
 
     @cached_property
     def lstm_forward(self) -> Kernel:
+        return self._compile_lstm("lstm_forward", _lstm_forward)
+
+    @cached_property
+    def variant_forward(self) -> Kernel:
+        """lstm_forward of layers with variants."""
+        return self._compile_lstm("variant_forward", _variant_forward)
+
+    def _compile_lstm(self, name: str, body: Any) -> Kernel:
         """call: the address of num_layers, directions, R, H, T, B, x_step, x_row, out_step, out_row, state_rows, first,
-        last, and of each layer's address (layer.py); then csrc/lstmkernel.h's arguments, with lk_span's read and
+        last, reverse, and of each layer's address (layer.py); then csrc/lstmkernel.h's arguments, with lk_span's read and
         write, and the first and last + 1 of the layers, directions and rows to run.
         """
         real = self._real
@@ -216,10 +237,10 @@ class Kernels:
             callers = enter_kernel()
             part = ((layer, layers), (direction, directions), (row, rows))
             places = (read, write)
-            _lstm_forward(real, call, x, lengths, reset, *places, h, c, out, between, work, *part)
+            body(real, call, x, lengths, reset, *places, h, c, out, between, work, *part)
             leave_kernel(callers)
 
-        return self._compile("lstm_forward", kernel)
+        return self._compile(name, kernel)
 
     @cache  # noqa: B019 - there are two of this class, for good
     def row_forward(self, I: int, H: int) -> Kernel:

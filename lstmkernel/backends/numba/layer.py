@@ -15,8 +15,8 @@ from numba import int64
 from lstmkernel.backends.numba.jit import internal
 from lstmkernel.backends.numba.memory import lanes, pointer
 
-#: output_size: R, the width of h; blocks: of hidden_size.
-Layer = namedtuple("Layer", "input_size hidden_size proj_size output_size blocks w_x w_h bias w_r")
+#: output_size: R, the width of h; blocks: of hidden_size; variant: an address (variant.py), 0 for the plain LSTM.
+Layer = namedtuple("Layer", "input_size hidden_size proj_size output_size blocks w_x w_h bias w_r variant")
 Dense = namedtuple("Dense", "in_features out_features activation w bias")
 
 
@@ -28,7 +28,7 @@ def layer_at(address, real):
     bias, w_r = pointer(field[5], real), pointer(field[6], real)
     blocks = (hidden_size + lanes(bias) - 1) // lanes(bias)
     output_size = proj_size or hidden_size
-    return Layer(input_size, hidden_size, proj_size, output_size, blocks, w_x, w_h, bias, w_r)
+    return Layer(input_size, hidden_size, proj_size, output_size, blocks, w_x, w_h, bias, w_r, field[7])
 
 
 @internal

@@ -106,6 +106,12 @@ def recurrent_step(layer, g, z, h, h_next, c, c_next, active, backwards):
         sweep(SMALL_TILE_ROWS, active, blocks, R, False, small_step_tile, job)
     else:
         sweep(TILE_ROWS, active, blocks, R, backwards, step_tile, job)
+    project(layer, g, h_next, active)
+
+
+@inlined
+def project(layer, g, h_next, active):
+    """h_next from `hidden`, where there is a projection."""
     if layer.proj_size:
         projection = Dense(layer.hidden_size, layer.proj_size, LINEAR, layer.w_r, layer.w_r)
         dense_rows(DenseJob(projection, False, g.hidden, g.c_stride, h_next, g.h_stride), active)
@@ -146,7 +152,8 @@ def report(layer, g, h, s, active, call):
 
 
 @spliced
-def run_group(layer, g, active, call):
+def run_group(layer, g, active, call, step):
+    """step: recurrent_step, or that of a variant."""
     h, h_next = g.h, g.h_next
     active = still_active(g, active, 0)
     s0 = ZERO
@@ -157,7 +164,7 @@ def run_group(layer, g, active, call):
         for s in range(s0, s1):
             if call.has_reset:
                 reset_states(layer, g, h, s, active, call)
-            recurrent_step(layer, g, z, h, h_next, g.c, g.c, active, s & 1)  # every other step backwards
+            step(layer, g, z, h, h_next, g.c, g.c, active, s & 1)  # every other step backwards
             h, h_next = h_next, h
             z = at(z, active * g.z_stride)
             active = report(layer, g, h, s, active, call)
@@ -174,4 +181,4 @@ def layer_forward(layer, group, B, call):
             run_turned_group(layer, group, n, call)
         else:
             load_states(layer, group, n, call)
-            run_group(layer, group, n, call)
+            run_group(layer, group, n, call, recurrent_step)

@@ -19,6 +19,7 @@ from lstmkernel.backends.numba.layer import layer_at
 from lstmkernel.backends.numba.layer_forward import layer_forward
 from lstmkernel.backends.numba.memory import at, item_size
 from lstmkernel.backends.numba.plan import lay_out
+from lstmkernel.backends.numba.variant import variant_forward
 
 HANDOVER_BYTES = 1 << 20  # of a stretch: stays in L2 and L3 on its way up
 STRETCH_STEPS = 32  # at least, for states are taken in and out at its ends
@@ -26,19 +27,23 @@ STRETCH_ROWS = 96  # rows times steps, for the input product
 
 #: lk_call of csrc/lstmkernel.h but for its layers. R: the width of h.
 Network = namedtuple(
-    "Network", "num_layers directions R H T x_step x_row out_step out_row state_rows first last layers"
+    "Network", "num_layers directions R H T x_step x_row out_step out_row state_rows first last reverse layers"
 )
 
 #: The caller's addresses.
 Arrays = namedtuple("Arrays", "x has_lengths lengths has_reset reset has_places read write h c out between work")
 
 
-@internal
-def run_part(real, net, arrays, B, layer, direction, row, rows, first, last):
-    """Rows row .. row + rows - 1 of B, times first .. last - 1 of one layer; direction 1 runs from the end back."""
+@spliced
+def part_of(net, arrays, B, layer, direction, row, first, last):
+    """Rows from `row` on of B, times first .. last - 1 of one layer, as its kernel takes them.
+
+    direction 1 runs from the end back, and where the call is in reverse so does 0.
+    """
     D, R = net.directions, net.R
+    backwards = direction != 0 or net.reverse != 0
     state = (layer * D + direction) * net.state_rows + (0 if arrays.has_places else row)
-    start = net.T - last if direction else first
+    start = net.T - last if backwards else first
     above = net.num_layers - 1 - layer
     to_out, from_out = D == 1 or above % 2 == 0, D == 1 or above % 2 == 1
     between_row = D * R
@@ -51,8 +56,7 @@ def run_part(real, net, arrays, B, layer, direction, row, rows, first, last):
     out, out_step, out_row = arrays.between, between_step, between_row
     if to_out:
         out, out_step, out_row = arrays.out, net.out_step, net.out_row
-    fields = layer_at(net.layers[layer * D + direction], real)
-    call = Call(
+    return Call(
         last - first,
         at(x, start * x_step + row * x_row),
         x_step,
@@ -63,7 +67,7 @@ def run_part(real, net, arrays, B, layer, direction, row, rows, first, last):
         at(arrays.reset, (direction * net.T + start) * B + row),
         B,
         start,
-        direction != 0,
+        backwards,
         arrays.has_places,
         at(arrays.read if first == 0 else arrays.write, row),  # another stretch goes on from what the first one wrote
         at(arrays.write, row),
@@ -73,7 +77,20 @@ def run_part(real, net, arrays, B, layer, direction, row, rows, first, last):
         out_step,
         out_row,
     )
+
+
+@internal
+def run_part(real, net, arrays, B, layer, direction, row, rows, first, last):
+    call = part_of(net, arrays, B, layer, direction, row, first, last)
+    fields = layer_at(net.layers[layer * net.directions + direction], real)
     layer_forward(fields, lay_out(fields, last - first, rows, arrays.work, real), rows, call)
+
+
+@internal
+def run_variant_part(real, net, arrays, B, layer, direction, row, rows, first, last):
+    call = part_of(net, arrays, B, layer, direction, row, first, last)
+    fields = layer_at(net.layers[layer * net.directions + direction], real)
+    variant_forward(fields, lay_out(fields, last - first, rows, arrays.work, real), rows, call)
 
 
 @spliced
@@ -88,8 +105,8 @@ def stretches(net, arrays, B):
 
 
 @spliced
-def lstm_forward(real, net, arrays, B, layers, directions, rows):
-    """layers, directions and rows: (first, last + 1) of those to run. The calls for all rows of B give the whole."""
+def lstm_forward(real, net, arrays, B, layers, directions, rows, run_part):
+    """run_part: the one above, or that of variants. layers, directions and rows: (first, last + 1) of those to run. The calls for all rows of B give the whole."""
     if net.directions == 2:
         for layer in range(layers[0], layers[1]):
             for direction in range(directions[0], directions[1]):

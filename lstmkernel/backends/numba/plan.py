@@ -58,11 +58,11 @@ def most_z_rows(z_bytes):
 
 
 @spliced
-def plan_group(I, H, P, T, B, lanes, item_size):
+def plan_group(I, H, P, T, B, lanes, item_size, can_turn=True):
     c_stride = (H + lanes - 1) // lanes * lanes
     h_stride = P or c_stride
     z_stride = 4 * c_stride
-    if worth_turning(I, H, P, B, lanes, item_size):
+    if can_turn and worth_turning(I, H, P, B, lanes, item_size):
         vectors = (B + lanes - 1) // lanes
         tiles = (vectors + TILE_ROWS - 1) // TILE_ROWS
         return Plan(c_stride, h_stride, z_stride, (vectors + tiles - 1) // tiles * lanes, 1, True)
@@ -95,7 +95,7 @@ def lay_out(layer, T, B, work, real):
     """First what vectors are loaded from, to keep those within cache lines."""
     I, H, P = layer.input_size, layer.hidden_size, layer.proj_size
     c_stride, h_stride, z_stride, rows, steps, turned = plan_group(
-        I, H, P, T, B, lanes(layer.bias), item_size(layer.bias)
+        I, H, P, T, B, lanes(layer.bias), item_size(layer.bias), layer.variant == 0
     )
     z = pointer(work, real)
     c = at(z, steps * rows * z_stride)

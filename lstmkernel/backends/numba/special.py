@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,13 @@ from lstmkernel.backends.packing import Array, LSTMWeights
 _WORK = 2 * one_row.MOST_BLOCKS * VECTOR_BYTES
 
 
-def backend(sizes: Iterable[tuple[int, int, int]], directions: int, dtype: np.dtype[Any]) -> Backend:
+def backend(sizes: Iterable[tuple[int, int, int]], backwards: Sequence[bool], dtype: np.dtype[Any]) -> Backend:
     """For networks of layers of those sizes: input_size, hidden_size and proj_size. Kernels are compiled when called.
 
-    Raises BackendError where no kernel would be another than Numba's general ones.
+    backwards: of each direction, whether it is. Raises BackendError where no kernel would be another than Numba's general ones.
     """
-    if directions > 1:
-        raise BackendError("Numba kernels with constants are for one direction")
+    if any(backwards):
+        raise BackendError("Numba kernels with constants are for one direction, forwards")
     for I, H, P in sizes:
         if not one_row.fits(I, H, P, dtype.itemsize):
             projected = f", projected to {P}" if P else ""

@@ -199,6 +199,16 @@ def v_max(typingctx, a, b):
 
 
 @intrinsic
+def v_zero_below(typingctx, a, x, least):
+    """a, but 0 where x < least, which a NaN is not."""
+
+    def emit(builder, a, x, least):
+        return builder.select(builder.fcmp_ordered("<", x, least), emit_constant(a.type, 0.0), a)
+
+    return elementwise(emit, a, x, least)
+
+
+@intrinsic
 def v_copysign(typingctx, a, sign):
     """The magnitude of a, the sign of the other."""
     return elementwise(lambda builder, a, sign: emit_intrinsic(builder, "llvm.copysign", a, sign), a, sign)

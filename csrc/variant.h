@@ -17,11 +17,12 @@ INLINE vec v_expm1(vec x)
     return v_fnma(s, m, v_sub(s, v_splat(1)));
 }
 
-/* log(1 + u) for u in 0..1, within 3 ulp: 2 artanh(w) = 2 (w + w^3 / 3 + w^5 / 5 + ...) of w = u / (2 + u), at most 1/3. */
+/* log(1 + u) for u in 0..1: 2 artanh(w) = 2 w (1 + w^2 / 3 + w^4 / 5 + ...) of w = u / (2 + u), at most 1/3. Of 2 w, because w
+ * could be less than the smallest normal number where u is not. */
 INLINE vec v_log1p(vec u)
 {
     enum { TERMS = sizeof(real) == 4 ? 7 : 16 }; /* after the first: what is left off is below 2^-29 or 2^-58 of the sum */
-    const vec w = v_div(u, v_add(u, v_splat(2))), w2 = v_mul(w, w), twice = v_add(w, w);
+    const vec twice = v_div(v_add(u, u), v_add(u, v_splat(2))), w2 = v_mul(v_mul(v_splat((real)0.25), twice), twice);
     vec sum = v_splat((real)1 / (2 * TERMS + 1));
     for (int k = TERMS - 1; k >= 1; k--)
         sum = v_fma(sum, w2, v_splat((real)1 / (2 * k + 1)));

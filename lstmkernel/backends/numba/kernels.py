@@ -210,8 +210,8 @@ class Kernels:
 
     def _compile_lstm(self, name: str, body: Any) -> Kernel:
         """call: the address of num_layers, directions, R, H, T, B, x_step, x_row, out_step, out_row, state_rows, first,
-        last, reverse, and of each layer's address (layer.py); then csrc/lstmkernel.h's arguments, with lk_span's read and
-        write, and the first and last + 1 of the layers, directions and rows to run.
+        last, reverse, and of each layer's address (layer.py); then csrc/lstmkernel.h's arguments, with lk_span's read
+        and write, and the first and last + 1 of the layers, directions and rows to run.
         """
         real = self._real
 

@@ -106,7 +106,10 @@ def stretches(net, arrays, B):
 
 @spliced
 def lstm_forward(real, net, arrays, B, layers, directions, rows, run_part):
-    """run_part: the one above, or that of variants. layers, directions and rows: (first, last + 1) of those to run. The calls for all rows of B give the whole."""
+    """layers, directions and rows: (first, last + 1) of those to run. The calls for all rows of B give the whole.
+
+    run_part: the one above, or that of variants.
+    """
     if net.directions == 2:
         for layer in range(layers[0], layers[1]):
             for direction in range(directions[0], directions[1]):

@@ -21,7 +21,8 @@ _WORK = 2 * one_row.MOST_BLOCKS * VECTOR_BYTES
 def backend(sizes: Iterable[tuple[int, int, int]], backwards: Sequence[bool], dtype: np.dtype[Any]) -> Backend:
     """For networks of layers of those sizes: input_size, hidden_size and proj_size. Kernels are compiled when called.
 
-    backwards: of each direction, whether it is. Raises BackendError where no kernel would be another than Numba's general ones.
+    backwards: of each direction, whether it is. Raises BackendError where no kernel would be another than Numba's
+    general ones.
     """
     if any(backwards):
         raise BackendError("Numba kernels with constants are for one direction, forwards")

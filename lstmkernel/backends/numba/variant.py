@@ -110,8 +110,8 @@ def rest_of_series(typingctx, w2):
 
 @inlined
 def v_log1p(u):
-    w = v_div(u, v_add(u, v_number(u, 2)))
-    w2, twice = v_mul(w, w), v_add(w, w)
+    twice = v_div(v_add(u, u), v_add(u, v_number(u, 2)))
+    w2 = v_mul(v_mul(v_constant(u, "QUARTER"), twice), twice)
     return v_fma(v_mul(twice, w2), rest_of_series(w2), twice)
 
 

@@ -398,9 +398,16 @@ class LSTM:
         tape
             For ``backward``, once or several times. ``tape.nbytes`` says what it holds. It keeps the parameters that
             the model had.
+
+        Raises as a call, and ValueError for a model with a variant or in reverse, which have no backward pass.
         """
         from lstmkernel import tape
 
+        for name in ("variant", "reverse"):
+            if value := getattr(self._shape, name):
+                raise ValueError(
+                    f"{name}: expected a plain LSTM that runs forwards, to record for backward, got {value!r}"
+                )
         x_steps, batched = self._check_x(x)
         T, B, _ = x_steps.shape
         h, c = self._check_state(state, B, batched)

@@ -135,7 +135,7 @@ static inline lk_layer pack_layer(const plain_layer *layer, const lk_kernels *ke
 {
     const int64_t I = layer->I, H = layer->H, P = layer->P;
     return (lk_layer){I, H, P, pack_gates(layer->w_ih, H, I, kernels), pack_gates(layer->w_hh, H, layer->R, kernels),
-                      pack_gates(layer->bias, H, 1, kernels), P ? pack_rows(layer->w_hr, P, H, kernels) : NULL, NULL};
+                      pack_gates(layer->bias, H, 1, kernels), P ? pack_rows(layer->w_hr, P, H, kernels) : NULL, NULL, NULL};
 }
 
 static inline void drop_packed(const lk_layer *layer)

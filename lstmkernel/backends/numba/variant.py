@@ -190,7 +190,8 @@ def variant_cells(job, active):
         for block in range(job.layer.blocks):
             unit = r * g.c_stride + block * lanes(job.z)
             z = at(job.z, r * g.z_stride + block * quad(job.z))
-            variant_cell(v, z, at(v.peephole, block * quad(job.z)), at(job.c, unit), at(job.c_next, unit), at(job.reported, unit))
+            p = at(v.peephole, block * quad(job.z))
+            variant_cell(v, z, p, at(job.c, unit), at(job.c_next, unit), at(job.reported, unit))
 
 
 @inlined

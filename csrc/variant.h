@@ -82,7 +82,7 @@ INLINE void variant_cell(const lk_variant *v, const real *z, const real *p, real
     const vec c_t = clipped(v_fma(f, before, v_mul(i, g)), v->cell_clip);
     const vec o = gate(v, z + O, p ? p + O : NULL, c_t);
     v_store(c, c_t);
-    v_store(h, v_mul(o, apply(&v->output, clipped(c_t, v->gate_clip))));
+    v_store(h, v_mul(o, apply(&v->output, c_t)));
 }
 
 INLINE void variant_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job)

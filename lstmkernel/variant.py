@@ -27,8 +27,8 @@ class Variant:
         Whether the gates i and f also see c_{t-1}, and o sees c_t, each unit its own (Gers and Schmidhuber 2000). The
         weights are ``weight_peephole_l0`` (3, H), in the order i, f, o; ONNX's order is i, o, f.
     gate_clip
-        What goes into an activation is first clipped to [-gate_clip, gate_clip], c_t on its way to h_t included: ONNX's
-        ``clip``. The cell state itself is not. None for no clipping.
+        What goes into the activation of a gate or of the candidate is first clipped to [-gate_clip, gate_clip]: ONNX's
+        ``clip``, as ONNX Runtime has it, which leaves c_t as it is on its way to h_t. None for no clipping.
     cell_clip
         c_t is clipped to [-cell_clip, cell_clip] right after the update, before the output gate and the output see it:
         TensorFlow's ``cell_clip``. None for no clipping.

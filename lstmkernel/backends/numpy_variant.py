@@ -40,11 +40,14 @@ def variant_update(z: Array, v: LayerVariant, c: Array, h: Array) -> None:
 
     def activated(of: tuple[str, float, float], x: Array) -> Array:
         name, alpha, beta = of
-        y: Array = FUNCTIONS[name](np.clip(x, -v.gate_clip, v.gate_clip), alpha, beta).astype(x.dtype, copy=False)
+        y: Array = FUNCTIONS[name](x, alpha, beta).astype(x.dtype, copy=False)
         return y
 
+    def clipped(x: Array) -> Array:
+        return np.clip(x, -v.gate_clip, v.gate_clip)
+
     def gate(x: Array, peephole: Array | None) -> Array:
-        return activated(v.gates, x if peephole is None else x + peephole * c)
+        return activated(v.gates, clipped(x if peephole is None else x + peephole * c))
 
     if v.coupled != "input":
         i = gate(i, p_i)
@@ -54,6 +57,6 @@ def variant_update(z: Array, v: LayerVariant, c: Array, h: Array) -> None:
         f = 1 - i
     elif v.coupled == "input":
         i = 1 - f
-    g = activated(v.candidate, g)  # 2 input: what to write, and the candidate
+    g = activated(v.candidate, clipped(g))  # 2 input: what to write, and the candidate
     c[...] = np.clip(f * c + i * g, -v.cell_clip, v.cell_clip)  # 3 update: additive
     h[...] = gate(o, p_o) * activated(v.output, c)  # 4 output: what to report; the gate sees the new state

@@ -170,7 +170,7 @@ def variant_cell(v, z, p, c, c_next, h):
     c_t = clipped(v_fma(f, before, v_mul(i, g)), v.cell_clip)
     o = gate(v, at(z, 3 * block), at(p, 3 * block), c_t)
     v_store(c_next, c_t)
-    v_store(h, v_mul(o, apply(v.output, clipped(c_t, v.gate_clip))))
+    v_store(h, v_mul(o, apply(v.output, c_t)))
 
 
 @inlined

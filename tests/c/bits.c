@@ -29,11 +29,15 @@ static uint64_t hash(uint64_t seed, const void *bytes, size_t count)
     return seed;
 }
 
-static void one(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int reverse, int ragged)
+/* variant: which one, of network.h, or -1 for the plain LSTM. */
+static void one_layer(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int reverse, int ragged,
+                int64_t variant)
 {
     const int64_t R = P ? P : H, itemsize = kernels->itemsize;
     generator = (uint32_t)(T * 7 + B * 31 + I * 101 + H * 1009 + P * 13 + reverse * 3 + ragged);
     plain_layer plain = draw_layer(I, H, P);
+    if (variant >= 0)
+        make_variant(&plain, variant);
     const lk_layer layer = pack_layer(&plain, kernels);
     double *x = draw(T * B * I, 3), *h = draw(B * R, 1), *c = draw(B * H, 2);
     lk_span span = {.T = T, .B = B, .x = converted(x, T * B * I, itemsize), .x_step = B * I, .x_row = I,
@@ -41,18 +45,23 @@ static void one(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I, int6
                     .h = converted(h, B * R, itemsize), .c = converted(c, B * H, itemsize),
                     .out = take(T * B * R, itemsize), .out_step = B * R, .out_row = R,
                     .work = take_work(kernels->workspace(&layer, T, B)), .size = 1};
-    kernels->layer_forward(&layer, &span);
+    (layer.variant ? kernels->variant_forward : kernels->layer_forward)(&layer, &span);
     uint64_t bits = UINT64_C(14695981039346656037);
     bits = hash(bits, span.out, (size_t)(T * B * R * itemsize));
     bits = hash(bits, span.h, (size_t)(B * R * itemsize));
     bits = hash(bits, span.c, (size_t)(B * H * itemsize));
-    printf("f%d T%d B%d I%d H%d P%d reverse%d ragged%d %016llx\n", (int)itemsize * 8, (int)T, (int)B, (int)I, (int)H,
-           (int)P, reverse, ragged, (unsigned long long)bits);
+    printf("f%d T%d B%d I%d H%d P%d reverse%d ragged%d variant%d %016llx\n", (int)itemsize * 8, (int)T, (int)B, (int)I, (int)H,
+           (int)P, reverse, ragged, (int)variant, (unsigned long long)bits);
     void *all[] = {x, h, c, (void *)span.x, (void *)span.lengths, span.h, span.c, span.out, span.work};
     for (size_t n = 0; n < sizeof all / sizeof *all; n++)
         free(all[n]);
     drop_packed(&layer);
     drop_layer(&plain);
+}
+
+static void one(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int reverse, int ragged)
+{
+    one_layer(kernels, T, B, I, H, P, reverse, ragged, -1);
 }
 
 static void all_shapes(const lk_kernels *kernels)
@@ -72,6 +81,8 @@ static void all_shapes(const lk_kernels *kernels)
     one(kernels, 3, 70, 300, 130, 0, 1, 1);
     one(kernels, 40, 1, 1, 16, 0, 0, 0);
     one(kernels, 2, 7, 200, 257, 100, 0, 0);
+    for (int64_t n = 0; n < 84; n++) /* every activation with every coupling */
+        one_layer(kernels, 5, 1 + n % 9, 1 + n % 7, 1 + n % 35, n % 3 ? 0 : (n % 35 + 2) / 2, n % 2, n % 5 == 0, n);
 }
 
 int main(int argc, char **argv)

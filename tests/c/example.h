@@ -10,7 +10,7 @@ enum { MOST_LAYERS = 3 };
 /* A call to an LSTM, and what must come out. */
 typedef struct {
     int64_t T, B, I, H, P, L, D;
-    int ragged, reverse; /* reverse: of one layer of one direction */
+    int ragged, reverse; /* reverse: of one direction */
 } sizes;
 
 typedef struct {
@@ -26,7 +26,10 @@ static inline double *copy_of(const double *numbers, int64_t count)
     return memcpy(take(count, sizeof *numbers), numbers, (size_t)count * sizeof *numbers);
 }
 
-static inline example make_example(sizes s)
+enum { PLAIN = -1 };
+
+/* variant: which one, of network.h, or PLAIN. */
+static inline example make_example(sizes s, int64_t variant)
 {
     const int64_t R = s.P ? s.P : s.H, states = s.L * s.D;
     example e = {.s = s, .R = R, .lengths = s.ragged ? draw_lengths(s.T, s.B) : NULL, .x = draw(s.T * s.B * s.I, 2)};
@@ -37,6 +40,8 @@ static inline example make_example(sizes s)
     double *in = copy_of(e.x, s.T * s.B * s.I);
     for (int64_t n = 0; n < states; n++) {
         e.layers[n] = draw_layer(n < s.D ? s.I : s.D * R, s.H, s.P);
+        if (variant != PLAIN)
+            make_variant(&e.layers[n], variant + n);
         if (n % s.D == 0)
             e.out = take(s.T * s.B * s.D * R, sizeof *e.out);
         reference_layer(&e.layers[n], s.T, s.B, in, e.lengths, s.reverse || n % s.D, e.h_1 + n * s.B * R,
@@ -46,8 +51,8 @@ static inline example make_example(sizes s)
             in = e.out;
         }
     }
-    snprintf(shape, sizeof shape, "T%d B%d I%d H%d P%d L%d D%d ragged%d reverse%d", (int)s.T, (int)s.B, (int)s.I, (int)s.H,
-             (int)s.P, (int)s.L, (int)s.D, s.ragged, s.reverse);
+    snprintf(shape, sizeof shape, "T%d B%d I%d H%d P%d L%d D%d ragged%d reverse%d variant%d", (int)s.T, (int)s.B, (int)s.I, (int)s.H,
+             (int)s.P, (int)s.L, (int)s.D, s.ragged, s.reverse, (int)variant);
     return e;
 }
 

@@ -4,6 +4,7 @@
  * Weights are multiples of a power of two, exact in float, so that one network has one reference. */
 #ifndef TESTS_NETWORK_H
 #define TESTS_NETWORK_H
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,10 +84,13 @@ static inline double scale_for(int64_t terms)
     return scale;
 }
 
-/* One layer and direction, not packed: w_ih [4][H][I], w_hh [4][H][R], bias [4][H], w_hr [P][H]. */
+/* One layer and direction, not packed: w_ih [4][H][I], w_hh [4][H][R], bias [4][H], w_hr [P][H]; of a layer with a variant
+ * peephole [4][H], whose part of g is never to be read, or NULL. */
 typedef struct {
     int64_t I, H, P, R;
-    double *w_ih, *w_hh, *bias, *w_hr;
+    double *w_ih, *w_hh, *bias, *w_hr, *peephole;
+    int is_variant;
+    lk_variant variant; /* without its peephole */
 } plain_layer;
 
 static inline plain_layer draw_layer(int64_t I, int64_t H, int64_t P)
@@ -99,12 +103,24 @@ static inline plain_layer draw_layer(int64_t I, int64_t H, int64_t P)
     return layer;
 }
 
+/* Make it the n-th of the variants: every activation and coupling, with and without the rest. */
+static inline void make_variant(plain_layer *layer, int64_t n)
+{
+    layer->is_variant = 1;
+    layer->peephole = n % 4 ? draw(4 * layer->H, 1) : NULL;
+    layer->variant = (lk_variant){.gates = {n % 5 ? LK_SIGMOID : LK_HARD_SIGMOID, 0.25, 0.5},
+                                  .candidate = {n % 12, 0.25, 0.5}, .output = {(n + 5) % 12, 0.75, 0.25},
+                                  .gate_clip = n % 2 ? 0.5 : INFINITY, .cell_clip = n % 7 < 3 ? 0.75 : INFINITY,
+                                  .coupled = n % 3};
+}
+
 static inline void drop_layer(plain_layer *layer)
 {
     free(layer->w_ih);
     free(layer->w_hh);
     free(layer->bias);
     free(layer->w_hr);
+    free(layer->peephole);
 }
 
 /* [4][H][K] as [blocks][K][4][lanes] */
@@ -134,14 +150,22 @@ static inline void *pack_rows(const double *w, int64_t O, int64_t K, const lk_ke
 static inline lk_layer pack_layer(const plain_layer *layer, const lk_kernels *kernels)
 {
     const int64_t I = layer->I, H = layer->H, P = layer->P;
+    lk_variant *variant = NULL;
+    if (layer->is_variant) {
+        variant = take(1, sizeof *variant);
+        *variant = layer->variant;
+        variant->peephole = layer->peephole ? pack_gates(layer->peephole, H, 1, kernels) : NULL;
+    }
     return (lk_layer){I, H, P, pack_gates(layer->w_ih, H, I, kernels), pack_gates(layer->w_hh, H, layer->R, kernels),
-                      pack_gates(layer->bias, H, 1, kernels), P ? pack_rows(layer->w_hr, P, H, kernels) : NULL, NULL, NULL};
+                      pack_gates(layer->bias, H, 1, kernels), P ? pack_rows(layer->w_hr, P, H, kernels) : NULL, NULL,
+                      variant};
 }
 
 static inline void drop_packed(const lk_layer *layer)
 {
-    const void *arrays[] = {layer->w_x, layer->w_h, layer->bias, layer->w_r};
-    for (int n = 0; n < 4; n++)
+    const void *peephole = layer->variant ? layer->variant->peephole : NULL;
+    const void *arrays[] = {layer->w_x, layer->w_h, layer->bias, layer->w_r, peephole, layer->variant};
+    for (int n = 0; n < 6; n++)
         free((void *)arrays[n]);
 }
 

@@ -31,18 +31,50 @@ static inline double cell_of(const double z[4], double *c)
     return sigmoid_of(z[3]) * tanh(*c);
 }
 
+static inline double function_of(const lk_function *f, double x)
+{
+    switch (f->activation) {
+    case LK_AFFINE: return f->alpha * x + f->beta;
+    case LK_SCALED_TANH: return f->alpha * tanh(f->beta * x);
+    case LK_HARD_SIGMOID: return fmin(1, fmax(0, f->alpha * x + f->beta));
+    case LK_LEAKY_RELU: return x < 0 ? f->alpha * x : x;
+    case LK_THRESHOLDED_RELU: return x < f->alpha ? 0 : x;
+    case LK_ELU: return x < 0 ? f->alpha * expm1(x) : x;
+    case LK_SOFTSIGN: return x / (1 + fabs(x));
+    case LK_SOFTPLUS: return log1p(exp(x));
+    default: return activated((int)f->activation, x);
+    }
+}
+
+static inline double clipped_to(double most, double x) { return fmin(most, fmax(-most, x)); }
+
+/* The four moves of a variant, with peepholes p of i, f and o. */
+static inline double variant_cell_of(const lk_variant *v, const double z[4], const double p[4], double *c)
+{
+    double i = function_of(&v->gates, clipped_to(v->gate_clip, z[0] + p[0] * *c));
+    double f = function_of(&v->gates, clipped_to(v->gate_clip, z[1] + p[1] * *c));
+    if (v->coupled == LK_FORGET_COUPLED)
+        f = 1 - i;
+    if (v->coupled == LK_INPUT_COUPLED)
+        i = 1 - f;
+    *c = clipped_to(v->cell_clip, f * *c + i * function_of(&v->candidate, clipped_to(v->gate_clip, z[2])));
+    return function_of(&v->gates, clipped_to(v->gate_clip, z[3] + p[3] * *c)) * function_of(&v->output, *c);
+}
+
 /* One step of one row: h [R] and c [H] become the next. */
 static inline void reference_step(const plain_layer *layer, const double *x, double *h, double *c)
 {
     const int64_t I = layer->I, H = layer->H, R = layer->R;
     double *hidden = take(H, sizeof *hidden);
     for (int64_t unit = 0; unit < H; unit++) {
-        double z[4];
+        double z[4], p[4] = {0};
         for (int gate = 0; gate < 4; gate++) {
             const int64_t row = gate * H + unit;
             z[gate] = layer->bias[row] + dot(layer->w_ih + row * I, x, I) + dot(layer->w_hh + row * R, h, R);
+            if (layer->peephole)
+                p[gate] = layer->peephole[row];
         }
-        hidden[unit] = cell_of(z, &c[unit]);
+        hidden[unit] = layer->is_variant ? variant_cell_of(&layer->variant, z, p, &c[unit]) : cell_of(z, &c[unit]);
     }
     for (int64_t r = 0; r < R; r++)
         h[r] = layer->P ? dot(layer->w_hr + r * H, hidden, H) : hidden[r];

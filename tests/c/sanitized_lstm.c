@@ -30,15 +30,15 @@ static void run_stretches(const example *e, const lk_layer *layer, int table)
                               .reverse = s->reverse, .h = b.h.memory, .c = b.c.memory,
                               .out = (char *)b.out.memory + from * b.out.step * itemsize,
                               .out_step = b.out.step, .out_row = b.out.row, .work = work, .size = 1};
-        kernels->layer_forward(layer, &span);
+        (layer->variant ? kernels->variant_forward : kernels->layer_forward)(layer, &span);
         free(work);
     }
     close_buffers(&b, e, table);
 }
 
-static void check_layer(int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int ragged, int reverse)
+static void check_one(sizes s, int64_t variant)
 {
-    example e = make_example((sizes){T, B, I, H, P, 1, 1, ragged, reverse});
+    example e = make_example(s, variant);
     for (int i = 0; i < table_count; i++) {
         const lk_layer layer = pack_layer(&e.layers[0], tables[i]);
         run_whole(&e, &layer, i);
@@ -46,6 +46,11 @@ static void check_layer(int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, i
         drop_packed(&layer);
     }
     drop_example(&e);
+}
+
+static void check_layer(int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int ragged, int reverse)
+{
+    check_one((sizes){T, B, I, H, P, 1, 1, ragged, reverse}, PLAIN);
 }
 
 /* As one call, or, one layer of two directions, as one for each of `parts` parts of time. */
@@ -58,7 +63,7 @@ static void run_lstm(const example *e, const lk_layer *layers, int64_t parts, in
     void *between = s->D == 2 && s->L > 1 ? take(s->T * s->B * 2 * e->R, tables[table]->itemsize) : NULL;
     for (int64_t part = 0; part < parts; part++) {
         const lk_call call = {tables[table], layers, s->L, s->D, s->T, s->B, b.x.step, b.x.row, b.out.step, b.out.row,
-                              state_rows, s->T * part / parts, s->T * (part + 1) / parts, threads};
+                              state_rows, s->T * part / parts, s->T * (part + 1) / parts, threads, s->reverse};
         void *work = take_work(lk_lstm_workspace(&call));
         lk_lstm_forward(&call, b.x.memory, e->lengths, reset, b.h.memory, b.c.memory, b.out.memory, between, work);
         free(work);
@@ -96,7 +101,7 @@ static void run_chunks(const example *e, const lk_layer *layers, int64_t steps, 
     int side = 0;
     for (int64_t t = 0; t < s->T; t += steps, side = 1 - side) {
         const int64_t T = s->T - t < steps ? s->T - t : steps;
-        const lk_call call = {tables[table], layers, s->L, 1, T, B, B * I, I, B * R, R, 2 * B, 0, T, threads};
+        const lk_call call = {tables[table], layers, s->L, 1, T, B, B * I, I, B * R, R, 2 * B, 0, T, threads, 0};
         void *work = take_work(lk_lstm_workspace(&call));
         const lk_stream stream = {call, rows[side], rows[1 - side], h, c, work};
         lk_advance(&stream, (char *)b.x.memory + t * B * I * itemsize, (char *)b.out.memory + t * B * R * itemsize);
@@ -124,9 +129,9 @@ static void specialise(lk_layer *layers, sizes s, const lk_kernels *kernels)
 static void specialise(lk_layer *layers, sizes s, const lk_kernels *kernels) { (void)layers, (void)s, (void)kernels; }
 #endif
 
-static void check_lstm(sizes s)
+static void check_stack(sizes s, int64_t variant)
 {
-    example e = make_example(s);
+    example e = make_example(s, variant);
     for (int i = 0; i < table_count; i++) {
         lk_layer layers[2 * MOST_LAYERS];
         for (int64_t n = 0; n < s.L * s.D; n++)
@@ -136,7 +141,7 @@ static void check_lstm(sizes s)
         run_lstm(&e, layers, 1, 3, i);
         if (s.D == 2 && s.L == 1)
             run_lstm(&e, layers, 3, 2, i);
-        if (s.D == 1 && !s.ragged) {
+        if (s.D == 1 && !s.ragged && !s.reverse) {
             run_chunks(&e, layers, 1, 1 + s.H % 2, i);
             run_chunks(&e, layers, 1 + s.T / 2, 1 + s.H % 2, i);
         }
@@ -145,6 +150,8 @@ static void check_lstm(sizes s)
     }
     drop_example(&e);
 }
+
+static void check_lstm(sizes s) { check_stack(s, PLAIN); }
 
 /* ---------------------------------------------------------------- shapes */
 
@@ -166,6 +173,18 @@ static void small_layers(void)
             const int64_t turn = H * 13 + B, projections[] = {0, 0, 1, (H + 1) / 2, H};
             check_layer(1 + turn % 5, B, 1 + turn % 9, H, projections[turn % 5], turn / 2 % 2, turn / 3 % 2);
         }
+}
+
+static void variants(void)
+{
+    for (int64_t n = 0; n < 84; n++) { /* every tail of units, every activation with every coupling */
+        const int64_t H = 1 + n % 35, P = n % 3 ? 0 : (H + 1) / 2;
+        check_one((sizes){1 + n % 5, 1 + n % 13, 1 + n % 9, H, P, 1, 1, n / 2 % 2, n / 3 % 2}, n);
+        if (n % 4 == 0)
+            check_stack((sizes){1 + n % 6, 1 + n % 11, 1 + n % 5, H, P, 1 + n % 3, 1 + n / 4 % 2, n / 8 % 2, n / 4 % 4 == 0}, n);
+    }
+    check_one((sizes){3, 100, 4, 20, 0, 1, 1, 1, 1}, 1);
+    check_one((sizes){2, 30, 9, 257, 0, 1, 1, 0, 0}, 5);
 }
 
 static void large_layers(void)
@@ -194,6 +213,7 @@ static void stacks(void)
         check_lstm((sizes){1 + n % 6, 1 + n * 3 % 13, 1 + n % 5, H, P, 1 + n % 3, 1 + n / 3 % 2, n / 6 % 2, 0});
     }
     check_lstm((sizes){5, 70, 4, 20, 0, 2, 2, 1, 0});
+    check_lstm((sizes){70, 13, 4, 20, 0, 2, 1, 1, 1});
     check_lstm((sizes){70, 3, 4, 20, 0, 3, 1, 1, 0});
     check_lstm((sizes){90, 97, 2, 33, 0, 2, 1, 1, 0}); /* stretches, and in double groups of rows */
     check_lstm((sizes){5, 2, 100, 150, 0, 1, 1, 0, 0});
@@ -207,6 +227,7 @@ static void all(void)
 {
     small_layers();
     large_layers();
+    variants();
     stacks();
 }
 #endif

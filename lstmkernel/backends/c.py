@@ -209,7 +209,7 @@ def _strides(array: Array) -> tuple[int, int]:
 
 
 def _layer_record(tape: LayerTape, weights: LayerWeights, threads: int) -> None:
-    kernels, layer = weights.native
+    kernels, layer, _variant = weights.native
     struct = _tape(tape, threads)
     work = _workspace(lib.lk_record_workspace(kernels, layer, struct))
     _check(lib.lk_layer_record(kernels, layer, struct, work))

@@ -13,7 +13,7 @@ from lstmkernel._version import __version__
 from lstmkernel.backends import BackendError
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
-from lstmkernel.formats import from_torch, load, save
+from lstmkernel.formats import FormatError, from_torch, inspect, load, save
 from lstmkernel.gradient_flow import GradientFlow, gradient_flow
 from lstmkernel.info import info
 from lstmkernel.lstm import LSTM
@@ -28,6 +28,7 @@ __all__ = [
     "LSTM",
     "BackendError",
     "Dense",
+    "FormatError",
     "GradientFlow",
     "LSTMCell",
     "Pool",
@@ -39,6 +40,7 @@ __all__ = [
     "from_torch",
     "gradient_flow",
     "info",
+    "inspect",
     "load",
     "save",
     "trace",

@@ -1,6 +1,5 @@
 """Weights in and out: PyTorch's modules and state_dicts, safetensors files, and all that is refused."""
 
-import contextlib
 import json
 import os
 import struct
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from helpers import DATA, assert_close_answer, assert_same_bits, normal, run_python, torch_twin
+from hostile import Target, assert_refused_wherever_cut, assert_survives_changed_bytes
 from safetensors.numpy import load_file, save_file
 
 import lstmkernel as lk
@@ -231,11 +231,14 @@ def test_the_rest_of_a_large_model_is_not_read(tmp_path):
     assert_same_parameters(lk.load(path, prefix="encoder").state_dict(), module.state_dict())
 
 
-def test_bfloat16_weights_in_a_file_are_refused_by_name(tmp_path):
-    path = tmp_path / "model.safetensors"
-    safetensors_torch.save_file(torch_lstm().to(torch.bfloat16).state_dict(), path)
-    # Where another package has taught NumPy bfloat16, safetensors reads it, and it is refused a step later.
-    with pytest.raises((ValueError, TypeError), match=r"model\.safetensors: .*: expected float.*, got (BF16|bfloat16)"):
+def test_bfloat16_weights_in_a_file_are_widened(tmp_path):
+    path, module = tmp_path / "model.safetensors", torch_lstm(torch.bfloat16)
+    safetensors_torch.save_file(module.state_dict(), path)
+    lstm = lk.load(path)
+    assert lstm.dtype == np.float32
+    assert_same_parameters(lstm.state_dict(), {name: value.float() for name, value in module.state_dict().items()})
+    safetensors_torch.save_file(module.to(torch.float8_e4m3fn).state_dict(), path)
+    with pytest.raises(lk.FormatError, match=r"model\.safetensors: \w+_l0: expected .*bfloat16.*, got F8_E4M3"):
         lk.load(path)
 
 
@@ -383,32 +386,16 @@ def test_a_missing_file(tmp_path):
 
 
 def test_a_file_cut_anywhere_is_refused(tmp_path):
-    path = tmp_path / "net.safetensors"
-    lk.save(lk.LSTM(1, 1, seed=1), path)
-    whole = path.read_bytes()
-    for size in range(len(whole)):
-        path.write_bytes(whole[:size])
-        with pytest.raises(ValueError, match=r"net\.safetensors"):
-            lk.load(path)
-    path.write_bytes(whole + b"\0")
-    with pytest.raises(ValueError, match=r"net\.safetensors"):
-        lk.load(path)
-    path.write_bytes(whole)
-    lk.load(path)
+    lk.save(lk.LSTM(1, 1, seed=1), tmp_path / "net.safetensors")
+    target = Target("safetensors", ".safetensors", (tmp_path / "net.safetensors").read_bytes())
+    assert_refused_wherever_cut(target, tmp_path)
 
 
 def test_a_header_with_any_byte_changed_never_crashes(tmp_path):
-    """It loads (a changed weight is still a weight) or is a ValueError."""
-    path = tmp_path / "net.safetensors"
-    lk.save(lk.LSTM(1, 1, seed=1), path)
-    whole, random = path.read_bytes(), np.random.default_rng(1)
-    end_of_header = 8 + struct.unpack("<Q", whole[:8])[0]
-    for place in range(end_of_header):
-        spoiled = bytearray(whole)
-        spoiled[place] ^= int(random.integers(1, 256))
-        path.write_bytes(spoiled)
-        with contextlib.suppress(ValueError):
-            lk.load(path)
+    lk.save(lk.LSTM(1, 1, seed=1), tmp_path / "net.safetensors")
+    target = Target("safetensors", ".safetensors", (tmp_path / "net.safetensors").read_bytes())
+    end_of_header = 8 + struct.unpack("<Q", target.payload[:8])[0]
+    assert_survives_changed_bytes(target, tmp_path, range(end_of_header))
 
 
 METADATA = {

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as serialize
@@ -14,30 +13,65 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
 from lstmkernel.files import replacing
-from lstmkernel.formats import torch_names
+from lstmkernel.formats import json_text, state_dict, torch_names
+from lstmkernel.formats.contents import Contents, Network, Tensor
+from lstmkernel.formats.widening import widened
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
+
+NAME = "safetensors"
+SUFFIXES = (".safetensors",)
 
 #: Metadata key of a file that ``save`` wrote.
 KEY = "lstmkernel"
 
+#: The library refuses longer headers, too.
+MOST_HEADER_BYTES = 100_000_000
+
 _TYPES: dict[str, type[LSTM] | type[LSTMCell] | type[Dense]] = {"LSTM": LSTM, "LSTMCell": LSTMCell, "Dense": Dense}
+
+#: Names of NumPy's dtypes, and bfloat16; the rest keep the format's own names.
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"}
+_DTYPES |= {
+    f"{kind}{bits}": f"{name}{bits}" for kind, name in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)
+}
+
+
+class _Header(NamedTuple):
+    tensors: list[Tensor]
+    places: dict[str, tuple[int, int]]  # of each tensor's bytes in the file
+    metadata: dict[str, str]
+
+
+def recognises(path: str, head: bytes) -> bool:
+    """A length, then an object in JSON."""
+    return head[8:].lstrip(b" ")[:1] == b"{" and int.from_bytes(head[:8], "little") <= MOST_HEADER_BYTES
+
+
+def inspect(path: str) -> Contents:
+    header = _header(path)
+    networks = state_dict.networks(header.tensors, ordered=False)
+    notes = []
+    if KEY in header.metadata:
+        whole = _described(json_text.parse(header.metadata[KEY].encode()))
+        networks = [Network("", whole), *(network for network in networks if network.prefix)]
+        notes = ["written by lstmkernel.save"]
+    return Contents(NAME, header.tensors, networks, notes)
 
 
 def load(path: str, prefix: str | None, options: dict[str, Any]) -> LSTM | LSTMCell | Dense | Stack:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if prefix is None and KEY in metadata:
-                return _restore(json.loads(metadata[KEY]), _read(file, ""), options)
-            place = torch_names.locate(file.keys(), prefix)
-            return torch_names.lstm(_read(file, place), options)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file: {error}") from error
-    except (ValueError, TypeError, RecursionError) as error:  # the latter: JSON that nests without end
-        raise ValueError(f"{path}: {error}") from error
+    header = _header(path)
+
+    def read(tensor: Tensor) -> Array:
+        begin, end = header.places[tensor.name]
+        with open(path, "rb") as file:
+            file.seek(begin)
+            return widened(tensor, file.read(end - begin), "<")
+
+    if prefix is None and KEY in header.metadata:
+        description = json_text.parse(header.metadata[KEY].encode())
+        return _restore(description, {tensor.name: read(tensor) for tensor in header.tensors}, options)
+    return state_dict.load(header.tensors, read, prefix, options, ordered=False)
 
 
 def save(net: LSTM | LSTMCell | Dense | Stack, path: str) -> None:
@@ -46,23 +80,35 @@ def save(net: LSTM | LSTMCell | Dense | Stack, path: str) -> None:
         file.write(serialize(net.state_dict(), {KEY: json.dumps(metadata)}))
 
 
-def _read(file: Any, place: str) -> dict[str, Array]:
-    """The tensors behind a prefix, by their own names; the rest of a large model is left on disk."""
-    tensors = {}
-    for name in file.keys():  # noqa: SIM118
-        if name.startswith(place):
-            try:
-                tensors[name.removeprefix(place)] = file.get_tensor(name)
-            except (TypeError, AttributeError) as error:
-                came = file.get_slice(name).get_dtype()
-                raise ValueError(f"{name}: expected float16, float32 or float64, got {came}") from error
-    return tensors
+def _header(path: str) -> _Header:
+    """What stands before the numbers: checked by the library, then read here, which knows bfloat16 and twice a key."""
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except SafetensorError as error:
+        raise ValueError(f"not a safetensors file: {error}") from error
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        entries = json_text.parse(file.read(size))
+    metadata = entries.pop("__metadata__", None) or {}
+    tensors, places = [], {}
+    for name, entry in entries.items():
+        dtype = entry["dtype"]
+        tensors.append(Tensor(name, tuple(entry["shape"]), _DTYPES.get(dtype, dtype)))
+        places[name] = (8 + size + entry["data_offsets"][0], 8 + size + entry["data_offsets"][1])
+    return _Header(tensors, places, metadata)
 
 
 def _describe(layer: LSTM | LSTMCell | Dense) -> dict[str, Any]:
     """What rebuilds a layer; where and how it runs is the loading machine's affair."""
     config = layer.config()
     return {"type": type(layer).__name__, **{k: v for k, v in config.items() if k not in ("backend", "num_threads")}}
+
+
+def _described(description: Any) -> str:
+    """A description in words, whatever it holds: inspecting does not check it."""
+    layers = description if isinstance(description, list) else [description]
+    return _short(", then ".join(str(layer.get("type")) if isinstance(layer, dict) else "?" for layer in layers))
 
 
 def _restore(description: Any, tensors: dict[str, Array], options: dict[str, Any]) -> LSTM | LSTMCell | Dense | Stack:
@@ -92,5 +138,5 @@ def _restore_layer(description: Any, tensors: dict[str, Array], options: dict[st
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= 200 else f"{text[:200]} ..."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -18,6 +18,16 @@ _NAME = re.compile(
     r"(?P<prefix>(?:.*\.)?)(?P<kind>weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)"
     r"(?:_l(?P<layer>\d+)(?P<reverse>_reverse)?)?"
 )
+
+
+Named = TypeVar("Named")
+
+
+class Shaped(Protocol):
+    """An array, or what is known of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
 
 def from_torch(
@@ -61,10 +71,10 @@ def locate(names: Iterable[str], prefix: str | None) -> str:
     places = ", ".join(repr(place.removesuffix(".")) for place in found) or "none"
     if prefix is None:
         if not found:
-            raise ValueError(f"no LSTM: expected names such as weight_ih_l0, got {_some(names)}")
+            raise ValueError(f"no LSTM: expected names such as weight_ih_l0, got {some(names)}")
         strangers = [name for name in names if _prefix(name) != found[0]]
         if strangers:
-            raise ValueError(f"not one LSTM alone, but also {_some(strangers)}; choose with prefix=, one of {places}")
+            raise ValueError(f"not one LSTM alone, but also {some(strangers)}; choose with prefix=, one of {places}")
         return found[0]
     place = f"{prefix}." if prefix and not prefix.endswith(".") else prefix
     if not any(name.startswith(place) for name in names):
@@ -84,20 +94,26 @@ def prefixes(names: Iterable[str]) -> list[str]:
 
 def lstm(mapping: Mapping[str, Array], options: Mapping[str, Any]) -> LSTM:
     """The LSTM whose parameters are all of ``mapping``, sizes taken from their shapes; options as for ``load``."""
-    if {"weight_ih", "weight_hh"} & set(mapping):
-        mapping = {f"{name}_l0": value for name, value in mapping.items()}
+    mapping = numbered(mapping)
     double = all(value.dtype == np.float64 for value in mapping.values())
     defaults = {"batch_first": False, "dtype": "float64" if double else "float32"}
     return LSTM.from_config({**shape_of(mapping)._asdict(), **defaults, **options}, mapping)
 
 
-def shape_of(mapping: Mapping[str, Array]) -> LSTMShape:
+def numbered(mapping: Mapping[str, Named]) -> Mapping[str, Named]:
+    """The same under an LSTM's names where they are those of an LSTMCell."""
+    if {"weight_ih", "weight_hh"} & set(mapping):
+        return {f"{name}_l0": value for name, value in mapping.items()}
+    return mapping
+
+
+def shape_of(mapping: Mapping[str, Shaped]) -> LSTMShape:
     """The sizes that a state_dict's names and shapes speak of; whether all of it fits them is checked on loading."""
     matches = [match for name in mapping if (match := _NAME.fullmatch(name))]
     for name in ("weight_ih_l0", "weight_hh_l0"):
         if name not in mapping:
-            raise ValueError(f"missing {name}, got {_some(mapping)}")
-        if mapping[name].ndim != 2 or 0 in mapping[name].shape:
+            raise ValueError(f"missing {name}, got {some(mapping)}")
+        if len(mapping[name].shape) != 2 or 0 in mapping[name].shape:
             raise ValueError(f"{name}: expected a matrix, got shape {mapping[name].shape}")
     projection = mapping.get("weight_hr_l0")
     rows, R = mapping["weight_hh_l0"].shape
@@ -120,7 +136,7 @@ def _layers(numbers: set[int]) -> int:
     for layer in range(len(numbers)):
         if layer not in numbers:
             raise ValueError(
-                f"missing weight_ih_l{layer} and weight_hh_l{layer}, got layers {_some(map(str, sorted(numbers)))}"
+                f"missing weight_ih_l{layer} and weight_hh_l{layer}, got layers {some(map(str, sorted(numbers)))}"
             )
     return len(numbers)
 
@@ -138,6 +154,7 @@ def _array(value: Any) -> Array:
     return np.asarray(value)
 
 
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
+def some(names: Iterable[str]) -> str:
+    """Names for an error's text: six of them, and how many more there are."""
+    names = [name if len(name) <= 100 else f"{name[:100]} ..." for name in names]
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "") if names else "nothing"

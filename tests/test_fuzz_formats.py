@@ -1,0 +1,65 @@
+"""Files of every format, changed at random: a network or a FormatError comes out, whatever went in.
+
+Each target gets a few examples, or as many as fit into ``LSTMKERNEL_FUZZ_SECONDS``: some in CI, hours by hand. What
+fails is printed as the edits that make the file.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from fuzz_targets import TARGETS
+from hostile import Edit, Target, refused_or_loaded
+
+hypothesis = pytest.importorskip("hypothesis")
+st = hypothesis.strategies
+
+SECONDS = float(os.environ.get("LSTMKERNEL_FUZZ_SECONDS", "0"))
+
+#: What lengths, counts and offsets may be replaced by, and what opens something that must end.
+TELLING = [b"\xff" * n for n in (1, 2, 4, 8)] + [b"\0" * n for n in (1, 2, 4, 8)]
+TELLING += [
+    b"\x7f",
+    b"\x80",
+    b"\xff\xff\xff\x7f",
+    b"\0\0\0\x80",
+    b"[" * 50,
+    b'{"a":' * 50,
+    b"-1",
+    b"1e999",
+    b"NaN",
+    b'"',
+]
+
+edits = st.lists(
+    st.builds(
+        Edit,
+        st.floats(0, 1, exclude_max=True),
+        st.one_of(st.integers(0, 9), st.integers(0, 1 << 16)),
+        st.one_of(st.binary(max_size=9), st.sampled_from(TELLING)),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_any_file(target: Target, tmp_path) -> None:
+    path = tmp_path / f"fuzzed{target.suffix}"
+    path.write_bytes(target.wrap(target.payload))
+    assert refused_or_loaded(path)
+
+    def try_one(changes: list[Edit]) -> None:
+        payload = target.payload
+        for edit in changes:
+            payload = edit.applied(payload)
+        path.write_bytes(target.wrap(payload))
+        refused_or_loaded(path)
+
+    end, start = time.monotonic() + SECONDS, 0
+    while start == 0 or time.monotonic() < end:
+        settings = hypothesis.settings(max_examples=30 if start == 0 else 300, deadline=None, database=None)
+        hypothesis.seed(start)(settings(hypothesis.given(edits)(try_one)))()
+        start += 1

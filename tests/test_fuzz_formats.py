@@ -10,7 +10,7 @@ import os
 import time
 
 import pytest
-from fuzz_targets import TARGETS
+from fuzz_targets import targets
 from hostile import Edit, Target, refused_or_loaded
 
 hypothesis = pytest.importorskip("hypothesis")
@@ -45,7 +45,7 @@ edits = st.lists(
 )
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+@pytest.mark.parametrize("target", targets(), ids=lambda target: target.name)
 def test_any_file(target: Target, tmp_path) -> None:
     path = tmp_path / f"fuzzed{target.suffix}"
     path.write_bytes(target.wrap(target.payload))

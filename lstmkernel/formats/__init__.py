@@ -30,7 +30,11 @@ __all__ = ["Contents", "FormatError", "from_torch", "inspect", "load", "save"]
 Net = LSTM | LSTMCell | Dense | Stack
 
 #: Modules of this package, in the order in which they are asked whether a file is theirs; imported when needed.
-FORMATS = ("safetensors_file",)
+FORMATS = (
+    "safetensors_file",
+    "torch_file",
+    "torch_json_file",
+)
 
 #: What ``save`` writes, by suffix.
 SAVERS = {".safetensors": "safetensors_file"}

@@ -6,6 +6,9 @@ import json
 import os
 from typing import Any
 
+import numpy as np
+
+from lstmkernel.backends.packing import Array
 from lstmkernel.formats import limits
 
 #: Bytes of the Python objects that a character of the text stands for: containers, strings (by their quotes), elements.
@@ -31,6 +34,24 @@ def parse(data: bytes) -> Any:
         raise ValueError(f"not JSON: {error}") from error
     except RecursionError as error:
         raise ValueError("JSON: nests too deeply") from error
+
+
+def array(name: str, value: Any) -> Array:
+    """Numbers in lists, or in lists of lists and so on, as float64; anything else is a ValueError about ``name``."""
+    kind = _kind(value)
+    if kind is not None:
+        raise ValueError(f"{name[:100]}: expected numbers in lists, got {kind}")
+    try:
+        return np.array(value, np.float64)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{name[:100]}: expected lists of equal length of numbers, got others: {error}") from error
+
+
+def _kind(value: Any) -> str | None:
+    """What is there instead of a number in a list; None where nothing is. NumPy itself would take "1.5" and true."""
+    if isinstance(value, list):
+        return next((kind for element in value if (kind := _kind(element)) is not None), None)
+    return None if type(value) in (int, float) else type(value).__name__
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

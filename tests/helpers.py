@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import lstmkernel as lk
-from lstmkernel import backends
+from lstmkernel import backends, cli
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Data that others made; tests that need it skip, visibly, where it is absent.
@@ -122,6 +122,16 @@ def run_python(
     )
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that ``main`` says on stderr, with exit status 2 and nothing on stdout."""
+    assert cli.main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("lstmkernel: error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
 
 
 def readonly(array):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import refused
 
 import lstmkernel as lk
 from lstmkernel import backends, figures, timing
@@ -87,16 +88,6 @@ def spoilt(kernel: str, spoil: Callable[[Any], Any]) -> dict[str, Any]:
 def run_module(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lstmkernel", *arguments]
     return subprocess.run(command, text=True, timeout=120, check=False, **{"capture_output": True, **options})
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line that ``main`` says on stderr, with exit status 2 and nothing on stdout."""
-    assert main(arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("lstmkernel: error: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 # ---------------------------------------------------------------- info

@@ -17,7 +17,7 @@ from typing import TextIO
 
 from lstmkernel._version import __version__
 from lstmkernel.backends import BackendError
-from lstmkernel.cli import bench, cache, compare, explain, info, one_thread, run
+from lstmkernel.cli import bench, cache, compare, console, convert, explain, info, one_thread, run
 
 __all__ = ["main"]
 
@@ -26,10 +26,12 @@ UNMET, INTERRUPTED, NO_READER = 2, 130, 141
 EXAMPLES = """\
 examples:
   lstmkernel info
+  lstmkernel info model.pt
   lstmkernel compare
   lstmkernel compare --shape 1,512,128,128 --backend c --backend numba
   lstmkernel run --weights model.safetensors input.npy -o output.npy
   lstmkernel explain
+  lstmkernel convert model.pt model.safetensors
   lstmkernel bench stream
   lstmkernel cache --clear
 """
@@ -45,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"lstmkernel {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (info, compare, run, explain, bench, cache):
+    for command in (info, compare, run, convert, explain, bench, cache):
         command.add_to(commands)
     return top
 
@@ -63,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What is still buffered goes nowhere, instead of failing again when the interpreter closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
-    except (BackendError, MemoryError, OSError, TypeError, ValueError) as error:
+    except (BackendError, MemoryError, ModuleNotFoundError, OSError, TypeError, ValueError) as error:
         print(f"lstmkernel: error: {_message(error)}", file=sys.stderr)
         return UNMET
 
@@ -81,7 +83,8 @@ def _do(argv: Sequence[str] | None) -> int:
 def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return str(error) or type(error).__name__
+    message = str(error) or type(error).__name__
+    return "\n".join(console.printable(line) for line in message.split("\n"))  # names from files are in there
 
 
 def _show_warning(

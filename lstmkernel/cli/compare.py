@@ -78,7 +78,7 @@ def add_to(commands: Any) -> None:
         metavar="B,T,I,H[,L[,D]]",
         help="batch, steps, input size, hidden size, layers (1), directions (1); or a named shape; may be repeated",
     )
-    what.add_argument("--weights", metavar="FILE", help="compare on this network, a .safetensors file")
+    what.add_argument("--weights", metavar="FILE", help="compare on this network, a file of weights")
     parser.add_argument("--prefix", metavar="P", help="with --weights: which LSTM of a larger model")
     parser.add_argument("--steps", type=_positive, metavar="T", help="with --weights: time steps of a call (100)")
     parser.add_argument("--batch", type=_positive, metavar="B", help="with --weights: batch rows (1)")

@@ -19,6 +19,11 @@ def output() -> Console:
     return _PipedConsole(highlight=False)
 
 
+def printable(text: str) -> str:
+    """The same without what a terminal would obey: names in files may hold anything."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def progress() -> Progress:
     """A progress bar on stderr that leaves nothing behind, and is not there where stderr is no terminal."""
     return Progress(

@@ -1,4 +1,4 @@
-"""``lstmkernel info``: the CPU, the backends and whether they can run, threads, versions."""
+"""``lstmkernel info``: the CPU, the backends and whether they can run, threads, versions; or what a file holds."""
 
 from __future__ import annotations
 
@@ -14,23 +14,41 @@ from rich.text import Text
 
 import lstmkernel
 from lstmkernel import backends
-from lstmkernel.cli import console
+from lstmkernel.cli import console, contents
+
+DESCRIPTION = """\
+Show the CPU, its instruction sets, which backends can run and why the others
+cannot, threads and versions. With FILE: what is inside it, names and shapes,
+and which parts are networks that can be loaded.
+"""
+
+EXAMPLES = """\
+examples:
+  lstmkernel info
+  lstmkernel info model.pt
+  lstmkernel info model.safetensors --json
+"""
 
 
 def add_to(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser(
         "info",
-        help="what this machine has: CPU, instruction sets, backends, threads, versions",
-        description="Show the CPU, its instruction sets, which backends can run and why the others cannot, threads "
-        "and versions.",
+        help="what this machine has: CPU, backends, threads, versions; or what a file of weights holds",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("file", metavar="FILE", nargs="?", help="a file of weights, of any format that is known")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.set_defaults(command=command, one_thread=False)
 
 
 def command(arguments: argparse.Namespace) -> int:
     """Do ``info``."""
+    if arguments.file is not None:
+        contents.show(arguments.file, arguments.json)
+        return 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a missing C backend is shown below, and louder
         found = lstmkernel.info()

@@ -56,7 +56,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("input", metavar="INPUT.npy", help="an array of shape (T, I) or (T, B, I)")
     parser.add_argument("-o", "--output", metavar="OUTPUT.npy", required=True, help="where the output goes")
-    parser.add_argument("--weights", metavar="W", required=True, help="a .safetensors file")
+    parser.add_argument("--weights", metavar="W", required=True, help="a file of weights: lstmkernel info W")
     parser.add_argument("--prefix", metavar="P", help="which LSTM of a larger model: its tensors' names begin with P")
     parser.add_argument("--state-out", metavar="FILE.npz", help="also save the last states, as h_n and c_n")
     names = f"auto, c, {', '.join(backends.NAMES)}"

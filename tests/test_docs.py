@@ -7,10 +7,14 @@ import re
 import pytest
 from helpers import ROOT
 
+PAGES = {"docs/how_an_lstm_remembers.md": [], "docs/streaming.md": [], "docs/bring_your_model.md": ["torch"]}
 
-@pytest.mark.parametrize("page", ["docs/how_an_lstm_remembers.md", "docs/streaming.md"])
-def test_examples(page, capsys):
-    """A block ```text shows what the block ```python before it prints."""
+@pytest.mark.parametrize("page", PAGES)
+def test_examples(page, capsys, tmp_path, monkeypatch):
+    """From top to bottom, in a folder where they may write. A block ```text shows what the ```python before it prints."""
+    for package in PAGES[page]:
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
     text = (ROOT / page).read_text()
     blocks = list(re.finditer(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", text, re.DOTALL))
     assert blocks

@@ -281,6 +281,21 @@ def networks():
     }
 
 
+def test_what_save_wrote_in_words(tmp_path):
+    said = {
+        "LSTM plain": "LSTM 4 -> 5",
+        "LSTM all": "LSTM 4 -> 5, 2 layers, projected to 3, both directions, no bias",
+        "LSTMCell": "LSTMCell 4 -> 5, no bias",
+        "Dense": "Dense 4 -> 5, sigmoid, no bias",
+        "Stack": "LSTM 4 -> 6, 2 layers, projected to 2, both directions, then Dense 4 -> 3, tanh, then LSTM 3 -> 2",
+    }
+    for kind, words in said.items():
+        lk.save(networks()[kind], tmp_path / "net")
+        found = lk.inspect(tmp_path / "net")
+        assert found.networks[0] == ("", words)
+        assert found.notes == ["written by lstmkernel.save"]
+
+
 def without_place(config):
     return {name: value for name, value in config.items() if name not in ("backend", "num_threads")}
 

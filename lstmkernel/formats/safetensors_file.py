@@ -13,7 +13,7 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
 from lstmkernel.files import replacing
-from lstmkernel.formats import json_text, state_dict, torch_names
+from lstmkernel.formats import json_text, state_dict, torch_names, words
 from lstmkernel.formats.contents import Contents, Network, Tensor
 from lstmkernel.formats.widening import widened
 from lstmkernel.lstm import LSTM
@@ -108,7 +108,8 @@ def _describe(layer: LSTM | LSTMCell | Dense) -> dict[str, Any]:
 def _described(description: Any) -> str:
     """A description in words, whatever it holds: inspecting does not check it."""
     layers = description if isinstance(description, list) else [description]
-    return _short(", then ".join(str(layer.get("type")) if isinstance(layer, dict) else "?" for layer in layers))
+    known = [words.of_layer(str(layer.get("type")), layer) if isinstance(layer, dict) else "?" for layer in layers]
+    return _short(words.THEN.join(known))
 
 
 def _restore(description: Any, tensors: dict[str, Array], options: dict[str, Any]) -> LSTM | LSTMCell | Dense | Stack:

@@ -15,7 +15,7 @@ import numpy as np
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
-from lstmkernel.formats import torch_names
+from lstmkernel.formats import torch_names, words
 from lstmkernel.formats.contents import Network, Tensor
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
@@ -78,7 +78,7 @@ def networks(tensors: Sequence[Tensor], ordered: bool = True) -> list[Network]:
             chain = _chain(inside, ordered)
         except ValueError:
             continue
-        found[prefix] = Network(prefix, ", then ".join(part.description for part in chain))
+        found[prefix] = Network(prefix, words.THEN.join(part.description for part in chain))
     for part in parts:
         if part.kind == "LSTM":
             found.setdefault(part.prefix, Network(part.prefix, part.description))
@@ -115,12 +115,8 @@ def _part(place: str, tensors: dict[str, Tensor]) -> Part:
             s = torch_names.shape_of(torch_names.numbered(tensors)).checked()
         except ValueError as error:
             return Part(place, tensors, "LSTM", (0, 0), f"no LSTM that can be loaded: {error}")
-        words = [f"LSTM {s.input_size} -> {s.hidden_size}", f"{s.num_layers} layers" if s.num_layers > 1 else ""]
-        words += [f"projected to {s.proj_size}" if s.proj_size else "", "both directions" if s.bidirectional else ""]
-        words += ["" if s.bias else "no bias"]
-        return Part(
-            place, tensors, "LSTM", (s.input_size, s.directions * s.output_size), ", ".join(filter(None, words))
-        )
+        description = words.of_layer("LSTM", s._asdict())
+        return Part(place, tensors, "LSTM", (s.input_size, s.directions * s.output_size), description)
     weight, bias = tensors.get("weight"), tensors.get("bias")
     if weight and len(weight.shape) == 2 and tensors.keys() <= {"weight", "bias"} and 0 not in weight.shape:
         rows, columns = weight.shape

@@ -43,8 +43,10 @@ def array(name: str, value: Any) -> Array:
         raise ValueError(f"{name[:100]}: expected numbers in lists, got {kind}")
     try:
         return np.array(value, np.float64)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"{name[:100]}: expected lists of equal length of numbers, got others: {error}") from error
+    except OverflowError as error:
+        raise ValueError(f"{name[:100]}: expected numbers that fit float64: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{name[:100]}: expected numbers in lists of equal lengths, got others") from error
 
 
 def _kind(value: Any) -> str | None:

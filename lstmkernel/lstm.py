@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -48,6 +49,9 @@ class LSTM:
         Peepholes, clipping, coupled gates, other activations: a ``Variant``; None is the plain LSTM.
     reverse
         Whether every layer runs only from each row's end to its start. The output is in the order of x all the same.
+    initial_state
+        Whether the state that a call, a stream or a pool begins with is learned: two more parameters, ``h_0`` (L*D, R)
+        and ``c_0`` (L*D, H), take the place of the zeros. PyTorch's LSTM has none.
     dtype
         float32 or float64, of weights, inputs, states and outputs.
     backend
@@ -73,12 +77,14 @@ class LSTM:
         proj_size: int = 0,
         variant: Variant | None = None,
         reverse: bool = False,
+        initial_state: bool = False,
         dtype: DTypeLike = "float32",
         backend: str = "auto",
         num_threads: int | None = None,
         seed: int | None = None,
     ) -> None:
-        shape = LSTMShape(input_size, hidden_size, num_layers, bias, bidirectional, proj_size, variant, reverse)
+        sizes = (input_size, hidden_size, num_layers, bias, bidirectional, proj_size)
+        shape = LSTMShape(*sizes, variant=variant, reverse=reverse, initial_state=initial_state)
         self._configure(shape, batch_first, dtype, backend, num_threads)
         bound = 1 / np.sqrt(self.hidden_size)
         self.load_state_dict(parameters.uniform(self.parameter_shapes(), bound, self.dtype, seed))
@@ -155,6 +161,11 @@ class LSTM:
         return self._shape.reverse
 
     @property
+    def initial_state(self) -> bool:
+        """Whether h_0 and c_0 are parameters."""
+        return self._shape.initial_state
+
+    @property
     def out_features(self) -> int:
         """Width of ``out``: D * R."""
         return self._out_features
@@ -208,6 +219,8 @@ class LSTM:
             self._shape.reverse,
         )
         self._parameters = new
+        #: h and c of every row where there is no state: numbers, or arrays (L*D, 1, R) and (L*D, 1, H).
+        self._first: tuple[Any, Any] = (new["h_0"][:, None], new["c_0"][:, None]) if self.initial_state else (0, 0)
         self._routes = Routes(self._shape, self._dtype, self._batch_first, new.values())
 
     def _pack(self, named: Mapping[str, Array], layer: int, direction: int) -> LayerWeights:
@@ -238,14 +251,16 @@ class LSTM:
         x
             (T, B, I), or (B, T, I) with ``batch_first``, or (T, I) unbatched; real numbers, cast to the model's dtype.
         state
-            (h_0, c_0) of shapes (L*D, B, R) and (L*D, B, H), without B where x is unbatched; None for zeros.
+            (h_0, c_0) of shapes (L*D, B, R) and (L*D, B, H), without B where x is unbatched; None for zeros, or for
+            the model's own h_0 and c_0 in every row (``initial_state``).
         lengths
             (B,) integers in 0..T, in any order: the steps that each row has. ``out`` is 0 past a row's end, h_n and c_n
             are the states at its own last step (its initial state for length 0).
         reset
             bool, of x's first two dimensions: True at the first step of an episode (an utterance, a game), before which
-            that row's state becomes zero, inside the kernel. With two directions, no episode sees another: backwards,
-            each begins with zeros at its own last step.
+            that row's state becomes zero, inside the kernel, or what it is without ``state``. With two directions, no
+            episode sees another: backwards, each begins with zeros at its own last step; a model with two directions
+            and an ``initial_state`` takes no reset.
         out
             Where to write the output: C-contiguous, of the right shape and dtype, overlapping no input.
 
@@ -269,6 +284,8 @@ class LSTM:
         rows_first = self._batch_first and batched
         anew = None
         if reset is not None:
+            if self.initial_state and self.bidirectional:
+                raise ValueError("reset: expected None for a model with two directions and an initial_state")
             marks = reset if batched else np.asarray(reset)[:, None]
             anew = checks.reset(marks, T, B, rows_first, row_lengths, self._shape.backwards)
 
@@ -284,7 +301,8 @@ class LSTM:
 
         if T and B:
             out_steps = out.swapaxes(0, 1) if rows_first else out if batched else out[:, None]
-            self._run(x_steps, row_lengths, anew, h, c, out_steps)
+            run = self._run_episodes if anew is not None and self.initial_state else self._run
+            run(x_steps, row_lengths, anew, h, c, out_steps)
             self._add_route(T, B, batched)
         return out, ((h, c) if batched else (h[:, 0], c[:, 0]))
 
@@ -302,7 +320,8 @@ class LSTM:
         """Fresh (h, c) of shapes (L*D, B, R) and (L*D, B, H), for the kernels to update."""
         H, R = self._shape.hidden_size, self._shape.proj_size or self._shape.hidden_size
         if state is None:
-            return np.zeros((self._states, B, R), self._dtype), np.zeros((self._states, B, H), self._dtype)
+            h, c = self._first
+            return np.full((self._states, B, R), h, self._dtype), np.full((self._states, B, H), c, self._dtype)
         h_0, c_0 = checks.pair("state", state, "(h_0, c_0)")
         return self._fresh_state("h_0", h_0, B, R, batched), self._fresh_state("c_0", c_0, B, H, batched)
 
@@ -333,6 +352,15 @@ class LSTM:
                 anew = None if reset is None else np.ascontiguousarray(reset[:, times, rows])
                 part = x[times, rows], within(row_lengths, times), anew, h[:, rows], c[:, rows], out[times, rows]
                 self._backend.lstm_forward(weights, *part, steps, threads)
+
+    def _run_episodes(self, x: Array, lengths: Array | None, reset: Any, h: Array, c: Array, out: Array) -> None:
+        """As ``_run`` in one direction, from one reset to the next: kernels know no beginning but zeros."""
+        marks, (first_h, first_c) = reset[0], self._first
+        starts = [0, *(t for t in np.flatnonzero(marks.any(axis=1)) if t), len(x)]
+        for times in (slice(start, stop) for start, stop in pairwise(starts)):
+            anew = marks[times.start]
+            h[:, anew], c[:, anew] = first_h, first_c
+            self._run(x[times], within(lengths, times), None, h, c, out[times])
 
     def _run_by_layer(
         self,
@@ -574,6 +602,7 @@ class LSTM:
             f"proj_size={s.proj_size}" if s.proj_size else "",
             f"variant={s.variant!r}" if s.variant else "",
             "reverse=True" if s.reverse else "",
+            "initial_state=True" if s.initial_state else "",
             f"dtype={self.dtype.name!r}",
             f"backend={self.backend!r}",
         ]

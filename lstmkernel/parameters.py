@@ -28,6 +28,7 @@ class LSTMShape(NamedTuple):
     proj_size: int
     variant: Variant | None = None
     reverse: bool = False
+    initial_state: bool = False
 
     def checked(self) -> LSTMShape:
         """The same shape with plain integers and bools, or an error that names the wrong one."""
@@ -40,6 +41,7 @@ class LSTMShape(NamedTuple):
             checks.size("proj_size", self.proj_size, least=0),
             Variant.of(self.variant),
             bool(self.reverse),
+            initial_state=bool(self.initial_state),
         )
         if shape.proj_size >= shape.hidden_size:
             raise ValueError(f"proj_size: expected less than hidden_size = {shape.hidden_size}, got {shape.proj_size}")
@@ -76,7 +78,7 @@ class LSTMShape(NamedTuple):
         return f"_l{layer}" + ("_reverse" if direction else "")
 
     def parameters(self) -> Shapes:
-        """Every parameter's name and shape, in PyTorch's order."""
+        """Every parameter's name and shape, in PyTorch's order; h_0 and c_0, which PyTorch has not, come last."""
         H, R = self.hidden_size, self.output_size
         shapes: Shapes = {}
         for layer in range(self.num_layers):
@@ -90,6 +92,9 @@ class LSTMShape(NamedTuple):
                     shapes[f"weight_peephole{end}"] = (3, H)
                 if self.proj_size:
                     shapes[f"weight_hr{end}"] = (R, H)
+        if self.initial_state:
+            states = self.num_layers * self.directions
+            shapes |= {"h_0": (states, R), "c_0": (states, H)}
         return shapes
 
 

@@ -26,10 +26,10 @@ MOST_SETS = 64
 class Pool(OneAtATime):
     """Streams of one network that come and go, and advance in any company.
 
-    Made by ``LSTM.pool(capacity)`` and ``Stack.pool(capacity)``. ``ids = pool.open(n)`` begins n streams with states of
-    zero, ``y = pool.step(ids, x)`` takes one step of some of them in one call of the kernels, which reads the weights
-    once for all. Each has the bits that it has in a ``Stream`` of its own. An id is never given twice: one that was
-    closed is refused.
+    Made by ``LSTM.pool(capacity)`` and ``Stack.pool(capacity)``. ``ids = pool.open(n)`` begins n streams, as a
+    ``Stream`` begins, ``y = pool.step(ids, x)`` takes one step of some of them in one call of the kernels, which reads
+    the weights once for all. Each has the bits that it has in a ``Stream`` of its own. An id is never given twice: one
+    that was closed is refused.
 
     The weights are those that the network had when the pool was made. One thread at a time: a call while another runs
     raises RuntimeError. One that fails or is interrupted changes nothing.
@@ -91,7 +91,7 @@ class Pool(OneAtATime):
             self._ids[slots] = -1 - (self._ids[slots] + self._capacity)
 
     def reset(self, ids: ArrayLike) -> None:
-        """Zero the states of these streams. Raises ValueError for a closed or repeated id."""
+        """Begin these streams anew, as ``open`` did. Raises ValueError for a closed or repeated id."""
         with self._alone():
             slots, both = self._checked_slots(_whole_numbers(ids))
             rows = both - self._row[slots]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -25,9 +26,12 @@ class Stack:
 
     ``out, states = net(x, states)``: ``states`` holds one ``(h, c)`` for each LSTM of ``layers``, in order. Each
     layer's output width must be the next one's input width; all share one dtype, and all LSTMs one ``batch_first``.
+
+    ``skip`` is how much of the input passes the layers by: the first ``out_features`` numbers of x, times skip, are
+    added to ``out``. Networks that learn what an amplifier changes have 1; 0 is none.
     """
 
-    def __init__(self, layers: Iterable[Layer]) -> None:
+    def __init__(self, layers: Iterable[Layer], *, skip: float = 0) -> None:
         self._layers: tuple[Layer, ...] = tuple(layers)
         if not self.layers:
             raise ValueError("layers: expected at least one")
@@ -47,10 +51,22 @@ class Stack:
         if len(orders) > 1:
             raise ValueError("layers: expected one batch_first for all LSTMs, got both")
         self._batch_first = orders == {True}
+        self._skip = float(skip)
+        if not np.isfinite(self._skip):
+            raise ValueError(f"skip: expected a finite number, got {skip}")
+        if self._skip and self.input_size < self.out_features:
+            raise ValueError(
+                f"skip: expected an input at least as wide as out, {self.out_features}, got {self.input_size}"
+            )
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         return self._layers
+
+    @property
+    def skip(self) -> float:
+        """What the input is multiplied with before it is added to the output; 0: it is not."""
+        return self._skip
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -91,19 +107,22 @@ class Stack:
         if len(given) != len(lstms):
             raise ValueError(f"state: expected one (h, c) for each of {len(lstms)} LSTMs, got {len(given)}")
         states: list[State] = []
-        out: Any = x
+        out: Any = checks.real("x", x, self.dtype) if self._skip else x
+        past = out
         for layer in self.layers:
             if isinstance(layer, LSTM):
                 out, last = layer(out, given[len(states)], lengths=lengths, reset=reset)
                 states.append(last)
             else:
                 out = layer(out)
-        if lengths is not None and isinstance(self.layers[-1], Dense):
+        if self._skip:
+            out += past[..., : self.out_features] * self.dtype.type(self._skip)
+        if lengths is not None and (self._skip or isinstance(self.layers[-1], Dense)):
             self._clear_past_ends(out, lengths)
         return out, tuple(states)
 
     def _clear_past_ends(self, out: Array, lengths: ArrayLike) -> None:
-        """A Dense head's bias would show past a row's end, where out is 0."""
+        """A Dense head's bias, or the input, would show past a row's end, where out is 0."""
         if out.ndim != 3:
             raise ValueError("lengths: expected a batched x of 3 dimensions, got an unbatched one of 2")
         by_row = out if self.batch_first else out.swapaxes(0, 1)
@@ -123,7 +142,7 @@ class Stack:
         return Pool(self, capacity)
 
     def _snapshot(self) -> Stack:
-        return Stack(layer._snapshot() for layer in self.layers)
+        return Stack((layer._snapshot() for layer in self.layers), skip=self._skip)
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's name and shape, as in ``state_dict()``."""
@@ -146,10 +165,11 @@ class Stack:
             layer.load_state_dict({name: mapping[f"{i}.{name}"] for name in layer.parameter_shapes()})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.layers,)
+        return partial(type(self), skip=self._skip), (self.layers,)
 
     def __repr__(self) -> str:
-        return f"Stack([{', '.join(map(repr, self.layers))}])"
+        skip = f", skip={self._skip:g}" if self._skip else ""
+        return f"Stack([{', '.join(map(repr, self.layers))}]{skip})"
 
 
 def _in_features(layer: Layer) -> int:

@@ -21,7 +21,7 @@ Rows = slice | Array
 
 
 class States:
-    """The states of ``count`` rows of a network's LSTMs, zero at first, and calls that read some and write others."""
+    """The states of ``count`` rows of a network's LSTMs, as they begin, and calls that read some and write others."""
 
     def __init__(self, net: LSTM | Stack, count: int) -> None:
         self._layers: Sequence[LSTM | Dense] = (net,) if isinstance(net, LSTM) else net.layers
@@ -29,7 +29,9 @@ class States:
         for lstm in self.lstms:
             if any(lstm.shape.backwards):
                 raise ValueError(f"streams know no future, which the backward direction of {lstm!r} begins with")
-        self._states = [_zeros(lstm, count) for lstm in self.lstms]
+        self._skip = 0.0 if isinstance(net, LSTM) else net.skip
+        self._states = [_empty(lstm, count) for lstm in self.lstms]
+        self.clear(slice(0, count))
         #: Whether steps are calls of one LSTM's kernels and nothing else; at most half of the rows take one.
         self._direct = isinstance(net, LSTM) and self.in_one_call(1, count // 2)
         #: How a step takes its arrays.
@@ -61,7 +63,10 @@ class States:
             lstm._backend.prepare_advance(lstm._weights, steps, h, c, read, write, lstm._threads())
             for lstm, (h, c) in zip(self.lstms, self._states, strict=True)
         ]
-        return parts[0] if self._direct else _chain(self._layers, parts, steps * len(read))
+        if self._direct:
+            return parts[0]
+        run = _chain(self._layers, parts, steps * len(read))
+        return _past(run, self._layers[-1], self._skip, steps * len(read)) if self._skip else run
 
     def read(self, rows: Rows) -> list[State]:
         """(h, c) of every LSTM: views for a slice, copies for an array of places."""
@@ -72,15 +77,15 @@ class States:
             h[:, rows], c[:, rows] = new_h, new_c
 
     def clear(self, rows: Rows) -> None:
-        for h, c in self._states:
-            h[:, rows], c[:, rows] = 0, 0
+        """As they begin: zero, or what the network has learned."""
+        for lstm, (h, c) in zip(self.lstms, self._states, strict=True):
+            h[:, rows], c[:, rows] = lstm._first
 
 
-def _zeros(lstm: LSTM, count: int) -> State:
+def _empty(lstm: LSTM, count: int) -> State:
     s = lstm.shape
     h = empty((s.num_layers, count, s.output_size), lstm.dtype)
     c = empty((s.num_layers, count, s.hidden_size), lstm.dtype)
-    h[...], c[...] = 0, 0
     return h, c
 
 
@@ -109,6 +114,26 @@ def _chain(layers: Sequence[LSTM | Dense], parts: Sequence[Advance], rows: int) 
         return 0
 
     return run
+
+
+def _past(run: Advance, top: LSTM | Dense, skip: float, rows: int) -> Advance:
+    """And the input's first numbers, times skip, added to what comes out.
+
+    Between arrays of one shape, each without gaps: otherwise NumPy would allocate, which a step must not.
+    """
+    width = top.out_features
+    share, factor = empty((rows, width), top.dtype), np.full((rows, width), skip, top.dtype)
+
+    def run_past(x: Array, out: Array) -> int:
+        if run(x, out):
+            return 1
+        share[...] = x.reshape(rows, -1)[:, :width]
+        np.multiply(share, factor, share)
+        flat = out.reshape(rows, -1)
+        np.add(flat, share, flat)
+        return 0
+
+    return run_past
 
 
 def _for_arrays(part: Advance, address: Callable[[Array], Any]) -> Callable[[Array, Array], Any]:

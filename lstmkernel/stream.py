@@ -25,9 +25,10 @@ MOST_CHUNKS = 4
 class Stream(OneAtATime):
     """A network that keeps its states: ``y = stream(chunk)``, or ``y = stream.step(x_t)`` for one step at a time.
 
-    Made by ``LSTM.stream(batch_size)`` and ``Stack.stream(batch_size)``. States begin at zero. A sequence in chunks of
-    any lengths has the bits that it has whole. The weights are those that the network had when the stream was made. One
-    thread at a time: a call while another runs raises RuntimeError. One that fails or is interrupted changes nothing.
+    Made by ``LSTM.stream(batch_size)`` and ``Stack.stream(batch_size)``. States begin at zero, or where the network
+    has learned to (``initial_state``). A sequence in chunks of any lengths has the bits that it has whole. The weights
+    are those that the network had when the stream was made. One thread at a time: a call while another runs raises
+    RuntimeError. One that fails or is interrupted changes nothing.
     """
 
     def __init__(self, net: LSTM | Stack, batch_size: int = 1) -> None:
@@ -158,7 +159,7 @@ class Stream(OneAtATime):
     def state(self) -> Any:
         """Copies of the states: (h, c) of shapes (L, B, R) and (L, B, H); of a Stack, one such pair for each LSTM.
 
-        Can be set to such states, or to None for zeros; raises as a call with them.
+        Can be set to such states, or to None for those of the beginning; raises as a call with them.
         """
         with self._alone():
             return self._packed([(h.copy(), c.copy()) for h, c in self._states.read(self._sides[self._side])])
@@ -174,15 +175,16 @@ class Stream(OneAtATime):
             self._commit(checked)
 
     def reset(self, mask: ArrayLike | None = None) -> None:
-        """Zero the states: of all rows, or of those where mask (B,), bool, is True."""
+        """Begin anew, with the states of the beginning: all rows, or those where mask (B,), bool, is True."""
         rows = np.ones(self._batch_size, np.bool_) if mask is None else np.asarray(mask)
         if rows.dtype != np.bool_:
             raise TypeError(f"mask: expected bool, got {rows.dtype}")
         checks.shape("mask", rows, (self._batch_size,), "(B,)")
         kept = ~rows[:, None]
         with self._alone():
-            now = self._states.read(self._sides[self._side])
-            self._commit([(np.where(kept, h, 0), np.where(kept, c, 0)) for h, c in now])
+            now = zip(self._states.read(self._sides[self._side]), self._states.lstms, strict=True)
+            first = ((h, c, *lstm._first) for (h, c), lstm in now)
+            self._commit([(np.where(kept, h, h_0), np.where(kept, c, c_0)) for h, c, h_0, c_0 in first])
 
     @property
     def _is_lstm(self) -> bool:

@@ -340,7 +340,8 @@ QUIET = """
 import ctypes, os, sys
 import numpy as np, lstmkernel as lk
 lstm = lk.LSTM(8, 40, 2, seed=0)
-net = lk.Stack([lstm, lk.Dense(40, 1)]) if sys.argv[1] == "Stack" else lstm
+kind = sys.argv[1]
+net = lstm if kind == "LSTM" else lk.Stack([lstm, lk.Dense(40, 1)], skip=kind == "skip")
 stream = net.stream()
 x, out = np.ones((1, 8), "float32"), np.empty((1, net.out_features), "float32")
 for _ in range(10):
@@ -358,7 +359,7 @@ os.write(1, b", and alive")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's")
-@pytest.mark.parametrize("kind", ["LSTM", "Stack"])
+@pytest.mark.parametrize("kind", ["LSTM", "Stack", "skip"])
 def test_a_step_makes_no_system_call(kind):
     def run(then):
         command = [sys.executable, "-c", QUIET, kind, then]
@@ -374,8 +375,8 @@ import ctypes, sys
 from functools import partial
 import numpy as np, lstmkernel as lk
 net = lk.LSTM(8, 40, 2, backend=sys.argv[2], seed=0)
-if sys.argv[1] == "Stack":
-    net = lk.Stack([net, lk.Dense(40, 3, backend=sys.argv[2])])
+if sys.argv[1] in ("Stack", "skip"):
+    net = lk.Stack([net, lk.Dense(40, 3, backend=sys.argv[2])], skip=sys.argv[1] == "skip")
 x, out = np.ones((3, 8), "float32"), np.empty((3, net.out_features), "float32")
 pool = net.pool(5)
 step = partial(pool.step, pool.open(4)[1:]) if sys.argv[1] == "Pool" else net.stream(3).step
@@ -405,7 +406,7 @@ void *realloc(void *old, size_t size) { malloc_calls++; return __libc_realloc(ol
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts glibc's calls")
-@pytest.mark.parametrize("kind", ["LSTM", "Stack", "Pool"])
+@pytest.mark.parametrize("kind", ["LSTM", "Stack", "skip", "Pool"])
 def test_a_step_never_calls_malloc(compiled, tmp_path, kind):
     (tmp_path / "counter.c").write_text(COUNTER)
     library = tmp_path / "counter.so"

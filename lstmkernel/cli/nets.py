@@ -50,7 +50,7 @@ def lstms(net: Net) -> list[LSTM]:
 def on(net: Net, backend: str, dtype: DTypeLike) -> Net:
     """The same network on another backend, in one thread, time first."""
     if isinstance(net, Stack):
-        return Stack([_layer_on(layer, backend, dtype) for layer in net.layers])
+        return Stack([_layer_on(layer, backend, dtype) for layer in net.layers], skip=net.skip)
     return _lstm_on(net, backend, dtype)
 
 

@@ -75,7 +75,7 @@ def load(path: str, prefix: str | None, options: dict[str, Any]) -> LSTM | LSTMC
 
 
 def save(net: LSTM | LSTMCell | Dense | Stack, path: str) -> None:
-    metadata: Any = [_describe(layer) for layer in net.layers] if isinstance(net, Stack) else _describe(net)
+    metadata: Any = _describe_stack(net) if isinstance(net, Stack) else _describe(net)
     with replacing(path) as file:
         file.write(serialize(net.state_dict(), {KEY: json.dumps(metadata)}))
 
@@ -105,20 +105,32 @@ def _describe(layer: LSTM | LSTMCell | Dense) -> dict[str, Any]:
     return {"type": type(layer).__name__, **{k: v for k, v in config.items() if k not in ("backend", "num_threads")}}
 
 
+def _describe_stack(stack: Stack) -> list[Any] | dict[str, Any]:
+    layers = [_describe(layer) for layer in stack.layers]
+    return {"type": "Stack", "layers": layers, "skip": stack.skip} if stack.skip else layers
+
+
 def _described(description: Any) -> str:
     """A description in words, whatever it holds: inspecting does not check it."""
+    if isinstance(description, dict):
+        description = description.get("layers", description)
     layers = description if isinstance(description, list) else [description]
     known = [words.of_layer(str(layer.get("type")), layer) if isinstance(layer, dict) else "?" for layer in layers]
     return _short(words.THEN.join(known))
 
 
 def _restore(description: Any, tensors: dict[str, Array], options: dict[str, Any]) -> LSTM | LSTMCell | Dense | Stack:
+    skip: Any = 0
+    if isinstance(description, dict) and description.get("type") == "Stack":
+        description, skip = description.get("layers"), description.get("skip")
+        if not isinstance(description, list) or not isinstance(skip, float | int):
+            raise ValueError(f"metadata {KEY!r}: expected a Stack's layers and skip, got {_short([description, skip])}")
     if not isinstance(description, list):
         return _restore_layer(description, tensors, options)
     layers: list[Any] = []
     for i, layer in enumerate(description):
         layers.append(_restore_layer(layer, torch_names.within(tensors, f"{i}."), options))
-    stack = Stack(layers)
+    stack = Stack(layers, skip=skip)
     parameters.checked(tensors, stack.parameter_shapes(), stack.dtype)  # no tensor beside those of the layers
     return stack
 

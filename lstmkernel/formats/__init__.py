@@ -33,6 +33,9 @@ Net = LSTM | LSTMCell | Dense | Stack
 FORMATS = (
     "safetensors_file",
     "torch_file",
+    "rtneural_file",
+    "guitarml_file",
+    "nam_file",
     "torch_json_file",
 )
 

@@ -27,3 +27,4 @@ class Contents(NamedTuple):
     tensors: list[Tensor]
     networks: list[Network]
     notes: list[str]  # what else the user should know, a sentence each
+    sample_rate: float | None = None  # Hz, of the audio that the network was made for, where the file says so

@@ -128,6 +128,7 @@ def shape_of(mapping: Mapping[str, Shaped]) -> LSTMShape:
         bias="bias_ih_l0" in mapping,
         bidirectional=any(match["reverse"] for match in matches),
         proj_size=0 if projection is None else R,
+        initial_state="h_0" in mapping,
     )
 
 

@@ -16,6 +16,19 @@ import lstmkernel as lk
 
 SMALL = lk.Stack([lk.LSTM(1, 1, seed=1), lk.Dense(1, 1, seed=1)])
 
+#: Amplifier models of one unit.
+LAYERS = [
+    {"type": "lstm", "activation": "tanh", "shape": [None, None, 1], "weights": [[[0.5] * 4], [[0.5] * 4], [0.5] * 4]},
+    {"type": "dense", "activation": "", "shape": [None, None, 1], "weights": [[[0.5]], [0.5]]},
+]
+RTNEURAL = {"in_shape": [None, None, 1], "in_skip": 1, "in_gain": 1.5, "layers": LAYERS}
+STATE_DICT = {"rec.weight_ih_l0": [[0.5]] * 4, "rec.weight_hh_l0": [[0.5]] * 4}
+STATE_DICT |= {"rec.bias_ih_l0": [0.5] * 4, "rec.bias_hh_l0": [0.5] * 4, "lin.weight": [[0.5]], "lin.bias": [0.5]}
+ABOUT = {"model": "SimpleRNN", "input_size": 1, "skip": 1, "output_size": 1, "unit_type": "LSTM", "num_layers": 1}
+GUITARML = {"model_data": {**ABOUT, "hidden_size": 1, "bias_fl": True}, "state_dict": STATE_DICT}
+CONFIG = {"num_layers": 1, "input_size": 1, "hidden_size": 1}
+NAM = {"version": "0.5.4", "architecture": "LSTM", "config": CONFIG, "weights": [0.5] * 16, "sample_rate": 48000}
+
 
 def written(write: Callable[[Path], object], suffix: str) -> bytes:
     """What ``write`` writes into a file of that suffix."""
@@ -51,11 +64,17 @@ def torch_json_target() -> Target:
     return Target("torch_json", ".json", json.dumps({"lstm": state, "epoch": 3}).encode())
 
 
+def amplifier_targets() -> list[Target]:
+    models = {"rtneural": (".json", RTNEURAL), "guitarml": (".json", GUITARML), "nam": (".nam", NAM)}
+    return [Target(name, suffix, json.dumps(model).encode()) for name, (suffix, model) in models.items()]
+
+
 def targets() -> list[Target]:
     """Those whose package is missing stay out."""
     found = [
         Target("safetensors", ".safetensors", written(lambda path: lk.save(SMALL, path), ".safetensors")),
         torch_json_target(),
+        *amplifier_targets(),
     ]
     for package, make in (("torch", torch_pickle_target),):
         if find_spec(package):

@@ -1,4 +1,4 @@
-"""``lstmkernel run``: a trained network over a recorded input, .npy to .npy."""
+"""``lstmkernel run``: a trained network over a recorded input, .npy to .npy or sound to sound."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import argparse
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from lstmkernel import backends, figures, files
 from lstmkernel.backends.packing import Array
-from lstmkernel.cli import console
+from lstmkernel.cli import console, sound
 from lstmkernel.cli.nets import Net, load_sequence, lstms, read_input
-from lstmkernel.stack import Stack
 
 DESCRIPTION = """\
 Run the LSTM of a weights file over an input and save what it says at every
@@ -23,6 +22,11 @@ step.
 INPUT is (T, I), or (T, B, I) for a batch: T time steps, B sequences, I numbers
 each. OUTPUT gets (T, H) or (T, B, H), twice as wide where the network runs in
 both directions. It is written whole or not at all.
+
+A sound file (.wav, .flac, ...; pip install 'lstmkernel[audio]') goes through
+a network of one input and one output, such as an amplifier model of RTNeural,
+AIDA-X, GuitarML or Neural Amp Modeler. Each channel is played by itself; the
+sample rate stays, and so does the way in which numbers are kept.
 """
 
 EXAMPLES = """\
@@ -30,6 +34,7 @@ examples:
   lstmkernel run --weights model.safetensors input.npy -o output.npy
   lstmkernel run --weights vad.safetensors --prefix lstm_cell features.npy \\
       -o hidden.npy --state-out last.npz
+  lstmkernel run --weights amp.nam guitar.wav -o amplified.wav
 """
 
 #: The input is run in about this many chunks, of at least so many steps that the calls' own cost does not show.
@@ -41,7 +46,7 @@ class _Pass(NamedTuple):
     """What one run over the input left."""
 
     out: Array
-    states: list[tuple[Array, Array]]  # (h_n, c_n) of each LSTM
+    states: Any  # as the network gives them
     seconds: float
 
 
@@ -54,8 +59,8 @@ def add_to(commands: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("input", metavar="INPUT.npy", help="an array of shape (T, I) or (T, B, I)")
-    parser.add_argument("-o", "--output", metavar="OUTPUT.npy", required=True, help="where the output goes")
+    parser.add_argument("input", metavar="INPUT", help="an array (.npy) of shape (T, I) or (T, B, I), or sound")
+    parser.add_argument("-o", "--output", metavar="OUTPUT", required=True, help="where the output goes")
     parser.add_argument("--weights", metavar="W", required=True, help="a file of weights: lstmkernel info W")
     parser.add_argument("--prefix", metavar="P", help="which LSTM of a larger model: its tensors' names begin with P")
     parser.add_argument("--state-out", metavar="FILE.npz", help="also save the last states, as h_n and c_n")
@@ -69,6 +74,9 @@ def command(arguments: argparse.Namespace) -> int:
     """Do ``run``."""
     backends.get(arguments.backend)  # a wrong name is an error of its own, not of the file
     options = {"backend": arguments.backend} | ({"dtype": arguments.dtype} if arguments.dtype else {})
+    if not sound.is_array(arguments.input):
+        net = load_sequence(arguments.weights, arguments.prefix, batch_first=False, **options)
+        return sound.run(arguments, net, _save_states)
     net = load_sequence(arguments.weights, arguments.prefix, **options)
     x = read_input(arguments.input, net)
     with ExitStack() as stack:
@@ -79,7 +87,7 @@ def command(arguments: argparse.Namespace) -> int:
             done = _run(net, x, lambda share: bar.update(task, total=1, completed=share))
         np.save(output, done.out, allow_pickle=False)
         if state_output:
-            np.savez(state_output, allow_pickle=False, **_named(done.states))
+            _save_states(state_output, done.states)
     steps_per_second = x.size / net.input_size / done.seconds
     print(f"{arguments.input} {x.shape} -> {arguments.output} {done.out.shape} {done.out.dtype}")
     print(f"{net.backend}: {figures.duration(done.seconds)}, {figures.count(steps_per_second)} steps/s")
@@ -97,7 +105,7 @@ def _run(net: Net, x: Array, on_progress: Callable[[float], object]) -> _Pass:
     for times in _chunks(T, forward=not any(lstm.bidirectional for lstm in lstms(net))):
         out[(*before_time, times)], state = net(x[(*before_time, times)], state)
         on_progress(times.stop / max(1, T))
-    return _Pass(out, list(state) if isinstance(net, Stack) else [state], perf_counter() - start)
+    return _Pass(out, state, perf_counter() - start)
 
 
 def _chunks(T: int, forward: bool) -> Iterator[slice]:
@@ -107,8 +115,14 @@ def _chunks(T: int, forward: bool) -> Iterator[slice]:
         yield slice(start, min(start + most, T))
 
 
-def _named(states: list[tuple[Array, Array]]) -> dict[str, Array]:
+def _save_states(file: BinaryIO, states: Any) -> None:
+    np.savez(file, allow_pickle=False, **_named(states))
+
+
+def _named(states: Any) -> dict[str, Array]:
     """h_n and c_n, with the LSTM's number behind them where there are several."""
+    if not isinstance(states[0], tuple):  # an LSTM's, not those of a Stack
+        states = (states,)
     if len(states) == 1:
         return {"h_n": states[0][0], "c_n": states[0][1]}
     named = {f"h_n_{i}": h for i, (h, _) in enumerate(states)}

@@ -1,0 +1,129 @@
+"""``lstmkernel run`` over a sound file: block by block through a stream, to a sound file of the same kind."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstmkernel import figures, files
+from lstmkernel.backends.packing import Array
+from lstmkernel.cli import console
+from lstmkernel.cli.nets import Net
+from lstmkernel.formats import inspect
+from lstmkernel.formats.errors import needed
+
+#: Frames of a block: long enough that calls do not show, short enough for the progress bar.
+BLOCK = 1 << 16
+
+#: How numbers are kept in the output where the input has them so; other inputs (MP3, say) leave it to the format.
+KEPT = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
+
+
+class Played(NamedTuple):
+    """What one run over the sound left."""
+
+    states: Any
+    seconds: float  # of the network alone
+    peak: float
+    clipped: int  # samples
+
+
+def is_array(path: str) -> bool:
+    """Whether it is, or should be, a file of NumPy."""
+    if path.lower().endswith((".npy", ".npz")) or not os.path.isfile(path):
+        return True  # what is missing is said there
+    with open(path, "rb") as file:
+        return file.read(6) == b"\x93NUMPY"
+
+
+def run(arguments: argparse.Namespace, net: Net, save_states: Callable[[Any, Any], None]) -> int:
+    """Do ``run`` where the input is sound; save_states(file, states) writes ``--state-out``."""
+    sf = needed("soundfile", "audio", arguments.input)
+    if (net.input_size, net.out_features) != (1, 1):
+        raise ValueError(
+            f"{arguments.weights}: expected a network of 1 input and 1 output for a sound file, got "
+            f"{net.input_size} and {net.out_features}; give it an array (.npy) that has all its inputs"
+        )
+    with ExitStack() as stack, _naming(sf, arguments.input):
+        source = stack.enter_context(sf.SoundFile(arguments.input))
+        _compare_rates(arguments.weights, arguments.input, source.samplerate)
+        output_format, subtype = _kind_of_output(sf, arguments.output, source.subtype)
+        output = stack.enter_context(files.replacing(arguments.output))
+        state_output = stack.enter_context(files.replacing(arguments.state_out)) if arguments.state_out else None
+        with _naming(sf, arguments.output):
+            target = sf.SoundFile(output.name, "w", source.samplerate, source.channels, subtype, format=output_format)
+        stack.enter_context(target)
+        done = _play(sf, net, source, target, arguments.output)
+        if state_output:
+            save_states(state_output, done.states)
+    _report(arguments, net, source, subtype, done)
+    return 0
+
+
+def _play(sf: Any, net: Net, source: Any, target: Any, output: str) -> Played:
+    """Channels are rows of a batch: each has states of its own."""
+    whole_numbers = target.subtype.startswith("PCM")
+    stream, seconds, peak, clipped = net.stream(source.channels), 0.0, 0.0, 0
+    with console.progress() as bar:
+        task = bar.add_task("run", total=source.frames)
+        for block in source.blocks(BLOCK, dtype=net.dtype.name, always_2d=True):
+            start = perf_counter()
+            played: Array = stream(block[:, :, None])[:, :, 0]
+            seconds += perf_counter() - start
+            if not np.isfinite(played).all():
+                raise ValueError(f"{output}: not written, for the network's output is not finite")
+            loudest = float(np.abs(played).max(initial=0))
+            peak = max(peak, loudest)
+            if whole_numbers and loudest > 1:
+                clipped += int(np.count_nonzero(np.abs(played) > 1))
+                played = played.clip(-1, 1)
+            with _naming(sf, output):
+                target.write(played)
+            bar.update(task, advance=len(block))
+    return Played(stream.state, seconds, peak, clipped)
+
+
+def _compare_rates(weights: str, path: str, rate: int) -> None:
+    made_for = inspect(weights).sample_rate
+    if made_for and made_for != rate:
+        warnings.warn(
+            f"{weights}: made for {made_for:g} Hz, but {path} has {rate} Hz, where it sounds different; resample first",
+            stacklevel=2,
+        )
+
+
+def _kind_of_output(sf: Any, path: str, subtype: str) -> tuple[str, str]:
+    """The format that the name asks for, and the input's way of keeping numbers where the format has it."""
+    suffix = os.path.splitext(path)[1][1:].upper()
+    name = {"AIF": "AIFF", "OGA": "OGG"}.get(suffix, suffix)
+    if name not in sf.available_formats():
+        raise ValueError(f"{path}: expected a sound file's name, such as .wav, .flac or .aiff, got .{suffix.lower()}")
+    return name, subtype if subtype in KEPT and sf.check_format(name, subtype) else sf.default_subtype(name)
+
+
+def _report(arguments: argparse.Namespace, net: Net, source: Any, subtype: str, done: Played) -> None:
+    channels = "mono" if source.channels == 1 else f"{source.channels} channels"
+    duration = source.frames / source.samplerate
+    print(f"{arguments.input} {figures.duration(duration)} {channels} {source.samplerate} Hz -> ", end="")
+    print(f"{arguments.output} {subtype}")
+    times = f", {duration / done.seconds:.3g} times real time" if done.seconds and duration else ""
+    print(f"{net.backend}: {figures.duration(done.seconds)}{times}")
+    if done.clipped:
+        over = 20 * np.log10(done.peak)
+        print(f"clipped: {done.clipped} samples, by up to {over:.1f} dB; a float sound file would keep them")
+
+
+@contextmanager
+def _naming(sf: Any, path: str) -> Iterator[None]:
+    """What the library says about a file, in one line that names it."""
+    try:
+        yield
+    except sf.LibsndfileError as error:
+        raise ValueError(f"{path}: {error.error_string}") from error

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
+from fuzz_targets import NAM
 from helpers import ROOT
 
 PAGES = {"docs/how_an_lstm_remembers.md": [], "docs/streaming.md": [], "docs/bring_your_model.md": ["torch"]}
 
 @pytest.mark.parametrize("page", PAGES)
 def test_examples(page, capsys, tmp_path, monkeypatch):
-    """From top to bottom, in a folder where they may write. A block ```text shows what the ```python before it prints."""
+    """From top to bottom, in a folder where they may write. A block ```text: what the one before prints."""
     for package in PAGES[page]:
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "amp.nam").write_text(json.dumps(NAM))  # what a page reads and does not make
     text = (ROOT / page).read_text()
     blocks = list(re.finditer(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", text, re.DOTALL))
     assert blocks

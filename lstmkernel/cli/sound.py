@@ -81,9 +81,8 @@ def _play(sf: Any, net: Net, source: Any, target: Any, output: str) -> Played:
                 raise ValueError(f"{output}: not written, for the network's output is not finite")
             loudest = float(np.abs(played).max(initial=0))
             peak = max(peak, loudest)
-            if whole_numbers and loudest > 1:
+            if whole_numbers and loudest > 1:  # soundfile holds them at full scale
                 clipped += int(np.count_nonzero(np.abs(played) > 1))
-                played = played.clip(-1, 1)
             with _naming(sf, output):
                 target.write(played)
             bar.update(task, advance=len(block))

@@ -389,8 +389,8 @@ class LSTM:
             x = above
 
     def _add_route(self, T: int, B: int, batched: bool) -> None:
-        """The next call of this shape goes straight to the kernel, where one call of it does."""
-        if self._call_rows(B) >= T * B:
+        """The next call of this shape goes straight to the kernel, where one call of it does, and begins with zeros."""
+        if not self.initial_state and self._call_rows(B) >= T * B:
             self._routes.add(T, B, batched, self._backend.prepare(self._weights, T, B, self._threads()))
 
     def _call_rows(self, B: int) -> int:
@@ -442,6 +442,7 @@ class LSTM:
         row_lengths = _check_lengths(lengths, T, B, batched)
         every = None if checkpoint_every is None else checks.size("checkpoint_every", checkpoint_every)
         out, (h, c), kept = tape.record(self._snapshot(), x_steps, row_lengths, (h, c), batched, every)
+        kept.from_parameters = self.initial_state and state is None
         return self._as_given(out, batched), ((h, c) if batched else (h[:, 0], c[:, 0])), kept
 
     def backward(
@@ -462,7 +463,8 @@ class LSTM:
             (dL/dh_n, dL/dc_n), of their shapes; either may be None for zeros.
 
         Returns the gradient of every parameter under its name in ``state_dict()``, and of "x", "h_0" and "c_0", each of
-        the shape of what it belongs to. Raises ValueError for a wrong shape or another model's tape.
+        the shape of what it belongs to: where ``forward`` began with the model's own h_0 and c_0, theirs, summed over
+        the rows; else those of its state. Raises ValueError for a wrong shape or another model's tape.
         """
         return self._gradients(tape, d_out, d_state)
 
@@ -496,6 +498,8 @@ class LSTM:
         found = gradient.gradients(tape, steps, d_h, d_c, of_x=of_x, of_parameters=of_parameters)
         if of_x:
             found["x"] = self._as_given(rows.given_back(found["x"]), tape.batched)
+        if tape.from_parameters:
+            return {**found, "h_0": d_h.sum(axis=1), "c_0": d_c.sum(axis=1)}
         d_h, d_c = rows.given_back(d_h), rows.given_back(d_c)
         return {**found, "h_0": d_h if tape.batched else d_h[:, 0], "c_0": d_c if tape.batched else d_c[:, 0]}
 

@@ -50,8 +50,6 @@ class Routes:
             return None
         h_shape, c_shape, out_shape, run = route
         if state is None:
-            if self._shape.initial_state:  # which the long way knows
-                return None
             h, c = np.zeros(h_shape, dtype), np.zeros(c_shape, dtype)
         else:
             if type(state) is not tuple or len(state) != 2:

@@ -144,6 +144,7 @@ class Tape:
 
     def __init__(self, lstm: LSTM, x: Array, rows: Rows, batched: bool, every: int | None) -> None:
         self.lstm, self.x, self.rows, self.batched, self.every = lstm, x, rows, batched, every
+        self.from_parameters = False  # whether it began with the model's own h_0 and c_0
         self.layers: list[Layer] = []
         self.segments: list[Segment] = []
 

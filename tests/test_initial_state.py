@@ -81,6 +81,28 @@ def test_two_directions_take_no_reset():
         learned(bidirectional=True)(np.zeros((2, 1, 3), "f4"), reset=np.zeros((2, 1), bool))
 
 
+# ---------------------------------------------------------------- gradients
+
+
+@every_network
+def test_gradients_of_the_beginning_sum_over_the_rows(dtype, random, network):
+    lstm, x = learned(dtype=dtype, **network), normal(random, (6, 4, 3), dtype)
+    twin, first = plain(lstm)
+    lengths, d_out = [6, 0, 3, 1], normal(random, (6, 4, lstm.out_features), dtype)
+    out, state, tape = lstm.forward(x, lengths=lengths)
+    assert_same_answer((out, state), lstm(x, lengths=lengths))
+    found = lstm.backward(tape, d_out)
+    expected = twin.backward(twin.forward(x, first(4), lengths=lengths)[2], d_out)
+    assert {name: value.shape for name, value in found.items() if name != "x"} == lstm.parameter_shapes()
+    for name, value in expected.items():
+        assert_close(found[name], value.sum(axis=1) if name in ("h_0", "c_0") else value, dtype, name)
+    own = lstm.backward(lstm.forward(x, first(4), lengths=lengths)[2], d_out)
+    assert own["h_0"].shape == expected["h_0"].shape
+    out, _, tape = lstm.forward(x[:, 0])
+    found = lstm.backward(tape, np.ones_like(out))
+    assert found["h_0"].shape == lstm.parameter_shapes()["h_0"]
+
+
 # ---------------------------------------------------------------- streams and pools
 
 

@@ -130,9 +130,10 @@ def test_inspect(write):
     assert found.notes == ["made for a sample rate of 48000 Hz"]
     shapes = [("layers[0].weights[0]", (1, 16)), ("layers[0].weights[1]", (4, 16)), ("layers[0].weights[2]", (16,))]
     assert [tensor[:2] for tensor in found.tensors][:3] == shapes
-    assert "skip=1" in found.networks[0].description
+    assert found.networks == [("", "LSTM 1 -> 4, then Dense 4 -> 1; skip 1.0")]
     found = lk.inspect(write(amplifiers.nam(sample_rate=44100.0)[0]))
     assert (found.format, found.sample_rate) == ("Neural Amp Modeler", 44100)
+    assert found.networks == [("", "LSTM 1 -> 4, 2 layers, initial state, then Dense 4 -> 1")]
     found = lk.inspect(write(MADE["GuitarML"][0]))
     assert (found.format, found.sample_rate) == ("GuitarML", None)
     assert ("rec.weight_ih_l0", (160, 1)) in [tensor[:2] for tensor in found.tensors]

@@ -147,7 +147,10 @@ def test_files(random, tmp_path):
         lk.save(saved, tmp_path / "net.safetensors")
         loaded = lk.load(tmp_path / "net.safetensors")
         assert repr(loaded) == repr(saved)
+        assert "initial state" in lk.inspect(tmp_path / "net.safetensors").networks[0].description
         assert_same_bits(loaded(x)[0], saved(x)[0])
+    lk.save(net, tmp_path / "net.safetensors")
+    assert lk.inspect(tmp_path / "net.safetensors").networks[0].description.endswith("; skip 0.5")
 
 
 def test_compile(random, monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
-from lstmkernel.formats import torch_names
+from lstmkernel.formats import torch_names, words
 from lstmkernel.formats.contents import Contents, Network, Tensor
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
@@ -38,7 +38,9 @@ def contents(
     """What is inside; that it is no network which lstmkernel runs is a note."""
     notes = [f"made for a sample rate of {rate:g} Hz"] if rate else []
     try:
-        networks = [Network("", repr(build({"backend": "auto", "num_threads": None})))]
+        net = build({"backend": "auto", "num_threads": None})
+        layers = [words.of_layer(type(layer).__name__, layer.config()) for layer in net.layers]
+        networks = [Network("", words.THEN.join(layers) + words.of_skip(net.skip))]
     except ValueError as error:
         networks, notes = [], [*notes, f"not to be loaded: {error}"]
     return Contents(kind, tensors, networks, notes, rate)

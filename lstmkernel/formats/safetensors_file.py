@@ -112,11 +112,12 @@ def _describe_stack(stack: Stack) -> list[Any] | dict[str, Any]:
 
 def _described(description: Any) -> str:
     """A description in words, whatever it holds: inspecting does not check it."""
-    if isinstance(description, dict):
-        description = description.get("layers", description)
+    skip = None
+    if isinstance(description, dict) and "layers" in description:
+        description, skip = description["layers"], description.get("skip")
     layers = description if isinstance(description, list) else [description]
     known = [words.of_layer(str(layer.get("type")), layer) if isinstance(layer, dict) else "?" for layer in layers]
-    return _short(words.THEN.join(known))
+    return _short(words.THEN.join(known) + words.of_skip(skip))
 
 
 def _restore(description: Any, tensors: dict[str, Array], options: dict[str, Any]) -> LSTM | LSTMCell | Dense | Stack:

@@ -24,5 +24,11 @@ def of_layer(kind: str, config: Mapping[str, Any]) -> str:
         words += [] if layers == 1 else [f"{layers} layers"]
         words += [f"projected to {projection}"] if projection else []
         words += ["both directions"] if config.get("bidirectional") else []
+        words += ["initial state"] if config.get("initial_state") else []
     words += [] if config.get("bias") else ["no bias"]
     return ", ".join(words)
+
+
+def of_skip(skip: Any) -> str:
+    """A Stack's, behind its layers."""
+    return f"; skip {skip}" if skip else ""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import mmap
-from itertools import chain
 from typing import Any
-
-import numpy as np
 
 from lstmkernel import checks
 from lstmkernel.backends.packing import Array
+from lstmkernel.formats import json_text
 
 
 def mentions(path: str, head: bytes, *keys: str) -> bool:
@@ -21,19 +19,11 @@ def mentions(path: str, head: bytes, *keys: str) -> bool:
 
 
 def array(name: str, value: Any, shape: tuple[int, ...]) -> Array:
-    """Lists of lists of numbers as float64 of exactly this shape. What a shape claims costs nothing."""
-    items = [value]
-    for extent in shape:
-        if any(not isinstance(item, list) or len(item) != extent for item in items):
-            raise ValueError(f"{name}: expected numbers of shape {shape}, got {shown(value)}")
-        items = list(chain.from_iterable(items))
-    for item in items:
-        if type(item) is not float and type(item) is not int:  # nor bool, which is an int
-            raise ValueError(f"{name}: expected numbers of shape {shape}, got {shown(item)} among them")
-    try:
-        return np.array(items, np.float64).reshape(shape)
-    except OverflowError as error:
-        raise ValueError(f"{name}: expected numbers that fit float64: {error}") from error
+    """Numbers in lists as float64 of exactly this shape. What a shape claims costs nothing."""
+    found = json_text.array(name, value)
+    if found.shape != shape:
+        raise ValueError(f"{name}: expected numbers of shape {shape}, got {found.shape}")
+    return found
 
 
 def shape_of(value: Any) -> tuple[int, ...]:

@@ -431,11 +431,7 @@ class LSTM:
         """
         from lstmkernel import tape
 
-        for name in ("variant", "reverse"):
-            if value := getattr(self._shape, name):
-                raise ValueError(
-                    f"{name}: expected a plain LSTM that runs forwards, to record for backward, got {value!r}"
-                )
+        self._check_plain("to record for backward")
         x_steps, batched = self._check_x(x)
         T, B, _ = x_steps.shape
         h, c = self._check_state(state, B, batched)
@@ -444,6 +440,11 @@ class LSTM:
         out, (h, c), kept = tape.record(self._snapshot(), x_steps, row_lengths, (h, c), batched, every)
         kept.from_parameters = self.initial_state and state is None
         return self._as_given(out, batched), ((h, c) if batched else (h[:, 0], c[:, 0])), kept
+
+    def _check_plain(self, purpose: str) -> None:
+        for name in ("variant", "reverse"):
+            if value := getattr(self._shape, name):
+                raise ValueError(f"{name}: expected a plain LSTM that runs forwards, {purpose}, got {value!r}")
 
     def backward(
         self,

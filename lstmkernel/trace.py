@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lstmkernel.backends.numpy import sigmoid
+from lstmkernel.backends.numpy_variant import sigmoid
 from lstmkernel.backends.packing import Array
 from lstmkernel.lstm import LSTM
 
@@ -79,6 +79,7 @@ def checked_x(lstm: LSTM, x: ArrayLike) -> tuple[Array, bool]:
     """x as (T, B, I), and whether it was batched."""
     if not isinstance(lstm, LSTM):
         raise TypeError(f"lstm: expected an LSTM, got {type(lstm).__name__}")
+    lstm._check_plain("to trace")
     return lstm._check_x(x)
 
 
@@ -105,7 +106,7 @@ def follow(lstm: LSTM, x: Array, h_0: Array, c_0: Array) -> Iterator[Run]:
 
 def _layer(lstm: LSTM, layer: int, named: Mapping[str, Array]) -> LSTM:
     """One direction of one layer as a model of its own, time first: the same kernels."""
-    alone = {"num_layers": 1, "bidirectional": False, "batch_first": False}
+    alone = {"num_layers": 1, "bidirectional": False, "batch_first": False, "initial_state": False}
     config = {**lstm.config(), **alone, "input_size": lstm.shape.layer_input_size(layer)}
     return LSTM.from_config(config, {f"{name}_l0": value for name, value in named.items()})
 

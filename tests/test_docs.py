@@ -11,6 +11,7 @@ from helpers import ROOT
 
 PAGES = {"docs/how_an_lstm_remembers.md": [], "docs/streaming.md": [], "docs/bring_your_model.md": ["torch"]}
 
+
 @pytest.mark.parametrize("page", PAGES)
 def test_examples(page, capsys, tmp_path, monkeypatch):
     """From top to bottom, in a folder where they may write. A block ```text: what the one before prints."""

@@ -105,3 +105,17 @@ def test_errors_are_those_of_the_model(checked):
         lk.trace(checked, np.zeros((2, 3)))
     with pytest.raises(ValueError, match="h_0: expected shape"):
         lk.trace(checked, np.zeros((2, 5)), (np.zeros((1, 9)), np.zeros((2, 9))))
+
+
+def test_a_variant_is_refused():
+    peepholes = lk.LSTM(3, 4, variant=lk.Variant(peephole=True), seed=0)
+    with pytest.raises(ValueError, match=r"variant: expected a plain LSTM that runs forwards, to trace, got"):
+        lk.trace(peepholes, np.zeros((2, 3)))
+    with pytest.raises(ValueError, match="reverse: expected a plain LSTM"):
+        lk.gradient_flow(lk.LSTM(3, 4, reverse=True, seed=0), np.zeros((2, 3)))
+
+
+def test_a_learned_state_is_where_it_begins(random):
+    lstm = lk.LSTM(3, 4, num_layers=2, initial_state=True, dtype="float64", seed=0)
+    x = random.standard_normal((5, 3))
+    assert_close(lk.trace(lstm, x).h[-1], lstm(x)[0], "float64")

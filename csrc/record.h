@@ -159,12 +159,12 @@ static int layer_record(const lk_layer *layer, const lk_tape *tape, const lk_tea
     group g;
     lay_out_record(&g, layer, tape, team, rows.from, work);
     const block_range outputs = own_outputs(&g);
-    for (int64_t row = rows.from; row < rows.to; row++)
+    int64_t active = rows_at(tape, tape->first, tape->B);
+    for (int64_t row = rows.from; row < smaller(rows.to, active); row++)
         copy_columns(g.h + (row - rows.from) * g.h_stride, tape_h_before(tape, tape->first, row, output_size(layer)), outputs);
     meet(&a);
     const int64_t c_size = tape->B * g.c_stride;
     real *z = tape->z;
-    int64_t active = rows_at(tape, tape->first, tape->B);
     for (int64_t s = tape->first; s < tape->last && active > 0;) {
         /* A chunk of several steps where their rows lie side by side in z: where this thread has all of them. */
         const int64_t stop = smaller(tape->last, s + (alone ? larger(1, record_z_rows(layer) / active) : 1));

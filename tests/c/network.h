@@ -31,6 +31,7 @@ static inline void *take(int64_t count, int64_t size)
 /* A workspace, of NaNs: what is in it must not matter. */
 static inline void *take_work(int64_t bytes)
 {
+    bytes = (bytes + 63) / 64 * 64; /* C11 aligns no other sizes */
     void *memory = aligned_alloc(64, (size_t)bytes);
     if (!memory && bytes > 0)
         abort();

@@ -21,7 +21,7 @@ static char shape[200]; /* of the check at hand */
 
 static inline const char *named(const char *array, int table)
 {
-    static char text[sizeof shape + sizeof names];
+    static char text[1000];
     snprintf(text, sizeof text, "%s, %s: %s", names[table], shape, array);
     return text;
 }

@@ -33,6 +33,7 @@ Net = LSTM | LSTMCell | Dense | Stack
 FORMATS = (
     "safetensors_file",
     "torch_file",
+    "keras_file",
     "rtneural_file",
     "guitarml_file",
     "nam_file",
@@ -65,12 +66,13 @@ def load(
         Picks a part of a larger model: "lstm_cell" takes ``lstm_cell.weight_ih`` and its siblings. Names of an
         LSTMCell, without ``_l0``, are an LSTM of one layer. Without a prefix, the whole file must be one LSTM, or LSTMs
         in a chain and a Linear at its end: those become a Stack. Its head is linear: activations are no weights.
+        Keras's files say more, and their prefixes are the names of layers.
     dtype
         float32 or float64; by default what ``save`` noted, else float64 where all the weights are, else float32.
     backend, num_threads
         As for LSTM.
     batch_first
-        As for LSTM; by default what ``save`` noted, else False.
+        As for LSTM; by default what ``save`` noted, else True for Keras's files, else False.
     max_bytes
         How much the file may unpack to; by default twice its size and 32 MiB. Raise it for files that you trust.
 

@@ -9,7 +9,9 @@ import zipfile
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from hostile import Target
 
 import lstmkernel as lk
@@ -40,9 +42,14 @@ def written(write: Callable[[Path], object], suffix: str) -> bytes:
 
 def rezipped(archive: bytes, changed: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
     """The same zip with some members' content changed, or added at the end, checksums right."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as old:
+        return zipped({**{name: old.read(name) for name in old.namelist()}, **changed}, method)
+
+
+def zipped(members: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
     file = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(file, "w", method) as new:
-        for name, content in {**{name: old.read(name) for name in old.namelist()}, **changed}.items():
+    with zipfile.ZipFile(file, "w", method) as new:
+        for name, content in members.items():
             new.writestr(name, content)
     return file.getvalue()
 
@@ -69,6 +76,60 @@ def amplifier_targets() -> list[Target]:
     return [Target(name, suffix, json.dumps(model).encode()) for name, (suffix, model) in models.items()]
 
 
+def keras_hdf5() -> bytes:
+    """A model as Keras 2 writes it, with the least that h5py makes of it."""
+    import h5py
+
+    layers = [
+        {"class_name": "LSTM", "config": {"name": "lstm", "units": 1}},
+        {"class_name": "Dense", "config": {"name": "dense", "units": 1}},
+    ]
+    arrays = {
+        "lstm": {"kernel:0": (1, 4), "recurrent_kernel:0": (1, 4), "bias:0": (4,)},
+        "dense": {"kernel:0": (1, 1), "bias:0": (1,)},
+    }
+    file = io.BytesIO()
+    with h5py.File(file, "w") as h5:
+        h5.attrs["keras_version"] = "2.15.0"
+        h5.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": {"layers": layers}})
+        for layer, shapes in arrays.items():
+            group = h5.create_group(f"model_weights/{layer}")
+            group.attrs["weight_names"] = [name.encode() for name in shapes]
+            for name, shape in shapes.items():
+                group[name] = np.full(shape, 0.5, "float32")
+    return file.getvalue()
+
+
+def keras_hdf5_target() -> Target:
+    return Target("keras_hdf5", ".h5", keras_hdf5())
+
+
+def keras_config_target() -> Target:
+    """The configuration in a ``.keras`` file of Keras 3, a functional model; its zip is made around it."""
+    import h5py
+
+    def call(name: str) -> list[dict[str, Any]]:
+        return [{"args": [{"class_name": "__keras_tensor__", "config": {"keras_history": [name, 0, 0]}}], "kwargs": {}}]
+
+    layers = [
+        {"class_name": "InputLayer", "config": {"name": "x"}, "inbound_nodes": []},
+        {"class_name": "LSTM", "config": {"name": "lstm", "units": 1}, "inbound_nodes": call("x")},
+        {"class_name": "Dense", "config": {"name": "dense", "units": 1}, "inbound_nodes": call("lstm")},
+    ]
+    config = {"class_name": "Functional", "config": {"layers": layers, "output_layers": ["dense", 0, 0]}}
+    file = io.BytesIO()
+    with h5py.File(file, "w") as h5:
+        for place, shapes in {"lstm/cell": [(1, 4), (1, 4), (4,)], "dense": [(1, 1), (1,)]}.items():
+            for number, shape in enumerate(shapes):
+                h5[f"layers/{place}/vars/{number}"] = np.full(shape, 0.5, "float32")
+    archive = zipped({"metadata.json": b'{"keras_version": "3.15.1"}', "model.weights.h5": file.getvalue()})
+
+    def wrap(payload: bytes) -> bytes:
+        return rezipped(archive, {"config.json": payload})
+
+    return Target("keras_config", ".keras", json.dumps(config).encode(), wrap)
+
+
 def targets() -> list[Target]:
     """Those whose package is missing stay out."""
     found = [
@@ -76,7 +137,8 @@ def targets() -> list[Target]:
         torch_json_target(),
         *amplifier_targets(),
     ]
-    for package, make in (("torch", torch_pickle_target),):
+    of_packages = (("torch", torch_pickle_target), ("h5py", keras_hdf5_target), ("h5py", keras_config_target))
+    for package, make in of_packages:
         if find_spec(package):
             found.append(make())
     return found

@@ -45,10 +45,10 @@ def _refusal(door: Callable[[Path], object], path: Path) -> str | None:
     return message
 
 
-def assert_refused_wherever_cut(target: Target, folder: Path) -> None:
-    """Every truncation of the payload, and one byte too many, is a FormatError; the whole loads."""
+def assert_refused_wherever_cut(target: Target, folder: Path, sizes: Iterable[int] | None = None) -> None:
+    """Each truncation (or those to ``sizes``) of the payload, and a byte more, is a FormatError; the whole loads."""
     path = folder / f"cut{target.suffix}"
-    cuts = [target.payload[:size] for size in range(len(target.payload))]
+    cuts = [target.payload[:size] for size in (range(len(target.payload)) if sizes is None else sizes)]
     for payload in [*cuts, target.payload + b"\0"]:
         path.write_bytes(target.wrap(payload))
         assert not refused_or_loaded(path), f"{target.name}: {len(payload)} of {len(target.payload)} bytes load"

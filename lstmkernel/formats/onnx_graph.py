@@ -1,0 +1,91 @@
+"""A graph of an ONNX model, as plain Python: nodes in order, each value made once, before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any, NamedTuple
+
+#: LSTM is as it is now since this operator set.
+OLDEST_OPSET = 7
+
+
+class Node(NamedTuple):
+    """One operation: values by name go in and come out; "" is one that is left out."""
+
+    op: str  # with its domain, where that is not ONNX's own
+    name: str  # of the node, or where it has none of what it makes
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.op} node {self.name!r}"
+
+    def input(self, place: int) -> str:
+        return self.inputs[place] if place < len(self.inputs) else ""
+
+    def output(self, place: int) -> str:
+        return self.outputs[place] if place < len(self.outputs) else ""
+
+
+class Graph(NamedTuple):
+    """The main graph, or the body of an If or Loop, which also sees the values around it."""
+
+    nodes: list[Node]
+    initializers: dict[str, Any]  # TensorProtos
+    inputs: dict[str, Any]  # ValueInfoProtos of what the caller gives
+    outputs: list[str]
+
+
+def opset(model: Any, newest: int) -> int:
+    """The version of ONNX's own operators that a model uses."""
+    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    if len(versions) != 1 or not OLDEST_OPSET <= versions[0] <= newest:
+        raise ValueError(f"opset_import: expected one ONNX opset in {OLDEST_OPSET}..{newest}, got {versions or 'none'}")
+    return int(versions[0])
+
+
+def graph(proto: Any, attribute_value: Any, outside: Collection[str] = ()) -> Graph:
+    """Check a GraphProto and take it apart; ``outside`` are the names of values that a body sees around it."""
+    initializers: dict[str, Any] = {}
+    for tensor in proto.initializer:
+        if not tensor.name or tensor.name in initializers:
+            raise ValueError(f"initializer {tensor.name!r}: expected a name of its own")
+        initializers[tensor.name] = tensor
+    inputs = {info.name: info for info in proto.input if info.name not in initializers}
+    if len(inputs) + len([info for info in proto.input if info.name in initializers]) != len(proto.input):
+        raise ValueError(f"graph inputs: expected names of their own, got {[info.name for info in proto.input]}")
+    made = {*outside, *initializers, *inputs, *(sparse.values.name for sparse in proto.sparse_initializer)}
+    nodes = []
+    for proto_node in proto.node:
+        node = _node(proto_node, attribute_value)
+        for name in node.inputs:
+            if name and name not in made:
+                raise ValueError(f"{node}: expected inputs made before it, got {name!r}, which is made later or never")
+        for name in node.outputs:
+            if name in made and name not in outside:
+                raise ValueError(f"{node}: expected outputs of its own, got {name!r}, which exists already")
+        made |= {name for name in node.outputs if name}
+        nodes.append(node)
+    outputs = [info.name for info in proto.output]
+    for name in outputs:
+        if name not in made:
+            raise ValueError(f"graph output {name!r}: expected a value that a node makes")
+    return Graph(nodes, initializers, inputs, outputs)
+
+
+def bodies(node: Node) -> Iterator[Any]:
+    """The GraphProtos in a node's attributes: branches of an If, the body of a Loop or a Scan."""
+    for value in node.attributes.values():
+        for part in value if isinstance(value, list) else [value]:
+            if type(part).__name__ == "GraphProto":
+                yield part
+
+
+def _node(proto: Any, attribute_value: Any) -> Node:
+    op = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
+    name = proto.name or next((name for name in proto.output if name), "")
+    attributes = {attribute.name: attribute_value(attribute) for attribute in proto.attribute}
+    if len(attributes) != len(proto.attribute):
+        raise ValueError(f"{op} node {name!r}: expected each attribute once")
+    return Node(op, name, list(proto.input), list(proto.output), attributes)

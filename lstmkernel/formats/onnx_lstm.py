@@ -1,0 +1,212 @@
+"""The LSTM operator: a node and its constants as parameters in PyTorch's names and gate order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstmkernel.backends.packing import Array
+from lstmkernel.formats.onnx_constants import is_zero
+from lstmkernel.formats.onnx_graph import Node
+from lstmkernel.formats.onnx_tensors import Reader
+
+#: Names of the inputs, in order.
+INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+
+DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
+
+#: The operator's activations by our names, each with how many of alpha and beta it takes.
+ACTIVATIONS = {
+    "affine": ("affine", 2),
+    "elu": ("elu", 1),
+    "hardsigmoid": ("hard_sigmoid", 2),
+    "leakyrelu": ("leaky_relu", 1),
+    "relu": ("relu", 0),
+    "scaledtanh": ("scaled_tanh", 2),
+    "sigmoid": ("sigmoid", 0),
+    "softplus": ("softplus", 0),
+    "softsign": ("softsign", 0),
+    "tanh": ("tanh", 0),
+    "thresholdedrelu": ("thresholded_relu", 1),
+}
+PLAIN = ["sigmoid", "tanh", "tanh"]
+
+_ATTRIBUTES = {
+    "activation_alpha",
+    "activation_beta",
+    "activations",
+    "clip",
+    "direction",
+    "hidden_size",
+    "input_forget",
+    "layout",
+}
+
+
+class Layer(NamedTuple):
+    """One LSTM node."""
+
+    node: Node
+    input_size: int
+    hidden_size: int
+    bias: bool
+    directions: int
+    reverse: bool
+    rows_first: bool  # the operator's layout=1
+    variant: dict[str, Any]  # arguments of Variant, where it is not the plain LSTM
+    weights: dict[str, Array]  # as in a state_dict, without the layer's number: "weight_ih", "weight_ih_reverse", ...
+
+    def options(self) -> dict[str, Any]:
+        """What layers of one LSTM have in common, as arguments of it."""
+        options: dict[str, Any] = {"hidden_size": self.hidden_size, "bias": self.bias}
+        options["bidirectional"] = self.directions == 2
+        if self.variant:
+            options["variant"] = self.variant
+        if self.reverse:
+            options["reverse"] = True
+        return options
+
+
+def layer(node: Node, constants: Mapping[str, Array], reader: Reader) -> Layer:
+    """Check a node's attributes, and the shapes of W, R, B and P against each other."""
+    attributes = node.attributes
+    unknown = sorted(set(attributes) - _ATTRIBUTES)
+    if unknown or len(node.inputs) > len(INPUTS):
+        raise ValueError(f"{node}: expected an LSTM's attributes and inputs, got {unknown or node.inputs}")
+    direction = _text(attributes.get("direction", "forward"))
+    if direction not in DIRECTIONS:
+        raise ValueError(f"{node}: direction: expected one of {', '.join(DIRECTIONS)}, got {direction!r}")
+    D = DIRECTIONS[direction]
+    W, R = (_weights(node, place, constants, reader) for place in (1, 2))
+    if W is None or R is None or W.ndim != 3 or R.ndim != 3 or 0 in W.shape or 0 in R.shape:
+        got = [None if array is None else array.shape for array in (W, R)]
+        raise ValueError(f"{node}: expected W of shape (D, 4H, I) and R of (D, 4H, H), got {got[0]} and {got[1]}")
+    I, H = W.shape[2], R.shape[2]
+    _expect(node, "W", W, (D, 4 * H, I))
+    _expect(node, "R", R, (D, 4 * H, H))
+    if attributes.get("hidden_size", H) != H:
+        raise ValueError(f"{node}: hidden_size: expected {H}, as in R, got {attributes['hidden_size']}")
+    B, P = _weights(node, 3, constants, reader), _weights(node, 7, constants, reader)
+    weights: dict[str, Array] = {}
+    for d, end in enumerate(("", "_reverse")[:D]):
+        weights[f"weight_ih{end}"], weights[f"weight_hh{end}"] = _gates(W[d], H), _gates(R[d], H)
+        if B is not None:
+            _expect(node, "B", B, (D, 8 * H))
+            weights[f"bias_ih{end}"] = _gates(B[d, : 4 * H], H)[:, 0]
+            weights[f"bias_hh{end}"] = _gates(B[d, 4 * H :], H)[:, 0]
+        if P is not None:
+            _expect(node, "P", P, (D, 3 * H))
+            weights[f"weight_peephole{end}"] = P[d].reshape(3, H)[[0, 2, 1]]  # i, o, f -> i, f, o
+    variant = _variant(node, D, P is not None)
+    rows_first = _flag(node, "layout")
+    return Layer(node, I, H, B is not None, D, direction == "reverse", rows_first, variant, weights)
+
+
+def constant_state(layer: Layer, name: str, array: Array, rows: int | None) -> None:
+    """Refuse an initial state that is constant and not zero, or not of the layer's shape; rows is B, where known."""
+    D, H = layer.directions, layer.hidden_size
+    expected = (rows, D, H) if layer.rows_first else (D, rows, H)
+    fits = len(array.shape) == 3 and all(e in (None, got) for e, got in zip(expected, array.shape, strict=True))
+    if not fits:
+        raise ValueError(f"{layer.node}: {name}: expected shape {expected}, got {array.shape}")
+    if not is_zero(array):
+        raise ValueError(
+            f"{layer.node}: {name}: expected zeros, an input of the graph, or nothing, got constants that are not zero; "
+            "choose the node with prefix= once they are removed from it, and give them as the state of each call"
+        )
+
+
+def _weights(node: Node, place: int, constants: Mapping[str, Array], reader: Reader) -> Array | None:
+    name = node.input(place)
+    if not name:
+        return None
+    if name not in constants:
+        raise ValueError(
+            f"{node}: {INPUTS[place]}: expected an initializer or what follows from initializers, got {name!r}"
+        )
+    array = constants[name]
+    if array.dtype.kind != "f":
+        raise ValueError(f"{node}: {INPUTS[place]}: expected floating-point numbers, got {array.dtype}")
+    if 0 in array.strides:
+        reader.make(name, array.nbytes)  # repeated by broadcasting so far, but about to be copied
+    return array
+
+
+def _expect(node: Node, name: str, array: Array, shape: tuple[int, ...]) -> None:
+    if array.shape == shape:
+        return
+    kind = {3: ": three gates, a GRU", 1: ": one gate, an RNN"}
+    last = array.shape[-1] if name == "R" else 0
+    hint = kind.get(array.shape[1] // last, "") if last and len(array.shape) == 3 and array.shape[1] % last == 0 else ""
+    raise ValueError(f"{node}: {name}: expected shape {shape}, got {array.shape}{hint}")
+
+
+def _gates(array: Array, H: int) -> Array:
+    """i, o, f, c -> i, f, c, o along the first axis."""
+    return array.reshape(4, H, -1)[[0, 2, 3, 1]].reshape(4 * H, -1)
+
+
+def _variant(node: Node, D: int, peephole: bool) -> dict[str, Any]:
+    variant: dict[str, Any] = {}
+    if peephole:
+        variant["peephole"] = True
+    if "clip" in node.attributes:
+        variant["gate_clip"] = node.attributes["clip"]
+    if _flag(node, "input_forget"):
+        variant["coupled"] = "forget"
+    if "activations" in node.attributes:
+        activations = _activations(node, D)
+        if activations != PLAIN * D:
+            variant["activations"] = activations
+    return variant
+
+
+def _activations(node: Node, D: int) -> list[Any]:
+    """Three for each direction; alpha and beta go, in order, to those that take them, as in ONNX Runtime."""
+    names = [_text(name).lower() for name in node.attributes["activations"]]
+    if len(names) != 3 * D or not set(names) <= set(ACTIVATIONS):
+        raise ValueError(
+            f"{node}: activations: expected {3 * D} of {', '.join(ACTIVATIONS)}, got {', '.join(map(repr, names[:8]))}"
+        )
+    alphas, betas = (list(node.attributes.get(f"activation_{which}", [])) for which in ("alpha", "beta"))
+    activations: list[Any] = []
+    for name in names:
+        ours, count = ACTIVATIONS[name]
+        numbers = _next_numbers([alphas, betas][:count])
+        activations.append((ours, *numbers) if numbers else ours)
+    if alphas or betas:
+        raise ValueError(f"{node}: expected an alpha and a beta for each activation that takes it, got more")
+    return activations
+
+
+def _next_numbers(lists: Iterable[list[float]]) -> list[float]:
+    """The first of each; where alphas have run out, defaults hold, for beta too."""
+    numbers = []
+    for numbers_left in lists:
+        if not numbers_left:
+            break
+        numbers.append(float(numbers_left.pop(0)))
+    return numbers
+
+
+def _flag(node: Node, name: str) -> bool:
+    value = node.attributes.get(name, 0)
+    if value not in (0, 1):
+        raise ValueError(f"{node}: {name}: expected 0 or 1, got {value!r}")
+    return bool(value)
+
+
+def _text(value: Any) -> str:
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
+def as_state_dict(layers: list[Layer]) -> dict[str, Array]:
+    """The parameters of layers that are one LSTM, numbered."""
+    named: dict[str, Array] = {}
+    for number, each in enumerate(layers):
+        for name, array in each.weights.items():
+            kind, reverse, _ = name.partition("_reverse")
+            named[f"{kind}_l{number}{reverse}"] = np.asarray(array)
+    return named

@@ -38,10 +38,11 @@ FORMATS = (
     "guitarml_file",
     "nam_file",
     "torch_json_file",
+    "onnx_file",
 )
 
 #: What ``save`` writes, by suffix.
-SAVERS = {".safetensors": "safetensors_file"}
+SAVERS = {".safetensors": "safetensors_file", ".onnx": "onnx_file"}
 
 HEAD_BYTES = 1 << 16
 

@@ -8,6 +8,12 @@ from typing import Any, NamedTuple
 #: LSTM is as it is now since this operator set.
 OLDEST_OPSET = 7
 
+#: Longer names are no names, and would make endless error messages.
+MOST_NAME = 500
+
+#: AttributeProto.AttributeType: the field that holds the value.
+_FIELDS = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints", 8: "strings", 9: "tensors", 10: "graphs"}
+
 
 class Node(NamedTuple):
     """One operation: values by name go in and come out; "" is one that is left out."""
@@ -45,20 +51,23 @@ def opset(model: Any, newest: int) -> int:
     return int(versions[0])
 
 
-def graph(proto: Any, attribute_value: Any, outside: Collection[str] = ()) -> Graph:
+def graph(proto: Any, outside: Collection[str] = ()) -> Graph:
     """Check a GraphProto and take it apart; ``outside`` are the names of values that a body sees around it."""
     initializers: dict[str, Any] = {}
     for tensor in proto.initializer:
+        _expect_short(tensor.name)
         if not tensor.name or tensor.name in initializers:
             raise ValueError(f"initializer {tensor.name!r}: expected a name of its own")
         initializers[tensor.name] = tensor
     inputs = {info.name: info for info in proto.input if info.name not in initializers}
-    if len(inputs) + len([info for info in proto.input if info.name in initializers]) != len(proto.input):
-        raise ValueError(f"graph inputs: expected names of their own, got {[info.name for info in proto.input]}")
+    if len({info.name for info in proto.input}) != len(proto.input):
+        raise ValueError("graph inputs: expected names of their own, got one of them twice")
+    for name in (*inputs, *(info.name for info in proto.output)):
+        _expect_short(name)
     made = {*outside, *initializers, *inputs, *(sparse.values.name for sparse in proto.sparse_initializer)}
     nodes = []
     for proto_node in proto.node:
-        node = _node(proto_node, attribute_value)
+        node = _node(proto_node)
         for name in node.inputs:
             if name and name not in made:
                 raise ValueError(f"{node}: expected inputs made before it, got {name!r}, which is made later or never")
@@ -82,10 +91,20 @@ def bodies(node: Node) -> Iterator[Any]:
                 yield part
 
 
-def _node(proto: Any, attribute_value: Any) -> Node:
+def _node(proto: Any) -> Node:
     op = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
     name = proto.name or next((name for name in proto.output if name), "")
-    attributes = {attribute.name: attribute_value(attribute) for attribute in proto.attribute}
-    if len(attributes) != len(proto.attribute):
-        raise ValueError(f"{op} node {name!r}: expected each attribute once")
+    for text in (op, name, *proto.input, *proto.output, *(attribute.name for attribute in proto.attribute)):
+        _expect_short(text)
+    attributes: dict[str, Any] = {}
+    for attribute in proto.attribute:
+        if attribute.name in attributes or attribute.type not in _FIELDS:
+            raise ValueError(f"{op} node {name!r}: attribute {attribute.name!r}: expected it once, and of a known type")
+        value = getattr(attribute, _FIELDS[attribute.type])
+        attributes[attribute.name] = list(value) if attribute.type > 5 else value
     return Node(op, name, list(proto.input), list(proto.output), attributes)
+
+
+def _expect_short(name: str) -> None:
+    if len(name) > MOST_NAME:
+        raise ValueError(f"{name[:40]!r} ...: expected names of at most {MOST_NAME} characters, got {len(name)}")

@@ -74,7 +74,7 @@ def layer(node: Node, constants: Mapping[str, Array], reader: Reader) -> Layer:
     attributes = node.attributes
     unknown = sorted(set(attributes) - _ATTRIBUTES)
     if unknown or len(node.inputs) > len(INPUTS):
-        raise ValueError(f"{node}: expected an LSTM's attributes and inputs, got {unknown or node.inputs}")
+        raise ValueError(f"{node}: expected an LSTM's attributes and inputs, got {', '.join(unknown[:6]) or len(node.inputs)}")
     direction = _text(attributes.get("direction", "forward"))
     if direction not in DIRECTIONS:
         raise ValueError(f"{node}: direction: expected one of {', '.join(DIRECTIONS)}, got {direction!r}")
@@ -104,17 +104,17 @@ def layer(node: Node, constants: Mapping[str, Array], reader: Reader) -> Layer:
     return Layer(node, I, H, B is not None, D, direction == "reverse", rows_first, variant, weights)
 
 
-def constant_state(layer: Layer, name: str, array: Array, rows: int | None) -> None:
+def constant_state(layer: Layer, name: str, array: Array, rows: int | None, shape_known: bool) -> None:
     """Refuse an initial state that is constant and not zero, or not of the layer's shape; rows is B, where known."""
     D, H = layer.directions, layer.hidden_size
     expected = (rows, D, H) if layer.rows_first else (D, rows, H)
     fits = len(array.shape) == 3 and all(e in (None, got) for e, got in zip(expected, array.shape, strict=True))
-    if not fits:
+    if shape_known and not fits:
         raise ValueError(f"{layer.node}: {name}: expected shape {expected}, got {array.shape}")
     if not is_zero(array):
         raise ValueError(
             f"{layer.node}: {name}: expected zeros, an input of the graph, or nothing, got constants that are not zero; "
-            "choose the node with prefix= once they are removed from it, and give them as the state of each call"
+            "take them out of the model, and give them as the state of each call"
         )
 
 
@@ -199,7 +199,8 @@ def _flag(node: Node, name: str) -> bool:
 
 
 def _text(value: Any) -> str:
-    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+    return text[:40]
 
 
 def as_state_dict(layers: list[Layer]) -> dict[str, Array]:

@@ -31,13 +31,13 @@ class Reader:
     def __init__(self, path: str) -> None:
         self._folder = os.path.dirname(os.path.abspath(path))
         self._given = os.path.getsize(path)
-        self._made = 0
+        self.made = 0
         self._external: dict[str, int] = {}  # each file once, with its size
 
     def make(self, what: str, count: int) -> None:
         """Ask for so many bytes beside what the file itself holds, before they are allocated."""
-        self._made += count
-        limits.check(what, self._made, self._given)
+        limits.check(what, self.made + count, self._given)
+        self.made += count
 
     def array(self, tensor: Any) -> Array:
         """A tensor's numbers, float16 and bfloat16 widened to float32; read-only where they are the file's own bytes."""

@@ -1,8 +1,9 @@
-"""Which part of an ONNX model is the network: the whole graph, or LSTM nodes by name, bodies of If and Loop included."""
+"""Which part of an ONNX model is the network: the whole graph, or LSTM nodes by name, in bodies of If and Loop too."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 from itertools import islice, product
 from typing import Any, NamedTuple
 
@@ -30,14 +31,13 @@ class Scope(NamedTuple):
 def whole(scope: Scope, reader: Reader) -> Found:
     """The network that the main graph is, from its input to its outputs."""
     source = _source(scope.graph)
-    failure, made = None, reader.made
+    failure = None
     for inputs in _shapes(scope, source):
-        reader.made = made  # what a failed attempt made is gone
         try:
-            found = Follower(scope.graph, scope.constants, reader, inputs, source).follow()
+            found = Follower(scope.graph, scope.constants, copy(reader), inputs, source).follow()
             swapped = {name: tuple(_SWAPPED.get(e, e) for e in shape) for name, shape in inputs.items()}
             if swapped != inputs:  # once more with other sizes, so that no constant passes for a size by chance
-                Follower(scope.graph, scope.constants, reader, swapped, source).follow()
+                Follower(scope.graph, scope.constants, copy(reader), swapped, source).follow()
             return found
         except ValueError as error:
             failure = failure or error
@@ -50,15 +50,18 @@ def named(scopes: Sequence[Scope], reader: Reader, prefix: str) -> Found:
         chosen = [node for node in scope.graph.nodes if _within(node, prefix) and node.op == "LSTM"]
         if chosen:
             return Follower(scope.graph, scope.constants, reader, {}, "", chosen).follow()
-    other = next((n for scope in scopes for n in scope.graph.nodes if _within(n, prefix) and n.op in ("GRU", "RNN")), None)
-    names = [node.name for node in lstms(scopes)]
+    other = next(
+        (n for scope in scopes for n in scope.graph.nodes if _within(n, prefix) and n.op in ("GRU", "RNN")), None
+    )
+    names = [node.name for node, _ in lstms(scopes)]
     places = ", ".join(map(repr, names[:6])) + (" and others" if len(names) > 6 else "") if names else "none"
     got = f"a {other.op}" if other else "no such node"
     raise ValueError(f"prefix {prefix[:100]!r}: expected the name of an LSTM node, got {got}; LSTM nodes: {places}")
 
 
-def lstms(scopes: Sequence[Scope]) -> Iterator[Node]:
-    return (node for scope in scopes for node in scope.graph.nodes if node.op == "LSTM")
+def lstms(scopes: Sequence[Scope]) -> Iterator[tuple[Node, Mapping[str, Array]]]:
+    """Every LSTM node, with the constants around it."""
+    return ((node, scope.constants) for scope in scopes for node in scope.graph.nodes if node.op == "LSTM")
 
 
 def scopes(proto: Any, reader: Reader) -> list[Scope]:

@@ -43,8 +43,12 @@ def model(net: Any) -> Any:
     rows = graph.rows(value)
     for place, layer in enumerate(layers):
         prefix = f"{place}." if isinstance(net, Stack) else ""
-        value = graph.dense(layer, prefix, value) if isinstance(layer, Dense) else graph.lstm(layer, prefix, value, rows)
-    graph.node("Transpose" if batch_first else "Identity", [value], "out", **({"perm": [1, 0, 2]} if batch_first else {}))
+        value = (
+            graph.dense(layer, prefix, value) if isinstance(layer, Dense) else graph.lstm(layer, prefix, value, rows)
+        )
+    graph.node(
+        "Transpose" if batch_first else "Identity", [value], "out", **({"perm": [1, 0, 2]} if batch_first else {})
+    )
     return graph.model([*order, layers[-1].out_features])
 
 
@@ -168,7 +172,9 @@ def _variant(variant: Variant | None, D: int) -> dict[str, Any]:
     if variant is None:
         return {}
     if variant.cell_clip is not None or variant.coupled == "input":
-        raise ValueError(f"variant: expected what ONNX's LSTM can do, no cell_clip and no coupled='input', got {variant}")
+        raise ValueError(
+            f"variant: expected what ONNX's LSTM can do, no cell_clip and no coupled='input', got {variant}"
+        )
     attributes: dict[str, Any] = {}
     if variant.gate_clip is not None:
         attributes["clip"] = variant.gate_clip

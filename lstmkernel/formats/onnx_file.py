@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-
+from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
 
+from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
 from lstmkernel.formats import errors, onnx_choice, onnx_graph, onnx_lstm, onnx_network, onnx_wire
 from lstmkernel.formats.contents import Contents, Network
+from lstmkernel.formats.onnx_graph import Node
 from lstmkernel.formats.onnx_tensors import Reader, described
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
@@ -28,15 +31,19 @@ def inspect(path: str) -> Contents:
     scopes = onnx_choice.scopes(model.graph, reader)
     networks, notes = [], []
     try:
-        networks.append(Network("", _described(onnx_choice.whole(scopes[0], reader).layers)))
+        networks.append(Network("", ", then ".join(map(_in_words, onnx_choice.whole(scopes[0], reader).parts))))
     except ValueError as error:
         notes.append(f"not to be loaded as a whole: {error}")
-    for node in onnx_choice.lstms(scopes):
-        try:
-            networks.append(Network(node.name, _described(onnx_choice.named(scopes, reader, node.name).layers)))
-        except ValueError as error:
-            notes.append(f"{node} is not to be loaded: {error}")
+    for node, constants in onnx_choice.lstms(scopes):
+        networks.append(Network(node.name, _node_in_words(node, constants, reader)))
     return Contents(NAME, [described(tensor) for tensor in model.graph.initializer], networks, notes)
+
+
+def _node_in_words(node: Node, constants: Mapping[str, Array], reader: Reader) -> str:
+    try:
+        return _in_words([onnx_lstm.layer(node, constants, copy(reader))])
+    except ValueError as error:
+        return f"no LSTM that can be loaded: {error}"
 
 
 def load(path: str, prefix: str | None, options: dict[str, Any]) -> LSTM | Dense | Stack:
@@ -73,58 +80,38 @@ def _model(path: str) -> tuple[Any, Reader]:
 
 
 def _built(found: onnx_network.Found, options: dict[str, Any]) -> LSTM | Dense | Stack:
-    """Neighbouring nodes that one LSTM can be become its layers."""
-    arrays = [array for layer in found.layers for array in _arrays(layer)]
+    arrays = [array for part in found.parts for array in _arrays(part)]
     double = all(array.dtype == np.float64 for array in arrays)
     options = {"batch_first": found.batch_first, "dtype": "float64" if double else "float32", **options}
-    layers: list[LSTM | Dense] = []
-    for group in _groups(found):
-        first = group[0]
-        if isinstance(first, onnx_network.Dense):
-            layers.append(_dense(first, options))
-            continue
-        lstms = [layer for layer in group if isinstance(layer, onnx_lstm.Layer)]
-        sizes = {"input_size": first.input_size, "num_layers": len(lstms), "proj_size": 0}
-        layers.append(LSTM.from_config({**sizes, **first.options(), **options}, onnx_lstm.as_state_dict(lstms)))
+    layers = [_lstm(part, options) if isinstance(part, list) else _dense(part, options) for part in found.parts]
     return layers[0] if len(layers) == 1 else Stack(layers)
 
 
-def _groups(found: onnx_network.Found) -> list[list[Any]]:
-    groups: list[list[Any]] = []
-    joins = iter(found.joins)
-    below = None
-    for layer in found.layers:
-        together = isinstance(layer, onnx_lstm.Layer) and any(isinstance(x, onnx_lstm.Layer) for g in groups for x in g)
-        may = next(joins) if together else False
-        if may and isinstance(below, onnx_lstm.Layer) and layer.options() == below.options():
-            groups[-1].append(layer)
-        else:
-            groups.append([layer])
-        below = layer
-    return groups
+def _arrays(part: list[onnx_lstm.Layer] | onnx_network.Dense) -> list[Array]:
+    if isinstance(part, list):
+        return [array for layer in part for array in layer.weights.values()]
+    return [part.weight] if part.bias is None else [part.weight, part.bias]
 
 
-def _arrays(layer: Any) -> list[Any]:
-    if isinstance(layer, onnx_lstm.Layer):
-        return list(layer.weights.values())
-    return [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
+def _lstm(layers: list[onnx_lstm.Layer], options: dict[str, Any]) -> LSTM:
+    sizes = {"input_size": layers[0].input_size, "num_layers": len(layers), "proj_size": 0}
+    return LSTM.from_config({**sizes, **layers[0].options(), **options}, onnx_lstm.as_state_dict(layers))
 
 
 def _dense(dense: onnx_network.Dense, options: dict[str, Any]) -> Dense:
     O, K = dense.weight.shape
-    config = {"in_features": K, "out_features": O, "activation": dense.activation, "bias": dense.bias is not None}
-    own = {name: options[name] for name in ("backend", "dtype") if name in options}
+    config: dict[str, Any] = {"in_features": K, "out_features": O, "activation": dense.activation, "backend": "auto"}
+    config |= {name: options[name] for name in ("backend", "dtype") if name in options}
     parameters = {"weight": dense.weight} if dense.bias is None else {"weight": dense.weight, "bias": dense.bias}
-    return Dense.from_config({"backend": "auto", **config, **own}, parameters)
+    return Dense.from_config({**config, "bias": dense.bias is not None}, parameters)
 
 
-def _described(layers: list[Any]) -> str:
-    words = []
-    for layer in layers:
-        if isinstance(layer, onnx_network.Dense):
-            O, K = layer.weight.shape
-            words.append(f"Dense {K} -> {O}, {layer.activation}")
-        else:
-            way = "both directions" if layer.directions == 2 else "reverse" if layer.reverse else ""
-            words.append(", ".join(filter(None, [f"LSTM {layer.input_size} -> {layer.hidden_size}", way])))
-    return ", then ".join(words)
+def _in_words(part: list[onnx_lstm.Layer] | onnx_network.Dense) -> str:
+    if isinstance(part, onnx_network.Dense):
+        O, K = part.weight.shape
+        return f"Dense {K} -> {O}" + ("" if part.activation == "linear" else f", {part.activation}")
+    first = part[0]
+    words = [f"LSTM {first.input_size} -> {first.hidden_size}", f"{len(part)} layers" if len(part) > 1 else ""]
+    words += ["both directions" if first.directions == 2 else "", "reverse" if first.reverse else ""]
+    words += ["" if first.bias else "no bias", *map(str, first.variant)]
+    return ", ".join(filter(None, words))

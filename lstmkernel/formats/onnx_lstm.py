@@ -74,7 +74,9 @@ def layer(node: Node, constants: Mapping[str, Array], reader: Reader) -> Layer:
     attributes = node.attributes
     unknown = sorted(set(attributes) - _ATTRIBUTES)
     if unknown or len(node.inputs) > len(INPUTS):
-        raise ValueError(f"{node}: expected an LSTM's attributes and inputs, got {', '.join(unknown[:6]) or len(node.inputs)}")
+        raise ValueError(
+            f"{node}: expected an LSTM's attributes and inputs, got {', '.join(unknown[:6]) or len(node.inputs)}"
+        )
     direction = _text(attributes.get("direction", "forward"))
     if direction not in DIRECTIONS:
         raise ValueError(f"{node}: direction: expected one of {', '.join(DIRECTIONS)}, got {direction!r}")
@@ -113,7 +115,7 @@ def constant_state(layer: Layer, name: str, array: Array, rows: int | None, shap
         raise ValueError(f"{layer.node}: {name}: expected shape {expected}, got {array.shape}")
     if not is_zero(array):
         raise ValueError(
-            f"{layer.node}: {name}: expected zeros, an input of the graph, or nothing, got constants that are not zero; "
+            f"{layer.node}: {name}: expected zeros, an input of the graph, or nothing, got other constants; "
             "take them out of the model, and give them as the state of each call"
         )
 
@@ -129,8 +131,7 @@ def _weights(node: Node, place: int, constants: Mapping[str, Array], reader: Rea
     array = constants[name]
     if array.dtype.kind != "f":
         raise ValueError(f"{node}: {INPUTS[place]}: expected floating-point numbers, got {array.dtype}")
-    if 0 in array.strides:
-        reader.make(name, array.nbytes)  # repeated by broadcasting so far, but about to be copied
+    reader.hand(name, array)
     return array
 
 

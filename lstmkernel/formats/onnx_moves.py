@@ -1,6 +1,6 @@
-"""Operators that leave numbers as they are and only move them, for weights and for signals alike: NumPy's own functions.
+"""Operators that only move numbers, of weights and of signals alike: NumPy's own functions.
 
-``move(node, inputs, reader)`` takes arrays, None for an input that is left out. What would allocate asks the reader first.
+``move`` takes arrays, None for an input that is left out. What would allocate memory asks the reader first.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple
 
@@ -43,9 +44,8 @@ class Dense:
 class Found:
     """What a graph holds."""
 
-    layers: list[onnx_lstm.Layer | Dense]
+    parts: list[list[onnx_lstm.Layer] | Dense]  # LSTM nodes that are the layers of one LSTM, and Dense layers
     batch_first: bool
-    joins: list[bool]  # of each LSTM node but the first: whether it may be of one LSTM with the one below
 
 
 class Follower:
@@ -81,7 +81,7 @@ class Follower:
                 self._step(node)
         if not any(isinstance(layer, onnx_lstm.Layer) for layer in self._layers):
             raise ValueError(f"no LSTM: expected an LSTM node, got {_ops(self._graph)}")
-        return Found(self._layers, bool(self._batch_first), self._joins())
+        return Found(_parts(self._layers, self._joins()), bool(self._batch_first))
 
     # ---------------------------------------------------------------- values
 
@@ -105,9 +105,8 @@ class Follower:
             return
         inputs = [self._signals.get(name, self._constant(name)) if name else None for name in node.inputs]
         known = all(not name or value is not None for name, value in zip(node.inputs, inputs, strict=True))
-        if self._chosen is None:
-            self._known(node, inputs)
-        elif known and node.op in onnx_constants.FOLDED and not _of_unknown_shape(inputs[0]):
+        of_known_shape = known and node.op in onnx_constants.FOLDED and not (inputs and _of_unknown_shape(inputs[0]))
+        if self._chosen is None or of_known_shape:
             self._known(node, inputs)
         elif node.op in (*onnx_moves.NAMES, "ConstantOfShape", "Tile"):
             self._constant_of_unknown_shape(node, inputs)
@@ -245,7 +244,9 @@ class Follower:
     def _lengths(self, node: Node) -> None:
         name = node.input(4)
         if name and self._chosen is None and self._signals.get(name, Signal(np.empty(0), "")).kind != "i":
-            raise ValueError(f"{node}: sequence_lens: expected an input of the graph, the caller's lengths, got {name!r}")
+            raise ValueError(
+                f"{node}: sequence_lens: expected an input of the graph, the caller's lengths, got {name!r}"
+            )
 
     # ---------------------------------------------------------------- Dense heads
 
@@ -279,8 +280,7 @@ class Follower:
         O, K = weight.shape
         if weight.dtype.kind != "f" or 0 in weight.shape:
             raise ValueError(f"{node}: expected a matrix of floating-point numbers, got {weight.dtype} {weight.shape}")
-        if 0 in weight.strides:
-            self._reader.make(str(node), weight.nbytes)
+        self._reader.hand(str(node), weight)
         dense = Dense(node, weight, None if bias is None else _bias(node, bias, O))
         self._place(node, labels, K, O)
         self._layers.append(dense)
@@ -300,7 +300,7 @@ class Follower:
     # ---------------------------------------------------------------- outputs
 
     def _joins(self) -> list[bool]:
-        """Check that outputs are of the last layer, or states; and see which states the graph gives out by themselves."""
+        """Check that outputs are of the last layer, or states; see which states the graph gives out by themselves."""
         lstms = len(self._states)
         joins = [True] * max(0, lstms - 1)
         if self._chosen is not None:
@@ -309,15 +309,33 @@ class Follower:
         for name in self._graph.outputs:
             signal = self._signals.get(name)
             if signal is None or not np.isin(signal.labels, allowed).all():
-                raise ValueError(f"graph output {name!r}: expected the output of the last layer, or last states of LSTMs")
+                raise ValueError(
+                    f"graph output {name!r}: expected the output of the last layer, or last states of LSTMs"
+                )
             holds = [any(np.isin(part, signal.labels).any() for part in pair) for pair in self._states]
-            for place, (below, above) in enumerate(zip(holds, holds[1:], strict=False)):
+            for place, (below, above) in enumerate(pairwise(holds)):
                 joins[place] &= above or not below
         return joins
 
 
 #: Stand for time and batch where the file leaves them open: unlike other sizes, and each other.
 OPEN = (17, 19)
+
+
+def _parts(layers: list[onnx_lstm.Layer | Dense], joins: list[bool]) -> list[list[onnx_lstm.Layer] | Dense]:
+    """Neighbouring LSTM nodes together where one LSTM can be both; joins says of each but the first whether it may."""
+    parts: list[list[onnx_lstm.Layer] | Dense] = []
+    may_join = iter([False, *joins])
+    for layer in layers:
+        if isinstance(layer, Dense):
+            parts.append(layer)
+            continue
+        below = parts[-1] if parts else None
+        if next(may_join) and isinstance(below, list) and below[-1].options() == layer.options():
+            below.append(layer)
+        else:
+            parts.append([layer])
+    return parts
 
 
 def _of_unknown_shape(value: Signal | Array | None) -> bool:
@@ -352,8 +370,8 @@ def _bias(node: Node, value: Any, width: int) -> Array:
 def _not_understood(node: Node) -> ValueError:
     kind = {"GRU": ": a GRU, not an LSTM", "RNN": ": a plain RNN, not an LSTM"}.get(node.op, "")
     return ValueError(
-        f"{node}: expected LSTMs, and MatMul, Gemm, Add, {', '.join(ACTIVATIONS)} as layers, with operators between them "
-        f"that only move numbers; got {node.op}{kind}; choose LSTM nodes alone with prefix="
+        f"{node}: expected LSTMs, or MatMul, Gemm, Add, {', '.join(ACTIVATIONS)} that make a Dense layer, or what only "
+        f"moves numbers between them; got {node.op}{kind}; choose LSTM nodes alone with prefix="
     )
 
 

@@ -1,4 +1,4 @@
-"""ONNX's tensors as arrays: sizes are checked before anything is allocated, external data is only from the model's folder."""
+"""ONNX's tensors as arrays: sizes are checked before memory is taken, external data comes from the model's folder."""
 
 from __future__ import annotations
 
@@ -26,21 +26,31 @@ TYPES = {
 
 
 class Reader:
-    """Reads the tensors of one model, whose folder may hold their data."""
+    """Reads the tensors of one model, whose folder may hold their data.
+
+    A copy counts on its own what it makes and hands out, for an attempt that leaves nothing behind.
+    """
 
     def __init__(self, path: str) -> None:
         self._folder = os.path.dirname(os.path.abspath(path))
         self._given = os.path.getsize(path)
-        self.made = 0
+        self._made = 0
+        self._of_bfloat16 = 0
+        self._handed = 0
         self._external: dict[str, int] = {}  # each file once, with its size
 
     def make(self, what: str, count: int) -> None:
         """Ask for so many bytes beside what the file itself holds, before they are allocated."""
-        limits.check(what, self.made + count, self._given)
-        self.made += count
+        limits.check(what, self._made + count, self._given)
+        self._made += count
+
+    def hand(self, what: str, array: Array) -> None:
+        """Weights go to a layer, which copies them. A model holds each once; nodes that share them are no network."""
+        self._handed += array.nbytes
+        limits.check(what, 2 * self._handed, self._given + self._of_bfloat16)
 
     def array(self, tensor: Any) -> Array:
-        """A tensor's numbers, float16 and bfloat16 widened to float32; read-only where they are the file's own bytes."""
+        """A tensor's numbers, bfloat16 widened to float32; read-only where they are the file's own bytes."""
         about = described(tensor)
         if tensor.data_type not in TYPES:
             known = ", ".join(name for name, _ in TYPES.values())
@@ -53,8 +63,8 @@ class Reader:
                 raise ValueError(f"{about.name}: expected sizes of at least 0, got shape {about.shape}")
             count *= extent
         external = tensor.data_location == tensor.EXTERNAL
-        if external and tensor.HasField("raw_data"):
-            raise ValueError(f"{about.name}: expected its data in the model or beside it, got both")
+        if (external and tensor.HasField("raw_data")) or tensor.HasField("segment"):
+            raise ValueError(f"{about.name}: expected its data whole, in the model or beside it, got both or a segment")
         if external:
             values = np.frombuffer(self._outside(tensor, count * stored.itemsize), stored)
         elif tensor.HasField("raw_data"):
@@ -76,11 +86,10 @@ class Reader:
         return bits.astype("<u2").view(stored)
 
     def _widened(self, about: Tensor, values: Array) -> Array:
-        if values.dtype.itemsize > 2:
+        if about.dtype != "bfloat16":
             return values
         self.make(about.name, 4 * values.size)
-        if about.dtype == "float16":
-            return values.astype(np.float32)
+        self._of_bfloat16 += 2 * values.size
         return (values.astype(np.uint32) << 16).view(np.float32)  # float32 less the lower half of its bits
 
     def _outside(self, tensor: Any, expected: int) -> bytes:

@@ -13,7 +13,16 @@ MESSAGES: dict[str, dict[int, str]] = {
     "model": {7: "graph", 8: "small", 14: "small", 20: "graph", 25: "function"},
     "graph": {1: "node", 5: "tensor", 11: "value", 12: "value", 13: "value", 14: "small", 15: "sparse", 16: "small"},
     "node": {5: "attribute", 9: "small", 10: "small"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 14: "value", 15: "value", 22: "sparse", 23: "sparse"},
+    "attribute": {
+        5: "tensor",
+        6: "graph",
+        10: "tensor",
+        11: "graph",
+        14: "value",
+        15: "value",
+        22: "sparse",
+        23: "sparse",
+    },
     "tensor": {3: "small", 13: "small", 16: "small"},
     "sparse": {1: "tensor", 2: "tensor"},
     "value": {2: "small", 4: "small"},
@@ -46,7 +55,7 @@ def check(data: bytes) -> None:
             size = {1: 8, 5: 4}.get(wire, 0)
             if wire == 2:
                 size, at = _varint(data, at, end)
-            if size == 0 and wire != 2 or field == 0 or at + size > end:
+            if (size == 0 and wire != 2) or field == 0 or at + size > end:
                 raise ValueError(f"not an ONNX model: expected a field at byte {at}, got key {key} and size {size}")
             inner = MESSAGES[kind].get(field)
             if wire == 2 and inner:

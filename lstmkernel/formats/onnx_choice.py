@@ -33,15 +33,23 @@ def whole(scope: Scope, reader: Reader) -> Found:
     source = _source(scope.graph)
     failure = None
     for inputs in _shapes(scope, source):
-        try:
-            found = Follower(scope.graph, scope.constants, copy(reader), inputs, source).follow()
-            swapped = {name: tuple(_SWAPPED.get(e, e) for e in shape) for name, shape in inputs.items()}
-            if swapped != inputs:  # once more with other sizes, so that no constant passes for a size by chance
-                Follower(scope.graph, scope.constants, copy(reader), swapped, source).follow()
+        found = _tried(scope, reader, inputs, source)
+        if isinstance(found, Found):
             return found
-        except ValueError as error:
-            failure = failure or error
+        failure = failure or found
     raise failure or ValueError("no LSTM: expected a graph")
+
+
+def _tried(scope: Scope, reader: Reader, inputs: Mapping[str, tuple[int, ...]], source: str) -> Found | ValueError:
+    """The network for inputs of these shapes, or why there is none."""
+    swapped = {name: tuple(_SWAPPED.get(extent, extent) for extent in shape) for name, shape in inputs.items()}
+    try:
+        found = Follower(scope.graph, scope.constants, copy(reader), inputs, source).follow()
+        if swapped != inputs:  # once more with other sizes, so that no constant passes for a size by chance
+            Follower(scope.graph, scope.constants, copy(reader), swapped, source).follow()
+        return found
+    except ValueError as error:
+        return error
 
 
 def named(scopes: Sequence[Scope], reader: Reader, prefix: str) -> Found:
@@ -95,8 +103,7 @@ def _source(graph: Graph) -> str:
     """The input that the first LSTM's X comes from."""
     first = next((node for node in graph.nodes if node.op == "LSTM"), None)
     if first is None:
-        other = next((f": a {node.op}" for node in graph.nodes if node.op in ("GRU", "RNN")), "")
-        raise ValueError(f"no LSTM: expected an LSTM node, got {len(graph.nodes)} other nodes{other}")
+        raise ValueError(f"no LSTM: expected an LSTM node, got {onnx_graph.ops(graph)}")
     makers = {name: node for node in graph.nodes for name in node.outputs if name}
     seen, waiting = set[str](), [first.input(0)]
     while waiting:

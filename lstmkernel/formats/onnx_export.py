@@ -24,7 +24,7 @@ from lstmkernel.variant import Variant
 #: LSTM with its layout, and shapes given as inputs: what every runtime of today reads.
 OPSET, IR_VERSION = 14, 7
 
-_LSTM_NAMES = {ours: name for name, (ours, _) in LSTM_ACTIVATIONS.items()}
+_LSTM_NAMES = {ours: name for name, ours in LSTM_ACTIVATIONS.items()}
 _DENSE_NAMES = {ours: name for name, ours in ACTIVATIONS.items()}
 
 
@@ -180,8 +180,9 @@ def _variant(variant: Variant | None, D: int) -> dict[str, Any]:
         attributes["clip"] = variant.gate_clip
     if variant.coupled:
         attributes["input_forget"] = 1
-    given = [(each,) if isinstance(each, str) else each for each in variant.activations]
-    activations: list[Any] = list(given) * (D if len(given) == 3 else 1)
+    given: list[Any] = [(each,) if isinstance(each, str) else each for each in variant.activations]
+    activations = [("affine", 1.0, 0.0) if each == ("linear",) else each for each in given]
+    activations *= D if len(given) == 3 else 1
     if [name for name, *_ in activations] != ["sigmoid", "tanh", "tanh"] * D:
         attributes["activations"] = [_LSTM_NAMES[name] for name, *_ in activations]
         alphas = [numbers[0] for _, *numbers in activations if numbers]

@@ -91,6 +91,12 @@ def bodies(node: Node) -> Iterator[Any]:
                 yield part
 
 
+def ops(graph: Graph) -> str:
+    """Which operators there are, for messages."""
+    names = list(dict.fromkeys(node.op for node in graph.nodes))
+    return ", ".join(names[:6]) + (" and others" if len(names) > 6 else "") if names else "no nodes"
+
+
 def _node(proto: Any) -> Node:
     op = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
     name = proto.name or next((name for name in proto.output if name), "")

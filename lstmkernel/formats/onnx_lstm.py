@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstmkernel.backends.contract import VARIANT_ACTIVATIONS
 from lstmkernel.backends.packing import Array
 from lstmkernel.formats.onnx_constants import is_zero
 from lstmkernel.formats.onnx_graph import Node
@@ -17,20 +18,23 @@ INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 
-#: The operator's activations by our names, each with how many of alpha and beta it takes.
+#: The operator's activations, which it writes in capitals or not, by our names.
 ACTIVATIONS = {
-    "affine": ("affine", 2),
-    "elu": ("elu", 1),
-    "hardsigmoid": ("hard_sigmoid", 2),
-    "leakyrelu": ("leaky_relu", 1),
-    "relu": ("relu", 0),
-    "scaledtanh": ("scaled_tanh", 2),
-    "sigmoid": ("sigmoid", 0),
-    "softplus": ("softplus", 0),
-    "softsign": ("softsign", 0),
-    "tanh": ("tanh", 0),
-    "thresholdedrelu": ("thresholded_relu", 1),
+    "Affine": "affine",
+    "Elu": "elu",
+    "HardSigmoid": "hard_sigmoid",
+    "LeakyRelu": "leaky_relu",
+    "Relu": "relu",
+    "ScaledTanh": "scaled_tanh",
+    "Sigmoid": "sigmoid",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
+    "Tanh": "tanh",
+    "ThresholdedRelu": "thresholded_relu",
 }
+_ANY_CASE = {name.lower(): ours for name, ours in ACTIVATIONS.items()}
+#: Of these the operator gives no defaults, or ONNX Runtime has others.
+_WITHOUT_DEFAULTS = ("affine", "scaled_tanh", "thresholded_relu")
 PLAIN = ["sigmoid", "tanh", "tanh"]
 
 _ATTRIBUTES = {
@@ -86,8 +90,8 @@ def layer(node: Node, constants: Mapping[str, Array], reader: Reader) -> Layer:
         got = [None if array is None else array.shape for array in (W, R)]
         raise ValueError(f"{node}: expected W of shape (D, 4H, I) and R of (D, 4H, H), got {got[0]} and {got[1]}")
     I, H = W.shape[2], R.shape[2]
-    _expect(node, "W", W, (D, 4 * H, I))
     _expect(node, "R", R, (D, 4 * H, H))
+    _expect(node, "W", W, (D, 4 * H, I))
     if attributes.get("hidden_size", H) != H:
         raise ValueError(f"{node}: hidden_size: expected {H}, as in R, got {attributes['hidden_size']}")
     B, P = _weights(node, 3, constants, reader), _weights(node, 7, constants, reader)
@@ -166,30 +170,22 @@ def _variant(node: Node, D: int, peephole: bool) -> dict[str, Any]:
 
 def _activations(node: Node, D: int) -> list[Any]:
     """Three for each direction; alpha and beta go, in order, to those that take them, as in ONNX Runtime."""
-    names = [_text(name).lower() for name in node.attributes["activations"]]
-    if len(names) != 3 * D or not set(names) <= set(ACTIVATIONS):
+    names = [_text(name) for name in node.attributes["activations"]]
+    if len(names) != 3 * D or not {name.lower() for name in names} <= set(_ANY_CASE):
         raise ValueError(
             f"{node}: activations: expected {3 * D} of {', '.join(ACTIVATIONS)}, got {', '.join(map(repr, names[:8]))}"
         )
     alphas, betas = (list(node.attributes.get(f"activation_{which}", [])) for which in ("alpha", "beta"))
     activations: list[Any] = []
-    for name in names:
-        ours, count = ACTIVATIONS[name]
-        numbers = _next_numbers([alphas, betas][:count])
-        activations.append((ours, *numbers) if numbers else ours)
+    for name in (_ANY_CASE[name.lower()] for name in names):
+        pairs = list(zip((alphas, betas), VARIANT_ACTIVATIONS[name], strict=False))
+        if name in _WITHOUT_DEFAULTS and not all(given for given, _ in pairs):
+            raise ValueError(f"{node}: activations: expected alpha (and beta) with {name}, where defaults differ")
+        numbers = [float(given.pop(0)) if given else default for given, default in pairs]
+        activations.append((name, *numbers) if numbers else name)
     if alphas or betas:
         raise ValueError(f"{node}: expected an alpha and a beta for each activation that takes it, got more")
     return activations
-
-
-def _next_numbers(lists: Iterable[list[float]]) -> list[float]:
-    """The first of each; where alphas have run out, defaults hold, for beta too."""
-    numbers = []
-    for numbers_left in lists:
-        if not numbers_left:
-            break
-        numbers.append(float(numbers_left.pop(0)))
-    return numbers
 
 
 def _flag(node: Node, name: str) -> bool:

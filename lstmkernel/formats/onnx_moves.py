@@ -19,7 +19,7 @@ Inputs = Sequence[Array | None]
 #: What exporters write for "up to the end" is this or more.
 END = 2**31 - 1
 
-NAMES = ("Concat", "Expand", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+NAMES = ("Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 
 
 def move(node: Node, inputs: Inputs, reader: Reader) -> Array:
@@ -50,6 +50,9 @@ def _move(node: Node, data: Array, inputs: Inputs, reader: Reader) -> Array:
         return np.broadcast_to(data, np.broadcast_shapes(data.shape, shape))  # a view, however large
     if node.op == "Reshape":
         return _reshape(node, data, _given(node, "shape", inputs, 1) or [], reader)
+    if node.op == "Flatten":
+        rows = prod(data.shape[: node.attributes.get("axis", 1)])
+        return _reshape(node, data, (rows, data.size // max(1, rows)), reader)
     axis = node.attributes.get("axis", 0)
     if node.op == "Gather":
         places = np.array(inputs[1], np.int64)

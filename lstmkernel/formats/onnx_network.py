@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.formats import onnx_constants, onnx_lstm, onnx_moves
+from lstmkernel.formats import onnx_constants, onnx_graph, onnx_lstm, onnx_moves
 from lstmkernel.formats.onnx_graph import Graph, Node
 from lstmkernel.formats.onnx_tensors import TYPES, Reader
 
@@ -80,7 +80,7 @@ class Follower:
             if not all(name in self._constants for name in node.outputs if name):
                 self._step(node)
         if not any(isinstance(layer, onnx_lstm.Layer) for layer in self._layers):
-            raise ValueError(f"no LSTM: expected an LSTM node, got {_ops(self._graph)}")
+            raise ValueError(f"no LSTM: expected an LSTM node, got {onnx_graph.ops(self._graph)}")
         return Found(_parts(self._layers, self._joins()), bool(self._batch_first))
 
     # ---------------------------------------------------------------- values
@@ -373,8 +373,3 @@ def _not_understood(node: Node) -> ValueError:
         f"{node}: expected LSTMs, or MatMul, Gemm, Add, {', '.join(ACTIVATIONS)} that make a Dense layer, or what only "
         f"moves numbers between them; got {node.op}{kind}; choose LSTM nodes alone with prefix="
     )
-
-
-def _ops(graph: Graph) -> str:
-    ops = list(dict.fromkeys(node.op for node in graph.nodes))
-    return ", ".join(ops[:6]) + (" and others" if len(ops) > 6 else "") if ops else "no nodes"

@@ -101,11 +101,11 @@ class Reader:
         length = _number(tensor.name, "length", entries.get("length", str(expected)))
         _expect_bytes(described(tensor), length, expected)
         try:
-            opened = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+            file = open(path, "rb", opener=_no_link_no_waiting)  # noqa: SIM115
         except OSError as error:
             raise ValueError(f"{tensor.name}: external data {location!r}: {error.strerror}") from error
-        with open(opened, "rb") as file:
-            found = os.fstat(opened)
+        with file:
+            found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise ValueError(f"{tensor.name}: external data {location!r}: expected a regular file")
             if offset + length > found.st_size:
@@ -142,6 +142,11 @@ def described(tensor: Any) -> Tensor:
     else:
         dtype = types.Name(tensor.data_type).lower() if tensor.data_type in types.values() else str(tensor.data_type)
     return Tensor(tensor.name or "a constant", tuple(tensor.dims), dtype)
+
+
+def _no_link_no_waiting(path: str, flags: int) -> int:
+    """Opens for ``open``: not through a link, and without waiting for a pipe's other end."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
 def _expect_bytes(about: Tensor, got: int, expected: int) -> None:

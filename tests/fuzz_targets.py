@@ -130,6 +130,10 @@ def keras_config_target() -> Target:
     return Target("keras_config", ".keras", json.dumps(config).encode(), wrap)
 
 
+def onnx_target() -> Target:
+    return Target("onnx", ".onnx", written(lambda path: lk.save(SMALL, path), ".onnx"))
+
+
 def targets() -> list[Target]:
     """Those whose package is missing stay out."""
     found = [
@@ -137,7 +141,12 @@ def targets() -> list[Target]:
         torch_json_target(),
         *amplifier_targets(),
     ]
-    of_packages = (("torch", torch_pickle_target), ("h5py", keras_hdf5_target), ("h5py", keras_config_target))
+    of_packages = (
+        ("torch", torch_pickle_target),
+        ("h5py", keras_hdf5_target),
+        ("h5py", keras_config_target),
+        ("onnx", onnx_target),
+    )
     for package, make in of_packages:
         if find_spec(package):
             found.append(make())

@@ -1,0 +1,109 @@
+"""lk.save(net, "m.onnx"): what ONNX Runtime makes of it, and what comes back."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+import lstmkernel as lk
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+from onnx_models import close, numbers, run  # noqa: E402
+
+NETS = {
+    "plain": lambda **o: lk.LSTM(5, 7, seed=1, **o),
+    "no bias": lambda **o: lk.LSTM(5, 7, bias=False, seed=1, **o),
+    "both ways, layers, batch first": lambda **o: lk.LSTM(5, 7, 3, bidirectional=True, batch_first=True, seed=1, **o),
+    "reverse": lambda **o: lk.LSTM(5, 7, 2, reverse=True, seed=1, **o),
+    "variant": lambda **o: lk.LSTM(
+        5,
+        7,
+        seed=1,
+        variant=lk.Variant(peephole=True, coupled="forget", activations=("sigmoid", ("elu", 0.5), "relu")),
+        **o,
+    ),
+    "two activations": lambda **o: lk.LSTM(
+        5,
+        7,
+        bidirectional=True,
+        seed=1,
+        **o,
+        variant=lk.Variant(activations=("sigmoid", "tanh", "tanh", ("hard_sigmoid", 0.25, 0.5), "softsign", "relu")),
+    ),
+    "Stack": lambda **o: lk.Stack(
+        [
+            lk.LSTM(5, 7, seed=1, **o),
+            lk.LSTM(7, 7, seed=2, **o),
+            lk.Dense(7, 4, "relu", seed=3, **o),
+            lk.LSTM(4, 3, bidirectional=True, seed=4, **o),
+            lk.Dense(6, 2, "sigmoid", seed=5, bias=False, **o),
+        ]
+    ),
+    "Dense first": lambda **o: lk.Stack(
+        [lk.Dense(5, 4, "tanh", seed=1, **o), lk.LSTM(4, 3, seed=2, batch_first=True, **o)]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("steps", [(1, 1), (6, 3)], ids=str)
+def test_what_is_saved_runs_in_onnxruntime(tmp_path, name, steps):
+    net = NETS[name]()
+    path = tmp_path / "net.onnx"
+    lk.save(net, path)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    x = numbers(*steps, 5).swapaxes(*((0, 1) if net.batch_first else (0, 0)))
+    lstms = [net] if isinstance(net, lk.LSTM) else [layer for layer in net.layers if isinstance(layer, lk.LSTM)]
+    states = [
+        [numbers(lstm.num_layers * lstm.shape.directions, steps[1], lstm.hidden_size, seed=seed) for seed in (1, 2)]
+        for lstm in lstms
+    ]
+    data = path.read_bytes()
+    inputs = [info.name for info in onnx.load(path).graph.input]
+    for given in (None, states):
+        out, last = net(x, given[0] if given and isinstance(net, lk.LSTM) else given)
+        last = [last] if isinstance(net, lk.LSTM) else last
+        flat = [part for pair in given or [] for part in pair]
+        expected = run(data, x, *flat, names=inputs)
+        for got, part in zip([out, *itertools.chain(*last)], expected, strict=True):
+            close(got, part)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_what_is_saved_loads_again_bit_for_bit(tmp_path, name, dtype):
+    net = NETS[name](dtype=dtype)
+    lk.save(net, tmp_path / "net.onnx")
+    again = lk.load(tmp_path / "net.onnx")
+    assert repr(again) == repr(net)
+    for key, value in net.state_dict().items():
+        assert again.state_dict()[key].tobytes() == value.tobytes(), key
+
+
+def test_from_pytorch_to_onnx_and_back(tmp_path):
+    torch = pytest.importorskip("torch")
+    there = torch.nn.LSTM(5, 7, 2, bidirectional=True)
+    lk.save(lk.from_torch(there), tmp_path / "net.onnx")
+    back = torch.nn.LSTM(5, 7, 2, bidirectional=True)
+    arrays = lk.load(tmp_path / "net.onnx").state_dict()
+    back.load_state_dict({name: torch.tensor(value) for name, value in arrays.items()})
+    for name, value in there.state_dict().items():
+        assert torch.equal(back.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        (lk.LSTM(2, 4, proj_size=3), "proj_size: expected 0"),
+        (lk.LSTM(2, 4, variant=lk.Variant(cell_clip=1)), "cell_clip"),
+        (lk.LSTM(2, 4, variant=lk.Variant(coupled="input")), "coupled"),
+        (lk.LSTMCell(2, 4), "expected an LSTM or a Stack with one"),
+        (lk.Dense(2, 4), "expected an LSTM or a Stack with one"),
+    ],
+    ids=["projection", "cell clip", "coupled input", "cell", "head alone"],
+)
+def test_what_the_operator_cannot_say_is_not_saved(tmp_path, net, message):
+    with pytest.raises(ValueError, match=message):
+        lk.save(net, tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())

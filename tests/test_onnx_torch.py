@@ -1,0 +1,159 @@
+"""What PyTorch's exporters write, against ONNX Runtime's answer."""
+
+from __future__ import annotations
+
+import pytest
+
+import lstmkernel as lk
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+from onnx_models import COMPILED, close, dynamo, numbers, run, saved, torch_net, torchscript  # noqa: E402
+
+
+def with_head(torch, net, x):
+    return torch.sigmoid(net.head(net.lstm(x)[0]))
+
+
+def plain(torch, net, x):
+    out, (h, c) = net.lstm(x)
+    return out, h, c
+
+
+SHAPES = [
+    {},
+    {"bias": False},
+    {"layers": 2},
+    {"bidirectional": True},
+    {"layers": 3, "bidirectional": True},
+    {"layers": 2, "batch_first": True},
+    {"bidirectional": True, "batch_first": True, "bias": False},
+]
+EXPORTERS = {
+    "torchscript": lambda net, x: torchscript(net, x, x={0: "a", 1: "b"}),
+    "torchscript, sizes fixed": torchscript,
+    "torchscript, unfolded": lambda net, x: torchscript(net, x, folding=False, x={0: "a", 1: "b"}),
+    "dynamo": lambda net, x: dynamo(net, x, dynamic=[(0,) if net.lstm.batch_first else (1,)]),
+    "dynamo, sizes fixed": dynamo,
+}
+
+
+@pytest.mark.parametrize("backend", COMPILED)
+@pytest.mark.parametrize("options", SHAPES, ids=str)
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_what_pytorch_exports(tmp_path, exporter, options, backend):
+    """The whole LSTM is one LSTM here; with a head, a Stack; in each case PyTorch's answer as ONNX Runtime gives it."""
+    x = numbers(4, 2, 5)
+    model = EXPORTERS[exporter](torch_net(plain, **options), x)
+    lstm = lk.load(saved(model, tmp_path), backend=backend)
+    assert isinstance(lstm, lk.LSTM)
+    assert lstm.num_layers == options.get("layers", 1)
+    assert lstm.batch_first == options.get("batch_first", False)
+    out, (h, c) = lstm(x)
+    for got, expected in zip((out, h, c), run(model, x), strict=True):
+        close(got, expected)
+
+    model = EXPORTERS[exporter](torch_net(with_head, **options), x)
+    stack = lk.load(saved(model, tmp_path), backend=backend)
+    assert [type(layer) for layer in stack.layers] == [lk.LSTM, lk.Dense]
+    assert stack.layers[1].activation == "sigmoid"
+    close(stack(x)[0], run(model, x)[0])
+
+
+@pytest.mark.parametrize("options", SHAPES[:5], ids=str)
+@pytest.mark.parametrize("dynamic", [True, False], ids=["open", "fixed"])
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_states_that_are_inputs_are_the_callers(tmp_path, exporter, dynamic, options):
+    def forward(torch, net, x, h, c):
+        out, (h, c) = net.lstm(x, (h, c))
+        return out, h, c
+
+    states = options.get("layers", 1) * (2 if options.get("bidirectional") else 1)
+    inputs = numbers(4, 2, 5), numbers(states, 2, 7), numbers(states, 2, 7, seed=1)
+    if exporter == "torchscript":
+        axes = {"x": {0: "a", 1: "b"}, "h": {1: "b"}, "c": {1: "b"}} if dynamic else {}
+        model = torchscript(torch_net(forward, **options), *inputs, **axes)
+    else:
+        model = dynamo(torch_net(forward, **options), *inputs, dynamic=[(1,)] * 3 if dynamic else [])
+    lstm = lk.load(saved(model, tmp_path))
+    out, (h, c) = lstm(inputs[0], inputs[1:])
+    for got, expected in zip((out, h, c), run(model, *inputs), strict=True):
+        close(got, expected)
+
+
+HEADS_ON_ONE_STEP = {
+    "the last output": lambda torch, net, x: net.head(net.lstm(x)[0][-1]),
+    "the first output": lambda torch, net, x: net.head(net.lstm(x)[0][0]),
+    "the last state": lambda torch, net, x: net.head(net.lstm(x)[1][0][-1]),
+}
+
+
+@pytest.mark.parametrize("where", HEADS_ON_ONE_STEP)
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_a_head_on_one_step(tmp_path, exporter, where):
+    """The Stack runs it at every step, which holds that one."""
+    x = numbers(4, 2, 5)
+    model = EXPORTERS[exporter](torch_net(HEADS_ON_ONE_STEP[where], layers=2), x)
+    stack = lk.load(saved(model, tmp_path))
+    close(stack(x)[0][0 if "first" in where else -1], run(model, x)[0])
+
+
+REFUSED = {
+    "a head on both ends": (
+        lambda torch, net, x: net.head(net.lstm(x)[1][0].swapaxes(0, 1).flatten(1)),
+        {"bidirectional": True},
+        "each whole and in order",
+    ),
+    "directions the other way round": (
+        lambda torch, net, x: net.head(torch.roll(net.lstm(x)[0], 7, 2)),
+        {"bidirectional": True},
+        "each whole and in order",
+    ),
+    "a skip": (lambda torch, net, x: net.head(net.lstm(x)[0]) + x[..., :3], {}, "Add node"),
+    "softmax": (lambda torch, net, x: torch.softmax(net.head(net.lstm(x)[0]), -1), {}, "Softmax node"),
+    "two outputs of two layers": (
+        lambda torch, net, x: (lambda out: (out, net.head(out)))(net.lstm(x)[0]),
+        {},
+        "graph output",
+    ),
+    "an activation of h": (lambda torch, net, x: torch.relu(net.lstm(x)[0]), {}, "Relu node"),
+    "a learned first state": (
+        lambda torch, net, x: net.lstm(x, (torch.ones(1, 2, 7), torch.zeros(1, 2, 7)))[0],
+        {},
+        "initial_h: expected zeros",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("exporter", ["torchscript, sizes fixed", "dynamo, sizes fixed"])
+def test_what_a_stack_cannot_say_is_refused_by_name(tmp_path, exporter, what):
+    forward, options, message = REFUSED[what]
+    model = EXPORTERS[exporter](torch_net(forward, **options), numbers(4, 2, 5))
+    with pytest.raises(lk.FormatError, match=message):
+        lk.load(saved(model, tmp_path))
+
+
+def test_pytorchs_broken_export_of_a_projection_is_refused(tmp_path):
+    """It drops the projection, but not the width of c_0 (PyTorch 2.13)."""
+    model = dynamo(torch_net(plain, proj_size=3), numbers(4, 2, 5))
+    with pytest.raises(lk.FormatError, match=r"initial_c: expected shape \(1, 2, 3\), got \(1, 2, 7\)"):
+        lk.load(saved(model, tmp_path))
+
+
+def test_an_lstm_by_the_name_of_its_module(tmp_path):
+    def forward(torch, net, x):
+        return torch.softmax(net.head(net.lstm(torch.exp(x))[0]), -1)
+
+    net = torch_net(forward, layers=2, bidirectional=True)
+    path = saved(torchscript(net, numbers(4, 2, 5), x={0: "a", 1: "b"}), tmp_path)
+    with pytest.raises(lk.FormatError, match=r"Exp node '/Exp'.*prefix="):
+        lk.load(path)
+    lstm = lk.load(path, prefix="lstm")
+    assert lstm.num_layers == 2
+    for name, value in net.lstm.state_dict().items():
+        assert (lstm.state_dict()[name] == value.numpy()).all(), name
+    assert lk.load(path, prefix="/lstm/LSTM_1").input_size == 14
+    with pytest.raises(lk.FormatError, match="'/lstm/LSTM', '/lstm/LSTM_1'"):
+        lk.load(path, prefix="head")
+    assert [network.prefix for network in lk.inspect(path).networks] == ["/lstm/LSTM", "/lstm/LSTM_1"]

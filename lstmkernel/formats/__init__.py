@@ -108,10 +108,11 @@ def inspect(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Co
 
 
 def save(net: Net, path: str | os.PathLike[str]) -> None:
-    """Save a network as ``.safetensors``, whole or not at all; ``load`` gives the same network back.
+    """Save a network as ``.safetensors`` or ``.onnx``, whole or not at all; ``load`` gives the same network back.
 
-    An LSTM's tensors have PyTorch's names, so that ``torch.nn.LSTM`` can load the file too. A name without a suffix is
-    a safetensors file; any other suffix is a ValueError.
+    An LSTM's tensors in a safetensors file have PyTorch's names, so that ``torch.nn.LSTM`` can load them. An ONNX model
+    has the inputs x, h_0, c_0 and the outputs out, h_n, c_n, and runs in ONNX Runtime; the package onnx writes it. A
+    name without a suffix is a safetensors file; any other suffix is a ValueError, as is what a format cannot say.
     """
     if not isinstance(net, Net):
         raise TypeError(f"net: expected an LSTM, LSTMCell, Dense or Stack, got {type(net).__name__}")

@@ -9,9 +9,14 @@ import pytest
 from fuzz_targets import NAM
 from helpers import ROOT
 
-PAGES = {"docs/how_an_lstm_remembers.md": [], "docs/streaming.md": [], "docs/bring_your_model.md": ["torch"]}
+PAGES = {
+    "docs/how_an_lstm_remembers.md": [],
+    "docs/streaming.md": [],
+    "docs/bring_your_model.md": ["torch", "onnx", "onnxscript", "onnxruntime"],
+}
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # PyTorch's exporter, of itself
 @pytest.mark.parametrize("page", PAGES)
 def test_examples(page, capsys, tmp_path, monkeypatch):
     """From top to bottom, in a folder where they may write. A block ```text: what the one before prints."""

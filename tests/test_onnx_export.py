@@ -85,6 +85,20 @@ def test_a_trained_model_on_real_speech(data, tmp_path):
         close(got, expected)
 
 
+def test_a_learned_initial_state_is_the_default_of_its_input(tmp_path):
+    """Loaded again it is refused by name: constants are no state of a call."""
+    lstm = lk.LSTM(5, 7, 2, initial_state=True, seed=1)
+    weights = lstm.state_dict()
+    lstm.load_state_dict({**weights, "h_0": numbers(2, 7), "c_0": numbers(2, 7, seed=1)})
+    lk.save(lstm, tmp_path / "net.onnx")
+    x = numbers(6, 3, 5)
+    out, state = lstm(x)
+    for got, expected in zip((out, *state), run((tmp_path / "net.onnx").read_bytes(), x, names=["x"]), strict=True):
+        close(got, expected)
+    with pytest.raises(lk.FormatError, match="initial_h: expected zeros"):
+        lk.load(tmp_path / "net.onnx")
+
+
 def test_float64_in_onnxs_own_evaluator(tmp_path):
     """ONNX Runtime has the operator in float32 only."""
     reference = pytest.importorskip("onnx.reference")
@@ -126,10 +140,11 @@ def test_from_pytorch_to_onnx_and_back(tmp_path):
         (lk.LSTM(2, 4, proj_size=3), "proj_size: expected 0"),
         (lk.LSTM(2, 4, variant=lk.Variant(cell_clip=1)), "cell_clip"),
         (lk.LSTM(2, 4, variant=lk.Variant(coupled="input")), "coupled"),
+        (lk.Stack([lk.LSTM(2, 4), lk.Dense(4, 1)], skip=1), "skip: expected 0"),
         (lk.LSTMCell(2, 4), "expected an LSTM or a Stack with one"),
         (lk.Dense(2, 4), "expected an LSTM or a Stack with one"),
     ],
-    ids=["projection", "cell clip", "coupled input", "cell", "head alone"],
+    ids=["projection", "cell clip", "coupled input", "skip", "cell", "head alone"],
 )
 def test_what_the_operator_cannot_say_is_not_saved(tmp_path, net, message):
     with pytest.raises(ValueError, match=message):

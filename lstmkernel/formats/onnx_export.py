@@ -1,8 +1,9 @@
 """Networks as ONNX models.
 
 Inputs are x, (T, B, I) or (B, T, I) with batch_first, and each LSTM's h_0 and c_0, which may be left out: their default
-is zeros for a batch of one, which the graph repeats. Outputs are out and each LSTM's h_n and c_n, shaped as lstmkernel
-has them; T and B are open. The LSTMs of a Stack have their place before these names, "1.h_0", as in its state_dict.
+is zeros, or the model's own initial state, for a batch of one, which the graph repeats. Outputs are out and each LSTM's
+h_n and c_n, shaped as lstmkernel has them; T and B are open. The LSTMs of a Stack have their place before these names,
+"1.h_0", as in its state_dict.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def model(net: Any) -> Any:
     layers = net.layers if isinstance(net, Stack) else (net,)
     if not any(isinstance(layer, LSTM) for layer in layers):
         raise ValueError(f"net: expected an LSTM or a Stack with one, for an ONNX model; got {type(net).__name__}")
+    if isinstance(net, Stack) and net.skip:
+        raise ValueError(f"skip: expected 0, for an ONNX model; got {net.skip}")
     graph = _Graph(net.dtype)
     batch_first = net.batch_first
     order = ["B", "T"] if batch_first else ["T", "B"]
@@ -108,7 +111,9 @@ class _Graph:
         if lstm.proj_size:
             raise ValueError(f"{prefix}proj_size: expected 0, for ONNX's LSTM has no projection, got {lstm.proj_size}")
         L, D, H = lstm.num_layers, lstm.shape.directions, lstm.hidden_size
-        states = [self._state(f"{prefix}{name}", L * D, H, rows) for name in ("h_0", "c_0")]
+        first = {"h_0": np.zeros((L * D, H), self._dtype), "c_0": np.zeros((L * D, H), self._dtype)}
+        first |= {name: value for name, value in lstm.state_dict().items() if name in first}
+        states = [self._state(f"{prefix}{name}", value, rows) for name, value in first.items()]
         merged = self.constant(f"{prefix}merged", [0, 0, D * H])
         ends: tuple[list[str], list[str]] = [], []
         for layer in range(L):
@@ -128,10 +133,11 @@ class _Graph:
             self._outputs.append(self._info(f"{prefix}{last}", [L * D, "B", H]))
         return value
 
-    def _state(self, name: str, count: int, H: int, rows: str) -> str:
-        """An initial state that the caller may leave out."""
+    def _state(self, name: str, first: Array, rows: str) -> str:
+        """An initial state that the caller may leave out: it is then that of the model, ``first`` (L*D, H)."""
+        count, H = first.shape
         self.input(name, [count, f"{name}_rows", H])
-        self.constant(name, np.zeros((count, 1, H), self._dtype))
+        self.constant(name, first[:, None])
         sizes = [self.constant(f"{name}.{end}", [extent]) for end, extent in (("states", count), ("width", H))]
         shape = self.node("Concat", [sizes[0], rows, sizes[1]], f"{name}.shape", axis=0)
         return self.node("Expand", [name, shape], f"{name}.repeated")

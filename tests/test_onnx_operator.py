@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import lstmkernel as lk
+from lstmkernel.formats.onnx_network import OPEN
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -168,6 +169,80 @@ def test_separate_nodes_become_a_stack(tmp_path):
     assert [type(layer).__name__ for layer in stack.layers] == ["LSTM", "LSTM", "Dense", "Dense"]
     assert [layer.activation for layer in stack.layers[2:]] == ["relu", "linear"]
     close(stack(numbers(5, 2, 3))[0], run(model, numbers(5, 2, 3))[0])
+
+
+def chain(*before, x="x", behind=(), outputs=("Y",), states=("h", "c"), h_rows=1, **constants):
+    """Nodes, an LSTM whose X is ``x``, and nodes behind it."""
+    shapes = {"x": ["T", "B", 3], "h": [h_rows, "B", 4], "c": [1, "B", 4]}
+    parts = {k: parameters()[k] for k in "WRB"} | {name: np.array(value) for name, value in constants.items()}
+    node = lstm_node(x, inputs=("W", "R", "B", "lengths" if "lengths" in parts else "", *states), hidden_size=4)
+    return model_of([*before, node, *behind], parts, shapes, outputs)
+
+
+def node(op, inputs, output, **attributes):
+    return helper.make_node(op, inputs, [output], **attributes)
+
+
+NO_CHAIN = {
+    "a part of x": (
+        lambda: chain(node("Slice", ["x", "b", "e", "a"], "part"), x="part", b=[0], e=[50], a=[0]),
+        r"Slice node 'part': expected to take all .* got ends \[50\]",
+    ),
+    "every other step": (
+        lambda: chain(node("Slice", ["x", "b", "e", "a", "s"], "s2"), x="s2", b=[0], e=[2**40], a=[0], s=[2]),
+        "X: expected all of the output",
+    ),
+    "x backwards": (
+        lambda: chain(node("Slice", ["x", "b", "e", "a", "s"], "r"), x="r", b=[-1], e=[-(2**40)], a=[0], s=[-1]),
+        "X: expected all of the output",
+    ),
+    "x rounded": (lambda: chain(node("Cast", ["x"], "i", to=TensorProto.INT32), x="i"), "Cast node 'i'"),
+    "lengths that are constant": (lambda: chain(lengths=np.array([1, 2], "i4")), "sequence_lens: expected an input"),
+    "a product times 2": (
+        lambda: chain(
+            behind=[
+                node("Squeeze", ["Y", "one"], "y"),
+                node("Reshape", ["y", "flat"], "rows"),
+                node("Gemm", ["rows", "M"], "out", alpha=2.0),
+            ],
+            outputs=("out",),
+            one=[1],
+            flat=[-1, 4],
+            M=numbers(4, 2),
+        ),
+        "Gemm node 'out': expected alpha = beta = 1",
+    ),
+    "a size that is right by chance": (
+        lambda: chain(node("Reshape", ["x", "shape"], "same"), x="same", shape=[*OPEN, 3]),
+        "X: expected all of the output",
+    ),
+    "states in another order": (
+        lambda: chain(
+            node("Slice", ["h", "one", "two", "zero"], "h0"),
+            node("Slice", ["h", "zero", "one", "zero"], "h1"),
+            behind=[
+                node("Squeeze", ["Y", "one"], "y"),
+                lstm_node("y", "upper", ("Y1",), ("W1", "R", "B", "", "h1"), hidden_size=4),
+            ],
+            outputs=("Y1",),
+            states=("h0", ""),
+            h_rows=2,
+            zero=[0],
+            one=[1],
+            two=[2],
+            W1=numbers(1, 16, 4),
+        ),
+        "'upper': initial_h: expected the layer's own part",
+    ),
+    "x as the state": (lambda: chain(states=("x", "c")), "initial_h: expected a state for"),
+}
+
+
+@pytest.mark.parametrize("what", NO_CHAIN)
+def test_what_is_no_chain_is_refused_by_name(tmp_path, what):
+    make, message = NO_CHAIN[what]
+    with pytest.raises(lk.FormatError, match=message):
+        lk.load(saved(make(), tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["If", "Loop"])

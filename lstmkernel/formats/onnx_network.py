@@ -163,7 +163,9 @@ class Follower:
         """An end behind the sizes that are tried here, but not endless, would cut longer inputs."""
         data, ends = inputs[0], node.attributes.get("ends", inputs[2] if len(inputs) > 2 else None)
         if data is not None and ends is not None and any(max(data.shape) < end < onnx_moves.END for end in ends):
-            raise ValueError(f"{node}: expected to take all or a part of known size, got ends {list(ends)}")
+            raise ValueError(
+                f"{node}: expected to take all or a part of known size, got ends {[int(end) for end in ends]}"
+            )
 
     # ---------------------------------------------------------------- LSTMs
 

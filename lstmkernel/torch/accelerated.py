@@ -1,0 +1,122 @@
+"""``accelerate``: every LSTM of a model onto lstmkernel's kernels, and a report of which not and why."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from lstmkernel.torch.cell import LSTMCell
+from lstmkernel.torch.lstm import LSTM
+
+_REPLACEMENTS: dict[type[nn.Module], type[LSTM] | type[LSTMCell]] = {nn.LSTM: LSTM, nn.LSTMCell: LSTMCell}
+
+
+class Found(NamedTuple):
+    """An LSTM of the model, and what became of it."""
+
+    name: str  # within the model; "" is the model itself
+    kind: str
+    replaced: bool
+    why: str  # why not, or what to know
+
+
+@dataclass(frozen=True)
+class Accelerated:
+    """The report of ``accelerate``; prints as a table."""
+
+    modules: list[Found]
+
+    @property
+    def replaced(self) -> list[str]:
+        """Names of the modules that lstmkernel runs."""
+        return [module.name for module in self.modules if module.replaced]
+
+    @property
+    def left(self) -> dict[str, str]:
+        """Names of the others, and why."""
+        return {module.name: module.why for module in self.modules if not module.replaced}
+
+    def __str__(self) -> str:
+        if not self.modules:
+            return "no LSTM or LSTMCell in this model"
+        table = Table(box=box.SIMPLE, padding=0, show_edge=False)
+        for heading in ("Module", "Kind", "Runs on", ""):
+            table.add_column(heading, overflow="fold")
+        for module in self.modules:
+            table.add_row(
+                module.name or "(the model)", module.kind, "lstmkernel" if module.replaced else "as before", module.why
+            )
+        text = io.StringIO()
+        Console(file=text, width=120).print(table)
+        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+
+def accelerate(model: nn.Module) -> Accelerated:
+    """Let lstmkernel run every ``nn.LSTM`` and ``nn.LSTMCell`` inside a model, in place, for inference on the CPU.
+
+    Modules stay the same objects, of ``lstmkernel.torch``'s classes from then on: their parameters, names, hooks, mode
+    and ``state_dict`` are what they were. Weights are taken to be at rest: changes that PyTorch counts (optimizers,
+    ``load_state_dict``, in-place operations) are seen, writes through ``.data`` or a NumPy array are not, until
+    ``accelerate`` is called again. To train, make the model of ``lstmkernel.torch.LSTM``, which sees both.
+
+    Left as they are, each with the reason in the report: quantized and TorchScript ones, subclasses, parametrized or
+    weight-normed ones, other devices and dtypes, modules whose ``forward`` was replaced.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    found = [(name, module) for name, module in model.named_modules() if _is_lstm(module)]
+    return Accelerated([_replace(name, module) for name, module in found])
+
+
+def _is_lstm(module: nn.Module) -> bool:
+    if isinstance(module, nn.LSTM | nn.LSTMCell):
+        return True
+    names = {type(module).__name__, getattr(module, "original_name", "")}
+    return bool(names & {"LSTM", "LSTMCell"}) and (_is_quantized(module) or isinstance(module, torch.jit.ScriptModule))
+
+
+def _is_quantized(module: nn.Module) -> bool:
+    return type(module).__module__.startswith(("torch.ao.nn.", "torch.nn.quantized"))
+
+
+def _replace(name: str, module: nn.Module) -> Found:
+    kind, already = type(module).__name__, isinstance(module, LSTM | LSTMCell)
+    why = _obstacle(module)
+    if why is not None:
+        return Found(name, kind, False, why)
+    if not already:
+        module.__class__ = _REPLACEMENTS[type(module)]
+    vars(module)["compares_weights"] = False
+    vars(module).pop("_models", None)  # whatever changed since they were packed
+    return Found(name, kind, True, "already lstmkernel's" if already else "")
+
+
+def _obstacle(module: nn.Module) -> str | None:
+    """Why not, if there is a reason."""
+    kind = type(module)
+    if isinstance(module, torch.jit.ScriptModule):
+        return "TorchScript, a graph of PyTorch's own operations: accelerate the model that it was made from"
+    if _is_quantized(module):
+        return "quantized: its weights are integers"
+    if nn.utils.parametrize.is_parametrized(module):
+        return "parametrized: remove_parametrizations first"
+    if kind not in (*_REPLACEMENTS, *_REPLACEMENTS.values()):
+        return f"subclass {kind.__module__}.{kind.__qualname__}: its forward may be its own"
+    if "forward" in vars(module):
+        return "its forward was replaced"
+    names = module._flat_weights_names if isinstance(module, nn.LSTM) else ["weight_ih", "weight_hh"]
+    if any(name not in module._parameters for name in names):
+        return "a weight is computed anew at every call: remove_weight_norm or the like first"
+    weight = next(module.parameters())
+    if weight.device.type != "cpu":
+        return f"on {weight.device}: lstmkernel runs on the CPU"
+    if weight.dtype not in (torch.float32, torch.float64):
+        return f"{weight.dtype}: lstmkernel runs float32 and float64"
+    return None

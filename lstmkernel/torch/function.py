@@ -1,0 +1,145 @@
+"""The kernels as a differentiable function of tensors. Memory is shared both ways: nothing is copied at this door."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from lstmkernel import checks
+from lstmkernel.backends.packing import Array
+from lstmkernel.lstm import LSTM
+from lstmkernel.torch.tapes import tape_of, ticket
+
+State = tuple[Tensor, Tensor]
+Run = TypeVar("Run", bound=Callable[..., Any])
+
+_PLAIN = (Tensor, torch.nn.Parameter)  # others only stand for a tensor, or have something to say of their own
+_DTYPES = (torch.float32, torch.float64)
+
+
+def is_traced() -> bool:
+    """Whether a call is only written down, to run as a graph later, where the kernels' results would be constants."""
+    return bool(torch.jit.is_tracing() or torch.compiler.is_exporting())  # type: ignore[no-untyped-call, attr-defined]
+
+
+def between_graphs(run: Run) -> Run:
+    """As it is, for ``torch.compile`` too, whose machinery takes a second to import and is there when it compiles."""
+    if torch.compiler.is_compiling():
+        return torch.compiler.disable(run)  # type: ignore[no-untyped-call, no-any-return]
+    return run
+
+
+def as_pytorchs(module: Module, kind: type[Module]) -> Module:
+    """PyTorch's own module with the same parameters, which ``torch.jit.script`` can read.
+
+    It takes the module's place in the model that is scripted as well: that is how PyTorch prepares a model.
+    """
+    own = copy.copy(module)
+    own.__class__ = kind
+    vars(own).pop("_models", None)
+    return own
+
+
+def check(x: Any, hx: Any, weights: dict[str, Tensor]) -> None:
+    """Refuse what the kernels cannot take: they want dense tensors of one dtype, float32 or float64, on the CPU."""
+    first, dtype = next((name, tensor.dtype) for name, tensor in weights.items())
+    if dtype not in _DTYPES:
+        raise TypeError(f"{first}: expected torch.float32 or torch.float64, got {dtype}")
+    named = {**weights, "input": x}
+    if hx is not None:
+        named["hx[0]"], named["hx[1]"] = checks.pair("hx", hx, "(h_0, c_0) of tensors")
+    for name, tensor in named.items():
+        if type(tensor) not in _PLAIN:
+            raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
+        if not (tensor.is_cpu and tensor.layout is torch.strided):
+            raise ValueError(
+                f"{name}: expected a dense tensor on the CPU, got one on {tensor.device}, {tensor.layout}; "
+                f"there, take torch.nn's"
+            )
+        if tensor.dtype is not dtype:
+            raise TypeError(f"{name}: expected {dtype}, as {first} is, got {tensor.dtype}")
+
+
+def run(
+    model: LSTM, x: Tensor, state: State | None, lengths: Tensor | None, weights: dict[str, Tensor]
+) -> tuple[Tensor, State]:
+    """``model(x, state, lengths=lengths)`` as tensors, differentiable in x, the state and the model's weights."""
+    h, c = (None, None) if state is None else state
+    if torch.is_grad_enabled() and any(
+        tensor is not None and tensor.requires_grad for tensor in (x, h, c, *weights.values())
+    ):
+        out, h_n, c_n = _Run.apply(model, tuple(weights), lengths, x, h, c, *weights.values())  # type: ignore[no-untyped-call]
+        return out, (h_n, c_n)
+    out, (h_n, c_n) = model(array(x), _arrays(h, c), lengths=None if lengths is None else lengths.numpy())
+    return torch.from_numpy(out), (torch.from_numpy(h_n), torch.from_numpy(c_n))
+
+
+def array(tensor: Tensor) -> Array:
+    """The same memory as a NumPy array."""
+    try:
+        return tensor.numpy(force=True)  # force: of what requires a gradient, too
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"lstmkernel.torch: no memory to share, as within torch.func's transforms: {error}"
+        ) from error
+
+
+def _arrays(h: Tensor | None, c: Tensor | None) -> tuple[Array, Array] | None:
+    return None if h is None or c is None else (array(h), array(c))
+
+
+class _Run(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        model: LSTM,
+        names: tuple[str, ...],
+        lengths: Tensor | None,
+        x: Tensor,
+        h: Tensor | None,
+        c: Tensor | None,
+        *weights: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        rows = None if lengths is None else lengths.numpy()
+        out, (h_n, c_n), tape = model.forward(array(x), _arrays(h, c), lengths=rows)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(ticket(tape))
+        ctx.names = ("x", "h_0", "c_0", *names)
+        return torch.from_numpy(out), torch.from_numpy(h_n), torch.from_numpy(c_n)
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor | None, d_h: Tensor | None, d_c: Tensor | None) -> tuple[Tensor | None, ...]:
+        (saved,) = ctx.saved_tensors
+        tape = tape_of(saved)
+        needed = ctx.needs_input_grad[3:]
+        of_out, of_h, of_c = (None if tensor is None else array(tensor) for tensor in (d_out, d_h, d_c))
+        found = tape.lstm._gradients(tape, of_out, (of_h, of_c), of_x=needed[0], of_parameters=any(needed[3:]))
+        gradients = [
+            torch.from_numpy(found[name]) if need else None for name, need in zip(ctx.names, needed, strict=True)
+        ]
+        if torch.is_grad_enabled():  # create_graph=True
+            gradients = [None if tensor is None else _once(tensor) for tensor in gradients]
+        return None, None, None, *gradients
+
+
+def _once(gradient: Tensor) -> Tensor:
+    """The same numbers, of which no gradient can be had.
+
+    PyTorch's ``once_differentiable`` says so for some losses only: a penalty on x's gradient could be a constant to it.
+    """
+    return _Refuse.apply(gradient.requires_grad_())  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Refuse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Tensor:
+        raise RuntimeError("lstmkernel.torch: no gradients of gradients; torch.nn.LSTM has them")

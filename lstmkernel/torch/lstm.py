@@ -1,0 +1,119 @@
+"""``torch.nn.LSTM`` on lstmkernel's kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import dropout
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+import lstmkernel
+from lstmkernel.torch.function import State, as_pytorchs, between_graphs, check, is_traced, run
+from lstmkernel.torch.packing import Models
+
+
+class LSTM(torch.nn.LSTM):
+    """A ``torch.nn.LSTM``, its arguments, parameters, results and gradients, computed by lstmkernel.
+
+    Runs on the CPU in float32 and float64, whatever ``torch.autocast`` says: TypeError for other dtypes, ValueError for
+    other devices, before anything runs. A model that is traced, scripted or exported holds PyTorch's own LSTM;
+    ``torch.compile`` leaves this one as it is, between two graphs. Gradients of gradients raise RuntimeError. Threads
+    are at most ``torch.get_num_threads()``.
+
+    Weights are packed for the kernels at the first call, and again when they have changed, in whichever way
+    (``compares_weights``).
+    """
+
+    #: Whether each call compares all weights with the packed ones. False is for weights at rest: only changes that
+    #: PyTorch itself counts are seen (optimizers, load_state_dict, in-place operations), not writes through ``.data``.
+    compares_weights: bool = True
+
+    def forward(self, input: Any, hx: State | None = None) -> Any:  # noqa: A002
+        """As ``torch.nn.LSTM``: (T, B, I), (B, T, I), (T, I) or a PackedSequence, and (h_0, c_0)."""
+        if is_traced():
+            return super().forward(input, hx)
+        return between_graphs(self._run)(input, hx)
+
+    def __prepare_scriptable__(self) -> torch.nn.Module:
+        return as_pytorchs(self, torch.nn.LSTM)
+
+    def _run(self, x: Any, hx: State | None) -> Any:
+        weights = {name: getattr(self, name) for name in self._flat_weights_names}
+        if isinstance(x, PackedSequence):
+            check(x.data, hx, weights)
+            return self._run_packed(x, hx, weights)
+        check(x, hx, weights)
+        dims = x.dim()
+        if dims not in (2, 3):
+            raise ValueError(f"input: expected 3 dimensions, or 2 unbatched, got shape {tuple(x.shape)}")
+        if hx is not None and not hx[0].dim() == hx[1].dim() == dims:
+            raise ValueError(f"hx: expected {dims} dimensions, as input has, got {hx[0].dim()} and {hx[1].dim()}")
+        if dims == 3:
+            return self._run_batched(x, hx, weights)
+        rows = 0 if self.batch_first else 1
+        hx = None if hx is None else (hx[0].unsqueeze(1), hx[1].unsqueeze(1))
+        out, (h, c) = self._run_batched(x.unsqueeze(rows), hx, weights)
+        return out.squeeze(rows), (h.squeeze(1), c.squeeze(1))
+
+    def _run_batched(self, x: Tensor, hx: State | None, weights: dict[str, Tensor]) -> tuple[Tensor, State]:
+        self._check_sizes(x, hx, None)
+        out, last = self._run_layers(x.transpose(0, 1) if self.batch_first else x, hx, None, weights)
+        return out.transpose(0, 1) if self.batch_first else out, last
+
+    def _run_packed(
+        self, packed: PackedSequence, hx: State | None, weights: dict[str, Tensor]
+    ) -> tuple[PackedSequence, State]:
+        data, batch_sizes, sorted_indices, unsorted_indices = packed
+        state = None if hx is None else self.permute_hidden(hx, sorted_indices)
+        self._check_sizes(data, state, batch_sizes)
+        x, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))  # longest first
+        out, last = self._run_layers(x, state, lengths, weights)
+        return (
+            PackedSequence(pack_padded_sequence(out, lengths).data, batch_sizes, sorted_indices, unsorted_indices),
+            self.permute_hidden(last, unsorted_indices),
+        )
+
+    def _check_sizes(self, x: Tensor, state: State | None, batch_sizes: Tensor | None) -> None:
+        """PyTorch's own errors."""
+        if state is None:
+            self.check_input(x, batch_sizes)
+        else:
+            self.check_forward_args(x, state, batch_sizes)
+
+    def _run_layers(
+        self, x: Tensor, state: State | None, lengths: Tensor | None, weights: dict[str, Tensor]
+    ) -> tuple[Tensor, State]:
+        """x (T, B, I) -> out (T, B, D*R); one layer at a time where there is dropout between them."""
+        if not (self.training and self.dropout and self.num_layers > 1):
+            return run(self._model(None, weights), x, state, lengths, weights)
+        D = 2 if self.bidirectional else 1
+        last = []
+        for layer in range(self.num_layers):
+            if layer:
+                x = _drop(x, self.dropout, lengths)
+            own = None if state is None else (state[0][layer * D : layer * D + D], state[1][layer * D : layer * D + D])
+            of_layer = _of_layer(layer, weights)
+            x, states = run(self._model(layer, of_layer), x, own, lengths, of_layer)
+            last.append(states)
+        h, c = zip(*last, strict=True)
+        return x, (torch.cat(h), torch.cat(c))
+
+    def _model(self, layer: int | None, weights: dict[str, Tensor]) -> lstmkernel.LSTM:
+        kept: Models = self.__dict__.setdefault("_models", Models())
+        return kept.of(layer, weights, by_value=self.compares_weights)
+
+
+def _of_layer(layer: int, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """By the names of an LSTM that is this layer alone."""
+    ends = f"_l{layer}", f"_l{layer}_reverse"
+    return {name.replace(f"_l{layer}", "_l0"): weight for name, weight in weights.items() if name.endswith(ends)}
+
+
+def _drop(x: Tensor, p: float, lengths: Tensor | None) -> Tensor:
+    """Dropout of what there is, so that the same seed draws what it draws for ``torch.nn.LSTM``."""
+    if lengths is None:
+        return dropout(x, p)
+    packed = pack_padded_sequence(x, lengths)
+    return pad_packed_sequence(packed._replace(data=dropout(packed.data, p)))[0]

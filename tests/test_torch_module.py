@@ -1,0 +1,429 @@
+"""lstmkernel.torch.LSTM and LSTMCell beside torch.nn's: results, gradients, and what one does with modules."""
+
+import gc
+
+import numpy as np
+import pytest
+from helpers import run_python
+
+torch = pytest.importorskip("torch")
+
+import lstmkernel  # noqa: E402
+import lstmkernel.torch  # noqa: E402
+from lstmkernel.torch.tapes import _tapes  # noqa: E402
+
+rnn = torch.nn.utils.rnn
+
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+
+#: Of the largest number, gradients among them.
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
+
+NETWORKS = {
+    "plain": {},
+    "two layers, batch first": {"num_layers": 2, "batch_first": True},
+    "bidirectional": {"bidirectional": True, "num_layers": 2},
+    "projected, without bias": {"proj_size": 3, "bias": False},
+    "dropout": {"num_layers": 3, "dropout": 0.5},
+}
+
+
+@pytest.fixture(params=NETWORKS.values(), ids=NETWORKS)
+def options(request):
+    return request.param
+
+
+def pair(I, H, ours=lstmkernel.torch.LSTM, theirs=torch.nn.LSTM, **options):
+    """The same network of ours and of PyTorch."""
+    theirs = theirs(I, H, **options)
+    ours = ours(I, H, **options)
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+def assert_close(got, expected, dtype, what=""):
+    """Tensors by name, to the tolerance of the largest of all; None is zeros, of what a loss does not depend on."""
+    assert list(got) == list(expected)
+    got, expected = (
+        {
+            name: torch.zeros_like(other[name]) if value is None and other[name] is not None else value
+            for name, value in tensors.items()
+        }
+        for tensors, other in ((got, expected), (expected, got))
+    )
+    largest = max((tensor.abs().max().item() for tensor in expected.values() if tensor is not None), default=0)
+    for name, tensor in expected.items():
+        if tensor is not None:
+            assert (got[name].shape, got[name].dtype) == (tensor.shape, tensor.dtype), f"{what}: {name}"
+            error = (got[name] - tensor).abs().max().item()
+            assert error <= TOLERANCE[dtype] * largest, f"{what}: {name} is {error / largest:.2g} of the largest off"
+
+
+def results_and_gradients(module, given, make_input, seeds):
+    """What a call returns, and the gradients of a loss that is linear in it, by name."""
+    leaves = {name: tensor.clone().requires_grad_(needed) for name, (tensor, needed) in given.items()}
+    module.zero_grad()
+    torch.manual_seed(0)  # dropout
+    state = (leaves["h_0"], leaves["c_0"]) if "h_0" in leaves else None
+    out, (h, c) = module(make_input(leaves["x"]), state)
+    packed = isinstance(out, rnn.PackedSequence)
+    results = {"out": out.data if packed else out, "h_n": h, "c_n": c}
+    used = [(results[name], seed) for name, seed in zip(results, seeds, strict=True) if seed is not None]
+    loss = sum(((tensor * seed(tensor)).sum() for tensor, seed in used), torch.zeros(()))
+    if loss.requires_grad:
+        loss.backward()
+    gradients = {name: leaf.grad for name, leaf in leaves.items()}
+    gradients |= {name: parameter.grad for name, parameter in module.named_parameters()}
+    if packed:
+        results |= {name: getattr(out, name) for name in ("batch_sizes", "sorted_indices", "unsorted_indices")}
+    return {name: value if value is None else value.detach() for name, value in results.items()}, gradients
+
+
+def random_seed(random):
+    """A source of dL/d(result), the same for the same shape; or None: that result is not used."""
+    number = int(random.integers(1000))
+    if random.random() < 0.2:
+        return None
+    return lambda tensor: torch.randn(tensor.shape, dtype=tensor.dtype, generator=torch.Generator().manual_seed(number))
+
+
+def random_case(random):
+    """(ours, theirs), tensors with whether they need gradients, and how x becomes the input."""
+    chance = lambda share: bool(random.random() < share)  # noqa: E731
+    I, H, L, T, B = (int(random.integers(1, most)) for most in (10, 24, 4, 9, 7))
+    options = {
+        "num_layers": L,
+        "bias": chance(0.7),
+        "batch_first": chance(0.5),
+        "bidirectional": chance(0.5),
+        "proj_size": int(random.integers(1, H)) if H > 1 and chance(0.3) else 0,
+        "dropout": 0.4 if L > 1 and chance(0.4) else 0.0,
+        "dtype": (torch.float32, torch.float64)[random.integers(2)],
+    }
+    both = pair(I, H, **options)
+    training = chance(0.8)
+    frozen = chance(0.2)
+    for module in both:
+        module.train(training).requires_grad_(not frozen)
+    kind = ("batched", "unbatched", "packed")[random.integers(3)]
+    rows = () if kind == "unbatched" else (B,)
+    states = L * (1 + options["bidirectional"])
+    draw = lambda *shape: torch.tensor(random.standard_normal(shape), dtype=options["dtype"])  # noqa: E731
+    x = draw(T, *rows, I) if not (rows and options["batch_first"]) else draw(B, T, I)
+    given = {"x": (x, chance(0.7))}
+    if chance(0.6):
+        given["h_0"] = draw(states, *rows, options["proj_size"] or H), chance(0.7)
+        given["c_0"] = draw(states, *rows, H), chance(0.7)
+    make_input = lambda x: x  # noqa: E731
+    if kind == "packed":
+        lengths = torch.tensor(random.integers(1, T + 1, B))
+        make_input = lambda x: rnn.pack_padded_sequence(x, lengths, options["batch_first"], enforce_sorted=False)  # noqa: E731
+    elif chance(0.2):
+        make_input = lambda x: x.transpose(0, -1).contiguous().transpose(0, -1)  # noqa: E731
+    return both, given, make_input, f"{kind} {I}, {H}, {options}, T={T}, B={B}"
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_as_torch_nn_lstm(part):
+    random = np.random.default_rng(part)
+    torch.manual_seed(part)
+    for _ in range(250):
+        (ours, theirs), given, make_input, what = random_case(random)
+        seeds = [random_seed(random) for _ in range(3)]
+        got, expected = (results_and_gradients(module, given, make_input, seeds) for module in (ours, theirs))
+        dtype = given["x"][0].dtype
+        assert_close(got[0], expected[0], dtype, what)
+        assert_close(got[1], expected[1], dtype, what)
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_as_torch_nn_lstm_cell(part):
+    random = np.random.default_rng(part)
+    torch.manual_seed(part)
+    for _ in range(100):
+        I, H, B = (int(random.integers(1, most)) for most in (10, 24, 7))
+        dtype, rows = (torch.float32, torch.float64)[random.integers(2)], (B,) if random.integers(2) else ()
+        ours, theirs = pair(
+            I, H, lstmkernel.torch.LSTMCell, torch.nn.LSTMCell, bias=bool(random.integers(2)), dtype=dtype
+        )
+        given = [torch.randn(*rows, width, dtype=dtype) for width in (I, H, H)]
+        with_state, found = bool(random.integers(2)), []
+        for cell in (ours, theirs):
+            x, h, c = (tensor.clone().requires_grad_() for tensor in given)
+            h_n, c_n = cell(x, (h, c)) if with_state else cell(x)
+            (h_n.sin().sum() + (c_n * c_n).sum()).backward()
+            found.append({"h_n": h_n, "c_n": c_n, "x": x.grad, "h": h.grad, "c": c.grad})
+            found[-1] |= {name: parameter.grad for name, parameter in cell.named_parameters()}
+        assert_close(*found, dtype, f"{I}, {H}, rows {rows}")
+
+
+def test_gradcheck(options):
+    lstm = lstmkernel.torch.LSTM(3, 4, **options, dtype=torch.float64).eval()
+    D, R = 1 + lstm.bidirectional, lstm.proj_size or 4
+    x, h, c = (
+        torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+        for shape in ((2, 2, 3), (D * lstm.num_layers, 2, R), (D * lstm.num_layers, 2, 4))
+    )
+    names = [name for name, _ in lstm.named_parameters()]
+
+    def run(x, h, c, *weights):
+        out, states = torch.func.functional_call(lstm, dict(zip(names, weights, strict=True)), (x, (h, c)))
+        return out, *states
+
+    assert torch.autograd.gradcheck(run, (x, h, c, *lstm.parameters()), fast_mode=lstm.num_layers > 1)
+
+
+def test_training_step_by_step(options):
+    """The losses of PyTorch's LSTM, from the same weights with the same optimizer."""
+    torch.manual_seed(3)
+    both = pair(4, 6, **options, dtype=torch.float64)
+    x, wanted = torch.randn(5, 3, 4, dtype=torch.float64), torch.randn(5, 3, 1, dtype=torch.float64)
+    curves = []
+    for lstm in both:
+        torch.manual_seed(4)
+        optimizer, losses = torch.optim.Adam(lstm.parameters(), lr=0.05), []
+        for _ in range(20):
+            optimizer.zero_grad()
+            loss = ((lstm(x)[0] - wanted) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        curves.append(losses)
+    assert curves[0] == pytest.approx(curves[1], rel=1e-9)
+    assert curves[0][-1] < curves[0][0]
+
+
+# ---------------------------------------------------------------- memory
+
+
+def test_nothing_is_copied(monkeypatch):
+    """The kernels' arrays and the caller's tensors are the same memory, in and out, with gradients and without."""
+    seen = {}
+
+    def spy(method):
+        def call(self, x, state, **options):
+            results = method(self, x, state, **options)
+            seen["given"], seen["results"] = [x, *state], [results[0], *results[1]]
+            return results
+
+        return call
+
+    monkeypatch.setattr(lstmkernel.LSTM, "__call__", spy(lstmkernel.LSTM.__call__))
+    monkeypatch.setattr(lstmkernel.LSTM, "forward", spy(lstmkernel.LSTM.forward))
+    for batch_first in (False, True):
+        lstm = lstmkernel.torch.LSTM(5, 8, batch_first=batch_first)
+        x, h, c = (
+            torch.randn(7, 3, 5),
+            torch.randn(1, 7 if batch_first else 3, 8),
+            torch.randn(1, 7 if batch_first else 3, 8),
+        )
+        for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+            seen.clear()
+            with mode():
+                out, (h_n, c_n) = lstm(x, (h, c))
+            assert [array.ctypes.data for array in seen["given"]] == [tensor.data_ptr() for tensor in (x, h, c)]
+            assert [array.ctypes.data for array in seen["results"]] == [tensor.data_ptr() for tensor in (out, h_n, c_n)]
+
+
+def test_gradients_are_the_kernels_memory(monkeypatch):
+    found = {}
+    gradients = lstmkernel.LSTM._gradients
+    monkeypatch.setattr(lstmkernel.LSTM, "_gradients", lambda *a, **k: found.setdefault("all", gradients(*a, **k)))
+    lstm = lstmkernel.torch.LSTM(5, 8)
+    x = torch.randn(7, 3, 5, requires_grad=True)
+    lstm(x)[0].sum().backward()
+    assert x.grad.data_ptr() == found["all"]["x"].ctypes.data
+    assert lstm.weight_ih_l0.grad.data_ptr() == found["all"]["weight_ih_l0"].ctypes.data
+
+
+def test_only_what_is_needed_is_computed(monkeypatch):
+    asked = []
+    gradients = lstmkernel.LSTM._gradients
+    monkeypatch.setattr(lstmkernel.LSTM, "_gradients", lambda *a, **k: asked.append(k) or gradients(*a, **k))
+    lstm = lstmkernel.torch.LSTM(5, 8)
+    lstm(torch.randn(4, 2, 5))[0].sum().backward()
+    lstm.requires_grad_(False)
+    lstm(torch.randn(4, 2, 5, requires_grad=True))[0].sum().backward()
+    assert asked == [{"of_x": False, "of_parameters": True}, {"of_x": True, "of_parameters": False}]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_no_tape_without_gradients(monkeypatch, options, mode):
+    def refuse(*_, **__):
+        raise AssertionError("a tape was made")
+
+    ours, theirs = pair(5, 8, **options)
+    monkeypatch.setattr(lstmkernel.LSTM, "forward", refuse)
+    x = torch.randn(7, 3, 5)
+    with mode():
+        out, expected = (module.eval()(x)[0] for module in (ours, theirs))
+    assert not out.requires_grad
+    torch.testing.assert_close(out, expected)
+    assert not ours.requires_grad_(False)(x)[0].requires_grad
+
+
+def test_a_tape_lives_as_long_as_saved_tensors_do():
+    gc.collect()
+    assert not _tapes
+    lstm, x = lstmkernel.torch.LSTM(5, 8), torch.randn(7, 3, 5)
+    loss = lstm(x)[0].sum()
+    assert len(_tapes) == 1
+    loss.backward()
+    assert not _tapes, "loss, and so the graph, still lives"
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+    loss = lstm(x)[0].sum()
+    loss.backward(retain_graph=True)
+    loss.backward()
+    loss = lstm(x)[0].sum()
+    del loss
+    assert not _tapes
+
+
+def test_saved_tensors_that_were_copied():
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor.clone(), lambda tensor: tensor):
+        loss = lstmkernel.torch.LSTM(5, 8)(torch.randn(7, 3, 5))[0].sum()
+    with pytest.raises(RuntimeError, match="expected the tensor that was saved, got a copy"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_gradients_of_gradients_are_refused(power):
+    """For a loss that is linear in out, too, where PyTorch's once_differentiable says nothing."""
+    lstm, x = lstmkernel.torch.LSTM(5, 8), torch.randn(7, 3, 5, requires_grad=True)
+    (of_x,) = torch.autograd.grad((lstm(x)[0] ** power).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="no gradients of gradients"):
+        (lstm(x)[0].sum() + of_x.norm()).backward()
+
+
+# ---------------------------------------------------------------- refused
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "call"),
+    [
+        (TypeError, "input: expected a torch.Tensor, got list", lambda lstm: lstm([[1.0]])),
+        (TypeError, "input: expected torch.float32, as weight_ih_l0 is, got torch.float64",
+         lambda lstm: lstm(torch.zeros(4, 2, 5, dtype=torch.float64))),
+        (TypeError, "weight_ih_l0: expected torch.float32 or torch.float64, got torch.float16",
+         lambda lstm: lstm.half()(torch.zeros(4, 2, 5).half())),
+        (TypeError, "weight_ih_l0: expected torch.float32 or torch.float64, got torch.bfloat16",
+         lambda lstm: lstm.bfloat16()(torch.zeros(4, 2, 5).bfloat16())),
+        (ValueError, "input: expected a dense tensor on the CPU, got one on meta",
+         lambda lstm: lstm(torch.zeros(4, 2, 5, device="meta"))),
+        (ValueError, "weight_ih_l0: expected a dense tensor on the CPU, got one on meta",
+         lambda lstm: lstm.to("meta")(torch.zeros(4, 2, 5))),
+        (ValueError, "input: expected 3 dimensions, or 2 unbatched, got shape", lambda lstm: lstm(torch.zeros(5))),
+        (RuntimeError, "Expected 5, got 6", lambda lstm: lstm(torch.zeros(4, 2, 6))),
+        (TypeError, "hx: expected a pair", lambda lstm: lstm(torch.zeros(4, 2, 5), torch.zeros(1, 2, 8))),
+        (ValueError, "hx: expected 3 dimensions, as input has, got 2 and 2",
+         lambda lstm: lstm(torch.zeros(4, 2, 5), (torch.zeros(2, 8), torch.zeros(2, 8)))),
+        (RuntimeError, r"Expected hidden\[1\] size \(1, 2, 8\), got \[1, 2, 7\]",
+         lambda lstm: lstm(torch.zeros(4, 2, 5), (torch.zeros(1, 2, 8), torch.zeros(1, 2, 7)))),
+    ],
+)  # fmt: skip
+def test_refused(error, message, call):
+    with pytest.raises(error, match=message):
+        call(lstmkernel.torch.LSTM(5, 8))
+
+
+def test_refused_by_the_cell():
+    cell = lstmkernel.torch.LSTMCell(5, 8)
+    with pytest.raises(ValueError, match=r"input: expected shape \(B, I\) or \(I,\) with I = 5, got \(2, 6\)"):
+        cell(torch.zeros(2, 6))
+    with pytest.raises(ValueError, match=r"hx: expected shape \(2, 8\), got \(1, 8\)"):
+        cell(torch.zeros(2, 5), (torch.zeros(1, 8), torch.zeros(1, 8)))
+
+
+# ---------------------------------------------------------------- the rest of PyTorch
+
+
+class Tagger(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = lstmkernel.torch.LSTM(5, 8, 2)
+        self.cell = lstmkernel.torch.LSTMCell(8, 3)
+
+    def forward(self, x):
+        return self.cell(self.lstm(torch.tanh(x))[0][-1])[0] * 2
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own, of its own machinery
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda net, x: torch.compile(net, backend="eager"),
+        lambda net, x: torch.jit.trace(net, (x,)),
+        lambda net, x: (net(x), torch.jit.script(net))[1],
+        lambda net, x: torch.export.export(net, (x,)).module(),
+    ],
+    ids=["compile", "trace", "script", "export"],
+)
+def test_graphs(made):
+    """Compiled models call the kernels between two graphs; the others hold PyTorch's LSTM."""
+    net, x = Tagger(), torch.randn(7, 3, 5)
+    graph = made(net, x)
+    for scale in (1, 3):
+        torch.testing.assert_close(graph(x * scale), net(x * scale))
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpoints_of_torch(reentrant):
+    net, x = Tagger(), torch.randn(7, 3, 5, requires_grad=True)
+    torch.utils.checkpoint.checkpoint(net, x, use_reentrant=reentrant).sum().backward()
+    got = x.grad.clone()
+    x.grad = None
+    net(x).sum().backward()
+    assert torch.equal(got, x.grad)
+
+
+def test_transforms_are_refused():
+    lstm, x = lstmkernel.torch.LSTM(5, 8), torch.randn(7, 3, 5)
+    with torch.no_grad(), pytest.raises(RuntimeError, match=r"no memory to share, as within torch.func's transforms"):
+        torch.func.vmap(lambda part: lstm(part)[0])(x)
+    with pytest.raises(RuntimeError, match="transforms"):
+        torch.func.grad(lambda part: lstm(part)[0].sum())(x)
+
+
+def test_autocast_leaves_it_as_it_is():
+    lstm, x = lstmkernel.torch.LSTM(5, 8), torch.randn(7, 3, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(lstm(x)[0], lstm(x)[0])
+        assert lstm(x)[0].dtype is torch.float32
+
+
+def test_threads_of_torch_are_a_bound():
+    lstm = lstmkernel.torch.LSTM(5, 8)
+    before = torch.get_num_threads()
+    try:
+        for threads in (2, 1):
+            torch.set_num_threads(threads)
+            lstm(torch.zeros(2, 2, 5))
+            assert lstm._models[None].model.num_threads == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_torch_is_optional():
+    run_python("""
+import sys
+sys.modules["torch"] = None
+import lstmkernel
+try:
+    import lstmkernel.torch
+except ModuleNotFoundError as error:
+    assert str(error) == (
+        "lstmkernel.torch: expected PyTorch, which is not installed; pip install lstmkernel[torch]"), error
+else:
+    raise AssertionError("imported")
+""")
+
+
+def test_import_is_light():
+    run_python("""
+import sys
+import lstmkernel
+assert "torch" not in sys.modules
+import lstmkernel.torch
+assert "torch._dynamo" not in sys.modules
+""")

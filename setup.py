@@ -45,6 +45,7 @@ setup(
     package_data={
         "lstmkernel": ["py.typed"],
         "lstmkernel.cli": ["probes.c"],
+        "lstmkernel.models": ["*.safetensors"],
         "lstmkernel.csrc": ["*.h"],
         "lstmkernel.csrc.runtime": ["*.c"],
     },

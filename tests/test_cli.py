@@ -18,6 +18,7 @@ from helpers import refused
 import lstmkernel as lk
 from lstmkernel import backends, figures, timing
 from lstmkernel.cli import contest, latency, main, one_thread, problem, shapes, work
+from lstmkernel.models import SUNSPOTS
 
 QUICK = ["--seconds", "0", "--shape", "2,3,4,5,2,2"]
 
@@ -349,6 +350,18 @@ def test_run_takes_a_saved_cell(tmp_path: Path, save: Callable[..., Any]) -> Non
     for x_t, out_t in zip(x, np.load(tmp_path / "out.npy"), strict=True):
         state = cell(x_t, state)
         np.testing.assert_array_equal(out_t, state[0])
+
+
+def test_run_without_weights_takes_the_network_that_comes_along(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, save: Callable[..., Any]
+) -> None:
+    path, x = save(300, 1)
+    output = tmp_path / "out.npy"
+    assert main(["run", path, "-o", str(output)]) == 0
+    np.testing.assert_array_equal(np.load(output), lk.load(SUNSPOTS)(x)[0])
+    capsys.readouterr()
+    (tmp_path / "sound.wav").write_bytes(b"RIFF")
+    assert "expected --weights beside sound" in refused(capsys, "run", str(tmp_path / "sound.wav"), "-o", str(output))
 
 
 def test_run_converts_to_the_dtype_asked_for(tmp_path: Path, weights: str, save: Callable[..., Any]) -> None:

@@ -14,6 +14,7 @@ from lstmkernel import backends, figures, files
 from lstmkernel.backends.packing import Array
 from lstmkernel.cli import console, sound
 from lstmkernel.cli.nets import Net, load_sequence, lstms, read_input
+from lstmkernel.models import SUNSPOTS
 
 DESCRIPTION = """\
 Run the LSTM of a weights file over an input and save what it says at every
@@ -27,10 +28,14 @@ A sound file (.wav, .flac, ...; pip install 'lstmkernel[audio]') goes through
 a network of one input and one output, such as an amplifier model of RTNeural,
 AIDA-X, GuitarML or Neural Amp Modeler. Each channel is played by itself; the
 sample rate stays, and so does the way in which numbers are kept.
+
+Without --weights, the network is a small one that comes with lstmkernel: of
+yearly sunspot numbers (T, 1), from 1700 on, it forecasts each next year's.
 """
 
 EXAMPLES = """\
 examples:
+  lstmkernel run sunspots.npy -o forecasts.npy
   lstmkernel run --weights model.safetensors input.npy -o output.npy
   lstmkernel run --weights vad.safetensors --prefix lstm_cell features.npy \\
       -o hidden.npy --state-out last.npz
@@ -61,7 +66,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("input", metavar="INPUT", help="an array (.npy) of shape (T, I) or (T, B, I), or sound")
     parser.add_argument("-o", "--output", metavar="OUTPUT", required=True, help="where the output goes")
-    parser.add_argument("--weights", metavar="W", required=True, help="a file of weights: lstmkernel info W")
+    parser.add_argument("--weights", metavar="W", help="a file of weights: lstmkernel info W")
     parser.add_argument("--prefix", metavar="P", help="which LSTM of a larger model: its tensors' names begin with P")
     parser.add_argument("--state-out", metavar="FILE.npz", help="also save the last states, as h_n and c_n")
     names = f"auto, c, {', '.join(backends.NAMES)}"
@@ -75,9 +80,13 @@ def command(arguments: argparse.Namespace) -> int:
     backends.get(arguments.backend)  # a wrong name is an error of its own, not of the file
     options = {"backend": arguments.backend} | ({"dtype": arguments.dtype} if arguments.dtype else {})
     if not sound.is_array(arguments.input):
+        if arguments.weights is None:
+            raise ValueError(
+                f"{arguments.input}: expected --weights beside sound: the network that comes along knows sunspots only"
+            )
         net = load_sequence(arguments.weights, arguments.prefix, batch_first=False, **options)
         return sound.run(arguments, net, _save_states)
-    net = load_sequence(arguments.weights, arguments.prefix, **options)
+    net = load_sequence(arguments.weights or str(SUNSPOTS), arguments.prefix, **options)
     x = read_input(arguments.input, net)
     with ExitStack() as stack:
         output = stack.enter_context(files.replacing(arguments.output))

@@ -203,7 +203,7 @@ def array(case, name, *shape):
 
 
 def test_all_of_onnxruntimes_cases_are_used(data):
-    """None needs what lstmkernel lacks: peepholes, clipping, coupled gates, other activations."""
+    """None is a variant: no peepholes, clipping, coupled gates or other activations (test_onnx_cases.py loads those)."""
     cases = load_json(data / "onnxruntime" / "cases.json")["cases"]
     assert tuple(case["name"] for case in cases) == ONNX_CASES
     for case in cases:

@@ -21,8 +21,8 @@ def test_a_trainer_gives_the_same_gradients(trainer, tmp_path):
 
 
 def test_what_is_kept_is_weighed():
-    weighed = bytes_held(lambda: np.ones(4_000_000, np.uint8), 3)
-    assert weighed == pytest.approx(4_000_000, rel=0.1)
+    size = 40_000_000  # more than malloc ever takes from memory that it has
+    assert bytes_held(lambda: np.ones(size, np.uint8), 2) == pytest.approx(size, rel=0.1)
 
 
 def test_the_table_says_how_many_times_as_fast():

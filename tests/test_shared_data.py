@@ -203,7 +203,7 @@ def array(case, name, *shape):
 
 
 def test_all_of_onnxruntimes_cases_are_used(data):
-    """None is a variant: no peepholes, clipping, coupled gates or other activations (test_onnx_cases.py loads those)."""
+    """None is a variant: no peepholes, clipping, coupled gates or other activations, which test_onnx_cases.py has."""
     cases = load_json(data / "onnxruntime" / "cases.json")["cases"]
     assert tuple(case["name"] for case in cases) == ONNX_CASES
     for case in cases:

@@ -52,7 +52,6 @@ CONSTANTS = {
         "EXP_LOW": "-0x1.5cp+6",  # -87 and 88: 2^n stays a normal number between
         "EXP_HIGH": "0x1.6p+6",
         "TANH_ENOUGH": "0x1.4p+4",  # 20: tanh(x) rounds to 1 where 2x is more
-        "QUARTER": "0x1p-2",  # of variant.py
     },
     types.float64: {
         "LOG2_E": "0x1.71547652b82fep+0",
@@ -62,7 +61,6 @@ CONSTANTS = {
         "EXP_LOW": "-0x1.62p+9",  # -708 and 709
         "EXP_HIGH": "0x1.628p+9",
         "TANH_ENOUGH": "0x1.4p+5",  # 40
-        "QUARTER": "0x1p-2",
     },
 }
 

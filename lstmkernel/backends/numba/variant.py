@@ -111,7 +111,7 @@ def rest_of_series(typingctx, w2):
 @inlined
 def v_log1p(u):
     twice = v_div(v_add(u, u), v_add(u, v_number(u, 2)))
-    w2 = v_mul(v_mul(v_constant(u, "QUARTER"), twice), twice)
+    w2 = v_mul(v_div(twice, v_number(u, 4)), twice)  # exact, as C's times 0.25 is
     return v_fma(v_mul(twice, w2), rest_of_series(w2), twice)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,22 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert captured.err.startswith("lstmkernel: error: ")
     assert captured.err.count("\n") == 1
     return captured.err
+
+
+def assert_ctrl_c_is_heard(code: str, backend: str) -> None:
+    """``code`` says "ready", works for long, and after Ctrl-C "as before". Five seconds allow for a busy machine."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, backend], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout.readline() == "ready\n", child.stderr.read()
+        time.sleep(0.5)
+        child.send_signal(signal.SIGINT)
+        output, errors = child.communicate(timeout=5)
+        assert output == "as before\n", errors
+    finally:
+        child.kill()
+        child.communicate()
 
 
 def readonly(array):

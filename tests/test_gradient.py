@@ -1,13 +1,8 @@
 """LSTM.forward and backward: PyTorch's autograd, differences, and everything that must not change a bit."""
 
-import signal
-import subprocess
-import sys
-import time
-
 import numpy as np
 import pytest
-from helpers import assert_close_answer, assert_same_answer, normal, random_state, usable
+from helpers import assert_close_answer, assert_ctrl_c_is_heard, assert_same_answer, normal, random_state, usable
 
 import lstmkernel as lk
 from lstmkernel import cores
@@ -367,15 +362,4 @@ print("as before", flush=True)
 
 
 def test_ctrl_c_is_heard(backend):
-    """Within a second; five allow for a busy machine."""
-    command = [sys.executable, "-c", INTERRUPTED, backend]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert child.stdout.readline() == "ready\n", child.stderr.read()
-        time.sleep(0.5)
-        child.send_signal(signal.SIGINT)
-        output, errors = child.communicate(timeout=5)
-        assert output == "as before\n", errors
-    finally:
-        child.kill()
-        child.communicate()
+    assert_ctrl_c_is_heard(INTERRUPTED, backend)

@@ -1,11 +1,7 @@
 """Calls cut short: Ctrl-C is heard within a second, and everything is as it was before the call."""
 
-import signal
-import subprocess
-import sys
-import time
-
 import numpy as np
+from helpers import assert_ctrl_c_is_heard
 
 import lstmkernel as lk
 from lstmkernel.calls import call_work
@@ -37,19 +33,7 @@ print("as before", flush=True)
 
 
 def test_ctrl_c_is_heard(backend):
-    """Within a second; five allow for a busy machine."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, backend], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert child.stdout.readline() == "ready\n", child.stderr.read()
-        time.sleep(0.5)
-        child.send_signal(signal.SIGINT)
-        output, errors = child.communicate(timeout=5)
-        assert output == "as before\n", errors
-    finally:
-        child.kill()
-        child.communicate()
+    assert_ctrl_c_is_heard(INTERRUPTED, backend)
 
 
 def test_a_dense_layer_cuts_its_work_so_that_ctrl_c_is_heard(monkeypatch):

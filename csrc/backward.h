@@ -5,7 +5,7 @@
  *   d_z = (d_c * g) i (1 - i), (d_c * c_before) f (1 - f), (d_c * i) (1 - g^2), (d_h * tanh(c)) o (1 - o)
  *   d_c_before = d_c * f                                  the straight road: gated, not multiplied by a matrix
  *   d_h_before = d_z W_hh                                 the other paths
- * Steps are taken in chunks. Within one, d_z goes into a buffer in L2; what does not depend on the recurrence follows for the
+ * The tape has the gates, so that only tanh(c) is computed again. Steps are taken in chunks. Within one, d_z goes into a buffer in L2; what does not depend on the recurrence follows for the
  * whole chunk: d_x = d_z W_ih, and the gradients of the weights, sums over all of its rows of d_z and [x, 1, h_before], turned.
  * Weights are packed anew in each call, for they change from call to call; a call is some hundred rows or more.
  *
@@ -18,7 +18,7 @@ enum {
     CHUNK_STEPS_ROWS = 256,     /* of d_z: enough to pay for loading and storing the weights' gradients, */
     CHUNK_LEAST_ROWS = 96,      /* fewer where units are many, */
     CHUNK_D_Z_BYTES = 1 << 21,  /* so that they stay within this */
-    ORDER = 64 / sizeof(real)   /* units whose d_z of a gate lie together, whatever the lanes: sums over d_z have that order */
+    FETCH_BYTES = 1 << 12       /* the tape is read from its end on, this far ahead */
 };
 
 typedef struct {
@@ -26,9 +26,8 @@ typedef struct {
     const lk_gradients *of;
     const lk_team *team;
     int64_t I, H, R, P;
-    int64_t z_stride, c_stride, h_stride; /* padded widths of a row */
-    int64_t d_z_width;                    /* [ceil(H / ORDER)][4][ORDER] */
-    int64_t d_z_stride;                   /* and a cache line more: rows a power of two apart would share few cache sets */
+    int64_t c_stride, h_stride;           /* padded widths of a row */
+    int64_t d_z_stride;                   /* [4][H] and a cache line more: rows a power of two apart would share few cache sets */
     int64_t most_rows, turned_stride;     /* of a chunk */
     int64_t inputs;                       /* x, 1 and h_before */
     real *w_hh, *w_ih, *w_hr;             /* packed for product_rows */
@@ -39,14 +38,9 @@ typedef struct {
     real **rows;                          /* pointers to rows of d_h, of d_hidden; then this thread's */
     real **own_rows;
     block_range units, outputs;           /* this thread's vectors of units; of h */
-    const real *z;                        /* behind the step at hand */
+    const real *gates;                    /* of the step at hand, all rows */
     int64_t active;                       /* rows that take it */
 } backward;
-
-/* Where d_z of a gate and unit lies, and back. */
-INLINE int64_t d_z_place(int64_t gate, int64_t unit) { return (unit / ORDER * 4 + gate) * ORDER + unit % ORDER; }
-INLINE int64_t gate_at(int64_t place) { return place / ORDER % 4; }
-INLINE int64_t unit_at(int64_t place) { return place / (4 * ORDER) * ORDER + place % ORDER; }
 
 /* The next `count` of work; counts only where work is NULL. */
 INLINE real *take(char **work, int64_t *bytes, int64_t count)
@@ -63,18 +57,17 @@ static int64_t plan_backward(backward *b, const lk_tape *tape, const lk_gradient
     const int threads = (int)larger(1, tape->threads);
     b->tape = tape, b->of = of, b->team = team;
     b->I = I, b->H = H, b->R = R, b->P = P;
-    b->c_stride = divide_up(H, LANES) * LANES, b->z_stride = 4 * b->c_stride, b->h_stride = divide_up(R, LANES) * LANES;
-    b->d_z_width = divide_up(H, ORDER) * 4 * ORDER;
-    b->d_z_stride = b->d_z_width + LINE;
-    b->most_rows = smaller(CHUNK_STEPS_ROWS, larger(CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES / (b->d_z_width * (int64_t)sizeof(real))));
+    b->c_stride = divide_up(H, LANES) * LANES, b->h_stride = divide_up(R, LANES) * LANES;
+    b->d_z_stride = whole_lines(4 * H) + LINE;
+    b->most_rows = smaller(CHUNK_STEPS_ROWS, larger(CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES / (4 * H * (int64_t)sizeof(real))));
     b->most_rows = larger(B, smaller(b->most_rows, B * (tape->last - tape->first)));
     b->turned_stride = whole_lines(b->most_rows) + LINE;
     b->inputs = I + 1 + R;
     int64_t bytes = 0;
-    b->w_hh = take(&work, &bytes, divide_up(R, QUAD) * b->d_z_width * QUAD);
-    b->w_ih = take(&work, &bytes, of->d_x ? divide_up(I, QUAD) * b->d_z_width * QUAD : 0);
+    b->w_hh = take(&work, &bytes, divide_up(R, QUAD) * 4 * H * QUAD);
+    b->w_ih = take(&work, &bytes, of->d_x ? divide_up(I, QUAD) * 4 * H * QUAD : 0);
     b->w_hr = take(&work, &bytes, divide_up(H, QUAD) * P * QUAD);
-    b->d_weights = take(&work, &bytes, of->d_w_ih ? b->d_z_width * b->inputs : 0);
+    b->d_weights = take(&work, &bytes, of->d_w_ih ? divide_up(4 * H, QUAD) * b->inputs * QUAD : 0);
     b->d_w_hr = take(&work, &bytes, of->d_w_ih ? divide_up(H, QUAD) * P * QUAD : 0);
     b->d_h = take(&work, &bytes, B * b->h_stride);
     b->d_c = take(&work, &bytes, B * b->c_stride);
@@ -84,7 +77,7 @@ static int64_t plan_backward(backward *b, const lk_tape *tape, const lk_gradient
     b->hidden = take(&work, &bytes, P ? b->most_rows * b->c_stride : 0);
     b->d_h_rows = take(&work, &bytes, P ? b->most_rows * b->h_stride : 0);
     b->d_h_turned = take(&work, &bytes, P ? P * b->turned_stride : 0);
-    const int64_t most = larger(larger(b->most_rows, b->inputs), b->d_z_width);
+    const int64_t most = larger(b->most_rows, LANES);
     b->rows = work ? (real **)(void *)(work + bytes) : NULL;
     b->own_rows = work ? b->rows + 2 * B + most * team->rank : NULL;
     return bytes + (2 * B + most * threads) * (int64_t)sizeof(real *);
@@ -111,74 +104,54 @@ INLINE void meet_in_step(const lk_team *team)
 
 /* ---------------------------------------------------------------- before and after all steps */
 
-/* Rows of w [4H] in the order of d_z. */
-static const real *const *gate_rows(const backward *b, const void *w, int64_t width)
+/* This thread's share of w [K][outputs]. */
+static void pack_share(const backward *b, real *to, const void *w, int64_t K, int64_t outputs)
 {
-    for (int64_t k = 0; k < b->d_z_width; k++)
-        b->own_rows[k] = unit_at(k) < b->H ? (real *)w + (gate_at(k) * b->H + unit_at(k)) * width : NULL;
-    return (const real *const *)b->own_rows;
+    pack_columns(to, w, K, outputs, shared_out(b->team, divide_up(outputs, QUAD)));
 }
 
 static void prepare_weights(const backward *b)
 {
-    const lk_gradients *of = b->of;
-    pack_columns(b->w_hh, gate_rows(b, of->w_hh, b->R), b->d_z_width, b->R, shared_out(b->team, divide_up(b->R, QUAD)));
-    if (of->d_x)
-        pack_columns(b->w_ih, gate_rows(b, of->w_ih, b->I), b->d_z_width, b->I, shared_out(b->team, divide_up(b->I, QUAD)));
-    for (int64_t p = 0; p < b->P; p++)
-        b->own_rows[p] = (real *)of->w_hr + p * b->H;
+    pack_share(b, b->w_hh, b->of->w_hh, 4 * b->H, b->R);
+    if (b->of->d_x)
+        pack_share(b, b->w_ih, b->of->w_ih, 4 * b->H, b->I);
     if (b->P)
-        pack_columns(b->w_hr, (const real *const *)b->own_rows, b->P, b->H, shared_out(b->team, divide_up(b->H, QUAD)));
-    const block_range rows = shared_out(b->team, b->most_rows);
-    for (int64_t unit = b->c_stride; unit < b->d_z_width / 4; unit += LANES) /* that no cell writes */
-        for (int64_t row = rows.from; row < rows.to; row++)
-            for (int64_t gate = 0; gate < 4; gate++)
-                clear_reals(b->d_z + row * b->d_z_stride + d_z_place(gate, unit), LANES);
+        pack_share(b, b->w_hr, b->of->w_hr, b->P, b->H);
 }
 
 /* What is found is added to what the caller's arrays have, so that a pass in several calls has one order of sums: they come in,
- * and go out again. d: [QUAD] for each input, of which this is one vector; to and from rows of w, units first .. of one gate. */
-INLINE void load_turned(real *d, int64_t inputs, void *w, int64_t first, int64_t units, const backward *b)
+ * and go out again. d: [QUAD] for each input, of which this is one vector; from and to n rows of w, `first` and after. */
+INLINE void load_turned(real *d, int64_t inputs, void *w, int64_t first, int64_t n, const backward *b)
 {
-    for (int64_t unit = 0; unit < units; unit++)
-        b->own_rows[unit] = (real *)w + (first + unit) * inputs;
-    turn(d, QUAD, (const real *const *)b->own_rows, units, inputs);
+    for (int64_t row = 0; row < n; row++)
+        b->own_rows[row] = (real *)w + (first + row) * inputs;
+    turn(d, QUAD, (const real *const *)b->own_rows, n, inputs);
 }
-INLINE void store_turned(real *d, int64_t inputs, void *w, int64_t first, int64_t units, const backward *b)
+INLINE void store_turned(real *d, int64_t inputs, void *w, int64_t first, int64_t n, const backward *b)
 {
-    for (int64_t unit = 0; unit < units; unit++)
-        b->own_rows[unit] = (real *)w + (first + unit) * inputs;
-    turn_back(b->own_rows, d, QUAD, units, inputs);
+    for (int64_t row = 0; row < n; row++)
+        b->own_rows[row] = (real *)w + (first + row) * inputs;
+    turn_back(b->own_rows, d, QUAD, n, inputs);
 }
 
-/* move(d, inputs, w, first, units, b) for this thread's vectors of d_weights. */
+/* move(d, inputs, w, first, n, b) for this thread's vectors of d_weights. */
 INLINE void move_weights(const backward *b, void (*move)(real *, int64_t, void *, int64_t, int64_t, const backward *))
 {
-    const block_range vectors = shared_out(b->team, b->d_z_width / LANES);
+    const block_range vectors = shared_out(b->team, divide_up(4 * b->H, LANES));
     for (int64_t vector = vectors.from; vector < vectors.to; vector++) {
-        const int64_t unit = unit_at(vector * LANES), units = smaller(LANES, b->H - unit);
-        const int64_t first = gate_at(vector * LANES) * b->H + unit;
+        const int64_t first = vector * LANES, n = smaller(LANES, 4 * b->H - first);
         real *const d = b->d_weights + vector / 4 * b->inputs * QUAD + vector % 4 * LANES;
-        if (units <= 0)
-            continue;
-        move(d, b->I, b->of->d_w_ih, first, units, b);
-        move(d + b->I * QUAD, 1, b->of->d_bias, first, units, b);
-        move(d + (b->I + 1) * QUAD, b->R, b->of->d_w_hh, first, units, b);
+        move(d, b->I, b->of->d_w_ih, first, n, b);
+        move(d + b->I * QUAD, 1, b->of->d_bias, first, n, b);
+        move(d + (b->I + 1) * QUAD, b->R, b->of->d_w_hh, first, n, b);
     }
 }
 
 static void load_weights(const backward *b)
 {
-    const block_range all = shared_out(b->team, b->d_z_width * b->inputs);
-    if (b->d_z_width != 4 * b->H) { /* some lanes have no unit */
-        clear_reals(b->d_weights + all.from, all.to - all.from);
-        meet_all(b->team);
-    }
     move_weights(b, load_turned);
-    for (int64_t p = 0; p < b->P; p++)
-        b->own_rows[p] = (real *)b->of->d_w_hr + p * b->H;
     if (b->P)
-        pack_columns(b->d_w_hr, (const real *const *)b->own_rows, b->P, b->H, shared_out(b->team, divide_up(b->H, QUAD)));
+        pack_share(b, b->d_w_hr, b->of->d_w_hr, b->P, b->H);
 }
 static void store_weights(const backward *b)
 {
@@ -217,48 +190,51 @@ static void store_gradients(const backward *b)
 
 /* ---------------------------------------------------------------- a step */
 
-/* The cell of one vector of units. z: i, f, g, o before activation; *d_c: of c_t, becomes that of c_before. Returns o tanh(c). */
-INLINE vec cell_backward(const real *z, vec c_before, vec c_t, vec d_h, real *d_c, real *d_z)
+INLINE void fetch(const real *now) { __builtin_prefetch((const char *)now - FETCH_BYTES); }
+
+/* The cell of n units, a vector of them or less. gates: i, f, g, o, [4][H]; *d_c: of c_t, becomes that of c_before; d_z: [4][H].
+ * Returns o tanh(c). */
+INLINE vec cell_backward(const real *gates, int64_t H, int64_t n, vec c_before, vec c_t, vec d_h, real *d_c, real *d_z)
 {
-    enum { I, F, G, O, C };
-    const vec z_g = v_load(z + G * LANES), one = v_splat(1);
-    const vec v[5] = {sigmoid_argument(v_load(z + I * LANES)), sigmoid_argument(v_load(z + F * LANES)), tanh_argument(z_g),
-                      sigmoid_argument(v_load(z + O * LANES)), tanh_argument(c_t)};
-    vec s[5], m[5];
-    exp_parts(5, v, s, m);
-    /* Two quotients share a division, as in cell_update.h: 1 / a = b / (a b). */
-    const vec d_i = sigmoid_denominator(s[I], m[I]), d_g = tanh_denominator(s[G], m[G]);
-    const vec d_o = sigmoid_denominator(s[O], m[O]), d_r = tanh_denominator(s[C], m[C]);
-    const vec input = v_div(one, v_mul(d_i, d_g)), output = v_div(one, v_mul(d_o, d_r));
-    const vec i = v_mul(input, d_g), g = v_mul(tanh_numerator(s[G], m[G], z_g), v_mul(input, d_i));
-    const vec o = v_mul(output, d_r), reported = v_mul(tanh_numerator(s[C], m[C], c_t), v_mul(output, d_o));
-    const vec f = v_div(one, sigmoid_denominator(s[F], m[F]));
-    const vec hidden = v_mul(o, reported);
+    enum { I, F, G, O };
+    const vec i = v_load_n(gates + I * H, n), f = v_load_n(gates + F * H, n);
+    const vec g = v_load_n(gates + G * H, n), o = v_load_n(gates + O * H, n);
+    const vec one = v_splat(1), reported = v_tanh(c_t), hidden = v_mul(o, reported);
     const vec dc = v_fma(v_mul(d_h, o), v_fnma(reported, reported, one), v_load(d_c));
-    v_store(d_z + I * ORDER, v_mul(v_mul(dc, g), v_mul(i, v_sub(one, i))));
-    v_store(d_z + F * ORDER, v_mul(v_mul(dc, c_before), v_mul(f, v_sub(one, f))));
-    v_store(d_z + G * ORDER, v_mul(v_mul(dc, i), v_fnma(g, g, one)));
-    v_store(d_z + O * ORDER, v_mul(v_mul(d_h, hidden), v_sub(one, o)));
+    v_store_n(d_z + I * H, v_mul(v_mul(dc, g), v_mul(i, v_sub(one, i))), n);
+    v_store_n(d_z + F * H, v_mul(v_mul(dc, c_before), v_mul(f, v_sub(one, f))), n);
+    v_store_n(d_z + G * H, v_mul(v_mul(dc, i), v_fnma(g, g, one)), n);
+    v_store_n(d_z + O * H, v_mul(v_mul(d_h, hidden), v_sub(one, o)), n);
     v_store(d_c, v_mul(dc, f));
     return hidden;
+}
+
+/* Of n units from `unit` on, of one row of the step at hand. chunk_row: its place in the chunk. */
+INLINE void units_backward(const backward *b, int64_t step, int64_t row, int64_t chunk_row, int64_t unit, int64_t n)
+{
+    const int64_t H = b->H;
+    const real *d_h = b->d_hidden + row * (b->P ? b->c_stride : b->h_stride) + unit;
+    const real *c_before = (const real *)b->tape->c + (step * b->tape->B + row) * H + unit, *c_t = c_before + b->tape->B * H;
+    const real *gates = b->gates + row * 4 * H + unit;
+    for (int gate = 0; gate < 4; gate++)
+        fetch(gates + gate * H);
+    fetch(c_before);
+    const vec hidden = cell_backward(gates, H, n, v_load_n(c_before, n), v_load_n(c_t, n), v_load(d_h),
+                                     b->d_c + row * b->c_stride + unit, b->d_z + chunk_row * b->d_z_stride + unit);
+    if (b->P)
+        v_store(b->hidden + chunk_row * b->c_stride + unit, hidden);
 }
 
 /* Of this thread's rows and units. chunk_row: the step's first row in the chunk. */
 SEPARATE void cells_backward(const backward *b, int64_t s, block_range rows, int64_t chunk_row)
 {
-    const int64_t step = s - b->tape->first;
-    for (int64_t row = rows.from; row < rows.to; row++) {
-        const real *z = b->z + row * b->z_stride, *d_h = b->d_hidden + row * (b->P ? b->c_stride : b->h_stride);
-        const real *c_before = (const real *)b->tape->c + (step * b->tape->B + row) * b->c_stride;
-        const real *c_t = c_before + b->tape->B * b->c_stride;
-        real *d_c = b->d_c + row * b->c_stride, *d_z = b->d_z + (chunk_row + row) * b->d_z_stride;
-        for (int64_t block = b->units.from; block < b->units.to; block++) {
-            const int64_t at = block * LANES;
-            const vec hidden = cell_backward(z + block * QUAD, v_load(c_before + at), v_load(c_t + at), v_load(d_h + at),
-                                             d_c + at, d_z + d_z_place(0, at));
-            if (b->P)
-                v_store(b->hidden + (chunk_row + row) * b->c_stride + at, hidden);
-        }
+    const int64_t stop = smaller(b->H, b->units.to * LANES);
+    for (int64_t row = rows.to - 1; row >= rows.from; row--) {
+        int64_t unit = b->units.from * LANES;
+        for (; unit + LANES <= stop; unit += LANES)
+            units_backward(b, s - b->tape->first, row, chunk_row + row, unit, LANES);
+        if (unit < stop)
+            units_backward(b, s - b->tape->first, row, chunk_row + row, unit, stop - unit);
     }
 }
 
@@ -266,12 +242,14 @@ SEPARATE void cells_backward(const backward *b, int64_t s, block_range rows, int
 static void add_d_out(const backward *b, int64_t s, block_range rows)
 {
     const block_range columns = columns_of(b->outputs, b->R);
-    for (int64_t row = rows.from; row < rows.to; row++) {
+    for (int64_t row = rows.to - 1; row >= rows.from; row--) {
         const int64_t time = tape_time(b->tape, s, row);
         const real *d_out = (const real *)b->of->d_out + time * b->of->d_out_step + row * b->of->d_out_row;
         real *const d_h = b->d_h + row * b->h_stride;
-        for (int64_t i = columns.from; i < columns.to; i++)
-            d_h[i] += d_out[i];
+        for (int64_t i = columns.from; i < columns.to; i += LANES) {
+            fetch(d_out + i);
+            v_store(d_h + i, v_add(v_load(d_h + i), v_load_n(d_out + i, columns.to - i)));
+        }
     }
 }
 
@@ -297,7 +275,7 @@ static void step_backward(const backward *b, int64_t s, int64_t chunk_row)
         project_backward(b, rows, chunk_row);
     cells_backward(b, s, rows, chunk_row);
     meet_in_step(b->team);
-    const product p = {b->d_z + (chunk_row + rows.from) * b->d_z_stride, b->d_z_stride, b->d_z_width, b->w_hh,
+    const product p = {b->d_z + (chunk_row + rows.from) * b->d_z_stride, b->d_z_stride, 4 * b->H, b->w_hh,
                        b->rows + rows.from, b->h_stride, 0};
     product_rows(&p, rows.to - rows.from, b->outputs);
 }
@@ -338,14 +316,14 @@ static void inputs_backward(const backward *b, int64_t s0, int64_t s1, int64_t a
         for (int64_t row = 0; row < active; row++)
             b->own_rows[n++] = (real *)b->of->d_x + tape_time(b->tape, s, row) * b->of->d_x_step + row * b->of->d_x_row;
     }
-    const product p = {b->d_z + share.from * b->d_z_stride, b->d_z_stride, b->d_z_width, b->w_ih,
+    const product p = {b->d_z + share.from * b->d_z_stride, b->d_z_stride, 4 * b->H, b->w_ih,
                        b->own_rows + share.from, b->I, b->of->d_x_add};
     product_rows(&p, share.to - share.from, (block_range){0, divide_up(b->I, LANES)});
 }
 
 static void weights_backward(const backward *b, int64_t N)
 {
-    const weight_product gates = {b->turned, b->turned_stride, b->inputs, N, b->d_z, b->d_z_stride, b->d_z_width / LANES,
+    const weight_product gates = {b->turned, b->turned_stride, b->inputs, N, b->d_z, b->d_z_stride, divide_up(4 * b->H, LANES),
                                   b->d_weights};
     weight_gradient(&gates, b->team);
     if (!b->P)
@@ -371,7 +349,7 @@ static int64_t chunk_backward(backward *b, int64_t s1)
         if (N + b->active > b->most_rows)
             break;
         s--;
-        b->z -= b->active * b->z_stride;
+        b->gates -= b->active * 4 * b->H;
         step_backward(b, s, N);
         N += b->active;
     }
@@ -401,10 +379,10 @@ static int layer_backward(const lk_tape *tape, const lk_gradients *gradients, co
     if (gradients->d_w_ih)
         load_weights(&b);
     load_gradients(&b);
-    int64_t z_rows = 0, active = tape->B;
+    int64_t rows = 0, active = tape->B;
     for (int64_t s = tape->first; s < tape->last; s++)
-        z_rows += active = rows_at(tape, s, active);
-    b.z = (const real *)tape->z + z_rows * b.z_stride;
+        rows += active = rows_at(tape, s, active);
+    b.gates = (const real *)tape->gates + rows * 4 * b.H;
     b.active = active;
     meet_all(team);
     for (int64_t s = tape->last; s > tape->first;)

@@ -1,21 +1,36 @@
 /* cell_update.h - the four moves of the cell, on pre-activations that are in registers. */
 
-/* Where two activations meet, their quotients share a division: i * g and o * tanh(c_t). A product of denominators that
- * overflows makes the quotient 0, which is what it rounds to. */
+/* The gates as quotients: i, f and o are 1 / write, forget and output, and g is candidate / candidate_over. */
+typedef struct {
+    vec write, forget, candidate, candidate_over, output;
+} gate_quotients;
 
-/* Moves 1 to 3 on one block of units of one row: z holds i, f, g, o before activation. Returns c_t; sets *output to the
- * denominator of the output gate, for cell_output. */
-INLINE vec cell_state(const vec z[4], vec c, vec *output)
+/* Of one block of units of one row: z holds i, f, g, o before activation. */
+INLINE gate_quotients open_gates(const vec z[4])
 {
     enum { I, F, G, O };
     const vec v[4] = {sigmoid_argument(z[I]), sigmoid_argument(z[F]), tanh_argument(z[G]), sigmoid_argument(z[O])};
     vec s[4], m[4];
     exp_parts(4, v, s, m);
-    const vec kept = v_div(c, sigmoid_denominator(s[F], m[F])); /* 1 forget: what stays of the cell state, f * c */
-    const vec write = v_mul(sigmoid_denominator(s[I], m[I]), tanh_denominator(s[G], m[G]));
-    const vec written = v_div(tanh_numerator(s[G], m[G], z[G]), write); /* 2 input: what to write, i * g */
-    *output = sigmoid_denominator(s[O], m[O]);
-    return v_add(kept, written); /* 3 update: additive */
+    return (gate_quotients){sigmoid_denominator(s[I], m[I]), sigmoid_denominator(s[F], m[F]), tanh_numerator(s[G], m[G], z[G]),
+                            tanh_denominator(s[G], m[G]), sigmoid_denominator(s[O], m[O])};
+}
+
+/* Where two activations meet, their quotients share a division: i * g here, o * tanh(c_t) below. A product of
+ * denominators that overflows makes the quotient 0, which is what it rounds to. */
+INLINE vec next_state(gate_quotients q, vec c)
+{
+    const vec kept = v_div(c, q.forget);                                      /* 1 forget: what stays of the cell state, f * c */
+    const vec written = v_div(q.candidate, v_mul(q.write, q.candidate_over)); /* 2 input: what to write, i * g */
+    return v_add(kept, written);                                              /* 3 update: additive */
+}
+
+/* Moves 1 to 3, from z. Returns c_t; sets *output for cell_output. */
+INLINE vec cell_state(const vec z[4], vec c, vec *output)
+{
+    const gate_quotients q = open_gates(z);
+    *output = q.output;
+    return next_state(q, c);
 }
 
 /* Move 4, output: what to report, h = o * tanh(c_t). For all n of a tile together: alone, each is a chain of some 60 cycles, and

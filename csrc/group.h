@@ -23,7 +23,8 @@ typedef struct {
     const real **x;                    /* one pointer for each row of z */
     real *z, *c, *h, *h_next, *hidden; /* hidden: o * tanh(c), where a projection makes h of it */
     real *z_now;                       /* z of the step at hand */
-    const real *c_before;              /* record.h: c stays, and goes on elsewhere */
+    const real *c_before;              /* record.h: c stays, and goes on elsewhere, */
+    real *gates;                       /* and i, f, g, o stay */
     real *reported;                    /* where the cell writes: hidden or h_next */
     int backwards;                     /* every other step */
 } group;

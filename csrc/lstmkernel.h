@@ -112,8 +112,8 @@ int64_t lk_workspace(const lk_kernels *kernels, const lk_layer *layer, int64_t T
  *   x        element (t, b, i) at x[t * x_step + b * x_row + i]
  *   h_0      [B][R], before step 0
  *   h        element (t, b, r) at h[t * h_step + b * h_row + r]; nothing is written where a row has no step
- *   c        [last - first + 1][B][blocks * lanes], before step first + n at n; units past H are zero in the first one
- *   z        [blocks][4][lanes] before activation of every row of a step, one step after the other
+ *   c        [last - first + 1][B][H], before step first + n at n
+ *   gates    [4][H], i, f, g, o, of every row that takes a step, one step after the other
  *   threads  at most so many */
 typedef struct {
     int64_t T, B, first, last;
@@ -124,7 +124,7 @@ typedef struct {
     const void *h_0;
     void *h;
     int64_t h_step, h_row;
-    void *c, *z;
+    void *c, *gates;
     int threads;
 } lk_tape;
 

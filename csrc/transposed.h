@@ -81,17 +81,17 @@ SEPARATE void product_rows(const product *p, int64_t N, block_range vectors)
     }
 }
 
-/* Columns of W side by side for product_rows: quads of w[k], k in 0 .. K - 1 in the order that rows[] has; NULL is zeros. */
-static void pack_columns(real *to, const real *const *rows, int64_t K, int64_t outputs, block_range quads)
+/* Quads of columns of w [K][outputs], each with its rows one after the other, for product_rows. */
+static void pack_columns(real *to, const real *w, int64_t K, int64_t outputs, block_range quads)
 {
     to += quads.from * K * QUAD;
-    for (int64_t quad = quads.from; quad < quads.to; quad++)
-        for (int64_t k = 0; k < K; k++, to += QUAD) {
-            const int64_t n = rows[k] ? smaller(QUAD, outputs - quad * QUAD) : 0;
-            if (n)
-                copy_reals(to, rows[k] + quad * QUAD, n);
-            clear_reals(to + n, QUAD - n);
-        }
+    for (int64_t quad = quads.from; quad < quads.to; quad++) {
+        const real *from = w + quad * QUAD;
+        const int64_t n = outputs - quad * QUAD;
+        for (int64_t k = 0; k < K; k++, from += outputs)
+            for (int v = 0; v < 4; v++, to += LANES)
+                v_store(to, v * LANES < n ? v_load_n(from + v * LANES, n - v * LANES) : v_splat(0));
+    }
 }
 
 /* ---------------------------------------------------------------- over all rows */

@@ -5,6 +5,7 @@
 
 /* 6 rows x 4 gates = 24 accumulators, 6 broadcasts and a weight: 31 of 32 registers. */
 enum { TILE_ROWS = 6, TILE_PANELS = 1 };
+#define LK_MASKS /* loads and stores of less than a vector are its own, not vec_tail.h's */
 
 LK_TARGET_BEGIN("avx512f")
 #ifdef LK_F32
@@ -13,6 +14,9 @@ typedef float real;
 typedef __m512 vec;
 enum { LANES = 16 };
 
+INLINE __mmask16 first_lanes(int64_t n) { return n >= LANES ? 0xffff : (__mmask16)((1u << n) - 1); }
+INLINE vec v_load_n(const real *p, int64_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
+INLINE void v_store_n(real *p, vec a, int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), a); }
 INLINE vec v_load(const real *p) { return _mm512_loadu_ps(p); }
 INLINE void v_store(real *p, vec a) { _mm512_storeu_ps(p, a); }
 INLINE vec v_splat(real a) { return _mm512_set1_ps(a); }
@@ -41,6 +45,9 @@ typedef double real;
 typedef __m512d vec;
 enum { LANES = 8 };
 
+INLINE __mmask8 first_lanes(int64_t n) { return n >= LANES ? 0xff : (__mmask8)((1u << n) - 1); }
+INLINE vec v_load_n(const real *p, int64_t n) { return _mm512_maskz_loadu_pd(first_lanes(n), p); }
+INLINE void v_store_n(real *p, vec a, int64_t n) { _mm512_mask_storeu_pd(p, first_lanes(n), a); }
 INLINE vec v_load(const real *p) { return _mm512_loadu_pd(p); }
 INLINE void v_store(real *p, vec a) { _mm512_storeu_pd(p, a); }
 INLINE vec v_splat(real a) { return _mm512_set1_pd(a); }

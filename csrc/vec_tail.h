@@ -1,5 +1,6 @@
-/* vec_tail.h - loads and stores of less than a whole vector, the same for every instruction set.
- * Through a small buffer, because masked stores are slow on some CPUs and absent on others. */
+/* vec_tail.h - loads and stores of less than a whole vector, for instruction sets whose own are slow on some CPUs or absent:
+ * through a small buffer. */
+#ifndef LK_MASKS
 
 INLINE vec v_load_n(const real *p, int64_t n)
 {
@@ -21,3 +22,4 @@ INLINE void v_store_n(real *p, vec a, int64_t n)
     for (int64_t lane = 0; lane < n; lane++)
         p[lane] = buffer[lane];
 }
+#endif

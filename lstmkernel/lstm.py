@@ -414,10 +414,10 @@ class LSTM:
     ) -> tuple[Array, State, Tape]:
         """As a call, with the same bits, and a tape of it for ``backward``.
 
-        The tape holds a copy of x and, for each step of a row, 5 H + R numbers of every layer and direction, H rounded
-        up to whole vectors. With ``checkpoint_every`` k it holds only the states before every k-th step, and backward
-        runs forward again from there, k steps at a time: one third more work, and of T steps the memory of T / k + k,
-        least where k is about sqrt(T). Two directions keep every layer's output as well.
+        The tape holds, for each step of a row, 5 H + R numbers of every layer and direction; and x itself, not a copy:
+        leave it as it is until ``backward``. With ``checkpoint_every`` k it holds only the states before every k-th
+        step, and backward runs forward again from there, k steps at a time: one third more work, and of T steps the
+        memory of T / k + k, least where k is about sqrt(T). Two directions keep every layer's output as well.
 
         Returns
         -------
@@ -465,7 +465,8 @@ class LSTM:
 
         Returns the gradient of every parameter under its name in ``state_dict()``, and of "x", "h_0" and "c_0", each of
         the shape of what it belongs to: where ``forward`` began with the model's own h_0 and c_0, theirs, summed over
-        the rows; else those of its state. Raises ValueError for a wrong shape or another model's tape.
+        the rows; else those of its state. Raises ValueError for a wrong shape, another model's tape, or where x was
+        written to since ``forward``.
         """
         return self._gradients(tape, d_out, d_state)
 
@@ -485,6 +486,7 @@ class LSTM:
             raise TypeError(f"tape: expected what forward returned, got {type(tape).__name__}")
         if (tape.lstm.shape, tape.lstm.dtype) != (self._shape, self._dtype):
             raise ValueError(f"tape: expected one of {self!r}, got one of {tape.lstm!r}")
+        tape.check_x()
         rows = tape.rows
         T, B, _ = tape.x.shape
         steps = None if d_out is None else rows.sorted(self._check_d_out(d_out, T, B, tape.batched))

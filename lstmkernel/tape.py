@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lstmkernel.backends.packing import Array, LayerWeights
-from lstmkernel.backends.reuse import empty_reused
+from lstmkernel.backends.reuse import copied, empty_reused
 from lstmkernel.backends.stacked import within
 from lstmkernel.backends.tape import LayerTape, Parameters, active_rows
 from lstmkernel.calls import call_work, spans
+from lstmkernel.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from lstmkernel.lstm import LSTM, State
@@ -28,10 +29,10 @@ class Rows(NamedTuple):
         return array if self.order is None else array[..., self.order, :]
 
     def given_back(self, array: Array) -> Array:
-        """The other way; a new array."""
+        """The other way."""
         if self.order is None:
-            return array.copy()
-        back = np.empty_like(array)
+            return array
+        back = empty_reused(array.shape, array.dtype)
         back[..., self.order, :] = array
         return back
 
@@ -58,18 +59,18 @@ class Part:
         self.lstm = lstm
         self.name_end = lstm.shape.suffix(index, direction)
         self.weights: LayerWeights = lstm._weights.layers[index][direction]
-        self.tape = tape  # without c and z where they are not kept
+        self.tape = tape  # without c and gates where they are not kept
         self.every = every
         self.checkpoints: list[Array] = []  # c before every k-th step
 
     @property
     def nbytes(self) -> int:
-        return sum(array.nbytes for array in (self.tape.c, self.tape.z, self.tape.h_0, *self.checkpoints))
+        return sum(array.nbytes for array in (self.tape.c, self.tape.gates, self.tape.h_0, *self.checkpoints))
 
     def record(self, c: Array) -> None:
         """Run forward from c (B, H), which becomes the last states."""
         if self.every is None:
-            self.tape.c[0, :, : c.shape[1]] = c
+            self.tape.c[0] = c
             self._run(self.tape)
             _read_c(self.tape, c)
             return
@@ -89,9 +90,9 @@ class Part:
     def _again(self, first: int, last: int, c: Array) -> LayerTape:
         """A tape of those steps, recorded from c (B, H)."""
         T, B, _ = self.tape.x.shape
-        cells, z = room(self.weights, self.tape.lengths, T, B, first, last)
-        tape = self.tape._replace(first=first, last=last, c=cells, z=z)
-        tape.c[0, :, : c.shape[1]] = c
+        cells, gates = room(c.shape[1], c.dtype, self.tape.lengths, T, B, first, last)
+        cells[0] = c
+        tape = self.tape._replace(first=first, last=last, c=cells, gates=gates)
         self._run(tape)
         return tape
 
@@ -112,23 +113,19 @@ class Part:
         return Parameters(named[f"weight_ih{end}"], named[f"weight_hh{end}"], named.get(f"weight_hr{end}"))
 
 
-def room(weights: LayerWeights, lengths: Array | None, T: int, B: int, first: int, last: int) -> tuple[Array, Array]:
-    """c and z of a LayerTape of those steps; of c, units past H are zero before the first one."""
+def room(H: int, dtype: np.dtype, lengths: Array | None, T: int, B: int, first: int, last: int) -> tuple[Array, Array]:
+    """c and gates of a LayerTape of those steps."""
     rows = int(active_rows(lengths, T, B)[first:last].sum())
-    blocks, gates, lanes = weights.bias.shape
-    c = empty_reused((last - first + 1, B, blocks * lanes), weights.bias.dtype)
-    c[0, :, weights.hidden_size :] = 0
-    return c, empty_reused((rows, blocks, gates, lanes), weights.bias.dtype)
+    return empty_reused((last - first + 1, B, H), dtype), empty_reused((rows, 4, H), dtype)
 
 
 def _read_c(tape: LayerTape, c: Array) -> None:
     """c (B, H) becomes that after the tape's last step, or each row's own."""
-    B, H = c.shape
     if tape.lengths is None:
-        c[...] = tape.c[-1, :, :H]
+        c[...] = tape.c[-1]
         return
     after = np.clip(tape.lengths, tape.first, tape.last) - tape.first
-    c[...] = np.where((after > 0)[:, None], tape.c[after, np.arange(B), :H], c)
+    c[...] = np.where((after > 0)[:, None], tape.c[after, np.arange(len(c))], c)
 
 
 class Segment(NamedTuple):
@@ -144,20 +141,28 @@ class Tape:
 
     def __init__(self, lstm: LSTM, x: Array, rows: Rows, batched: bool, every: int | None) -> None:
         self.lstm, self.x, self.rows, self.batched, self.every = lstm, x, rows, batched, every
+        self.fingerprint = fingerprint(x)
         self.from_parameters = False  # whether it began with the model's own h_0 and c_0
         self.layers: list[Layer] = []
         self.segments: list[Segment] = []
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds.
+        """Bytes that it holds, beside x.
 
-        Without checkpoints, for each step of a row: (5 H + R) numbers for every layer and direction, H rounded up to
-        whole vectors, and the I of x.
+        Without checkpoints, for each step of a row: (5 H + R) numbers for every layer and direction.
         """
         parts = [part.nbytes for layer in self.layers for part in layer.parts]
         states = [array.nbytes for segment in self.segments for array in segment[1:]]
-        return self.x.nbytes + sum(parts) + sum(layer.out.nbytes for layer in self.layers) + sum(states)
+        return sum(parts) + sum(layer.out.nbytes for layer in self.layers) + sum(states)
+
+    def check_x(self) -> None:
+        """Raises ValueError where the caller wrote to it."""
+        if not np.array_equal(fingerprint(self.x), self.fingerprint):
+            raise ValueError(
+                "x: expected the numbers that forward had, of which the tape has no copy, got others: "
+                "something wrote to the array since; give forward a copy"
+            )
 
     def backwards(self) -> Iterator[tuple[slice, list[Layer]]]:
         """Times and all layers over them, the last times first."""
@@ -175,8 +180,6 @@ def record(
     """(out (T, B, D*R), last states, tape) of x (T, B, I). ``state``, (L*D, B, ...) each, is not read again."""
     rows = rows_of(lengths)
     x = np.ascontiguousarray(rows.sorted(x))
-    if not x.flags.owndata or rows.order is None:
-        x = x.copy()  # the caller's may change before the tape is read
     tape = Tape(lstm, x, rows, batched, every)
     h, c = (np.ascontiguousarray(rows.sorted(part)) for part in state)
     if every is None or lstm.bidirectional:
@@ -187,6 +190,8 @@ def record(
         for times in spans(len(x), every):
             tape.segments.append(Segment(times, h.copy(), c.copy()))
             lstm._run(x[times], within(rows.lengths, times), None, h, c, out[times])
+    if rows.order is None:  # the caller may change it before the tape is read
+        out = copied(out)
     return rows.given_back(out), (rows.given_back(h), rows.given_back(c)), tape
 
 
@@ -218,9 +223,9 @@ def _layer_tape(
     T, B, _ = x.shape
     R = lstm.shape.output_size
     kept = 0 if every is not None else T
-    c, z = room(lstm._weights.layers[index][direction], lengths, T, B, 0, kept)
+    c, gates = room(lstm.hidden_size, lstm.dtype, lengths, T, B, 0, kept)
     h = out[:, :, direction * R : direction * R + R]
-    return LayerTape(x, lengths, direction == 1, h_0.copy(), h, c, z, first=0, last=T)
+    return LayerTape(x, lengths, direction == 1, h_0.copy(), h, c, gates, first=0, last=T)
 
 
 def _read_h(tape: LayerTape, h: Array) -> None:

@@ -291,9 +291,31 @@ def test_the_tape_keeps_what_was_then(backend, dtype, random):
     out, _, tape = lstm.forward(x, (h, c))
     kept = out.copy()
     expected = lstm.backward(tape, kept)
-    x[...], h[...], c[...], out[...] = 7, 8, 9, 10
+    h[...], c[...], out[...] = 8, 9, 10
     lstm.load_state_dict({name: value + 1 for name, value in lstm.state_dict().items()})
     assert_same(lstm.backward(tape, kept), expected)
+
+
+@pytest.mark.parametrize("T", [1, 300])
+def test_x_is_not_copied_and_must_not_change(backend, dtype, random, T):
+    lstm = network(backend, dtype, {})
+    x = normal(random, (T, 3, 5), dtype)
+    out, _, tape = lstm.forward(x)
+    lstm.backward(tape, out)
+    for place in ((0, 0, 0), (T - 1, 2, 4), (T // 2, 1, 3)):
+        kept = x[place]
+        x[place] = np.nextafter(kept, 9)
+        with pytest.raises(ValueError, match="x: expected the numbers that forward had"):
+            lstm.backward(tape, out)
+        x[place] = kept
+    kept = x.copy()
+    for changed in (kept[:, ::-1], kept[::-1], kept[:, :, ::-1], kept * np.nan):
+        x[...] = changed
+        if not np.array_equal(x, kept):
+            with pytest.raises(ValueError, match="x: expected the numbers that forward had"):
+                lstm.backward(tape, out)
+    x[...] = kept
+    lstm.backward(tape, out)
 
 
 def test_a_step_down_the_gradient_lowers_the_loss(backend, random):
@@ -313,10 +335,10 @@ def test_a_step_down_the_gradient_lowers_the_loss(backend, random):
 
 
 def test_what_a_tape_holds(backend, dtype):
-    """x, and for each step of a row 5 H + R numbers of each layer; c before the first step, and h."""
-    T, B, I, H = 30, 4, 5, 64
+    """For each step of a row 5 H + R numbers of each layer; c before the first step, and h."""
+    T, B, I, H = 30, 4, 5, 37
     tape = network(backend, dtype, {"num_layers": 2}, I=I, H=H).forward(np.zeros((T, B, I), dtype))[2]
-    numbers = T * B * (I + 2 * 6 * H) + 2 * B * 2 * H
+    numbers = T * B * 2 * 6 * H + 2 * B * 2 * H
     assert tape.nbytes == numbers * np.dtype(dtype).itemsize
 
 

@@ -237,16 +237,16 @@ def check_layer(backend, dtype, random, T, B, I, H, P, ragged, reverse):
 class Training:
     """One layer's arrays for both training kernels, made by ``place(content)``; rows sorted by length."""
 
-    def __init__(self, random, place, dtype, T, B, I, H, P, ragged, reverse, lanes):
-        R, blocks = P or H, -(-H // lanes)
+    def __init__(self, random, place, dtype, T, B, I, H, P, ragged, reverse):
+        R = P or H
         lengths = np.sort(lengths_for(random, T, B))[::-1].copy() if ragged else None
         steps = active_rows(lengths, T, B)
         x = place(normal(random, (B, T, I), dtype)).swapaxes(0, 1)
         h, h_0 = place(np.zeros((B, T, R), dtype)).swapaxes(0, 1), place(normal(random, (B, R), dtype), whole=True)
-        c = place(np.zeros((T + 1, B, blocks * lanes), dtype), whole=True)
-        c[0, :, :H] = normal(random, (B, H), dtype)
-        z = place(np.zeros((int(steps.sum()), blocks, 4, lanes), dtype), whole=True)
-        self.tape = LayerTape(x, lengths, reverse, h_0, h, c, z, 0, T)
+        c = place(np.zeros((T + 1, B, H), dtype), whole=True)
+        c[0] = normal(random, (B, H), dtype)
+        gates = place(np.zeros((int(steps.sum()), 4, H), dtype), whole=True)
+        self.tape = LayerTape(x, lengths, reverse, h_0, h, c, gates, 0, T)
         self.d_out = place(normal(random, (B, T, R), dtype)).swapaxes(0, 1)
         d_x = place(normal(random, (B, T, I), dtype)).swapaxes(0, 1)
         states = [place(normal(random, shape, dtype), whole=True) for shape in ((B, R), (B, H))]
@@ -256,15 +256,10 @@ class Training:
         self.gradients = LayerGradients(self.d_out, *states, d_x, False, of_parameters)
 
 
-def in_double(record, lanes):
-    """A tape or gradients in float64, in the definition's own layout: the arrays are copies."""
+def in_double(record):
+    """A tape or gradients in float64: the arrays are copies."""
     wide = {name: array.astype(float) for name, array in record._asdict().items() if is_real(array)}
-    if isinstance(record, LayerTape):
-        H = len(record.c[0, 0])
-        wide["z"] = np.zeros((len(record.z), 1, 4, lanes))
-        wide["c"] = wide["c"][:, :, :lanes].copy()
-        assert lanes <= H
-    elif record.parameters is not None:
+    if isinstance(record, LayerGradients) and record.parameters is not None:
         wide["parameters"] = ParameterGradients(*map(double, record.parameters))
     return record._replace(**wide)
 
@@ -304,17 +299,18 @@ def check_training(backend, dtype, random, T, B, I, H, P, ragged, reverse):
         around = None if whole else tuple(n + 2 for n in content.shape)
         return canaries.place(content.shape, inside=around, at=int(not whole), content=content)
 
-    case = Training(random, place, dtype, T, B, I, H, P, ragged, reverse, weights.bias.shape[-1])
+    case = Training(random, place, dtype, T, B, I, H, P, ragged, reverse)
     case.gradients = case.gradients._replace(add_x=bool(B % 2))
-    tape, expected = case.tape, in_double(case.tape, H)
-    gradients, right = case.gradients, in_double(case.gradients, H)
+    tape, expected = case.tape, in_double(case.tape)
+    gradients, right = case.gradients, in_double(case.gradients)
     what = f"T={T} B={B} I={I} H={H} P={P} lengths={tape.lengths}"
 
     for steps in ((0, T // 2), (T // 2, T)):
         kernels.layer_record(tape.steps(*steps), weights, 1)
     DEFINITION.layer_record(expected, reference_weights, 1)
-    assert_close(tape.h, expected.h, dtype, f"h, {what}")
-    out, h, c = np.zeros_like(tape.h), tape.h_0.copy(), tape.c[0, :, :H].copy()
+    for name in ("h", "gates", "c"):
+        assert_close(getattr(tape, name), getattr(expected, name), dtype, f"{name}, {what}")
+    out, h, c = np.zeros_like(tape.h), tape.h_0.copy(), tape.c[0].copy()
     kernels.layer_forward(tape.x, weights, tape.lengths, reverse, h, c, out)
     if backend != "numpy":  # BLAS sums more rows in another order
         assert np.array_equal(tape.h, out), what
@@ -349,7 +345,7 @@ def test_training_without_what_is_not_needed(backend, dtype, random):
 
     def run(**fields):
         random = np.random.default_rng(0)
-        case = Training(random, lambda a, whole=False: a, dtype, 5, 4, 3, 9, 4, True, False, weights.bias.shape[-1])
+        case = Training(random, lambda a, whole=False: a, dtype, 5, 4, 3, 9, 4, True, False)
         case.d_out[...] = 0
         gradients = case.gradients._replace(**fields)
         kernels.layer_record(case.tape, weights, 1)
@@ -475,10 +471,8 @@ def test_training_stays_within(backend, dtype, random, guarded, H, threads):
     for T, B, I, P in [(1, 1, 1, 0), (4, 3, 5, (H + 1) // 2), (3, 70, 4, 0), (40, 1, 33, 0), (9, 30, 2, H)]:
         arrays = weights_of(random, I, H, P, dtype)
         weights, parameters = kernels.pack_layer(*arrays), Parameters(arrays[0], arrays[1], arrays[3])
-        lanes = weights.bias.shape[-1]
         for ragged in (False, True):
-            shape = (T, B, I, H, P)
-            case = Training(random, lambda a, whole=False: guarded.array(a), dtype, *shape, ragged, ragged, lanes)
+            case = Training(random, lambda a, whole=False: guarded.array(a), dtype, T, B, I, H, P, ragged, ragged)
             kernels.layer_record(case.tape, weights, threads)
             kernels.layer_backward(case.tape, parameters, case.gradients, threads)
             found = [*case.gradients.parameters, case.gradients.h, case.gradients.c, case.gradients.x, case.tape.h]

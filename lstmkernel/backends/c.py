@@ -198,7 +198,7 @@ def _tape(tape: LayerTape, threads: int) -> Any:
         (
             *(T, B, tape.first, tape.last, lengths, tape.reverse),
             *(_address(tape.x), *_strides(tape.x), _contiguous(tape.h_0), _address(tape.h), *_strides(tape.h)),
-            *(_contiguous(tape.c), _contiguous(tape.z), threads),
+            *(_contiguous(tape.c), _contiguous(tape.gates), threads),
         ),
     )
 

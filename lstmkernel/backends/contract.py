@@ -95,8 +95,8 @@ class LayerRecordKernel(Protocol):
     def __call__(self, tape: LayerTape, weights: LayerWeights, threads: int, /) -> None:
         """layer_forward with the same bits, of which everything is kept that layer_backward needs.
 
-        Of ``tape``, x, lengths, h_0, c[0] and, where it does not begin with step 0, h of the step before are read; h, z
-        and the rest of c are written, for rows that take the step.
+        Of ``tape``, x, lengths, h_0, c[0] and, where it does not begin with step 0, h of the step before are read; h,
+        the gates and the rest of c are written, for rows that take the step.
         """
 
 

@@ -113,19 +113,21 @@ def _pack_layer(
 
 @_quiet
 def layer_record(tape: LayerTape, weights: LayerWeights, threads: int) -> None:
-    """layer_forward, of which z and c are kept."""
+    """layer_forward, of which the gates and c are kept."""
     H = weights.hidden_size
     w_h = weights.w_h.reshape(weights.output_size, 4 * H)
-    z_rows = tape.z.reshape(len(tape.z), 4 * H)
     start = 0
     for s, n in tape.active_steps():
         t, rows = tape.times(s, n), np.arange(n)
-        z, c = z_rows[start : start + n], tape.c[s - tape.first + 1, :n]
+        z = np.empty((n, 4 * H), tape.c.dtype)
         gate_matmul(tape.x[t, rows], weights, z.reshape(n, 1, 4, H))
         z += tape.h_before(s, n) @ w_h
-        c[...] = tape.c[s - tape.first, :n]
-        hidden = np.empty((n, H), z.dtype)
-        cell_update(z, c, hidden)
+        i, f, g, o = z.reshape(n, 4, H).swapaxes(0, 1)
+        i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+        tape.gates[start : start + n] = np.stack((i, f, g, o), axis=1)
+        c = tape.c[s - tape.first + 1, :n]
+        c[...] = f * tape.c[s - tape.first, :n] + i * g
+        hidden = o * np.tanh(c)
         tape.h[t, rows] = hidden if weights.w_r is None else hidden @ weights.w_r.reshape(H, -1)[:, : weights.proj_size]
         start += n
 
@@ -142,11 +144,10 @@ def layer_backward(tape: LayerTape, parameters: Parameters, gradients: LayerGrad
     """
     w_ih, w_hh, w_hr = parameters
     H = w_ih.shape[0] // 4
-    stop = len(tape.z)
+    stop = len(tape.gates)
     for s, n in tape.active_steps()[::-1]:
         t, rows = tape.times(s, n), np.arange(n)
-        i, f, g, o = tape.z[stop - n : stop].reshape(n, 4, H).swapaxes(0, 1)
-        i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+        i, f, g, o = tape.gates[stop - n : stop].swapaxes(0, 1)
         c_before, reported = tape.c[s - tape.first, :n], np.tanh(tape.c[s - tape.first + 1, :n])
         d_h, d_c = gradients.h[:n], gradients.c[:n]
         if gradients.out is not None:

@@ -39,6 +39,12 @@ def empty_reused(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     return place.view(dtype).reshape(shape)
 
 
+def copied(array: Array) -> Array:
+    copy = empty_reused(array.shape, array.dtype)
+    copy[...] = array
+    return copy
+
+
 def _keep(size: int, memory: Any) -> None:
     if sum(each * len(spare) for each, spare in list(_spare.items())) + size <= MOST_SPARE:
         _spare[size].append(memory)

@@ -21,8 +21,8 @@ class LayerTape(NamedTuple):
     reverse: bool
     h_0: Array  # (B, R), contiguous: before step 0
     h: Array  # (T, B, R), at its time; nothing is written where a row has no step
-    c: Array  # [last - first + 1, B, blocks * lanes], contiguous: before step first + n at n; units past H are zero
-    z: Array  # [N, blocks, 4, lanes], contiguous: before activation; all rows of a step, one step after the other
+    c: Array  # (last - first + 1, B, H), contiguous: before step first + n at n
+    gates: Array  # (N, 4, H), contiguous: i, f, g, o; all rows of a step, one step after the other
     first: int
     last: int
 
@@ -31,7 +31,7 @@ class LayerTape(NamedTuple):
         rows = active_rows(self.lengths, *self.x.shape[:2])
         start, stop = (int(rows[self.first : step].sum()) for step in (first, last))
         c = self.c[first - self.first : last - self.first + 1]
-        return self._replace(c=c, z=self.z[start:stop], first=first, last=last)
+        return self._replace(c=c, gates=self.gates[start:stop], first=first, last=last)
 
     def active_steps(self) -> list[tuple[int, int]]:
         """Each step that rows take, and how many do."""

@@ -152,7 +152,7 @@ def _layer_record(problem: Problem, backend: Backend) -> Work:
 
     def answer() -> Answer:
         call()
-        return tape.h.copy(), unpack_gates(tape.z, weights.hidden_size), tape.c[:, :, : weights.hidden_size].copy()
+        return tape.h.copy(), tape.gates.copy(), tape.c.copy()
 
     forward = _layer_forward(problem, backend)
     return Work(call, answer, forward.rows, forward.flops)
@@ -203,10 +203,10 @@ def _empty_tape(problem: Problem, backend: Backend) -> LayerTape:
     weights = _first_layer(problem, backend)
     x = problem.x_steps
     T, B, _ = x.shape
-    c, z = room(weights, None, T, B, 0, T)
-    c[0, :, : weights.hidden_size] = problem.c
+    c, gates = room(weights.hidden_size, x.dtype, None, T, B, 0, T)
+    c[0] = problem.c
     h = np.empty((T, B, weights.output_size), x.dtype)
-    return LayerTape(x, None, False, problem.h.copy(), h, c, z, first=0, last=T)
+    return LayerTape(x, None, False, problem.h.copy(), h, c, gates, first=0, last=T)
 
 
 def _first_layer(problem: Problem, backend: Backend) -> LayerWeights:

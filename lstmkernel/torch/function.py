@@ -108,13 +108,13 @@ class _Run(torch.autograd.Function):
         rows = None if lengths is None else lengths.numpy()
         out, (h_n, c_n), tape = model.forward(array(x), _arrays(h, c), lengths=rows)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(ticket(tape))
+        ctx.save_for_backward(ticket(tape), x)  # x: autograd refuses one that was written to since
         ctx.names = ("x", "h_0", "c_0", *names)
         return torch.from_numpy(out), torch.from_numpy(h_n), torch.from_numpy(c_n)
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor | None, d_h: Tensor | None, d_c: Tensor | None) -> tuple[Tensor | None, ...]:
-        (saved,) = ctx.saved_tensors
+        saved, _x = ctx.saved_tensors
         tape = tape_of(saved)
         needed = ctx.needs_input_grad[3:]
         of_out, of_h, of_c = (None if tensor is None else array(tensor) for tensor in (d_out, d_h, d_c))

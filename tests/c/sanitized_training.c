@@ -39,7 +39,7 @@ static void drop_results(results *r)
         free(r->result[n]);
 }
 
-/* Rows that take step s, and z's rows before it. */
+/* Rows that take step s, and rows of gates before it. */
 static int64_t rows_of(const training_case *t, const int64_t *lengths, int64_t s)
 {
     int64_t rows = t->B;
@@ -77,8 +77,7 @@ static lk_gradients gradients_into(const training_case *t, const results *r, voi
 
 static results run(const training_case *t, const lk_kernels *kernels, int threads)
 {
-    const int64_t R = t->P ? t->P : t->H, itemsize = kernels->itemsize, lanes = kernels->lanes;
-    const int64_t c_row = (t->H + lanes - 1) / lanes * lanes;
+    const int64_t R = t->P ? t->P : t->H, itemsize = kernels->itemsize;
     results r = make_results(t, itemsize);
     generator = 7;
     plain_layer plain = draw_layer(t->I, t->H, t->P);
@@ -89,7 +88,7 @@ static results run(const training_case *t, const lk_kernels *kernels, int thread
     void *arrays[] = {converted(x, t->T * t->B * t->I, itemsize), converted(h_0, t->B * R, itemsize),
                       converted(d_out, t->T * t->B * R, itemsize)};
     int64_t *lengths = t->ragged ? descending_lengths(t) : NULL;
-    char *c = take((t->T + 1) * t->B * c_row, itemsize), *z = take(rows_until(t, lengths, t->T) * 4 * c_row, itemsize);
+    char *c = take((t->T + 1) * t->B * t->H, itemsize), *gates = take(rows_until(t, lengths, t->T) * 4 * t->H, itemsize);
     const lk_gradients gradients = gradients_into(t, &r, weights, arrays[2]);
     lk_tape tape = {t->T, t->B, 0, 0, lengths, t->reverse, arrays[0], t->B * t->I, t->I, arrays[1], r.result[H_T], t->B * R, R,
                     NULL, NULL, threads};
@@ -97,8 +96,8 @@ static results run(const training_case *t, const lk_kernels *kernels, int thread
         for (int64_t n = 0; n < t->T; n += t->steps) {
             const int64_t from = pass ? (t->T - 1 - n) / t->steps * t->steps : n;
             tape.first = from, tape.last = from + t->steps < t->T ? from + t->steps : t->T;
-            tape.c = c + from * t->B * c_row * itemsize;
-            tape.z = z + rows_until(t, lengths, from) * 4 * c_row * itemsize;
+            tape.c = c + from * t->B * t->H * itemsize;
+            tape.gates = gates + rows_until(t, lengths, from) * 4 * t->H * itemsize;
             void *work = take_work(pass ? lk_backward_workspace(kernels, &tape, &gradients)
                                         : lk_record_workspace(kernels, &layer, &tape));
             if (pass)
@@ -107,7 +106,7 @@ static results run(const training_case *t, const lk_kernels *kernels, int thread
                 lk_layer_record(kernels, &layer, &tape, work);
             free(work);
         }
-    void *all[] = {x, h_0, d_out, lengths, c, z, weights[0], weights[1], weights[2], arrays[0], arrays[1], arrays[2]};
+    void *all[] = {x, h_0, d_out, lengths, c, gates, weights[0], weights[1], weights[2], arrays[0], arrays[1], arrays[2]};
     for (size_t n = 0; n < sizeof all / sizeof *all; n++)
         free(all[n]);
     drop_packed(&layer);

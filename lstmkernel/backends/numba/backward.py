@@ -13,38 +13,27 @@ from collections import namedtuple
 
 from numba import int64
 
-from lstmkernel.backends.numba.activation import (
-    LINEAR,
-    exp_parts,
-    sigmoid_argument,
-    sigmoid_denominator,
-    tanh_argument,
-    tanh_denominator,
-    tanh_numerator,
-    v_number,
-)
+from lstmkernel.backends.numba.activation import LINEAR, v_number, v_tanh
 from lstmkernel.backends.numba.dense import DenseJob, dense_rows
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.layer import Dense
-from lstmkernel.backends.numba.memory import at, copy, item_size, lanes, pointer, pointer_to_rows
+from lstmkernel.backends.numba.memory import at, copy, lanes, pointer, pointer_to_rows
 from lstmkernel.backends.numba.registers import load_tile, multiply_add, quad, row_pointers, store_tile
 from lstmkernel.backends.numba.tape import all_rows, rows_before, tape_h_before, tape_time, tape_x
 from lstmkernel.backends.numba.target import TILE_ROWS
-from lstmkernel.backends.numba.tile import PANELS_1, ROWS_1, ZERO, sweep
+from lstmkernel.backends.numba.tile import ZERO, sweep
 from lstmkernel.backends.numba.turn import turn
-from lstmkernel.backends.numba.vec import v_add, v_div, v_fma, v_fnma, v_load, v_mul, v_store, v_sub
+from lstmkernel.backends.numba.vec import v_add, v_fma, v_fnma, v_load, v_mul, v_store, v_sub
 from lstmkernel.backends.numba.vec_tail import v_load_n, v_store_n
 
 #: Sizes, padded widths of a row, most rows of a chunk, whether there is d_out and which gradients are asked for;
 #: strides of the caller's arrays; then pointers to them, and to training.py's.
 INTEGERS = (
-    "I P R c_stride h_stride z_stride d_z_width d_z_stride hidden_stride d_x_stride turned_stride most_rows "
+    "I H P R c_stride h_stride d_z_stride hidden_stride d_x_stride turned_stride most_rows "
     "has_d_out of_x of_weights add_x d_out_step d_out_row x_step x_row"
 )
 REALS = "d_out d_x w_hh w_ih w_hr d_weights d_w_hr d_h d_c d_hidden d_z turned hidden d_h_rows d_h_turned d_x_rows"
 Backward = namedtuple("Backward", f"{INTEGERS} {REALS} pointers")
-
-ORDER_BYTES = 64
 
 #: x: inputs x_row apart, [N]; z: rows z_row apart; d: [quads][inputs][QUAD].
 WeightJob = namedtuple("WeightJob", "x x_row inputs N z z_row d")
@@ -53,63 +42,48 @@ WeightJob = namedtuple("WeightJob", "x x_row inputs N z z_row d")
 @internal
 def backward_at(address, real):
     n = pointer(address, int64)
-    sizes = (n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11])
-    asked = (n[12] != 0, n[13] != 0, n[14] != 0, n[15] != 0, n[16], n[17], n[18], n[19])
-    callers = (pointer(n[20], real), pointer(n[21], real))
-    weights = (pointer(n[22], real), pointer(n[23], real), pointer(n[24], real))
-    of_weights = (pointer(n[25], real), pointer(n[26], real))
-    step = (pointer(n[27], real), pointer(n[28], real), pointer(n[29], real))
-    chunk = (pointer(n[30], real), pointer(n[31], real), pointer(n[32], real), pointer(n[33], real))
-    rest = (pointer(n[34], real), pointer(n[35], real), pointer_to_rows(n[36], real))
+    sizes = (n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10])
+    asked = (n[11] != 0, n[12] != 0, n[13] != 0, n[14] != 0, n[15], n[16], n[17], n[18])
+    callers = (pointer(n[19], real), pointer(n[20], real))
+    weights = (pointer(n[21], real), pointer(n[22], real), pointer(n[23], real))
+    of_weights = (pointer(n[24], real), pointer(n[25], real))
+    step = (pointer(n[26], real), pointer(n[27], real), pointer(n[28], real))
+    chunk = (pointer(n[29], real), pointer(n[30], real), pointer(n[31], real), pointer(n[32], real))
+    rest = (pointer(n[33], real), pointer(n[34], real), pointer_to_rows(n[35], real))
     return Backward(*sizes, *asked, *callers, *weights, *of_weights, *step, *chunk, *rest)
 
 
-@spliced
-def order(p):
-    """ORDER of the pointer's dtype: units whose d_z of a gate lie together, whatever the lanes."""
-    return ORDER_BYTES // item_size(p)
-
-
 @inlined
-def cell_backward(z, c_before, c_t, d_h, d_c, d_z):
-    """One block of units of one row. z holds i, f, g, o before activation; d_c, of c_t, becomes that of c_before.
+def cell_backward(gates, H, n, c_before, c_t, d_h, d_c, d_z):
+    """n units, a vector of them or less. gates holds i, f, g, o; d_c, of c_t, becomes that of c_before.
 
     Returns o * tanh(c_t).
     """
-    z_i, z_f, z_g, z_o = load_tile(z, 0, ROWS_1, PANELS_1)
-    one = v_number(z_i, 1)
-    arguments = (sigmoid_argument(z_i), sigmoid_argument(z_f), tanh_argument(z_g), sigmoid_argument(z_o))
-    s, m = exp_parts((*arguments, tanh_argument(c_t)))
-    # Two quotients share a division, as in cell_update.py: 1 / a = b / (a b).
-    d_i, d_g = sigmoid_denominator(s[0], m[0]), tanh_denominator(s[2], m[2])
-    d_o, d_r = sigmoid_denominator(s[3], m[3]), tanh_denominator(s[4], m[4])
-    write, report = v_div(one, v_mul(d_i, d_g)), v_div(one, v_mul(d_o, d_r))
-    i, g = v_mul(write, d_g), v_mul(tanh_numerator(s[2], m[2], z_g), v_mul(write, d_i))
-    o, reported = v_mul(report, d_r), v_mul(tanh_numerator(s[4], m[4], c_t), v_mul(report, d_o))
-    f = v_div(one, sigmoid_denominator(s[1], m[1]))
+    i, f = v_load_n(gates, n), v_load_n(at(gates, H), n)
+    g, o = v_load_n(at(gates, 2 * H), n), v_load_n(at(gates, 3 * H), n)
+    one, reported = v_number(i, 1), v_tanh(c_t)
     hidden = v_mul(o, reported)
     dc = v_fma(v_mul(d_h, o), v_fnma(reported, reported, one), v_load(d_c))
-    v_store(d_z, v_mul(v_mul(dc, g), v_mul(i, v_sub(one, i))))
-    v_store(at(d_z, order(z)), v_mul(v_mul(dc, c_before), v_mul(f, v_sub(one, f))))
-    v_store(at(d_z, 2 * order(z)), v_mul(v_mul(dc, i), v_fnma(g, g, one)))
-    v_store(at(d_z, 3 * order(z)), v_mul(v_mul(d_h, hidden), v_sub(one, o)))
+    v_store_n(d_z, v_mul(v_mul(dc, g), v_mul(i, v_sub(one, i))), n)
+    v_store_n(at(d_z, H), v_mul(v_mul(dc, c_before), v_mul(f, v_sub(one, f))), n)
+    v_store_n(at(d_z, 2 * H), v_mul(v_mul(dc, i), v_fnma(g, g, one)), n)
+    v_store_n(at(d_z, 3 * H), v_mul(v_mul(d_h, hidden), v_sub(one, o)), n)
     v_store(d_c, v_mul(dc, f))
     return hidden
 
 
 @internal
-def cells_backward(b, tape, z, step, active, chunk_row):
+def cells_backward(b, tape, gates, step, active, chunk_row):
     """Of one step. chunk_row: its first row in the chunk."""
     for row in range(active):
-        c_before = at(tape.c, (step * tape.B + row) * b.c_stride)
+        c_before = at(tape.c, (step * tape.B + row) * b.H)
         d_h, d_c = at(b.d_hidden, row * (b.c_stride if b.P else b.h_stride)), at(b.d_c, row * b.c_stride)
-        z_row, d_z = at(z, row * b.z_stride), at(b.d_z, (chunk_row + row) * b.d_z_stride)
+        of_row, d_z = at(gates, row * 4 * b.H), at(b.d_z, (chunk_row + row) * b.d_z_stride)
         hidden = at(b.hidden, (chunk_row + row) * b.hidden_stride)
-        for unit in range(0, b.c_stride, lanes(z)):
-            place = unit // order(z) * 4 * order(z) + unit % order(z)
-            c_t = v_load(at(c_before, tape.B * b.c_stride + unit))
-            states = (v_load(at(c_before, unit)), c_t)
-            h = cell_backward(at(z_row, 4 * unit), *states, v_load(at(d_h, unit)), at(d_c, unit), at(d_z, place))
+        for unit in range(0, b.H, lanes(gates)):
+            n = b.H - unit
+            states = (v_load_n(at(c_before, unit), n), v_load_n(at(c_before, tape.B * b.H + unit), n))
+            h = cell_backward(at(of_row, unit), b.H, n, *states, v_load(at(d_h, unit)), at(d_c, unit), at(d_z, unit))
             if b.P:
                 v_store(at(hidden, unit), h)
 
@@ -133,16 +107,16 @@ def turned_product(K, outputs, w, x, x_row, y, y_row, N):
 
 
 @internal
-def step_backward(b, tape, z, s, active, chunk_row):
+def step_backward(b, tape, gates, s, active, chunk_row):
     if b.has_d_out:
         add_d_out(b, tape, s, active)
     if b.P:
         for row in range(active):
             copy(at(b.d_h_rows, (chunk_row + row) * b.h_stride), at(b.d_h, row * b.h_stride), b.h_stride)
         turned_product(b.P, b.c_stride, b.w_hr, b.d_h, b.h_stride, b.d_hidden, b.c_stride, active)
-    cells_backward(b, tape, z, s - tape.first, active, chunk_row)
+    cells_backward(b, tape, gates, s - tape.first, active, chunk_row)
     d_z = at(b.d_z, chunk_row * b.d_z_stride)
-    turned_product(b.d_z_width, b.h_stride, b.w_hh, d_z, b.d_z_stride, b.d_h, b.h_stride, active)
+    turned_product(4 * b.H, b.h_stride, b.w_hh, d_z, b.d_z_stride, b.d_h, b.h_stride, active)
 
 
 @internal
@@ -163,7 +137,7 @@ def turn_inputs(b, tape, s0, s1, active, N):
 @internal
 def inputs_backward(b, tape, s0, s1, active, N):
     """d_x of the chunk's rows."""
-    turned_product(b.d_z_width, b.I, b.w_ih, b.d_z, b.d_z_stride, b.d_x_rows, b.d_x_stride, N)
+    turned_product(4 * b.H, b.I, b.w_ih, b.d_z, b.d_z_stride, b.d_x_rows, b.d_x_stride, N)
     found = b.d_x_rows
     for s in range(s1 - 1, s0 - 1, -1):
         active = rows_before(tape, s, active)
@@ -200,7 +174,7 @@ def weight_gradient(job, blocks):
 def weights_backward(b, N):
     inputs = b.I + 1 + b.R
     job = WeightJob(b.turned, b.turned_stride, inputs, N, b.d_z, b.d_z_stride, b.d_weights)
-    weight_gradient(job, b.d_z_width // quad(b.d_z))
+    weight_gradient(job, (4 * b.H + quad(b.d_z) - 1) // quad(b.d_z))
     if b.P:
         for k in range(N):
             b.pointers[k] = at(b.d_h_rows, k * b.h_stride)
@@ -210,28 +184,28 @@ def weights_backward(b, N):
 
 
 @internal
-def chunk_backward(b, tape, z, s1, active):
-    """Steps before s1, as many as have a place. Returns the first of them, how many rows take it, and its z."""
+def chunk_backward(b, tape, gates, s1, active):
+    """Steps before s1, as many as have a place. Returns the first of them, how many rows take it, and its gates."""
     s, N, now = s1, ZERO, active
     while s > tape.first:
         now = rows_before(tape, s - 1, now)
         if N + now > b.most_rows:
             break
         s -= 1
-        z = at(z, -now * b.z_stride)
-        step_backward(b, tape, z, s, now, N)
+        gates = at(gates, -now * 4 * b.H)
+        step_backward(b, tape, gates, s, now, N)
         N += now
     if b.of_x:
         inputs_backward(b, tape, s, s1, active, N)
     if b.of_weights:
         turn_inputs(b, tape, s, s1, active, N)
         weights_backward(b, N)
-    return s, now, z
+    return s, now, gates
 
 
 @spliced
 def layer_backward(b, tape):
-    z_rows, active = all_rows(tape)
-    z, s = at(tape.z, z_rows * b.z_stride), tape.last
+    rows, active = all_rows(tape)
+    gates, s = at(tape.gates, rows * 4 * b.H), tape.last
     while s > tape.first:
-        s, active, z = chunk_backward(b, tape, z, s, active)
+        s, active, gates = chunk_backward(b, tape, gates, s, active)

@@ -22,21 +22,38 @@ from lstmkernel.backends.numba.vec_tail import v_load_n, v_store_n
 
 
 @inlined
-def cell(z, c):
-    """One block of units of one row: z holds i, f, g, o before activation. Returns c_t and h_t.
+def open_gates(z):
+    """The gates as quotients, of one block of units of one row: z holds i, f, g, o before activation.
 
-    Where two activations meet, their quotients share a division: i * g and o * tanh(c_t).
+    i, f, o are 1 / write, forget and output, and g is candidate / candidate_over.
     """
     i, f, g, o = z
     s, m = exp_parts((sigmoid_argument(i), sigmoid_argument(f), tanh_argument(g), sigmoid_argument(o)))
-    kept = v_div(c, sigmoid_denominator(s[1], m[1]))  # 1 forget: what stays of the cell state, f * c
-    write = v_mul(sigmoid_denominator(s[0], m[0]), tanh_denominator(s[2], m[2]))
-    written = v_div(tanh_numerator(s[2], m[2], g), write)  # 2 input: what to write, i * g
+    write, forget, output = (
+        sigmoid_denominator(s[0], m[0]),
+        sigmoid_denominator(s[1], m[1]),
+        sigmoid_denominator(s[3], m[3]),
+    )
+    return write, forget, tanh_numerator(s[2], m[2], g), tanh_denominator(s[2], m[2]), output
+
+
+@inlined
+def next_states(quotients, c):
+    """c_t and h_t. Where two activations meet, their quotients share a division: i * g and o * tanh(c_t)."""
+    write, forget, candidate, candidate_over, output = quotients
+    kept = v_div(c, forget)  # 1 forget: what stays of the cell state, f * c
+    written = v_div(candidate, v_mul(write, candidate_over))  # 2 input: what to write, i * g
     c_t = v_add(kept, written)  # 3 update: additive
-    s_c, m_c = exp_parts(tanh_argument(c_t))
-    report = v_mul(sigmoid_denominator(s[3], m[3]), tanh_denominator(s_c, m_c))
-    h_t = v_div(tanh_numerator(s_c, m_c, c_t), report)  # 4 output: what to report, o * tanh(c_t)
+    s, m = exp_parts(tanh_argument(c_t))
+    report = v_mul(output, tanh_denominator(s, m))
+    h_t = v_div(tanh_numerator(s, m, c_t), report)  # 4 output: what to report, o * tanh(c_t)
     return c_t, h_t
+
+
+@inlined
+def cell(z, c):
+    """One block of units of one row: z holds i, f, g, o before activation. Returns c_t and h_t."""
+    return next_states(open_gates(z), c)
 
 
 @inlined

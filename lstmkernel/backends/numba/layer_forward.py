@@ -43,27 +43,30 @@ from lstmkernel.backends.numba.vec import v_add, v_load, v_store
 #: Two tiles of sums share the registers.
 SMALL_TILE_ROWS = max(1, TILE_ROWS // 2)
 
-#: c_next: where c goes on, c itself but for record.py. reported: where h goes: h_next, or `hidden` where a projection
-#: makes h of it.
-StepJob = namedtuple("StepJob", "layer group z h c c_next reported")
+#: reported: where h goes: h_next, or `hidden` where a projection makes h of it.
+StepJob = namedtuple("StepJob", "layer group z h c reported")
 
 
-@inlined
-def step_tile(rows, panels, row, block, line, job):
+@spliced
+def step_sums(rows, panels, row, block, line, job):
+    """The pre-activations of a tile: z of the inputs, and the recurrent product. They replace z, for a loop over cells.
+
+    Returns where they are. In registers, the cell update would be compiled anew for each row: much code.
+    """
     R, g = job.layer.output_size, job.group
     z = at(job.z, row * g.z_stride + block * quad(job.z))
     h = row_pointers(at(job.h, row * g.h_stride), g.h_stride, rows)
     w = at(job.layer.w_h, block * R * quad(z))
-    sums = accumulate(load_tile(z, g.z_stride, rows, panels), h, R, w, line, panels)
-    finish_tile(sums, rows, panels, z, row * g.c_stride + block * lanes(z), job)
+    store_tile(accumulate(load_tile(z, g.z_stride, rows, panels), h, R, w, line, panels), z, g.z_stride, rows, panels)
+    return z
 
 
-@inlined
-def small_step_tile(rows, panels, row, block, line, job):
+@spliced
+def small_step_sums(rows, panels, row, block, job):
     """The same for layers of FEW_UNITS: the sum over h in two parts.
 
     That of the even k goes on from the inputs' sum, that of the odd k is added to it. Half the chain of dependent FMAs,
-    which is much of a small layer's step. `line` is of no use: its weights are always near.
+    which is much of a small layer's step.
     """
     R, g = job.layer.output_size, job.group
     z = at(job.z, row * g.z_stride + block * quad(job.z))
@@ -76,32 +79,42 @@ def small_step_tile(rows, panels, row, block, line, job):
         odd = multiply_add(odd, h, k + 1, at(w, (k + 1) * quad(w)), R * quad(w), panels)
     if R & 1:
         even = multiply_add(even, h, R - 1, at(w, (R - 1) * quad(w)), R * quad(w), panels)
-    finish_tile(v_add(even, odd), rows, panels, z, row * g.c_stride + block * lanes(z), job)
+    store_tile(v_add(even, odd), z, g.z_stride, rows, panels)
+    return z
 
 
 @spliced
-def finish_tile(sums, rows, panels, z, unit, job):
-    """The cell update of a tile, whose z goes back to memory, for a loop: a copy for each row would be much code."""
+def finish_tile(rows, panels, row, block, z, job):
     g = job.group
-    store_tile(sums, z, g.z_stride, rows, panels)
     for r in range(len(rows)):
         for p in range(len(panels)):
-            finish_cell(at(z, r * g.z_stride + p * quad(z)), unit + r * g.c_stride + p * lanes(z), job)
+            unit = (row + r) * g.c_stride + (block + p) * lanes(z)
+            finish_cell(at(z, r * g.z_stride + p * quad(z)), unit, job)
 
 
 @spliced
 def finish_cell(z, unit, job):
     c_t, h_t = cell(load_tile(z, 0, ROWS_1, PANELS_1), v_load(at(job.c, unit)))
-    v_store(at(job.c_next, unit), c_t)
+    v_store(at(job.c, unit), c_t)
     v_store(at(job.reported, unit), h_t)
 
 
 @inlined
-def recurrent_step(layer, g, z, h, h_next, c, c_next, active, backwards):
-    """One step of the first `active` rows, from h and c to h_next and c_next."""
+def step_tile(rows, panels, row, block, line, job):
+    finish_tile(rows, panels, row, block, step_sums(rows, panels, row, block, line, job), job)
+
+
+@inlined
+def small_step_tile(rows, panels, row, block, line, job):
+    """`line` is of no use: its weights are always near."""
+    finish_tile(rows, panels, row, block, small_step_sums(rows, panels, row, block, job), job)
+
+
+@inlined
+def recurrent_step(layer, g, z, h, h_next, active, backwards):
+    """One step of the first `active` rows: c in place, from h to h_next."""
     blocks, R = layer.blocks, layer.output_size
-    reported = g.hidden if layer.proj_size else h_next
-    job = StepJob(layer, g, z, h, c, c_next, reported)
+    job = StepJob(layer, g, z, h, g.c, g.hidden if layer.proj_size else h_next)
     if layer.hidden_size <= FEW_UNITS:
         sweep(SMALL_TILE_ROWS, active, blocks, R, False, small_step_tile, job)
     else:
@@ -164,7 +177,7 @@ def run_group(layer, g, active, call, step):
         for s in range(s0, s1):
             if call.has_reset:
                 reset_states(layer, g, h, s, active, call)
-            step(layer, g, z, h, h_next, g.c, g.c, active, s & 1)  # every other step backwards
+            step(layer, g, z, h, h_next, active, s & 1)  # every other step backwards
             h, h_next = h_next, h
             z = at(z, active * g.z_stride)
             active = report(layer, g, h, s, active, call)

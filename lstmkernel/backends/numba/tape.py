@@ -17,7 +17,7 @@ from lstmkernel.backends.numba.memory import at, pointer
 from lstmkernel.backends.numba.tile import ZERO
 
 #: lengths: a pointer, used where has_lengths says so.
-Tape = namedtuple("Tape", "T B first last has_lengths lengths reverse x x_step x_row h_0 h h_step h_row c z")
+Tape = namedtuple("Tape", "T B first last has_lengths lengths reverse x x_step x_row h_0 h h_step h_row c gates")
 
 
 @internal
@@ -84,7 +84,7 @@ def tape_h_before(tape, s, row, R):
 
 @internal
 def all_rows(tape):
-    """Of z, in all the tape's steps; and of the last step alone."""
+    """Of all the tape's steps; and of the last step alone."""
     count, active = ZERO, tape.B
     for s in range(tape.first, tape.last):
         active = rows_at(tape, s, active)

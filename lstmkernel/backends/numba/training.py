@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lstmkernel.backends.numba.arrays import address, scratch
-from lstmkernel.backends.numba.backward import INTEGERS, ORDER_BYTES, REALS
+from lstmkernel.backends.numba.backward import INTEGERS, REALS
 from lstmkernel.backends.numba.record import record_workspace
 from lstmkernel.backends.packing import Array, LayerWeights, pack_rows
 from lstmkernel.backends.reuse import empty_reused
@@ -31,7 +31,7 @@ def _tape(tape: LayerTape) -> Array:
     T, B, _ = tape.x.shape
     lengths = 0 if tape.lengths is None else address(tape.lengths)
     inputs, outputs = (address(tape.x), *_strides(tape.x)), (address(tape.h), *_strides(tape.h))
-    kept = (address(tape.c), address(tape.z))
+    kept = (address(tape.c), address(tape.gates))
     sizes = (T, B, tape.first, tape.last, lengths, tape.reverse)
     return np.array([*sizes, *inputs, address(tape.h_0), *outputs, *kept], np.int64)
 
@@ -61,10 +61,7 @@ class _Work:
         self.dtype, self.lanes, self.H, self.I, self.R, self.P = w_ih.dtype, lanes, H, I, R, P
         line = LINE_BYTES // w_ih.itemsize
         self.c_stride, self.h_stride = _whole(H, lanes), _whole(R, lanes)
-        self.z_stride = 4 * self.c_stride
-        self.order = ORDER_BYTES // w_ih.itemsize
-        self.d_z_width = 4 * _whole(H, self.order)
-        self.d_z_stride = self.d_z_width + line  # rows a power of two apart would share few cache sets
+        self.d_z_stride = _whole(4 * H, 4 * lanes) + line  # rows a power of two apart would share few cache sets
         self.hidden_stride, self.d_x_stride = _whole(H, 4 * lanes), _whole(I, line)
         self.most_rows = self._most_rows(B, B * (tape.last - tape.first))
         self.turned_stride = _whole(self.most_rows, line) + line
@@ -75,7 +72,7 @@ class _Work:
         self._take_chunk()
 
     def _most_rows(self, B: int, all_rows: int) -> int:
-        most = min(CHUNK_STEPS_ROWS, max(CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES // (self.d_z_width * self.dtype.itemsize)))
+        most: int = min(CHUNK_STEPS_ROWS, max(CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES // (4 * self.H * self.dtype.itemsize)))
         return max(B, min(most, all_rows))
 
     def _take_states(self, B: int, gradients: LayerGradients) -> None:
@@ -88,24 +85,17 @@ class _Work:
         """Packed for turned_product; and packed likewise, their gradients so far."""
         w_ih, w_hh, w_hr = parameters
         none = self._zeros(0)
-        self.w_hh = pack_rows(self._gates(w_hh).T, self.lanes)
-        self.w_ih = pack_rows(self._gates(w_ih).T, self.lanes) if self.of_x else none
+        self.w_hh = pack_rows(w_hh.T, self.lanes)
+        self.w_ih = pack_rows(w_ih.T, self.lanes) if self.of_x else none
         self.w_hr = none if w_hr is None else pack_rows(w_hr.T, self.lanes)
         self.d_weights = self.d_w_hr = none
         if found is not None:
             rows = np.concatenate([found.w_ih, found.bias[:, None], found.w_hh], axis=1)
-            self.d_weights = pack_rows(self._gates(rows), self.lanes)
+            self.d_weights = pack_rows(rows, self.lanes)
             self.d_weights.flags.writeable = True
         if found is not None and found.w_hr is not None:
             self.d_w_hr = pack_rows(found.w_hr.T, self.lanes)
             self.d_w_hr.flags.writeable = True
-
-    def _gates(self, rows: Array) -> Array:
-        """(4H, n) as (d_z_width, n): in the order of d_z, with zeros for units past H."""
-        n = rows.shape[1]
-        padded = np.zeros((4, self.d_z_width // 4, n), self.dtype)
-        padded[:, : self.H] = rows.reshape(4, self.H, n)
-        return padded.reshape(4, -1, self.order, n).swapaxes(0, 1).reshape(self.d_z_width, n)
 
     def _take_chunk(self) -> None:
         """Of a chunk's rows: d_z; d_x; what the weights' gradients are products with, turned; a pointer to each."""
@@ -141,9 +131,8 @@ class _Work:
     def store_weights(self, found: ParameterGradients) -> None:
         """What was summed up goes to the caller's arrays."""
         inputs = self.I + 1 + self.R
-        # [quads, inputs, 4, lanes] -> (d_z_width, inputs) -> (4H, inputs)
-        by_place = self.d_weights.reshape(-1, inputs, 4 * self.lanes).swapaxes(1, 2).reshape(-1, 4, self.order, inputs)
-        rows = by_place.swapaxes(0, 1).reshape(4, -1, inputs)[:, : self.H].reshape(4 * self.H, inputs)
+        # [quads, inputs, 4, lanes] -> (4H, inputs)
+        rows = self.d_weights.reshape(-1, inputs, 4 * self.lanes).swapaxes(1, 2).reshape(-1, inputs)[: 4 * self.H]
         found.w_ih[...], found.w_hh[...] = rows[:, : self.I], rows[:, self.I + 1 :]
         found.bias[...] = rows[:, self.I]
         if found.w_hr is not None:

@@ -19,11 +19,11 @@ from lstmkernel.backends.contract import VARIANT_ACTIVATIONS
 from lstmkernel.backends.numba.activation import activate, exp_parts, v_constant, v_number, v_relu, v_tanh
 from lstmkernel.backends.numba.group import choose_rows, clear_past_ends
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
-from lstmkernel.backends.numba.layer_forward import StepJob, load_states, project, run_group
+from lstmkernel.backends.numba.layer_forward import StepJob, load_states, project, run_group, step_sums
 from lstmkernel.backends.numba.memory import at, lanes, pointer, pointer_like
-from lstmkernel.backends.numba.registers import load_tile, quad, row_pointers, store_tile
+from lstmkernel.backends.numba.registers import quad
 from lstmkernel.backends.numba.target import TILE_ROWS
-from lstmkernel.backends.numba.tile import accumulate, sweep
+from lstmkernel.backends.numba.tile import sweep
 from lstmkernel.backends.numba.vec import (
     emit_constant,
     emit_fma,
@@ -152,7 +152,7 @@ def gate(v, z, p, c):
 
 
 @internal
-def variant_cell(v, z, p, c, c_next, h):
+def variant_cell(v, z, p, c, h):
     """The four moves on a block of units of one row: z and p are [4][LANES], of i, f, g, o."""
     block = lanes(z)
     before = v_load(c)
@@ -169,18 +169,13 @@ def variant_cell(v, z, p, c, c_next, h):
     g = apply(v.candidate, clipped(v_load(at(z, 2 * block)), v.gate_clip))
     c_t = clipped(v_fma(f, before, v_mul(i, g)), v.cell_clip)
     o = gate(v, at(z, 3 * block), at(p, 3 * block), c_t)
-    v_store(c_next, c_t)
+    v_store(c, c_t)
     v_store(h, v_mul(o, apply(v.output, c_t)))
 
 
 @inlined
 def variant_tile(rows, panels, row, block, line, job):
-    R, g = job.layer.output_size, job.group
-    z = at(job.z, row * g.z_stride + block * quad(job.z))
-    h = row_pointers(at(job.h, row * g.h_stride), g.h_stride, rows)
-    w = at(job.layer.w_h, block * R * quad(z))
-    sums = accumulate(load_tile(z, g.z_stride, rows, panels), h, R, w, line, panels)
-    store_tile(sums, z, g.z_stride, rows, panels)
+    step_sums(rows, panels, row, block, line, job)
 
 
 @internal
@@ -191,13 +186,13 @@ def variant_cells(job, active):
             unit = r * g.c_stride + block * lanes(job.z)
             z = at(job.z, r * g.z_stride + block * quad(job.z))
             p = at(v.peephole, block * quad(job.z))
-            variant_cell(v, z, p, at(job.c, unit), at(job.c_next, unit), at(job.reported, unit))
+            variant_cell(v, z, p, at(job.c, unit), at(job.reported, unit))
 
 
 @inlined
-def variant_step(layer, g, z, h, h_next, c, c_next, active, backwards):
-    """One step of the first `active` rows, from h and c to h_next and c_next."""
-    job = StepJob(layer, g, z, h, c, c_next, g.hidden if layer.proj_size else h_next)
+def variant_step(layer, g, z, h, h_next, active, backwards):
+    """One step of the first `active` rows: c in place, from h to h_next."""
+    job = StepJob(layer, g, z, h, g.c, g.hidden if layer.proj_size else h_next)
     sweep(TILE_ROWS, active, layer.blocks, layer.output_size, backwards, variant_tile, job)
     variant_cells(job, active)
     project(layer, g, h_next, active)

@@ -5,7 +5,8 @@
     python bench/training.py --shape 16,100,40,128,2
 
 Each has a process of its own, on as many cores as it may have threads, and they take turns round by round; medians of
-all calls. Each is first checked against the float64 definition. Tape: what forward leaves in memory for backward.
+all calls. Each is first checked against the float64 definition. Tape: what forward leaves in memory for backward, as a
+new process weighs it.
 """
 
 from __future__ import annotations
@@ -57,12 +58,22 @@ def measure(shape: Shape, processes: Sequence[Process], seconds: float, pause: f
         problem = write_problem(shape, folder)
         for process in processes:
             process.prepare(problem)
+        tapes = [weighed(process.contender, problem) for process in processes]
     times: list[list[float]] = [[] for _ in processes]
     for _ in range(ROUNDS):
         for process, taken in zip(processes, times, strict=True):
             sleep(pause)
             taken += process.time(seconds)
-    return Row(shape, [median(taken) for taken in times], [process.held(HELD) for process in processes])
+    return Row(shape, [median(taken) for taken in times], tapes)
+
+
+def weighed(trainer: str, problem: str) -> float:
+    """Bytes of a tape, in a new process: one that has run has memory at hand, which hides what it takes."""
+    process = Process(trainer, 1)
+    process.prepare(problem)
+    found = process.held(HELD)
+    process.close()
+    return found
 
 
 def run(threads: int, chosen: Sequence[Shape], seconds: float) -> list[Row]:

@@ -5,8 +5,8 @@ The system clears each page of new memory when it is first touched, which would 
 
 from __future__ import annotations
 
+import itertools
 import weakref
-from collections import defaultdict, deque
 from typing import Any
 
 import numpy as np
@@ -20,23 +20,25 @@ LEAST_BYTES = 1 << 18
 #: No more than so much waits to be used again.
 MOST_SPARE = 1 << 28
 
-#: By size. Deques, for an array's end may come on any thread at any time, even in the midst of these functions.
-_spare: defaultdict[int, deque[Any]] = defaultdict(deque)
+#: (bytes, memory) that waits, by when it came, the longest ago first. Only single operations of a dict, for an array's
+#: end may come on any thread at any time, even in the midst of these functions.
+_spare: dict[int, tuple[int, Any]] = {}
+_arrivals = itertools.count()
 
 
 def empty_reused(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """Like np.empty, aligned to a cache line."""
     dtype = np.dtype(dtype)
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    if size < LEAST_BYTES:
+    count = int(np.prod(shape, dtype=np.int64))
+    if count * dtype.itemsize < LEAST_BYTES:
         return empty(shape, dtype)
-    try:
-        memory = _spare[size].pop()
-    except IndexError:
+    size = _whole(count * dtype.itemsize)
+    memory = _take(size)
+    if memory is None:
         memory = mapped(size)
     place = np.frombuffer(*memory)
     weakref.finalize(place, _keep, size, memory).atexit = False
-    return place.view(dtype).reshape(shape)
+    return place.view(dtype)[:count].reshape(shape)
 
 
 def copied(array: Array) -> Array:
@@ -45,6 +47,26 @@ def copied(array: Array) -> Array:
     return copy
 
 
+def _whole(size: int) -> int:
+    """Up to an eighth more: the next batch, of other lengths, is about as large."""
+    step = 1 << (size.bit_length() - 4)
+    return -(-size // step) * step
+
+
+def _take(size: int) -> Any | None:
+    """Memory of that size: what came last, which caches may still have."""
+    for arrival, (spare, _) in reversed(list(_spare.items())):
+        if spare == size and (found := _spare.pop(arrival, None)):
+            return found[1]
+    return None
+
+
 def _keep(size: int, memory: Any) -> None:
-    if sum(each * len(spare) for each, spare in list(_spare.items())) + size <= MOST_SPARE:
-        _spare[size].append(memory)
+    _spare[next(_arrivals)] = size, memory
+    waiting = list(_spare.items())
+    excess = sum(spare for _, (spare, _) in waiting) - MOST_SPARE
+    for arrival, (spare, _) in waiting:  # of sizes that nobody asks for any more
+        if excess <= 0:
+            break
+        _spare.pop(arrival, None)
+        excess -= spare

@@ -113,6 +113,25 @@ def test_layout_1_is_batch_first(tmp_path):
     close(lstm(x.swapaxes(0, 1))[0], expected.transpose(2, 0, 1, 3).reshape(2, 5, 8))
 
 
+@pytest.mark.parametrize("prefix", [None, "lstm"])
+def test_constant_states_in_both_layouts_and_by_name(tmp_path, prefix):
+    """ONNX Runtime has only layout 0."""
+    constants = {k: parameters(D=2)[k] for k in "WRB"} | {"h": numbers(2, 1, 4), "c": numbers(2, 1, 4, seed=1)}
+    options = {"inputs": ("W", "R", "B", "", "h", "c"), "hidden_size": 4, "direction": "bidirectional"}
+    model = model_of([lstm_node(**options)], constants, {"x": [5, 1, 3]}, ("Y", "Y_h", "Y_c"))
+    x = numbers(5, 1, 3)
+    expected = run(model, x)
+    for got, part in zip(
+        as_outputs(lk.load(saved(model, tmp_path), prefix=prefix), x, directions=2), expected, strict=True
+    ):
+        close(got, part)
+    turned = constants | {name: constants[name].swapaxes(0, 1) for name in "hc"}
+    rows_first = model_of([lstm_node(layout=1, **options)], turned, {"x": [1, 5, 3]}, ("Y", "Y_h"))
+    lstm = lk.load(saved(rows_first, tmp_path), prefix=prefix, batch_first=False)
+    for got, part in zip(as_outputs(lstm, x, directions=2), expected, strict=True):
+        close(got, part)
+
+
 @pytest.mark.parametrize("opset", [7, 10, 12, 13, 14, 22, onnx.defs.onnx_opset_version()])
 def test_parameters_that_operators_build(tmp_path, opset):
     """Gates in separate tensors, each transposed, of another dtype or with an axis too few."""
@@ -233,6 +252,10 @@ NO_CHAIN = {
             W1=numbers(1, 16, 4),
         ),
         "'upper': initial_h: expected the layer's own part",
+    ),
+    "a constant h and the caller's c": (
+        lambda: chain(node("Expand", ["v", "s"], "h0"), states=("h0", "c"), v=numbers(1), s=[1, OPEN[1], 4]),
+        "LSTM node 'lstm': initial states: expected all constant or all the caller's",
     ),
     "x as the state": (lambda: chain(states=("x", "c")), "initial_h: expected a state for"),
 }

@@ -81,6 +81,32 @@ def test_states_that_are_inputs_are_the_callers(tmp_path, exporter, dynamic, opt
         close(got, expected)
 
 
+LEARNED = {
+    "expand": lambda torch, first, rows: first.expand(-1, rows, -1).contiguous(),
+    "repeat": lambda torch, first, rows: first.repeat(1, rows, 1),
+    "full": lambda torch, first, rows: torch.full((len(first), rows, 7), 0.3),
+}
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("how", LEARNED)
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_a_learned_first_state_is_the_initial_state(tmp_path, exporter, how, layers):
+    def forward(torch, net, x):
+        repeated = [LEARNED[how](torch, torch.from_numpy(first), x.shape[1]) for first in states]
+        return net.lstm(x, repeated)[0]
+
+    states = numbers(layers, 1, 7), numbers(layers, 1, 7, seed=1)
+    x = numbers(4, 2, 5)
+    model = EXPORTERS[exporter](torch_net(forward, layers=layers), x)
+    lstm = lk.load(saved(model, tmp_path))
+    assert isinstance(lstm, lk.LSTM)
+    assert lstm.initial_state
+    close(lstm(x)[0], run(model, x)[0])
+    if "fixed" not in exporter:
+        close(lstm(numbers(4, 5, 5))[0], run(model, numbers(4, 5, 5))[0])
+
+
 HEADS_ON_ONE_STEP = {
     "the last output": lambda torch, net, x: net.head(net.lstm(x)[0][-1]),
     "the first output": lambda torch, net, x: net.head(net.lstm(x)[0][0]),
@@ -117,10 +143,10 @@ REFUSED = {
         "graph output",
     ),
     "an activation of h": (lambda torch, net, x: torch.relu(net.lstm(x)[0]), {}, "Relu node"),
-    "a learned first state": (
-        lambda torch, net, x: net.lstm(x, (torch.ones(1, 2, 7), torch.zeros(1, 2, 7)))[0],
+    "first states that differ from row to row": (
+        lambda torch, net, x: net.lstm(x, (torch.eye(2, 7)[None], torch.zeros(1, 2, 7)))[0],
         {},
-        "initial_h: expected zeros",
+        "initial_h: expected constants that are the same for every row",
     ),
 }
 

@@ -12,8 +12,14 @@ from lstmkernel.formats import onnx_moves
 from lstmkernel.formats.onnx_graph import Graph, Node
 from lstmkernel.formats.onnx_tensors import TYPES, Reader
 
-#: Arithmetic is for shapes only.
-_ARITHMETIC: dict[str, Callable[[Array, Array], Array]] = {"Add": np.add, "Mul": np.multiply, "Sub": np.subtract}
+#: Arithmetic is for shapes only: how many inputs, all of few integers, and what becomes of them.
+_ARITHMETIC: dict[str, tuple[int, Callable[..., Array]]] = {
+    "Add": (2, np.add),
+    "Equal": (2, np.equal),
+    "Mul": (2, np.multiply),
+    "Sub": (2, np.subtract),
+    "Where": (3, np.where),
+}
 _MOST_INTEGERS = 64
 
 FOLDED = ("Cast", "Constant", "ConstantOfShape", "Shape", *_ARITHMETIC, *onnx_moves.NAMES)
@@ -62,20 +68,23 @@ def folded(node: Node, inputs: Sequence[Array | None], reader: Reader) -> Array 
         return _cast(node, data, reader)
     if node.op == "ConstantOfShape":
         return _constant_of_shape(node, data, reader)
-    other = inputs[1] if len(inputs) == 2 else None
-    if other is None or {data.dtype.kind, other.dtype.kind} != {"i"} or max(data.size, other.size) > _MOST_INTEGERS:
+    count, arithmetic = _ARITHMETIC[node.op]
+    given = [array for array in inputs if array is not None and array.dtype.kind in "ib"]
+    if len(given) != count or len(inputs) != count or max(array.size for array in given) > _MOST_INTEGERS:
         return None
-    return _ARITHMETIC[node.op](data, other)
+    try:
+        return np.asarray(arithmetic(*given))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{node}: {error}") from error
 
 
 def shape_of(node: Node, data: Array) -> Array:
     return np.array(data.shape[node.attributes.get("start", 0) : node.attributes.get("end")], np.int64)
 
 
-def is_zero(array: Array) -> bool:
-    """Whether all numbers are 0, looking once at those that broadcasting repeats."""
-    once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)
-    return not array[once].any()
+def once(array: Array) -> Array:
+    """The numbers that broadcasting repeats, once: a view may be larger than memory."""
+    return array[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)]
 
 
 def _constant(node: Node, reader: Reader) -> Array | None:

@@ -94,8 +94,9 @@ def _arrays(part: list[onnx_lstm.Layer] | onnx_network.Dense) -> list[Array]:
 
 
 def _lstm(layers: list[onnx_lstm.Layer], options: dict[str, Any]) -> LSTM:
-    sizes = {"input_size": layers[0].input_size, "num_layers": len(layers), "proj_size": 0}
-    return LSTM.from_config({**sizes, **layers[0].options(), **options}, onnx_lstm.as_state_dict(layers))
+    parameters = onnx_lstm.as_state_dict(layers)
+    config = {"input_size": layers[0].input_size, "num_layers": len(layers), "proj_size": 0, **layers[0].options()}
+    return LSTM.from_config({**config, "initial_state": "h_0" in parameters, **options}, parameters)
 
 
 def _dense(dense: onnx_network.Dense, options: dict[str, Any]) -> Dense:
@@ -113,5 +114,6 @@ def _in_words(part: list[onnx_lstm.Layer] | onnx_network.Dense) -> str:
     first = part[0]
     words = [f"LSTM {first.input_size} -> {first.hidden_size}", f"{len(part)} layers" if len(part) > 1 else ""]
     words += ["both directions" if first.directions == 2 else "", "reverse" if first.reverse else ""]
+    words += ["initial state" if any(layer.first for layer in part) else ""]
     words += ["" if first.bias else "no bias", *map(str, first.variant)]
     return ", ".join(filter(None, words))

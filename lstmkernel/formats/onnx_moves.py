@@ -19,7 +19,19 @@ Inputs = Sequence[Array | None]
 #: What exporters write for "up to the end" is this or more.
 END = 2**31 - 1
 
-NAMES = ("Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+NAMES = (
+    "Concat",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
+)
 
 
 def move(node: Node, inputs: Inputs, reader: Reader) -> Array:
@@ -48,6 +60,8 @@ def _move(node: Node, data: Array, inputs: Inputs, reader: Reader) -> Array:
     if node.op == "Expand":
         shape = tuple(_integers(inputs[1]))
         return np.broadcast_to(data, np.broadcast_shapes(data.shape, shape))  # a view, however large
+    if node.op == "Tile":
+        return _tile(node, data, _integers(inputs[1]), reader)
     if node.op == "Reshape":
         return _reshape(node, data, _given(node, "shape", inputs, 1) or [], reader)
     if node.op == "Flatten":
@@ -71,6 +85,13 @@ def _reshape(node: Node, data: Array, target: Sequence[int], reader: Reader) -> 
     if not data.flags.c_contiguous:
         reader.make(str(node), data.nbytes)
     return data.reshape(target)
+
+
+def _tile(node: Node, data: Array, repeats: Sequence[int], reader: Reader) -> Array:
+    if len(repeats) != data.ndim or min(repeats, default=0) < 0:
+        raise ValueError(f"expected a number of repeats for each axis, got {tuple(repeats)}")
+    reader.make(str(node), data.nbytes * prod(repeats))
+    return np.tile(data, tuple(repeats))
 
 
 def _slices(node: Node, data: Array, inputs: Inputs) -> tuple[slice, ...]:

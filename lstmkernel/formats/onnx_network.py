@@ -70,6 +70,7 @@ class Follower:
         self._states: list[tuple[Array, Array]] = []  # labels of h_n and c_n of each LSTM node
         self._batch_first: bool | None = None
         self._given: dict[str, tuple[str, int]] = {}  # which input the states are taken from, and its next label
+        self._of_caller: Node | None = None  # an LSTM whose states are not constants
         for name, shape in inputs.items():
             kind = np.dtype(TYPES.get(graph.inputs[name].type.tensor_type.elem_type, ("?",))[0]).kind
             self._signals[name] = Signal(self._fresh(name, shape), kind)
@@ -81,6 +82,11 @@ class Follower:
                 self._step(node)
         if not any(isinstance(layer, onnx_lstm.Layer) for layer in self._layers):
             raise ValueError(f"no LSTM: expected an LSTM node, got {onnx_graph.ops(self._graph)}")
+        if self._of_caller and any(isinstance(layer, onnx_lstm.Layer) and layer.first for layer in self._layers):
+            raise ValueError(
+                f"{self._of_caller}: initial states: expected all constant or all the caller's, as the state of a call "
+                "takes the place of all constants, got both"
+            )
         return Found(_parts(self._layers, self._joins()), bool(self._batch_first))
 
     # ---------------------------------------------------------------- values
@@ -108,7 +114,7 @@ class Follower:
         of_known_shape = known and node.op in onnx_constants.FOLDED and not (inputs and _of_unknown_shape(inputs[0]))
         if self._chosen is None or of_known_shape:
             self._known(node, inputs)
-        elif node.op in (*onnx_moves.NAMES, "ConstantOfShape", "Tile"):
+        elif node.op in (*onnx_moves.NAMES, "ConstantOfShape"):
             self._constant_of_unknown_shape(node, inputs)
 
     def _known(self, node: Node, inputs: list[Signal | Array | None]) -> None:
@@ -130,16 +136,16 @@ class Follower:
             self._values[node.output(0)] = value
 
     def _constant_of_unknown_shape(self, node: Node, inputs: Sequence[Signal | Array | None]) -> None:
-        """Zeros for a batch of any size are zeros before it is known, and what is not zero is no caller's state.
+        """Zeros for a batch of any size are zeros before it is known; what is not zero is refused as a state.
 
-        They stand as one number without dimensions.
+        They stand as one number without dimensions, 0 or 1.
         """
         data = inputs[0] if inputs else None
         if node.op == "ConstantOfShape":
             value = node.attributes.get("value")
             data = np.zeros(1, np.float32) if value is None else self._reader.array(value)
         if isinstance(data, np.ndarray) and data.dtype.kind == "f":
-            self._values[node.output(0)] = np.array(0 if onnx_constants.is_zero(data) else 1, np.float32)
+            self._values[node.output(0)] = np.array(onnx_constants.once(data).any(), np.float32)
 
     def _cast(self, node: Node, signal: Signal) -> None:
         to = TYPES.get(node.attributes.get("to", 0), ("?",))[0]
@@ -180,8 +186,10 @@ class Follower:
         steps_first = x.labels.swapaxes(0, 1) if layer.rows_first and x.labels.ndim == 3 else x.labels
         self._take(node, steps_first, layer.input_size)
         T, B, D, H = *steps_first.shape[:2], layer.directions, layer.hidden_size
-        for place, name in ((5, "initial_h"), (6, "initial_c")):
-            self._initial_state(layer, place, name, B)
+        h, c = (self._initial_state(layer, place, name, B) for place, name in ((5, "initial_h"), (6, "initial_c")))
+        if h is not None or c is not None:
+            zeros = np.zeros((layer.directions, layer.hidden_size), np.float32)
+            layer = layer._replace(first=(zeros if h is None else h, zeros if c is None else c))
         self._lengths(node)
         self._out = out = self._fresh(str(node), (T, B, D * H))
         Y = out.reshape(T, B, D, H).transpose(0, 2, 1, 3)
@@ -215,18 +223,28 @@ class Follower:
         below = self._layers[-1].node if self._layers else "the graph's input"
         raise ValueError(f"{node}: X: expected all of the output of {below}, in its order, got a part or another order")
 
-    def _initial_state(self, layer: onnx_lstm.Layer, place: int, name: str, B: int) -> None:
+    def _initial_state(self, layer: onnx_lstm.Layer, place: int, name: str, B: int) -> Array | None:
+        """Constants that every row begins with, (D, H); None for zeros and for what the caller gives."""
         value = layer.node.input(place)
-        if not value:
-            return
         constant, signal = self._constant(value), self._signals.get(value)
+        if not value:
+            return None
         if constant is not None:
-            known = not (self._chosen is not None and _of_unknown_shape(constant))
-            onnx_lstm.constant_state(layer, name, constant, None if self._chosen is not None else B, known)
-        elif signal is not None:
+            alone = self._chosen is not None
+            if not (alone and _of_unknown_shape(constant)):
+                return onnx_lstm.constant_state(layer, name, constant, None if alone else B)
+            if not constant.any():
+                return None
+            raise ValueError(
+                f"{layer.node}: {name}: expected zeros, or constants whose shape does not depend on other nodes, "
+                f"got {value!r}; take them out of the model, and give them as the state of each call"
+            )
+        self._of_caller = layer.node
+        if signal is not None:
             self._callers_state(layer, name, signal.labels, B)
         elif self._chosen is None:
-            raise ValueError(f"{layer.node}: {name}: expected zeros or an input of the graph, got {value!r}")
+            raise ValueError(f"{layer.node}: {name}: expected constants or an input of the graph, got {value!r}")
+        return None
 
     def _callers_state(self, layer: onnx_lstm.Layer, name: str, labels: Array, B: int) -> None:
         """The next rows of one input of the graph, so that (L*D, B, H) of it is what h_0 and c_0 are here."""

@@ -136,7 +136,16 @@ REFUSED = {
         "each whole and in order",
     ),
     "a skip": (lambda torch, net, x: net.head(net.lstm(x)[0]) + x[..., :3], {}, "Add node"),
-    "softmax": (lambda torch, net, x: torch.softmax(net.head(net.lstm(x)[0]), -1), {}, "Softmax node"),
+    "softmax": (
+        lambda torch, net, x: torch.softmax(net.head(net.lstm(x)[0]), -1),
+        {},
+        "Softmax node '.*': expected .* export the model without its Softmax and apply that to the output",
+    ),
+    "log_softmax": (
+        lambda torch, net, x: torch.log_softmax(net.head(net.lstm(x)[0]), -1),
+        {},
+        "LogSoftmax node '.*': expected .* without its LogSoftmax and apply that",
+    ),
     "two outputs of two layers": (
         lambda torch, net, x: (lambda out: (out, net.head(out)))(net.lstm(x)[0]),
         {},

@@ -389,7 +389,10 @@ def _bias(node: Node, value: Any, width: int) -> Array:
 
 def _not_understood(node: Node) -> ValueError:
     kind = {"GRU": ": a GRU, not an LSTM", "RNN": ": a plain RNN, not an LSTM"}.get(node.op, "")
+    way_out = "choose LSTM nodes alone with prefix="
+    if node.op in ("Softmax", "LogSoftmax"):
+        way_out = f"export the model without its {node.op} and apply that to the output, or {way_out}"
     return ValueError(
         f"{node}: expected LSTMs, or MatMul, Gemm, Add, {', '.join(ACTIVATIONS)} that make a Dense layer, or what only "
-        f"moves numbers between them; got {node.op}{kind}; choose LSTM nodes alone with prefix="
+        f"moves numbers between them; got {node.op}{kind}; {way_out}"
     )

@@ -172,7 +172,7 @@ def test_what_a_stack_cannot_say_is_refused_by_name(tmp_path, exporter, what):
 def test_pytorchs_broken_export_of_a_projection_is_refused(tmp_path):
     """It drops the projection, but not the width of c_0 (PyTorch 2.13)."""
     model = dynamo(torch_net(plain, proj_size=3), numbers(4, 2, 5))
-    with pytest.raises(lk.FormatError, match=r"initial_c: expected shape \(1, 2, 3\), got \(1, 2, 7\)"):
+    with pytest.raises(lk.FormatError, match=r"initial_c: expected .* shape \(1, 2, 3\), got float32 \(1, 2, 7\)"):
         lk.load(saved(model, tmp_path))
 
 

@@ -8,19 +8,17 @@ names: it is true where every label arrives at its place.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.formats import onnx_constants, onnx_graph, onnx_lstm, onnx_moves
+from lstmkernel.formats import onnx_constants, onnx_graph, onnx_heads, onnx_lstm, onnx_moves
 from lstmkernel.formats.onnx_graph import Graph, Node
+from lstmkernel.formats.onnx_heads import ACTIVATIONS, Dense
 from lstmkernel.formats.onnx_tensors import TYPES, Reader
-
-ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
 
 
 class Signal(NamedTuple):
@@ -30,18 +28,7 @@ class Signal(NamedTuple):
     kind: str  # of NumPy's dtype: "f", or "i" for lengths
 
 
-@dataclass
-class Dense:
-    """A product with a matrix, and what has followed it so far."""
-
-    node: Node
-    weight: Array
-    bias: Array | None = None
-    activation: str = "linear"
-
-
-@dataclass
-class Found:
+class Found(NamedTuple):
     """What a graph holds."""
 
     parts: list[list[onnx_lstm.Layer] | Dense]  # LSTM nodes that are the layers of one LSTM, and Dense layers
@@ -268,42 +255,23 @@ class Follower:
                 f"{node}: sequence_lens: expected an input of the graph, the caller's lengths, got {name!r}"
             )
 
-    # ---------------------------------------------------------------- Dense heads
+    # ---------------------------------------------------------------- heads
 
     def _head(self, node: Node, inputs: list[Signal | Array | None]) -> None:
         """A product with a constant matrix, or what completes the one before: its bias, its activation."""
-        if node.op in ("MatMul", "Gemm") and len(inputs) >= 2:
-            signal, weight = inputs[:2]
-            if isinstance(signal, Signal) and isinstance(weight, np.ndarray) and weight.ndim == 2:
-                self._product(node, signal.labels, weight, inputs[2] if len(inputs) > 2 else None)
-                return
+        labels = next(value.labels for value in inputs if isinstance(value, Signal))
+        constants = [value if isinstance(value, np.ndarray) else None for value in inputs]
         top = self._layers[-1] if self._layers else None
-        if isinstance(top, Dense):
-            signal = next(value for value in inputs if isinstance(value, Signal))
-            others = [value for value in inputs if isinstance(value, np.ndarray)]
-            if node.op in ACTIVATIONS and top.activation == "linear":
-                self._place(node, signal.labels, len(top.weight))
-                top.activation = ACTIVATIONS[node.op]
-                return
-            if node.op == "Add" and top.activation == "linear" and top.bias is None and len(others) == 1:
-                self._place(node, signal.labels, len(top.weight))
-                top.bias = _bias(node, others[0], len(top.weight))
-                return
-        raise _not_understood(node)
-
-    def _product(self, node: Node, labels: Array, weight: Array, bias: Signal | Array | None) -> None:
-        """Rows of the output so far, each times the matrix."""
-        numbers = [node.attributes.get(name, 1.0) for name in ("alpha", "beta")]
-        if numbers != [1.0, 1.0] or node.attributes.get("transA", 0) or isinstance(bias, Signal):
-            raise ValueError(f"{node}: expected alpha = beta = 1 and transA = 0, got {numbers}, or a bias not constant")
-        weight = weight if node.attributes.get("transB", 0) else weight.T  # (O, K), as Dense has it
-        O, K = weight.shape
-        if weight.dtype.kind != "f" or 0 in weight.shape:
-            raise ValueError(f"{node}: expected a matrix of floating-point numbers, got {weight.dtype} {weight.shape}")
-        self._reader.hand(str(node), weight)
-        dense = Dense(node, weight, None if bias is None else _bias(node, bias, O))
-        self._place(node, labels, K, O)
-        self._layers.append(dense)
+        begun = onnx_heads.begun(node, constants, self._reader)
+        if begun:
+            self._place(node, labels, begun.weight.shape[1], len(begun.weight))
+            self._layers.append(begun)
+            return
+        completed = onnx_heads.completed(top, node, constants) if isinstance(top, Dense) else None
+        if not completed:
+            raise _not_understood(node)
+        self._place(node, labels, len(completed.weight))
+        self._layers[-1] = completed
 
     def _place(self, node: Node, labels: Array, width: int, new_width: int | None = None) -> None:
         """The signal after a node that works on each row of the output so far; what was before is not to be used."""
@@ -377,14 +345,6 @@ def _rows(labels: Array, out: Array, width: int) -> Array | None:
     order = np.argsort(flat[:, 0])
     rows = order[np.clip(np.searchsorted(flat[order, 0], labels[..., 0]), 0, len(order) - 1)] if len(order) else None
     return rows if rows is not None and _equal(flat[rows], labels) else None
-
-
-def _bias(node: Node, value: Any, width: int) -> Array:
-    if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.shape[-1:] != (width,):
-        raise ValueError(f"{node}: expected a bias of {width} constants, got {getattr(value, 'shape', 'a signal')}")
-    if value.size != width:
-        raise ValueError(f"{node}: expected a bias of {width} constants, got shape {value.shape}")
-    return value.reshape(width)
 
 
 def _not_understood(node: Node) -> ValueError:

@@ -219,6 +219,15 @@ BOMBS = {
         ),
         "'none': .*a number of repeats",
     ),
+    "many steps and rows": (
+        lambda: model_of(
+            [lstm_node(hidden_size=120), helper.make_node("Reshape", ["Y", "shape"], ["out"])],
+            {**{k: parameters(1, 120)[k] for k in "WRB"}, "shape": np.array([62, 1000, 120])},
+            {"x": [1000, 62, 1]},
+            ("out",),
+        ),
+        "max_bytes=",
+    ),
     "small messages": (
         lambda: b"\x08\x07" + b"\x3a" + varint(2 << 20) + b"\x0a\x00" * (1 << 20),
         "max_bytes=",

@@ -57,7 +57,12 @@ def named(scopes: Sequence[Scope], reader: Reader, prefix: str) -> Found:
     for scope in scopes:
         chosen = [node for node in scope.graph.nodes if _within(node, prefix) and node.op == "LSTM"]
         if chosen:
-            return Follower(scope.graph, scope.constants, reader, {}, "", chosen).follow()
+            # Twice, with other sizes, as in _tried.
+            found, _ = (
+                Follower(scope.graph, scope.constants, copy(reader), {}, "", chosen, sizes).follow()
+                for sizes in (OPEN, OPEN[::-1])
+            )
+            return found
     other = next(
         (n for scope in scopes for n in scope.graph.nodes if _within(n, prefix) and n.op in ("GRU", "RNN")), None
     )
@@ -121,7 +126,7 @@ _SWAPPED = {OPEN[0]: OPEN[1], OPEN[1]: OPEN[0]}
 
 
 def _shapes(scope: Scope, source: str) -> Iterator[dict[str, tuple[int, ...]]]:
-    """Sizes to try for the inputs: open axes of any size, as declared, and as constants of Reshapes fix them."""
+    """Sizes to try for the inputs: as declared, with open axes of any size or as constants of Reshapes fix them."""
     declared = {name: _declared(info) for name, info in scope.graph.inputs.items()}
     x = declared[source]
     if len(x) not in (2, 3):
@@ -131,7 +136,8 @@ def _shapes(scope: Scope, source: str) -> Iterator[dict[str, tuple[int, ...]]]:
     choices = [
         [given, size] if given is not None else [size, *baked] for size, given in zip(OPEN, x[:-1], strict=False)
     ]
-    for sizes in product(*choices):
+    # At last, all of any size: fixed ones may be too large to follow, and need not matter.
+    for sizes in dict.fromkeys((*product(*choices), OPEN[: len(choices)])):
         for rows in dict.fromkeys((sizes[-1], sizes[0]) if len(x) == 3 else (1,)):
             others = {name: tuple(rows if e is None else e for e in shape) for name, shape in declared.items()}
             yield {**others, source: (*sizes, width)}

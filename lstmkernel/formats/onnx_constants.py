@@ -26,7 +26,11 @@ FOLDED = ("Cast", "Constant", "ConstantOfShape", "Shape", *_ARITHMETIC, *onnx_mo
 
 
 class Constants(Mapping[str, Array]):
-    """Arrays by name; an initializer is read when it is first asked for. ``outside`` are those around a body."""
+    """Arrays by name; an initializer is read when it is first asked for. ``outside`` are those around a body.
+
+    Tensors of types that no network here needs, bool and string among them, are not in it; asking for one is an error
+    that names its type.
+    """
 
     def __init__(self, graph: Graph, reader: Reader, outside: Mapping[str, Array]) -> None:
         self._unread = dict(graph.initializers)
@@ -44,7 +48,9 @@ class Constants(Mapping[str, Array]):
         return self._arrays[name] if name in self._arrays else self._outside[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._unread or name in self._arrays or name in self._outside
+        if name in self._unread:
+            return self._unread[str(name)].data_type in TYPES
+        return name in self._arrays or name in self._outside
 
     def __iter__(self) -> Iterator[str]:
         return iter({**self._unread, **self._arrays, **self._outside})
@@ -95,10 +101,10 @@ def _constant(node: Node, reader: Reader) -> Array | None:
     return None if value is None or value.data_type not in TYPES else reader.array(value)
 
 
-def _cast(node: Node, data: Array, reader: Reader) -> Array:
+def _cast(node: Node, data: Array, reader: Reader) -> Array | None:
     to: Any = node.attributes.get("to")
     if to not in TYPES or TYPES[to][0] == "bfloat16":
-        raise ValueError(f"{node}: expected to be a float16, float32, float64, int32 or int64, got type {to}")
+        return None
     dtype = np.dtype(TYPES[to][0])
     reader.make(str(node), data.size * dtype.itemsize)
     with np.errstate(all="ignore"):

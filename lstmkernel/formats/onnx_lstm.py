@@ -37,15 +37,16 @@ _ANY_CASE = {name.lower(): ours for name, ours in ACTIVATIONS.items()}
 _WITHOUT_DEFAULTS = ("affine", "scaled_tanh", "thresholded_relu")
 PLAIN = ["sigmoid", "tanh", "tanh"]
 
-_ATTRIBUTES = {
-    "activation_alpha",
-    "activation_beta",
-    "activations",
-    "clip",
-    "direction",
-    "hidden_size",
-    "input_forget",
-    "layout",
+#: By their types.
+_ATTRIBUTES: dict[str, type] = {
+    "activation_alpha": list,
+    "activation_beta": list,
+    "activations": list,
+    "clip": float,
+    "direction": bytes,
+    "hidden_size": int,
+    "input_forget": int,
+    "layout": int,
 }
 
 
@@ -77,12 +78,15 @@ class Layer(NamedTuple):
 def layer(node: Node, constants: Mapping[str, Array], reader: Reader) -> Layer:
     """Check a node's attributes, and the shapes of W, R, B and P against each other."""
     attributes = node.attributes
-    unknown = sorted(set(attributes) - _ATTRIBUTES)
+    unknown = sorted(set(attributes) - set(_ATTRIBUTES))
     if unknown or len(node.inputs) > len(INPUTS):
         raise ValueError(
             f"{node}: expected an LSTM's attributes and inputs, got {', '.join(unknown[:6]) or len(node.inputs)}"
         )
-    direction = _text(attributes.get("direction", "forward"))
+    for name, value in attributes.items():
+        if not isinstance(value, _ATTRIBUTES[name]):
+            raise ValueError(f"{node}: {name}: expected a {_ATTRIBUTES[name].__name__}, got {type(value).__name__}")
+    direction = _text(attributes.get("direction", b"forward"))
     if direction not in DIRECTIONS:
         raise ValueError(f"{node}: direction: expected one of {', '.join(DIRECTIONS)}, got {direction!r}")
     D = DIRECTIONS[direction]
@@ -137,11 +141,12 @@ def _weights(node: Node, place: int, constants: Mapping[str, Array], reader: Rea
     name = node.input(place)
     if not name:
         return None
-    if name not in constants:
+    try:
+        array = constants[name]
+    except KeyError:
         raise ValueError(
             f"{node}: {INPUTS[place]}: expected an initializer or what follows from initializers, got {name!r}"
-        )
-    array = constants[name]
+        ) from None
     if array.dtype.kind != "f":
         raise ValueError(f"{node}: {INPUTS[place]}: expected floating-point numbers, got {array.dtype}")
     reader.hand(name, array)

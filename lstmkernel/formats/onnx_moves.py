@@ -56,7 +56,7 @@ def _move(node: Node, data: Array, inputs: Inputs, reader: Reader) -> Array:
     if node.op == "Unsqueeze":
         return np.expand_dims(data, tuple(_given(node, "axes", inputs, 1) or ()))
     if node.op == "Slice":
-        return data[_slices(node, data, inputs)]
+        return data[slices(node, data, inputs)]
     if node.op == "Expand":
         shape = tuple(_integers(inputs[1]))
         return np.broadcast_to(data, np.broadcast_shapes(data.shape, shape))  # a view, however large
@@ -94,7 +94,8 @@ def _tile(node: Node, data: Array, repeats: Sequence[int], reader: Reader) -> Ar
     return np.tile(data, tuple(repeats))
 
 
-def _slices(node: Node, data: Array, inputs: Inputs) -> tuple[slice, ...]:
+def slices(node: Node, data: Array, inputs: Inputs) -> tuple[slice, ...]:
+    """What a Slice node takes of each axis."""
     starts, ends = _given(node, "starts", inputs, 1), _given(node, "ends", inputs, 2)
     axes, steps = _given(node, "axes", inputs, 3), _given(node, "steps", inputs, 4)
     if starts is None or ends is None:

@@ -7,6 +7,7 @@ names: it is true where every label arrives at its place.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import prod
@@ -15,17 +16,15 @@ from typing import NamedTuple
 import numpy as np
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.formats import onnx_constants, onnx_graph, onnx_heads, onnx_lstm, onnx_moves
+from lstmkernel.formats import onnx_constants, onnx_graph, onnx_heads, onnx_labels, onnx_lstm, onnx_moves
+from lstmkernel.formats.onnx_callers import Caller
 from lstmkernel.formats.onnx_graph import Graph, Node
 from lstmkernel.formats.onnx_heads import ACTIVATIONS, Dense
+from lstmkernel.formats.onnx_labels import Signal, equal
 from lstmkernel.formats.onnx_tensors import TYPES, Reader
 
-
-class Signal(NamedTuple):
-    """Numbers that depend on the input: a label for each."""
-
-    labels: Array
-    kind: str  # of NumPy's dtype: "f", or "i" for lengths
+#: Stand for time and batch where the file leaves them open: unlike other sizes, and each other.
+OPEN = (17, 19)
 
 
 class Found(NamedTuple):
@@ -46,21 +45,24 @@ class Follower:
         inputs: Mapping[str, tuple[int, ...]],
         source: str,
         chosen: Sequence[Node] | None = None,
+        sizes: tuple[int, int] = OPEN,
     ) -> None:
         """``inputs`` are shapes of the graph's inputs, ``source`` the one that is x. ``chosen`` LSTM nodes are followed
-        alone, from the first one's X on, and whatever else there is may be unknown; None for the whole graph."""
-        self._graph, self._reader, self._chosen = graph, reader, chosen
+        alone, from the first one's X on, with ``sizes`` for T and B, and whatever else there is may be unknown; None
+        for the whole graph."""
+        self._graph, self._reader, self._chosen, self._sizes = graph, reader, chosen, sizes
         self._constants, self._values = constants, dict[str, Array]()  # the latter depend on the choice of sizes
         self._signals: dict[str, Signal] = {}
         self._next = 0
         self._layers: list[onnx_lstm.Layer | Dense] = []
         self._states: list[tuple[Array, Array]] = []  # labels of h_n and c_n of each LSTM node
         self._batch_first: bool | None = None
-        self._given: dict[str, tuple[str, int]] = {}  # which input the states are taken from, and its next label
+        self._lengths: list[tuple[Node, str]] = []  # of each LSTM node, which input they are
         self._of_caller: Node | None = None  # an LSTM whose states are not constants
         for name, shape in inputs.items():
             kind = np.dtype(TYPES.get(graph.inputs[name].type.tensor_type.elem_type, ("?",))[0]).kind
             self._signals[name] = Signal(self._fresh(name, shape), kind)
+        self._caller = Caller(self._signals)
         self._out = self._signals[source].labels if source in self._signals else None
 
     def follow(self) -> Found:
@@ -69,12 +71,19 @@ class Follower:
                 self._step(node)
         if not any(isinstance(layer, onnx_lstm.Layer) for layer in self._layers):
             raise ValueError(f"no LSTM: expected an LSTM node, got {onnx_graph.ops(self._graph)}")
+        self._expect_one_caller()
+        return Found(_parts(self._layers, self._joins()), bool(self._batch_first))
+
+    def _expect_one_caller(self) -> None:
+        """A call has one ``lengths`` for all LSTMs, and one ``state``, which takes the place of all constants."""
+        for node, lengths in self._lengths:
+            if lengths != self._lengths[0][1]:
+                raise ValueError(f"{node}: sequence_lens: expected the same for all LSTMs, or none, got others")
         if self._of_caller and any(isinstance(layer, onnx_lstm.Layer) and layer.first for layer in self._layers):
             raise ValueError(
                 f"{self._of_caller}: initial states: expected all constant or all the caller's, as the state of a call "
                 "takes the place of all constants, got both"
             )
-        return Found(_parts(self._layers, self._joins()), bool(self._batch_first))
 
     # ---------------------------------------------------------------- values
 
@@ -84,22 +93,34 @@ class Follower:
             raise ValueError(
                 f"{what}: shape {shape} is too large to follow; export with dynamic axes, or choose with prefix="
             )
-        self._reader.make(what, 4 * count)
+        self._reader.make(what, onnx_labels.BYTES * count)
         self._next += count
         return np.arange(self._next - count, self._next, dtype=np.int32).reshape(shape)
 
     def _constant(self, name: str) -> Array | None:
-        return self._values[name] if name in self._values else self._constants.get(name)
+        return next((held[name] for held in (self._values, self._constants) if name in held), None)
 
     def _step(self, node: Node) -> None:
         if node.op == "LSTM":
             if self._chosen is None or node in self._chosen:
                 self._lstm(node)
+        elif self._chosen is None:
+            self._known(node, self._inputs(node))
+        else:
+            with contextlib.suppress(ValueError):  # unknown, and no harm where no chosen LSTM takes it
+                self._beside_chosen(node)
+
+    def _inputs(self, node: Node) -> list[Signal | Array | None]:
+        return [self._signals.get(name, self._constant(name)) if name else None for name in node.inputs]
+
+    def _beside_chosen(self, node: Node) -> None:
+        if all(name in self._values or name in self._constants for name in node.inputs if name):
+            self._values |= {name: _NOT_ZERO for name in node.outputs if name}  # unless it is understood
+        if node.op not in onnx_constants.FOLDED:
             return
-        inputs = [self._signals.get(name, self._constant(name)) if name else None for name in node.inputs]
+        inputs = self._inputs(node)
         known = all(not name or value is not None for name, value in zip(node.inputs, inputs, strict=True))
-        of_known_shape = known and node.op in onnx_constants.FOLDED and not (inputs and _of_unknown_shape(inputs[0]))
-        if self._chosen is None or of_known_shape:
+        if known and not any(_of_unknown_shape(value) for value in inputs):
             self._known(node, inputs)
         elif node.op in (*onnx_moves.NAMES, "ConstantOfShape"):
             self._constant_of_unknown_shape(node, inputs)
@@ -107,6 +128,7 @@ class Follower:
     def _known(self, node: Node, inputs: list[Signal | Array | None]) -> None:
         """A node that is not an LSTM, all of whose inputs are known."""
         signals = [value for value in inputs if isinstance(value, Signal)]
+        arrays = [value for value in inputs if not isinstance(value, Signal)]
         if node.op == "Shape" and signals:
             self._values[node.output(0)] = onnx_constants.shape_of(node, signals[0].labels)
         elif node.op == "Cast" and signals:
@@ -116,8 +138,9 @@ class Follower:
         elif signals and self._chosen is None:
             self._head(node, inputs)
         else:
-            arrays = [value for value in inputs if not isinstance(value, Signal)]
-            value = onnx_constants.folded(node, arrays, self._reader) if node.op in onnx_constants.FOLDED else None
+            unknown = signals or any(name and array is None for name, array in zip(node.inputs, arrays, strict=True))
+            understood = node.op in onnx_constants.FOLDED and not unknown
+            value = onnx_constants.folded(node, arrays, self._reader) if understood else None
             if value is None:
                 raise _not_understood(node)
             self._values[node.output(0)] = value
@@ -149,16 +172,17 @@ class Follower:
         arrays = [value.labels if isinstance(value, Signal) else value for value in inputs]
         moved = onnx_moves.move(node, arrays, self._reader)
         if node.op == "Slice":
-            self._expect_no_longer_end(node, arrays)
+            self._expect_known_part(node, arrays)
         self._signals[node.output(0)] = Signal(moved, kinds.pop())
 
-    def _expect_no_longer_end(self, node: Node, inputs: list[Array | None]) -> None:
-        """An end behind the sizes that are tried here, but not endless, would cut longer inputs."""
-        data, ends = inputs[0], node.attributes.get("ends", inputs[2] if len(inputs) > 2 else None)
-        if data is not None and ends is not None and any(max(data.shape) < end < onnx_moves.END for end in ends):
-            raise ValueError(
-                f"{node}: expected to take all or a part of known size, got ends {[int(end) for end in ends]}"
-            )
+    def _expect_known_part(self, node: Node, inputs: list[Array | None]) -> None:
+        """A bound beyond the sizes that are tried here, but not endless, would cut longer inputs."""
+        data = inputs[0]
+        assert data is not None
+        for extent, chosen in zip(data.shape, onnx_moves.slices(node, data, inputs), strict=True):
+            bounds = [bound for bound in (chosen.start, chosen.stop) if bound is not None]
+            if any(extent < abs(bound) < onnx_moves.END for bound in bounds):
+                raise ValueError(f"{node}: expected to take all or a part of known size, got bounds {bounds}")
 
     # ---------------------------------------------------------------- LSTMs
 
@@ -166,7 +190,7 @@ class Follower:
         layer = onnx_lstm.layer(node, self._constants, self._reader)
         x = self._signals.get(node.input(0))
         if self._chosen is not None and not self._layers:
-            x = Signal(self._fresh(str(node), (*OPEN, layer.input_size)), "f")
+            x = Signal(self._fresh(str(node), (*self._sizes, layer.input_size)), "f")
             self._out = x.labels.swapaxes(0, 1) if layer.rows_first else x.labels
         if x is None:
             raise ValueError(f"{node}: X: expected the input or the output of the layer below, got {node.input(0)!r}")
@@ -177,7 +201,7 @@ class Follower:
         if h is not None or c is not None:
             zeros = np.zeros((layer.directions, layer.hidden_size), np.float32)
             layer = layer._replace(first=(zeros if h is None else h, zeros if c is None else c))
-        self._lengths(node)
+        self._lengths.append((node, self._lengths_of(node, B)))
         self._out = out = self._fresh(str(node), (T, B, D * H))
         Y = out.reshape(T, B, D, H).transpose(0, 2, 1, 3)
         ends = [0 if layer.reverse or d else -1 for d in range(D)]
@@ -197,15 +221,15 @@ class Follower:
         if out is None or x.ndim != 3 or x.shape[2] != width:
             raise ValueError(f"{node}: X: expected 3 dimensions, the last of {width} as in W, got shape {x.shape}")
         if self._batch_first is None:
-            if _equal(x, out):
+            if equal(x, out):
                 self._batch_first = False
-            elif out.ndim == 3 and _equal(x, out.swapaxes(0, 1)):
+            elif out.ndim == 3 and equal(x, out.swapaxes(0, 1)):
                 self._batch_first = True
-            elif out.ndim == 2 and _equal(x, out[:, None]):
+            elif out.ndim == 2 and equal(x, out[:, None]):
                 self._batch_first = False
             if self._batch_first is not None:
                 return
-        elif _equal(x, out):
+        elif equal(x, out):
             return
         below = self._layers[-1].node if self._layers else "the graph's input"
         raise ValueError(f"{node}: X: expected all of the output of {below}, in its order, got a part or another order")
@@ -228,32 +252,17 @@ class Follower:
             )
         self._of_caller = layer.node
         if signal is not None:
-            self._callers_state(layer, name, signal.labels, B)
+            self._caller.state(layer, name, signal.labels, B)
         elif self._chosen is None:
             raise ValueError(f"{layer.node}: {name}: expected constants or an input of the graph, got {value!r}")
         return None
 
-    def _callers_state(self, layer: onnx_lstm.Layer, name: str, labels: Array, B: int) -> None:
-        """The next rows of one input of the graph, so that (L*D, B, H) of it is what h_0 and c_0 are here."""
-        D, H = layer.directions, layer.hidden_size
-        if labels.shape != ((B, D, H) if layer.rows_first else (D, B, H)):
-            raise ValueError(f"{layer.node}: {name}: expected a state for {D} x {B} x {H}, got shape {labels.shape}")
-        first = int(labels[0, 0, 0]) if labels.size else 0
-        source = next((n for n in self._graph.inputs if n in self._signals and first in self._signals[n].labels), "")
-        if not source and self._chosen is not None:
-            return
-        begin = self._given.get(name, (source, -1))
-        contiguous = _equal(labels.ravel(), np.arange(first, first + labels.size, dtype=np.int32))
-        if not source or not contiguous or begin[0] != source or begin[1] not in (-1, first):
-            raise ValueError(f"{layer.node}: {name}: expected the layer's own part of an input of the graph, in order")
-        self._given[name] = source, first + labels.size
-
-    def _lengths(self, node: Node) -> None:
+    def _lengths_of(self, node: Node, B: int) -> str:
+        """What tells one LSTM's lengths from another's; "" for all steps."""
         name = node.input(4)
-        if name and self._chosen is None and self._signals.get(name, Signal(np.empty(0), "")).kind != "i":
-            raise ValueError(
-                f"{node}: sequence_lens: expected an input of the graph, the caller's lengths, got {name!r}"
-            )
+        if not name or self._chosen is not None:
+            return name and "given"
+        return self._caller.lengths(node, self._signals.get(name), B)
 
     # ---------------------------------------------------------------- heads
 
@@ -276,38 +285,50 @@ class Follower:
     def _place(self, node: Node, labels: Array, width: int, new_width: int | None = None) -> None:
         """The signal after a node that works on each row of the output so far; what was before is not to be used."""
         new_width = width if new_width is None else new_width
-        rows = None if self._out is None else _rows(labels, self._out, width)
+        rows = None if self._out is None else onnx_labels.rows(labels, self._out, width)
         if rows is None or self._out is None:
             below = self._layers[-1].node if self._layers else "the graph's input"
             raise ValueError(f"{node}: expected the outputs of {below} at some or all steps, each whole and in order")
         out = self._fresh(str(node), (*self._out.shape[:-1], new_width))
         self._out = out
-        self._reader.make(str(node), 4 * rows.size * new_width)
+        self._reader.make(str(node), onnx_labels.BYTES * rows.size * new_width)
         self._signals[node.output(0)] = Signal(out.reshape(-1, new_width)[rows], "f")
 
     # ---------------------------------------------------------------- outputs
 
     def _joins(self) -> list[bool]:
         """Check that outputs are of the last layer, or states; see which states the graph gives out by themselves."""
-        lstms = len(self._states)
-        joins = [True] * max(0, lstms - 1)
+        joins = [True] * max(0, len(self._states) - 1)
         if self._chosen is not None:
             return joins
-        allowed = np.concatenate([self._out.ravel(), *(part.ravel() for pair in self._states for part in pair)])  # type: ignore[union-attr]
+        blocks = self._outputs()
         for name in self._graph.outputs:
             signal = self._signals.get(name)
-            if signal is None or not np.isin(signal.labels, allowed).all():
+            held = [0] if signal is None else [np.count_nonzero(onnx_labels.within(signal.labels, b)) for b in blocks]
+            if signal is None or sum(held) != signal.labels.size:
                 raise ValueError(
                     f"graph output {name!r}: expected the output of the last layer, or last states of LSTMs"
                 )
-            holds = [any(np.isin(part, signal.labels).any() for part in pair) for pair in self._states]
+            if not all(onnx_labels.in_order(signal.labels, block) for block in blocks):
+                raise ValueError(f"graph output {name!r}: expected numbers in the order of the layers, got another one")
+            holds = [any(onnx_labels.within(part, signal.labels).any() for part in pair) for pair in self._states]
             for place, (below, above) in enumerate(pairwise(holds)):
                 joins[place] &= above or not below
         return joins
 
+    def _outputs(self) -> list[Array]:
+        """The output of the last layer, and the last states that are not a part of it."""
+        top, out = self._layers[-1], self._out
+        assert out is not None
+        states = [part for pair in self._states for part in pair]
+        if isinstance(top, onnx_lstm.Layer):
+            del states[-2]  # its h
+            out = out.reshape(*out.shape[:-1], top.directions, top.hidden_size)
+        return [out, *states]
 
-#: Stand for time and batch where the file leaves them open: unlike other sizes, and each other.
-OPEN = (17, 19)
+
+#: Stands for constants that are not followed, and not to be taken for a state of zeros.
+_NOT_ZERO = np.ones((), np.float32)
 
 
 def _parts(layers: list[onnx_lstm.Layer | Dense], joins: list[bool]) -> list[list[onnx_lstm.Layer] | Dense]:
@@ -328,23 +349,6 @@ def _parts(layers: list[onnx_lstm.Layer | Dense], joins: list[bool]) -> list[lis
 
 def _of_unknown_shape(value: Signal | Array | None) -> bool:
     return isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind == "f"
-
-
-def _equal(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and bool((a == b).all())
-
-
-def _rows(labels: Array, out: Array, width: int) -> Array | None:
-    """Which rows of ``out`` the labels are, shape without the last axis; None where they are not whole rows in order.
-
-    The labels of ``out``, or of its transpose, count up along its rows.
-    """
-    if labels.ndim < 1 or labels.shape[-1] != width or out.shape[-1] != width:
-        return None
-    flat = out.reshape(-1, width)
-    order = np.argsort(flat[:, 0])
-    rows = order[np.clip(np.searchsorted(flat[order, 0], labels[..., 0]), 0, len(order) - 1)] if len(order) else None
-    return rows if rows is not None and _equal(flat[rows], labels) else None
 
 
 def _not_understood(node: Node) -> ValueError:

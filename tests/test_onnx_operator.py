@@ -457,6 +457,30 @@ def test_lstms_in_bodies_by_name(tmp_path, kind):
     assert [network.prefix for network in lk.inspect(path).networks] == ["lstm"]
 
 
+def if_model(then, otherwise, constants):
+    """An If whose branches are lists of nodes that make "Y"."""
+    made = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)]
+    branches = [helper.make_graph(nodes, name, [], made) for name, nodes in (("then", then), ("else", otherwise))]
+    fork = helper.make_node("If", ["chosen"], ["Y"], name="if", then_branch=branches[0], else_branch=branches[1])
+    return model_of([fork], {**constants, "chosen": np.array(True)})
+
+
+def test_a_name_in_both_branches_is_ambiguous(tmp_path):
+    constants = {k: parameters()[k] for k in "WRB"}
+    path = saved(if_model([lstm_node(hidden_size=4)], [lstm_node(hidden_size=4)], constants), tmp_path)
+    with pytest.raises(
+        lk.FormatError, match="prefix 'lstm': expected LSTM nodes of one graph, got 2 with 'lstm', 'lstm'"
+    ):
+        lk.load(path, prefix="lstm")
+
+
+def test_a_bodys_own_value_hides_a_constant_of_the_same_name_around_it(tmp_path):
+    constants = {k: parameters()[k] for k in "WRB"} | {"h": numbers(1, 1, 4)}
+    shadow = [node("Exp", ["x"], "h"), lstm_node(inputs=("W", "R", "B", "", "h"), hidden_size=4)]
+    path = saved(if_model(shadow, [node("Identity", ["x"], "Y")], constants), tmp_path)
+    assert not lk.load(path, prefix="lstm").initial_state
+
+
 def test_by_name_zeros_for_a_batch_that_is_not_known_yet_are_zeros_and_others_are_refused(tmp_path):
     """PyTorch makes zeros of x's shape, and x comes from what is not an LSTM."""
 

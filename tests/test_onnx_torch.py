@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import lstmkernel as lk
@@ -79,6 +80,28 @@ def test_states_that_are_inputs_are_the_callers(tmp_path, exporter, dynamic, opt
     out, (h, c) = lstm(inputs[0], inputs[1:])
     for got, expected in zip((out, h, c), run(model, *inputs), strict=True):
         close(got, expected)
+
+
+@pytest.mark.parametrize("options", SHAPES[:6], ids=str)
+@pytest.mark.filterwarnings("ignore")  # PyTorch has no shapes for them
+def test_packed_sequences_have_lengths(tmp_path, options):
+    """Past a row's end ONNX Runtime has the head's bias, a Stack has zeros."""
+
+    def forward(torch, net, x, lengths):
+        batch_first = net.lstm.batch_first
+        packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=batch_first)
+        out, _ = torch.nn.utils.rnn.pad_packed_sequence(net.lstm(packed)[0], batch_first=batch_first)
+        return net.head(out)
+
+    lengths = np.array([6, 4, 1])
+    x = numbers(3, 6, 5) if options.get("batch_first") else numbers(6, 3, 5)
+    model = torchscript(torch_net(forward, **options), x, lengths, x={0: "a", 1: "b"})
+    stack = lk.load(saved(model, tmp_path))
+    within = np.arange(6)[:, None] < lengths
+    within = within.T if options.get("batch_first") else within
+    out = stack(x, lengths=lengths)[0]
+    close(out[within], run(model, x, lengths)[0][within])
+    assert not out[~within].any()
 
 
 LEARNED = {

@@ -32,9 +32,9 @@ class Caller:
             raise ValueError(f"{layer.node}: {name}: expected the layer's own part of an input of the graph, in order")
         self._given[name] = source, first + labels.size
 
-    def lengths(self, node: Node, signal: Signal | None, B: int) -> str:
+    def lengths(self, node: Node, signal: Signal | None) -> str:
         """The name of the input that is sequence_lens, row for row."""
-        if signal is not None and signal.kind == "i" and signal.labels.shape == (B,):
+        if signal is not None and signal.kind == "i":
             for name, given in self._inputs.items():
                 if equal(given.labels.ravel(), signal.labels):
                     return name

@@ -54,15 +54,19 @@ def _tried(scope: Scope, reader: Reader, inputs: Mapping[str, tuple[int, ...]], 
 
 def named(scopes: Sequence[Scope], reader: Reader, prefix: str) -> Found:
     """The LSTM node of a name, or those whose names begin with it and a slash, as layers one above the other."""
-    for scope in scopes:
-        chosen = [node for node in scope.graph.nodes if _within(node, prefix) and node.op == "LSTM"]
-        if chosen:
-            # Twice, with other sizes, as in _tried.
-            found, _ = (
-                Follower(scope.graph, scope.constants, copy(reader), {}, "", chosen, sizes).follow()
-                for sizes in (OPEN, OPEN[::-1])
-            )
-            return found
+    within = [(scope, [n for n in scope.graph.nodes if _within(n, prefix) and n.op == "LSTM"]) for scope in scopes]
+    within = [(scope, chosen) for scope, chosen in within if chosen]
+    if len(within) > 1:
+        places = ", ".join(repr(chosen[0].name) for _, chosen in within[:6])
+        raise ValueError(f"prefix {prefix[:100]!r}: expected LSTM nodes of one graph, got {len(within)} with {places}")
+    if within:
+        scope, chosen = within[0]
+        # Twice, with other sizes, as in _tried.
+        found, _ = (
+            Follower(scope.graph, scope.constants, copy(reader), {}, "", chosen, sizes).follow()
+            for sizes in (OPEN, OPEN[::-1])
+        )
+        return found
     other = next(
         (n for scope in scopes for n in scope.graph.nodes if _within(n, prefix) and n.op in ("GRU", "RNN")), None
     )

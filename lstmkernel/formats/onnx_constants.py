@@ -36,6 +36,8 @@ class Constants(Mapping[str, Array]):
         self._unread = dict(graph.initializers)
         self._arrays: dict[str, Array] = {}
         self._reader, self._outside = reader, outside
+        # Names around it that this graph has for values of its own.
+        self._hidden = {*graph.inputs, *(name for node in graph.nodes for name in node.outputs)}
         for node in graph.nodes:
             if node.op in FOLDED and all(not name or name in self for name in node.inputs):
                 value = folded(node, [self[name] if name else None for name in node.inputs], reader)
@@ -45,15 +47,17 @@ class Constants(Mapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         if name in self._unread:
             self._arrays[name] = self._reader.array(self._unread.pop(name))
-        return self._arrays[name] if name in self._arrays else self._outside[name]
+        if name in self._arrays or name in self._hidden:
+            return self._arrays[name]
+        return self._outside[name]
 
     def __contains__(self, name: object) -> bool:
         if name in self._unread:
             return self._unread[str(name)].data_type in TYPES
-        return name in self._arrays or name in self._outside
+        return name in self._arrays or (name in self._outside and name not in self._hidden)
 
     def __iter__(self) -> Iterator[str]:
-        return iter({**self._unread, **self._arrays, **self._outside})
+        return (name for name in {*self._unread, *self._arrays, *self._outside} if name in self)
 
     def __len__(self) -> int:
         return len(list(iter(self)))

@@ -201,7 +201,7 @@ class Follower:
         if h is not None or c is not None:
             zeros = np.zeros((layer.directions, layer.hidden_size), np.float32)
             layer = layer._replace(first=(zeros if h is None else h, zeros if c is None else c))
-        self._lengths.append((node, self._lengths_of(node, B)))
+        self._lengths.append((node, self._lengths_of(node)))
         self._out = out = self._fresh(str(node), (T, B, D * H))
         Y = out.reshape(T, B, D, H).transpose(0, 2, 1, 3)
         ends = [0 if layer.reverse or d else -1 for d in range(D)]
@@ -257,12 +257,12 @@ class Follower:
             raise ValueError(f"{layer.node}: {name}: expected constants or an input of the graph, got {value!r}")
         return None
 
-    def _lengths_of(self, node: Node, B: int) -> str:
+    def _lengths_of(self, node: Node) -> str:
         """What tells one LSTM's lengths from another's; "" for all steps."""
         name = node.input(4)
         if not name or self._chosen is not None:
             return name and "given"
-        return self._caller.lengths(node, self._signals.get(name), B)
+        return self._caller.lengths(node, self._signals.get(name))
 
     # ---------------------------------------------------------------- heads
 

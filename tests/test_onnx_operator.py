@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import lstmkernel as lk
+from lstmkernel.formats import onnx_lstm
 from lstmkernel.formats.onnx_network import OPEN
 
 onnx = pytest.importorskip("onnx")
@@ -99,6 +100,16 @@ def test_without_sequence_lens_or_bias(tmp_path):
     lstm = lk.load(saved(model, tmp_path))
     assert not lstm.bias
     close(as_outputs(lstm, numbers(5, 2, 3))[0], run(model, numbers(5, 2, 3))[0])
+
+
+@pytest.mark.parametrize("prefix", [None, "lstm"])
+def test_weights_are_copied_once_though_the_graph_is_followed_twice(tmp_path, monkeypatch, prefix):
+    read = []
+    monkeypatch.setattr(
+        onnx_lstm, "layer", lambda node, *rest, of=onnx_lstm.layer: read.append(node) or of(node, *rest)
+    )
+    lk.load(saved(model_of([lstm_node(hidden_size=4)], {k: parameters()[k] for k in "WRB"}), tmp_path), prefix=prefix)
+    assert len(read) == 1
 
 
 def test_layout_1_is_batch_first(tmp_path):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import islice, product
-from typing import Any, NamedTuple
+from typing import Any
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.formats import onnx_graph
 from lstmkernel.formats.onnx_constants import Constants
 from lstmkernel.formats.onnx_graph import Graph, Node
-from lstmkernel.formats.onnx_network import OPEN, Follower, Found
+from lstmkernel.formats.onnx_network import OPEN, Follower, Found, Scope
 from lstmkernel.formats.onnx_tensors import Reader
 
 #: Bodies within bodies.
@@ -19,13 +19,6 @@ MOST_NESTING = 8
 
 #: How many of the sizes that a file bakes in are tried.
 MOST_BAKED = 4
-
-
-class Scope(NamedTuple):
-    """A graph, with what it sees."""
-
-    graph: Graph
-    constants: Mapping[str, Array]
 
 
 def whole(scope: Scope, reader: Reader) -> Found:
@@ -43,13 +36,14 @@ def whole(scope: Scope, reader: Reader) -> Found:
 def _tried(scope: Scope, reader: Reader, inputs: Mapping[str, tuple[int, ...]], source: str) -> Found | ValueError:
     """The network for inputs of these shapes, or why there is none."""
     swapped = {name: tuple(_SWAPPED.get(extent, extent) for extent in shape) for name, shape in inputs.items()}
+    scope = scope._replace(layers={})  # both times the same; each attempt counts its own
     try:
-        found = Follower(scope.graph, scope.constants, copy(reader), inputs, source).follow()
+        found = Follower(scope, copy(reader), inputs, source).follow()
         if swapped != inputs:  # once more with other sizes, so that no constant passes for a size by chance
-            Follower(scope.graph, scope.constants, copy(reader), swapped, source).follow()
+            Follower(scope, copy(reader), swapped, source).follow()
         return found
     except ValueError as error:
-        return error
+        return error.with_traceback(None)  # which would keep the layers of this attempt
 
 
 def named(scopes: Sequence[Scope], reader: Reader, prefix: str) -> Found:
@@ -62,10 +56,7 @@ def named(scopes: Sequence[Scope], reader: Reader, prefix: str) -> Found:
     if within:
         scope, chosen = within[0]
         # Twice, with other sizes, as in _tried.
-        found, _ = (
-            Follower(scope.graph, scope.constants, copy(reader), {}, "", chosen, sizes).follow()
-            for sizes in (OPEN, OPEN[::-1])
-        )
+        found, _ = (Follower(scope, copy(reader), {}, "", chosen, sizes).follow() for sizes in (OPEN, OPEN[::-1]))
         return found
     other = next(
         (n for scope in scopes for n in scope.graph.nodes if _within(n, prefix) and n.op in ("GRU", "RNN")), None
@@ -95,7 +86,7 @@ def _collect(
         raise ValueError(f"expected at most {MOST_NESTING} graphs in one another, got more")
     graph = onnx_graph.graph(proto, names)
     constants = Constants(graph, reader, outside)
-    found.append(Scope(graph, constants))
+    found.append(Scope(graph, constants, {}))
     visible = {*names, *graph.initializers, *graph.inputs, *(name for node in graph.nodes for name in node.outputs)}
     for node in graph.nodes:
         for body in onnx_graph.bodies(node):

@@ -34,13 +34,20 @@ class Found(NamedTuple):
     batch_first: bool
 
 
+class Scope(NamedTuple):
+    """A graph, with what it sees, and the layers that its LSTM nodes are, by the nodes' outputs, once they are read."""
+
+    graph: Graph
+    constants: Mapping[str, Array]
+    layers: dict[tuple[str, ...], onnx_lstm.Layer]
+
+
 class Follower:
     """Follows the signal through the nodes of a graph, for one choice of the sizes that the file leaves open."""
 
     def __init__(
         self,
-        graph: Graph,
-        constants: Mapping[str, Array],
+        scope: Scope,
         reader: Reader,
         inputs: Mapping[str, tuple[int, ...]],
         source: str,
@@ -50,8 +57,9 @@ class Follower:
         """``inputs`` are shapes of the graph's inputs, ``source`` the one that is x. ``chosen`` LSTM nodes are followed
         alone, from the first one's X on, with ``sizes`` for T and B, and whatever else there is may be unknown; None
         for the whole graph."""
-        self._graph, self._reader, self._chosen, self._sizes = graph, reader, chosen, sizes
-        self._constants, self._values = constants, dict[str, Array]()  # the latter depend on the choice of sizes
+        self._graph, self._constants, self._known_layers = scope
+        self._reader, self._chosen, self._sizes = reader, chosen, sizes
+        self._values: dict[str, Array] = {}  # constants that depend on the choice of sizes
         self._signals: dict[str, Signal] = {}
         self._next = 0
         self._layers: list[onnx_lstm.Layer | Dense] = []
@@ -60,7 +68,7 @@ class Follower:
         self._lengths: list[tuple[Node, str]] = []  # of each LSTM node, which input they are
         self._of_caller: Node | None = None  # an LSTM whose states are not constants
         for name, shape in inputs.items():
-            kind = np.dtype(TYPES.get(graph.inputs[name].type.tensor_type.elem_type, ("?",))[0]).kind
+            kind = np.dtype(TYPES.get(scope.graph.inputs[name].type.tensor_type.elem_type, ("?",))[0]).kind
             self._signals[name] = Signal(self._fresh(name, shape), kind)
         self._caller = Caller(self._signals)
         self._out = self._signals[source].labels if source in self._signals else None
@@ -187,7 +195,7 @@ class Follower:
     # ---------------------------------------------------------------- LSTMs
 
     def _lstm(self, node: Node) -> None:
-        layer = onnx_lstm.layer(node, self._constants, self._reader)
+        layer = self._layer(node)
         x = self._signals.get(node.input(0))
         if self._chosen is not None and not self._layers:
             x = Signal(self._fresh(str(node), (*self._sizes, layer.input_size)), "f")
@@ -214,6 +222,13 @@ class Follower:
                 self._signals[node.output(place)] = Signal(labels, "f")
         self._layers.append(layer)
         self._states.append((Y_h, Y_c))
+
+    def _layer(self, node: Node) -> onnx_lstm.Layer:
+        """Read once, though the graph is followed twice: its weights are copies."""
+        key = tuple(node.outputs)
+        if key not in self._known_layers:
+            self._known_layers[key] = onnx_lstm.layer(node, self._constants, self._reader)
+        return self._known_layers[key]
 
     def _take(self, node: Node, x: Array, width: int) -> None:
         """Check that x (T, B, I) is the output of the layers so far; the first LSTM settles which axis is time."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.formats import onnx_constants, onnx_graph, onnx_heads, onnx_labels, onnx_lstm, onnx_moves
+from lstmkernel.formats import onnx_constants, onnx_graph, onnx_heads, onnx_labels, onnx_lstm, onnx_moves, onnx_outputs
 from lstmkernel.formats.onnx_callers import Caller
 from lstmkernel.formats.onnx_graph import Graph, Node
 from lstmkernel.formats.onnx_heads import ACTIVATIONS, Dense
@@ -80,7 +79,11 @@ class Follower:
         if not any(isinstance(layer, onnx_lstm.Layer) for layer in self._layers):
             raise ValueError(f"no LSTM: expected an LSTM node, got {onnx_graph.ops(self._graph)}")
         self._expect_one_caller()
-        return Found(_parts(self._layers, self._joins()), bool(self._batch_first))
+        joins = [True] * (len(self._states) - 1)
+        if self._chosen is None and self._out is not None:
+            outputs = {name: self._signals.get(name) for name in self._graph.outputs}
+            joins = onnx_outputs.joins(outputs, self._layers[-1], self._out, self._states)
+        return Found(onnx_outputs.parts(self._layers, joins), bool(self._batch_first))
 
     def _expect_one_caller(self) -> None:
         """A call has one ``lengths`` for all LSTMs, and one ``state``, which takes the place of all constants."""
@@ -309,57 +312,9 @@ class Follower:
         self._reader.make(str(node), onnx_labels.BYTES * rows.size * new_width)
         self._signals[node.output(0)] = Signal(out.reshape(-1, new_width)[rows], "f")
 
-    # ---------------------------------------------------------------- outputs
-
-    def _joins(self) -> list[bool]:
-        """Check that outputs are of the last layer, or states; see which states the graph gives out by themselves."""
-        joins = [True] * max(0, len(self._states) - 1)
-        if self._chosen is not None:
-            return joins
-        blocks = self._outputs()
-        for name in self._graph.outputs:
-            signal = self._signals.get(name)
-            held = [0] if signal is None else [np.count_nonzero(onnx_labels.within(signal.labels, b)) for b in blocks]
-            if signal is None or sum(held) != signal.labels.size:
-                raise ValueError(
-                    f"graph output {name!r}: expected the output of the last layer, or last states of LSTMs"
-                )
-            if not all(onnx_labels.in_order(signal.labels, block) for block in blocks):
-                raise ValueError(f"graph output {name!r}: expected numbers in the order of the layers, got another one")
-            holds = [any(onnx_labels.within(part, signal.labels).any() for part in pair) for pair in self._states]
-            for place, (below, above) in enumerate(pairwise(holds)):
-                joins[place] &= above or not below
-        return joins
-
-    def _outputs(self) -> list[Array]:
-        """The output of the last layer, and the last states that are not a part of it."""
-        top, out = self._layers[-1], self._out
-        assert out is not None
-        states = [part for pair in self._states for part in pair]
-        if isinstance(top, onnx_lstm.Layer):
-            del states[-2]  # its h
-            out = out.reshape(*out.shape[:-1], top.directions, top.hidden_size)
-        return [out, *states]
-
 
 #: Stands for constants that are not followed, and not to be taken for a state of zeros.
 _NOT_ZERO = np.ones((), np.float32)
-
-
-def _parts(layers: list[onnx_lstm.Layer | Dense], joins: list[bool]) -> list[list[onnx_lstm.Layer] | Dense]:
-    """Neighbouring LSTM nodes together where one LSTM can be both; joins says of each but the first whether it may."""
-    parts: list[list[onnx_lstm.Layer] | Dense] = []
-    may_join = iter([False, *joins])
-    for layer in layers:
-        if isinstance(layer, Dense):
-            parts.append(layer)
-            continue
-        below = parts[-1] if parts else None
-        if next(may_join) and isinstance(below, list) and below[-1].options() == layer.options():
-            below.append(layer)
-        else:
-            parts.append([layer])
-    return parts
 
 
 def _of_unknown_shape(value: Signal | Array | None) -> bool:

@@ -54,7 +54,7 @@ def parameters(I=3, H=4, D=1, seed=0):
 def model_of(nodes, constants, inputs=None, outputs=("Y",), opset=14):
     """A model whose inputs have the shapes of ``inputs``; outputs are of any shape."""
     inputs = {"x": ["T", "B", 3]} if inputs is None else inputs
-    types = {"lengths": TensorProto.INT32}
+    types = dict.fromkeys(("lengths", "others"), TensorProto.INT32)
     graph = helper.make_graph(
         nodes,
         "g",

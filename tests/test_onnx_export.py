@@ -26,6 +26,14 @@ NETS = {
         variant=lk.Variant(peephole=True, coupled="forget", activations=("sigmoid", ("elu", 0.5), "relu")),
         **o,
     ),
+    "initial state": lambda **o: lk.LSTM(5, 7, 2, initial_state=True, seed=1, **o),
+    "initial states in a Stack": lambda **o: lk.Stack(
+        [
+            lk.LSTM(5, 7, bidirectional=True, batch_first=True, initial_state=True, seed=1, **o),
+            lk.LSTM(14, 4, batch_first=True, seed=2, **o),
+            lk.LSTM(4, 4, batch_first=True, reverse=True, initial_state=True, seed=3, **o),
+        ]
+    ),
     "linear": lambda **o: lk.LSTM(5, 7, seed=1, variant=lk.Variant(activations=("sigmoid", "linear", "tanh")), **o),
     "clip": lambda **o: lk.LSTM(5, 7, bias=False, seed=1, variant=lk.Variant(gate_clip=0.1), **o),
     "two activations": lambda **o: lk.LSTM(
@@ -85,18 +93,19 @@ def test_a_trained_model_on_real_speech(data, tmp_path):
         close(got, expected)
 
 
-def test_a_learned_initial_state_is_the_default_of_its_input(tmp_path):
-    """Loaded again it is refused by name: constants are no state of a call."""
+def test_an_initial_state_of_zeros_and_others_by_layers_and_of_h_or_c_alone(tmp_path):
     lstm = lk.LSTM(5, 7, 2, initial_state=True, seed=1)
     weights = lstm.state_dict()
-    lstm.load_state_dict({**weights, "h_0": numbers(2, 7), "c_0": numbers(2, 7, seed=1)})
-    lk.save(lstm, tmp_path / "net.onnx")
-    x = numbers(6, 3, 5)
-    out, state = lstm(x)
-    for got, expected in zip((out, *state), run((tmp_path / "net.onnx").read_bytes(), x, names=["x"]), strict=True):
-        close(got, expected)
-    with pytest.raises(lk.FormatError, match="initial_h: expected zeros"):
-        lk.load(tmp_path / "net.onnx")
+    for h, c in (([0, 1], [0, 1]), ([1, 0], [0, 0]), ([0, 0], [0, 1])):
+        states = {"h_0": numbers(2, 7) * np.array(h)[:, None], "c_0": numbers(2, 7, seed=1) * np.array(c)[:, None]}
+        lstm.load_state_dict({**weights, **states})
+        lk.save(lstm, tmp_path / "net.onnx")
+        again = lk.load(tmp_path / "net.onnx")
+        x = numbers(6, 3, 5)
+        out, state = again(x)
+        for got, expected in zip((out, *state), run((tmp_path / "net.onnx").read_bytes(), x, names=["x"]), strict=True):
+            close(got, expected)
+        assert all((again.state_dict()[name] == value).all() for name, value in states.items())
 
 
 def test_float64_in_onnxs_own_evaluator(tmp_path):

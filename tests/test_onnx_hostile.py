@@ -205,6 +205,29 @@ BOMBS = {
         nodes_before(*chain("Gather", 2, "places"), s=numbers(1, 4096), places=np.zeros(200_000, "i1").astype("i8")),
         "max_bytes=",
     ),
+    "a number a billion times": (
+        nodes_before(helper.make_node("Tile", ["s", "r"], ["W"]), s=numbers(1), r=np.array([1 << 30])),
+        "max_bytes=",
+    ),
+    "room made by less than nothing": (
+        nodes_before(
+            helper.make_node("Tile", ["s", "less"], ["none"]),
+            helper.make_node("Tile", ["s", "r"], ["W"]),
+            s=numbers(1),
+            less=np.array([-(1 << 30)]),
+            r=np.array([1 << 30]),
+        ),
+        "'none': .*a number of repeats",
+    ),
+    "many steps and rows": (
+        lambda: model_of(
+            [lstm_node(hidden_size=120), helper.make_node("Reshape", ["Y", "shape"], ["out"])],
+            {**{k: parameters(1, 120)[k] for k in "WRB"}, "shape": np.array([62, 1000, 120])},
+            {"x": [1000, 62, 1]},
+            ("out",),
+        ),
+        "max_bytes=",
+    ),
     "small messages": (
         lambda: b"\x08\x07" + b"\x3a" + varint(2 << 20) + b"\x0a\x00" * (1 << 20),
         "max_bytes=",

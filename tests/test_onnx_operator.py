@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import lstmkernel as lk
+from lstmkernel.formats import onnx_lstm
 from lstmkernel.formats.onnx_network import OPEN
 
 onnx = pytest.importorskip("onnx")
@@ -55,6 +56,8 @@ WRONG_NODES = {
     "a clip of nothing": ({"clip": 0.0}, {}, "gate_clip: expected more than 0"),
     "too few activations": ({"activations": ["Tanh"]}, {}, "activations: expected 3 of Affine"),
     "an unknown activation": ({"activations": ["Sigmoid", "Gelu", "Tanh"]}, {}, "got 'Sigmoid', 'Gelu', 'Tanh'"),
+    "one alpha for all": ({"activation_alpha": 1.0}, {}, "activation_alpha: expected a list, got float"),
+    "a clip of integers": ({"clip": 3}, {}, "clip: expected a float, got int"),
     "alpha left over": ({"activations": ["Sigmoid", "Tanh", "Tanh"], "activation_alpha": [1.0]}, {}, "got more"),
     "no alpha": ({"activations": ["Sigmoid", "Affine", "Tanh"]}, {}, "expected alpha .* with affine"),
     "a GRU's W": ({}, {"W": numbers(1, 12, 3)}, r"W: expected shape \(1, 16, 3\), got \(1, 12, 3\)"),
@@ -99,6 +102,16 @@ def test_without_sequence_lens_or_bias(tmp_path):
     close(as_outputs(lstm, numbers(5, 2, 3))[0], run(model, numbers(5, 2, 3))[0])
 
 
+@pytest.mark.parametrize("prefix", [None, "lstm"])
+def test_weights_are_copied_once_though_the_graph_is_followed_twice(tmp_path, monkeypatch, prefix):
+    read = []
+    monkeypatch.setattr(
+        onnx_lstm, "layer", lambda node, *rest, of=onnx_lstm.layer: read.append(node) or of(node, *rest)
+    )
+    lk.load(saved(model_of([lstm_node(hidden_size=4)], {k: parameters()[k] for k in "WRB"}), tmp_path), prefix=prefix)
+    assert len(read) == 1
+
+
 def test_layout_1_is_batch_first(tmp_path):
     """ONNX Runtime has only layout 0, so the same node is run with it."""
     constants = {k: parameters(D=2)[k] for k in "WRB"}
@@ -111,6 +124,25 @@ def test_layout_1_is_batch_first(tmp_path):
     x = numbers(5, 2, 3)
     expected = run(model_of([lstm_node(**options)], {k: constants[k] for k in "WRB"}), x)[0]
     close(lstm(x.swapaxes(0, 1))[0], expected.transpose(2, 0, 1, 3).reshape(2, 5, 8))
+
+
+@pytest.mark.parametrize("prefix", [None, "lstm"])
+def test_constant_states_in_both_layouts_and_by_name(tmp_path, prefix):
+    """ONNX Runtime has only layout 0."""
+    constants = {k: parameters(D=2)[k] for k in "WRB"} | {"h": numbers(2, 1, 4), "c": numbers(2, 1, 4, seed=1)}
+    options = {"inputs": ("W", "R", "B", "", "h", "c"), "hidden_size": 4, "direction": "bidirectional"}
+    model = model_of([lstm_node(**options)], constants, {"x": [5, 1, 3]}, ("Y", "Y_h", "Y_c"))
+    x = numbers(5, 1, 3)
+    expected = run(model, x)
+    for got, part in zip(
+        as_outputs(lk.load(saved(model, tmp_path), prefix=prefix), x, directions=2), expected, strict=True
+    ):
+        close(got, part)
+    turned = constants | {name: constants[name].swapaxes(0, 1) for name in "hc"}
+    rows_first = model_of([lstm_node(layout=1, **options)], turned, {"x": [1, 5, 3]}, ("Y", "Y_h"))
+    lstm = lk.load(saved(rows_first, tmp_path), prefix=prefix, batch_first=False)
+    for got, part in zip(as_outputs(lstm, x, directions=2), expected, strict=True):
+        close(got, part)
 
 
 @pytest.mark.parametrize("opset", [7, 10, 12, 13, 14, 22, onnx.defs.onnx_opset_version()])
@@ -183,10 +215,34 @@ def node(op, inputs, output, **attributes):
     return helper.make_node(op, inputs, [output], **attributes)
 
 
+def two_lstms(lower, upper, *before, **constants):
+    """One LSTM above the other, with their sequence_lens."""
+    parts = {k: parameters()[k] for k in "WRB"} | {"W1": numbers(1, 16, 4), "axis": np.array([1]), **constants}
+    nodes = [
+        *before,
+        lstm_node("x", "lower", ("Y0",), ("W", "R", "B", lower), hidden_size=4),
+        node("Squeeze", ["Y0", "axis"], "y0"),
+        lstm_node("y0", "upper", ("Y",), ("W1", "R", "B", upper), hidden_size=4),
+    ]
+    return model_of(nodes, parts, {"x": ["T", "B", 3], "lengths": ["B"], "others": ["B"]})
+
+
 NO_CHAIN = {
     "a part of x": (
         lambda: chain(node("Slice", ["x", "b", "e", "a"], "part"), x="part", b=[0], e=[50], a=[0]),
-        r"Slice node 'part': expected to take all .* got ends \[50\]",
+        r"Slice node 'part': expected to take all .* got bounds \[0, 50\]",
+    ),
+    "the last 30 steps of x": (
+        lambda: chain(node("Slice", ["x", "b", "e", "a"], "part"), x="part", b=[-30], e=[2**40], a=[0]),
+        r"Slice node 'part': expected to take all .* got bounds \[-30, ",
+    ),
+    "the first 30 steps of a wide x": (
+        lambda: model_of(
+            [node("Slice", ["x", "b", "e", "a"], "part"), lstm_node("part", hidden_size=4)],
+            {k: parameters(40)[k] for k in "WRB"} | {"b": np.array([0]), "e": np.array([30]), "a": np.array([0])},
+            {"x": ["T", "B", 40]},
+        ),
+        r"Slice node 'part': expected to take all .* got bounds \[0, 30\]",
     ),
     "every other step": (
         lambda: chain(node("Slice", ["x", "b", "e", "a", "s"], "s2"), x="s2", b=[0], e=[2**40], a=[0], s=[2]),
@@ -198,6 +254,38 @@ NO_CHAIN = {
     ),
     "x rounded": (lambda: chain(node("Cast", ["x"], "i", to=TensorProto.INT32), x="i"), "Cast node 'i'"),
     "lengths that are constant": (lambda: chain(lengths=np.array([1, 2], "i4")), "sequence_lens: expected an input"),
+    "lengths in another order": (
+        lambda: two_lstms(
+            *("turned", "turned", node("Slice", ["lengths", "b", "e", "a", "b"], "turned")),
+            **{name: np.array([value]) for name, value in {"b": -1, "e": -(2**40), "a": 0}.items()},
+        ),
+        "sequence_lens: expected an input",
+    ),
+    "lengths of the lower LSTM alone": (lambda: two_lstms("lengths", ""), "'upper': sequence_lens: expected the same"),
+    "lengths of the upper LSTM alone": (lambda: two_lstms("", "lengths"), "'upper': sequence_lens: expected the same"),
+    "lengths of each its own": (lambda: two_lstms("lengths", "others"), "'upper': sequence_lens: expected the same"),
+    "outputs backwards": (
+        lambda: chain(
+            behind=[node("Slice", ["Y", "b", "e", "a", "s"], "r")], outputs=("r",), b=[-1], e=[-(2**40)], a=[0], s=[-1]
+        ),
+        "graph output 'r': expected numbers in the order of the layers",
+    ),
+    "outputs rolled": (
+        lambda: chain(behind=[node("Gather", ["Y", "places"], "r", axis=3)], outputs=("r",), places=[1, 2, 3, 0]),
+        "graph output 'r': expected numbers in the order of the layers",
+    ),
+    "outputs twice": (
+        lambda: chain(behind=[node("Concat", ["Y", "Y"], "r", axis=3)], outputs=("r",)),
+        "graph output 'r': expected numbers in the order of the layers",
+    ),
+    "a head on steps backwards": (
+        lambda: chain(
+            behind=[node("Slice", ["Y", "b", "e", "a", "s"], "r"), node("MatMul", ["r", "M"], "m")],
+            outputs=("m",),
+            **{"b": [-1], "e": [-(2**40)], "a": [0], "s": [-1], "M": numbers(4, 2)},
+        ),
+        "graph output 'm': expected numbers in the order of the layers",
+    ),
     "a product times 2": (
         lambda: chain(
             behind=[
@@ -234,6 +322,10 @@ NO_CHAIN = {
         ),
         "'upper': initial_h: expected the layer's own part",
     ),
+    "a constant h and the caller's c": (
+        lambda: chain(node("Expand", ["v", "s"], "h0"), states=("h0", "c"), v=numbers(1), s=[1, OPEN[1], 4]),
+        "LSTM node 'lstm': initial states: expected all constant or all the caller's",
+    ),
     "x as the state": (lambda: chain(states=("x", "c")), "initial_h: expected a state for"),
 }
 
@@ -243,6 +335,105 @@ def test_what_is_no_chain_is_refused_by_name(tmp_path, what):
     make, message = NO_CHAIN[what]
     with pytest.raises(lk.FormatError, match=message):
         lk.load(saved(make(), tmp_path))
+
+
+def test_sizes_that_are_fixed_and_too_large_to_follow_need_not_matter(tmp_path):
+    constants = {k: parameters(3, 120)[k] for k in "WRB"}
+    path = saved(model_of([lstm_node(hidden_size=120)], constants, {"x": [5000, 62, 3]}), tmp_path)
+    assert path.stat().st_size < 1 << 20
+    assert lk.load(path).hidden_size == 120
+
+
+LAYOUTS = {
+    "rows first": [node("Transpose", ["Y"], "out", perm=[2, 0, 1, 3])],
+    "steps last": [node("Transpose", ["Y"], "out", perm=[2, 1, 3, 0])],
+    "steps and rows on one axis": [node("Reshape", ["Y", "flat"], "out")],
+    "rows and steps on one axis": [
+        node("Transpose", ["Y"], "turned", perm=[2, 0, 1, 3]),
+        node("Reshape", ["turned", "flat"], "out"),
+    ],
+    "a direction": [node("Gather", ["Y", "one"], "out", axis=1)],
+    "the last states of a row side by side": [
+        node("Concat", ["Y_h", "Y_c"], "states", axis=0),
+        node("Transpose", ["states"], "out", perm=[1, 0, 2]),
+    ],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_outputs_may_lie_in_any_order_of_their_axes(tmp_path, layout):
+    constants = {k: parameters(D=2)[k] for k in "WRB"} | {"flat": np.array([-1, 8]), "one": np.array([1])}
+    nodes = [lstm_node(hidden_size=4, direction="bidirectional"), *LAYOUTS[layout]]
+    assert lk.load(saved(model_of(nodes, constants, outputs=("out",)), tmp_path)).bidirectional
+
+
+BESIDE = {
+    "a flag": [node("Identity", ["flag"], "f"), node("Where", ["f", "x", "x"], "e")],
+    "a cast to bool": [node("Cast", ["k"], "f", to=TensorProto.BOOL), node("Where", ["f", "x", "x"], "e")],
+    "sums of constants": [node("Add", ["k", "k"], "two"), node("Mul", ["x", "two"], "e")],
+    "zeros beside constants": [
+        node("Exp", ["x"], "e"),
+        node("Shape", ["e"], "s"),
+        node("ConstantOfShape", ["s"], "zeros"),
+        node("Concat", ["zeros", "k"], "padded", axis=0),
+    ],
+    "a residual and a part of the output": [
+        node("Exp", ["x"], "e"),
+        node("Add", ["Y", "k"], "sum"),
+        node("Concat", ["Y", "k"], "padded", axis=0),
+        node("Slice", ["Y", "b", "e30"], "part"),
+    ],
+}
+
+
+@pytest.mark.parametrize("what", BESIDE)
+def test_beside_an_lstm_taken_by_name_there_may_be_anything(tmp_path, what):
+    wanted = {k: parameters()[k] for k in "WRB"}
+    constants = {"flag": np.array(True), "k": numbers(1, 1, 1), "b": np.array([0]), "e30": np.array([30])}
+    nodes = [*BESIDE[what], lstm_node("e", hidden_size=4)]
+    nodes.sort(key=lambda node: "Y" in node.input)
+    lstm = lk.load(saved(model_of(nodes, wanted | constants), tmp_path), prefix="lstm")
+    plain = lk.load(saved(model_of([lstm_node(hidden_size=4)], wanted), tmp_path, "plain.onnx"))
+    for name, value in plain.state_dict().items():
+        assert (lstm.state_dict()[name] == value).all(), name
+
+
+BY_NAME = {
+    "a state that is a sum of constants": (
+        [node("Add", ["k", "k"], "h"), lstm_node("x", "rnn/0", inputs=("W", "R", "B", "", "h"), hidden_size=4)],
+        "'rnn/0': initial_h: expected zeros, or constants",
+    ),
+    "a state that is a function of constants": (
+        [node("Exp", ["k"], "h"), lstm_node("x", "rnn/0", inputs=("W", "R", "B", "", "h"), hidden_size=4)],
+        "'rnn/0': initial_h: expected zeros, or constants",
+    ),
+    "a state of the LSTM below": (
+        [
+            lstm_node("x", "rnn/0", ("Y0", "h"), hidden_size=4),
+            node("Squeeze", ["Y0", "one"], "y"),
+            lstm_node("y", "rnn/1", inputs=("W1", "R", "B", "", "h"), hidden_size=4),
+        ],
+        "'rnn/1': initial_h: expected the layer's own part",
+    ),
+    "as many steps as are tried": (
+        [
+            lstm_node("x", "rnn/0", ("Y0",), hidden_size=4),
+            node("Squeeze", ["Y0", "one"], "y"),
+            node("Slice", ["y", "zero", "seventeen"], "part"),
+            lstm_node("part", "rnn/1", inputs=("W1", "R", "B"), hidden_size=4),
+        ],
+        "'rnn/1': X: expected all of the output",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BY_NAME)
+def test_by_name_what_cannot_be_followed_is_not_taken_for_the_callers(tmp_path, what):
+    nodes, message = BY_NAME[what]
+    constants = {k: parameters()[k] for k in "WRB"} | {"k": numbers(1, 1, 4), "W1": numbers(1, 16, 4)}
+    constants |= {"zero": np.array([0]), "one": np.array([1]), "seventeen": np.array([OPEN[0]])}
+    with pytest.raises(lk.FormatError, match=message):
+        lk.load(saved(model_of(nodes, constants), tmp_path), prefix="rnn")
 
 
 @pytest.mark.parametrize("kind", ["If", "Loop"])
@@ -275,6 +466,30 @@ def test_lstms_in_bodies_by_name(tmp_path, kind):
     plain = model_of([lstm_node(hidden_size=4)], constants)
     close(as_outputs(lstm, numbers(5, 2, 3))[0], run(plain, numbers(5, 2, 3))[0])
     assert [network.prefix for network in lk.inspect(path).networks] == ["lstm"]
+
+
+def if_model(then, otherwise, constants):
+    """An If whose branches are lists of nodes that make "Y"."""
+    made = [helper.make_tensor_value_info("Y", TensorProto.FLOAT, None)]
+    branches = [helper.make_graph(nodes, name, [], made) for name, nodes in (("then", then), ("else", otherwise))]
+    fork = helper.make_node("If", ["chosen"], ["Y"], name="if", then_branch=branches[0], else_branch=branches[1])
+    return model_of([fork], {**constants, "chosen": np.array(True)})
+
+
+def test_a_name_in_both_branches_is_ambiguous(tmp_path):
+    constants = {k: parameters()[k] for k in "WRB"}
+    path = saved(if_model([lstm_node(hidden_size=4)], [lstm_node(hidden_size=4)], constants), tmp_path)
+    with pytest.raises(
+        lk.FormatError, match="prefix 'lstm': expected LSTM nodes of one graph, got 2 with 'lstm', 'lstm'"
+    ):
+        lk.load(path, prefix="lstm")
+
+
+def test_a_bodys_own_value_hides_a_constant_of_the_same_name_around_it(tmp_path):
+    constants = {k: parameters()[k] for k in "WRB"} | {"h": numbers(1, 1, 4)}
+    shadow = [node("Exp", ["x"], "h"), lstm_node(inputs=("W", "R", "B", "", "h"), hidden_size=4)]
+    path = saved(if_model(shadow, [node("Identity", ["x"], "Y")], constants), tmp_path)
+    assert not lk.load(path, prefix="lstm").initial_state
 
 
 def test_by_name_zeros_for_a_batch_that_is_not_known_yet_are_zeros_and_others_are_refused(tmp_path):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import islice, product
-from typing import Any, NamedTuple
+from typing import Any
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.formats import onnx_graph
 from lstmkernel.formats.onnx_constants import Constants
 from lstmkernel.formats.onnx_graph import Graph, Node
-from lstmkernel.formats.onnx_network import OPEN, Follower, Found
+from lstmkernel.formats.onnx_network import OPEN, Follower, Found, Scope
 from lstmkernel.formats.onnx_tensors import Reader
 
 #: Bodies within bodies.
@@ -19,13 +19,6 @@ MOST_NESTING = 8
 
 #: How many of the sizes that a file bakes in are tried.
 MOST_BAKED = 4
-
-
-class Scope(NamedTuple):
-    """A graph, with what it sees."""
-
-    graph: Graph
-    constants: Mapping[str, Array]
 
 
 def whole(scope: Scope, reader: Reader) -> Found:
@@ -43,21 +36,28 @@ def whole(scope: Scope, reader: Reader) -> Found:
 def _tried(scope: Scope, reader: Reader, inputs: Mapping[str, tuple[int, ...]], source: str) -> Found | ValueError:
     """The network for inputs of these shapes, or why there is none."""
     swapped = {name: tuple(_SWAPPED.get(extent, extent) for extent in shape) for name, shape in inputs.items()}
+    scope = scope._replace(layers={})  # both times the same; each attempt counts its own
     try:
-        found = Follower(scope.graph, scope.constants, copy(reader), inputs, source).follow()
+        found = Follower(scope, copy(reader), inputs, source).follow()
         if swapped != inputs:  # once more with other sizes, so that no constant passes for a size by chance
-            Follower(scope.graph, scope.constants, copy(reader), swapped, source).follow()
+            Follower(scope, copy(reader), swapped, source).follow()
         return found
     except ValueError as error:
-        return error
+        return error.with_traceback(None)  # which would keep the layers of this attempt
 
 
 def named(scopes: Sequence[Scope], reader: Reader, prefix: str) -> Found:
     """The LSTM node of a name, or those whose names begin with it and a slash, as layers one above the other."""
-    for scope in scopes:
-        chosen = [node for node in scope.graph.nodes if _within(node, prefix) and node.op == "LSTM"]
-        if chosen:
-            return Follower(scope.graph, scope.constants, reader, {}, "", chosen).follow()
+    within = [(scope, [n for n in scope.graph.nodes if _within(n, prefix) and n.op == "LSTM"]) for scope in scopes]
+    within = [(scope, chosen) for scope, chosen in within if chosen]
+    if len(within) > 1:
+        places = ", ".join(repr(chosen[0].name) for _, chosen in within[:6])
+        raise ValueError(f"prefix {prefix[:100]!r}: expected LSTM nodes of one graph, got {len(within)} with {places}")
+    if within:
+        scope, chosen = within[0]
+        # Twice, with other sizes, as in _tried.
+        found, _ = (Follower(scope, copy(reader), {}, "", chosen, sizes).follow() for sizes in (OPEN, OPEN[::-1]))
+        return found
     other = next(
         (n for scope in scopes for n in scope.graph.nodes if _within(n, prefix) and n.op in ("GRU", "RNN")), None
     )
@@ -86,7 +86,7 @@ def _collect(
         raise ValueError(f"expected at most {MOST_NESTING} graphs in one another, got more")
     graph = onnx_graph.graph(proto, names)
     constants = Constants(graph, reader, outside)
-    found.append(Scope(graph, constants))
+    found.append(Scope(graph, constants, {}))
     visible = {*names, *graph.initializers, *graph.inputs, *(name for node in graph.nodes for name in node.outputs)}
     for node in graph.nodes:
         for body in onnx_graph.bodies(node):
@@ -121,7 +121,7 @@ _SWAPPED = {OPEN[0]: OPEN[1], OPEN[1]: OPEN[0]}
 
 
 def _shapes(scope: Scope, source: str) -> Iterator[dict[str, tuple[int, ...]]]:
-    """Sizes to try for the inputs: open axes of any size, as declared, and as constants of Reshapes fix them."""
+    """Sizes to try for the inputs: as declared, with open axes of any size or as constants of Reshapes fix them."""
     declared = {name: _declared(info) for name, info in scope.graph.inputs.items()}
     x = declared[source]
     if len(x) not in (2, 3):
@@ -131,7 +131,8 @@ def _shapes(scope: Scope, source: str) -> Iterator[dict[str, tuple[int, ...]]]:
     choices = [
         [given, size] if given is not None else [size, *baked] for size, given in zip(OPEN, x[:-1], strict=False)
     ]
-    for sizes in product(*choices):
+    # At last, all of any size: fixed ones may be too large to follow, and need not matter.
+    for sizes in dict.fromkeys((*product(*choices), OPEN[: len(choices)])):
         for rows in dict.fromkeys((sizes[-1], sizes[0]) if len(x) == 3 else (1,)):
             others = {name: tuple(rows if e is None else e for e in shape) for name, shape in declared.items()}
             yield {**others, source: (*sizes, width)}

@@ -12,20 +12,32 @@ from lstmkernel.formats import onnx_moves
 from lstmkernel.formats.onnx_graph import Graph, Node
 from lstmkernel.formats.onnx_tensors import TYPES, Reader
 
-#: Arithmetic is for shapes only.
-_ARITHMETIC: dict[str, Callable[[Array, Array], Array]] = {"Add": np.add, "Mul": np.multiply, "Sub": np.subtract}
+#: Arithmetic is for shapes only: how many inputs, all of few integers, and what becomes of them.
+_ARITHMETIC: dict[str, tuple[int, Callable[..., Array]]] = {
+    "Add": (2, np.add),
+    "Equal": (2, np.equal),
+    "Mul": (2, np.multiply),
+    "Sub": (2, np.subtract),
+    "Where": (3, np.where),
+}
 _MOST_INTEGERS = 64
 
 FOLDED = ("Cast", "Constant", "ConstantOfShape", "Shape", *_ARITHMETIC, *onnx_moves.NAMES)
 
 
 class Constants(Mapping[str, Array]):
-    """Arrays by name; an initializer is read when it is first asked for. ``outside`` are those around a body."""
+    """Arrays by name; an initializer is read when it is first asked for. ``outside`` are those around a body.
+
+    Tensors of types that no network here needs, bool and string among them, are not in it; asking for one is an error
+    that names its type.
+    """
 
     def __init__(self, graph: Graph, reader: Reader, outside: Mapping[str, Array]) -> None:
         self._unread = dict(graph.initializers)
         self._arrays: dict[str, Array] = {}
         self._reader, self._outside = reader, outside
+        # Names around it that this graph has for values of its own.
+        self._hidden = {*graph.inputs, *(name for node in graph.nodes for name in node.outputs)}
         for node in graph.nodes:
             if node.op in FOLDED and all(not name or name in self for name in node.inputs):
                 value = folded(node, [self[name] if name else None for name in node.inputs], reader)
@@ -35,13 +47,17 @@ class Constants(Mapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         if name in self._unread:
             self._arrays[name] = self._reader.array(self._unread.pop(name))
-        return self._arrays[name] if name in self._arrays else self._outside[name]
+        if name in self._arrays or name in self._hidden:
+            return self._arrays[name]
+        return self._outside[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._unread or name in self._arrays or name in self._outside
+        if name in self._unread:
+            return self._unread[str(name)].data_type in TYPES
+        return name in self._arrays or (name in self._outside and name not in self._hidden)
 
     def __iter__(self) -> Iterator[str]:
-        return iter({**self._unread, **self._arrays, **self._outside})
+        return (name for name in {*self._unread, *self._arrays, *self._outside} if name in self)
 
     def __len__(self) -> int:
         return len(list(iter(self)))
@@ -62,20 +78,23 @@ def folded(node: Node, inputs: Sequence[Array | None], reader: Reader) -> Array 
         return _cast(node, data, reader)
     if node.op == "ConstantOfShape":
         return _constant_of_shape(node, data, reader)
-    other = inputs[1] if len(inputs) == 2 else None
-    if other is None or {data.dtype.kind, other.dtype.kind} != {"i"} or max(data.size, other.size) > _MOST_INTEGERS:
+    count, arithmetic = _ARITHMETIC[node.op]
+    given = [array for array in inputs if array is not None and array.dtype.kind in "ib"]
+    if len(given) != count or len(inputs) != count or max(array.size for array in given) > _MOST_INTEGERS:
         return None
-    return _ARITHMETIC[node.op](data, other)
+    try:
+        return np.asarray(arithmetic(*given))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{node}: {error}") from error
 
 
 def shape_of(node: Node, data: Array) -> Array:
     return np.array(data.shape[node.attributes.get("start", 0) : node.attributes.get("end")], np.int64)
 
 
-def is_zero(array: Array) -> bool:
-    """Whether all numbers are 0, looking once at those that broadcasting repeats."""
-    once = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)
-    return not array[once].any()
+def once(array: Array) -> Array:
+    """The numbers that broadcasting repeats, once: a view may be larger than memory."""
+    return array[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)]
 
 
 def _constant(node: Node, reader: Reader) -> Array | None:
@@ -86,10 +105,10 @@ def _constant(node: Node, reader: Reader) -> Array | None:
     return None if value is None or value.data_type not in TYPES else reader.array(value)
 
 
-def _cast(node: Node, data: Array, reader: Reader) -> Array:
+def _cast(node: Node, data: Array, reader: Reader) -> Array | None:
     to: Any = node.attributes.get("to")
     if to not in TYPES or TYPES[to][0] == "bfloat16":
-        raise ValueError(f"{node}: expected to be a float16, float32, float64, int32 or int64, got type {to}")
+        return None
     dtype = np.dtype(TYPES[to][0])
     reader.make(str(node), data.size * dtype.itemsize)
     with np.errstate(all="ignore"):

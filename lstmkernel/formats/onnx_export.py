@@ -16,8 +16,8 @@ from onnx import helper, numpy_helper
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
+from lstmkernel.formats.onnx_heads import ACTIVATIONS
 from lstmkernel.formats.onnx_lstm import ACTIVATIONS as LSTM_ACTIVATIONS
-from lstmkernel.formats.onnx_network import ACTIVATIONS
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 from lstmkernel.variant import Variant

@@ -10,7 +10,7 @@ import numpy as np
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
-from lstmkernel.formats import errors, onnx_choice, onnx_graph, onnx_lstm, onnx_network, onnx_wire
+from lstmkernel.formats import errors, onnx_choice, onnx_graph, onnx_heads, onnx_lstm, onnx_network, onnx_wire
 from lstmkernel.formats.contents import Contents, Network
 from lstmkernel.formats.onnx_graph import Node
 from lstmkernel.formats.onnx_tensors import Reader, described
@@ -87,18 +87,19 @@ def _built(found: onnx_network.Found, options: dict[str, Any]) -> LSTM | Dense |
     return layers[0] if len(layers) == 1 else Stack(layers)
 
 
-def _arrays(part: list[onnx_lstm.Layer] | onnx_network.Dense) -> list[Array]:
+def _arrays(part: list[onnx_lstm.Layer] | onnx_heads.Dense) -> list[Array]:
     if isinstance(part, list):
         return [array for layer in part for array in layer.weights.values()]
     return [part.weight] if part.bias is None else [part.weight, part.bias]
 
 
 def _lstm(layers: list[onnx_lstm.Layer], options: dict[str, Any]) -> LSTM:
-    sizes = {"input_size": layers[0].input_size, "num_layers": len(layers), "proj_size": 0}
-    return LSTM.from_config({**sizes, **layers[0].options(), **options}, onnx_lstm.as_state_dict(layers))
+    parameters = onnx_lstm.as_state_dict(layers)
+    config = {"input_size": layers[0].input_size, "num_layers": len(layers), "proj_size": 0, **layers[0].options()}
+    return LSTM.from_config({**config, "initial_state": "h_0" in parameters, **options}, parameters)
 
 
-def _dense(dense: onnx_network.Dense, options: dict[str, Any]) -> Dense:
+def _dense(dense: onnx_heads.Dense, options: dict[str, Any]) -> Dense:
     O, K = dense.weight.shape
     config: dict[str, Any] = {"in_features": K, "out_features": O, "activation": dense.activation, "backend": "auto"}
     config |= {name: options[name] for name in ("backend", "dtype") if name in options}
@@ -106,12 +107,13 @@ def _dense(dense: onnx_network.Dense, options: dict[str, Any]) -> Dense:
     return Dense.from_config({**config, "bias": dense.bias is not None}, parameters)
 
 
-def _in_words(part: list[onnx_lstm.Layer] | onnx_network.Dense) -> str:
-    if isinstance(part, onnx_network.Dense):
+def _in_words(part: list[onnx_lstm.Layer] | onnx_heads.Dense) -> str:
+    if isinstance(part, onnx_heads.Dense):
         O, K = part.weight.shape
         return f"Dense {K} -> {O}" + ("" if part.activation == "linear" else f", {part.activation}")
     first = part[0]
     words = [f"LSTM {first.input_size} -> {first.hidden_size}", f"{len(part)} layers" if len(part) > 1 else ""]
     words += ["both directions" if first.directions == 2 else "", "reverse" if first.reverse else ""]
+    words += ["initial state" if any(layer.first for layer in part) else ""]
     words += ["" if first.bias else "no bias", *map(str, first.variant)]
     return ", ".join(filter(None, words))

@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmkernel.backends.contract import VARIANT_ACTIVATIONS
 from lstmkernel.backends.packing import Array
-from lstmkernel.formats.onnx_constants import is_zero
+from lstmkernel.formats import onnx_constants
 from lstmkernel.formats.onnx_graph import Node
 from lstmkernel.formats.onnx_tensors import Reader
 
@@ -37,15 +37,16 @@ _ANY_CASE = {name.lower(): ours for name, ours in ACTIVATIONS.items()}
 _WITHOUT_DEFAULTS = ("affine", "scaled_tanh", "thresholded_relu")
 PLAIN = ["sigmoid", "tanh", "tanh"]
 
-_ATTRIBUTES = {
-    "activation_alpha",
-    "activation_beta",
-    "activations",
-    "clip",
-    "direction",
-    "hidden_size",
-    "input_forget",
-    "layout",
+#: By their types.
+_ATTRIBUTES: dict[str, type] = {
+    "activation_alpha": list,
+    "activation_beta": list,
+    "activations": list,
+    "clip": float,
+    "direction": bytes,
+    "hidden_size": int,
+    "input_forget": int,
+    "layout": int,
 }
 
 
@@ -61,6 +62,7 @@ class Layer(NamedTuple):
     rows_first: bool  # the operator's layout=1
     variant: dict[str, Any]  # arguments of Variant, where it is not the plain LSTM
     weights: dict[str, Array]  # as in a state_dict, without the layer's number: "weight_ih", "weight_ih_reverse", ...
+    first: tuple[Array, Array] | None = None  # h and c (D, H) that every row begins with, where they are not zeros
 
     def options(self) -> dict[str, Any]:
         """What layers of one LSTM have in common, as arguments of it."""
@@ -76,12 +78,15 @@ class Layer(NamedTuple):
 def layer(node: Node, constants: Mapping[str, Array], reader: Reader) -> Layer:
     """Check a node's attributes, and the shapes of W, R, B and P against each other."""
     attributes = node.attributes
-    unknown = sorted(set(attributes) - _ATTRIBUTES)
+    unknown = sorted(set(attributes) - set(_ATTRIBUTES))
     if unknown or len(node.inputs) > len(INPUTS):
         raise ValueError(
             f"{node}: expected an LSTM's attributes and inputs, got {', '.join(unknown[:6]) or len(node.inputs)}"
         )
-    direction = _text(attributes.get("direction", "forward"))
+    for name, value in attributes.items():
+        if not isinstance(value, _ATTRIBUTES[name]):
+            raise ValueError(f"{node}: {name}: expected a {_ATTRIBUTES[name].__name__}, got {type(value).__name__}")
+    direction = _text(attributes.get("direction", b"forward"))
     if direction not in DIRECTIONS:
         raise ValueError(f"{node}: direction: expected one of {', '.join(DIRECTIONS)}, got {direction!r}")
     D = DIRECTIONS[direction]
@@ -110,29 +115,38 @@ def layer(node: Node, constants: Mapping[str, Array], reader: Reader) -> Layer:
     return Layer(node, I, H, B is not None, D, direction == "reverse", rows_first, variant, weights)
 
 
-def constant_state(layer: Layer, name: str, array: Array, rows: int | None, shape_known: bool) -> None:
-    """Refuse an initial state that is constant and not zero, or not of the layer's shape; rows is B, where known."""
+def constant_state(layer: Layer, name: str, array: Array, rows: int | None) -> Array | None:
+    """An initial state (D, H) that is constant and the same for all rows, None for zeros; rows is B, where known."""
     D, H = layer.directions, layer.hidden_size
     expected = (rows, D, H) if layer.rows_first else (D, rows, H)
     fits = len(array.shape) == 3 and all(e in (None, got) for e, got in zip(expected, array.shape, strict=True))
-    if shape_known and not fits:
-        raise ValueError(f"{layer.node}: {name}: expected shape {expected}, got {array.shape}")
-    if not is_zero(array):
+    if not fits or array.dtype.kind != "f":
         raise ValueError(
-            f"{layer.node}: {name}: expected zeros, an input of the graph, or nothing, got other constants; "
-            "take them out of the model, and give them as the state of each call"
+            f"{layer.node}: {name}: expected floating-point numbers of shape {expected}, "
+            f"got {array.dtype} {array.shape}"
         )
+    by_direction = array.swapaxes(0, 1) if layer.rows_first else array
+    numbers = onnx_constants.once(by_direction)
+    if not numbers.any():
+        return None
+    if not np.array_equal(numbers, np.broadcast_to(numbers[:, :1], numbers.shape), equal_nan=True):
+        raise ValueError(
+            f"{layer.node}: {name}: expected constants that are the same for every row, an input of the graph, or "
+            "nothing, got rows that differ; take them out of the model, and give them as the state of each call"
+        )
+    return by_direction[:, 0]
 
 
 def _weights(node: Node, place: int, constants: Mapping[str, Array], reader: Reader) -> Array | None:
     name = node.input(place)
     if not name:
         return None
-    if name not in constants:
+    try:
+        array = constants[name]
+    except KeyError:
         raise ValueError(
             f"{node}: {INPUTS[place]}: expected an initializer or what follows from initializers, got {name!r}"
-        )
-    array = constants[name]
+        ) from None
     if array.dtype.kind != "f":
         raise ValueError(f"{node}: {INPUTS[place]}: expected floating-point numbers, got {array.dtype}")
     reader.hand(name, array)
@@ -201,10 +215,14 @@ def _text(value: Any) -> str:
 
 
 def as_state_dict(layers: list[Layer]) -> dict[str, Array]:
-    """The parameters of layers that are one LSTM, numbered."""
+    """The parameters of layers that are one LSTM, numbered; h_0 and c_0 where any of them begins with constants."""
     named: dict[str, Array] = {}
     for number, each in enumerate(layers):
         for name, array in each.weights.items():
             kind, reverse, _ = name.partition("_reverse")
             named[f"{kind}_l{number}{reverse}"] = np.asarray(array)
+    if any(each.first for each in layers):
+        zeros = np.zeros((layers[0].directions, layers[0].hidden_size), np.float32)
+        for place, name in enumerate(("h_0", "c_0")):
+            named[name] = np.concatenate([each.first[place] if each.first else zeros for each in layers])
     return named

@@ -19,7 +19,19 @@ Inputs = Sequence[Array | None]
 #: What exporters write for "up to the end" is this or more.
 END = 2**31 - 1
 
-NAMES = ("Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+NAMES = (
+    "Concat",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
+)
 
 
 def move(node: Node, inputs: Inputs, reader: Reader) -> Array:
@@ -44,10 +56,12 @@ def _move(node: Node, data: Array, inputs: Inputs, reader: Reader) -> Array:
     if node.op == "Unsqueeze":
         return np.expand_dims(data, tuple(_given(node, "axes", inputs, 1) or ()))
     if node.op == "Slice":
-        return data[_slices(node, data, inputs)]
+        return data[slices(node, data, inputs)]
     if node.op == "Expand":
         shape = tuple(_integers(inputs[1]))
         return np.broadcast_to(data, np.broadcast_shapes(data.shape, shape))  # a view, however large
+    if node.op == "Tile":
+        return _tile(node, data, _integers(inputs[1]), reader)
     if node.op == "Reshape":
         return _reshape(node, data, _given(node, "shape", inputs, 1) or [], reader)
     if node.op == "Flatten":
@@ -73,7 +87,15 @@ def _reshape(node: Node, data: Array, target: Sequence[int], reader: Reader) -> 
     return data.reshape(target)
 
 
-def _slices(node: Node, data: Array, inputs: Inputs) -> tuple[slice, ...]:
+def _tile(node: Node, data: Array, repeats: Sequence[int], reader: Reader) -> Array:
+    if len(repeats) != data.ndim or min(repeats, default=0) < 0:
+        raise ValueError(f"expected a number of repeats for each axis, got {tuple(repeats)}")
+    reader.make(str(node), data.nbytes * prod(repeats))
+    return np.tile(data, tuple(repeats))
+
+
+def slices(node: Node, data: Array, inputs: Inputs) -> tuple[slice, ...]:
+    """What a Slice node takes of each axis."""
     starts, ends = _given(node, "starts", inputs, 1), _given(node, "ends", inputs, 2)
     axes, steps = _given(node, "axes", inputs, 3), _given(node, "steps", inputs, 4)
     if starts is None or ends is None:

@@ -7,45 +7,38 @@ names: it is true where every label arrives at its place.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.formats import onnx_constants, onnx_graph, onnx_lstm, onnx_moves
+from lstmkernel.formats import onnx_constants, onnx_graph, onnx_heads, onnx_labels, onnx_lstm, onnx_moves, onnx_outputs
+from lstmkernel.formats.onnx_callers import Caller
 from lstmkernel.formats.onnx_graph import Graph, Node
+from lstmkernel.formats.onnx_heads import ACTIVATIONS, Dense
+from lstmkernel.formats.onnx_labels import Signal, equal
 from lstmkernel.formats.onnx_tensors import TYPES, Reader
 
-ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
+#: Stand for time and batch where the file leaves them open: unlike other sizes, and each other.
+OPEN = (17, 19)
 
 
-class Signal(NamedTuple):
-    """Numbers that depend on the input: a label for each."""
-
-    labels: Array
-    kind: str  # of NumPy's dtype: "f", or "i" for lengths
-
-
-@dataclass
-class Dense:
-    """A product with a matrix, and what has followed it so far."""
-
-    node: Node
-    weight: Array
-    bias: Array | None = None
-    activation: str = "linear"
-
-
-@dataclass
-class Found:
+class Found(NamedTuple):
     """What a graph holds."""
 
     parts: list[list[onnx_lstm.Layer] | Dense]  # LSTM nodes that are the layers of one LSTM, and Dense layers
     batch_first: bool
+
+
+class Scope(NamedTuple):
+    """A graph, with what it sees, and the layers that its LSTM nodes are, by the nodes' outputs, once they are read."""
+
+    graph: Graph
+    constants: Mapping[str, Array]
+    layers: dict[tuple[str, ...], onnx_lstm.Layer]
 
 
 class Follower:
@@ -53,26 +46,30 @@ class Follower:
 
     def __init__(
         self,
-        graph: Graph,
-        constants: Mapping[str, Array],
+        scope: Scope,
         reader: Reader,
         inputs: Mapping[str, tuple[int, ...]],
         source: str,
         chosen: Sequence[Node] | None = None,
+        sizes: tuple[int, int] = OPEN,
     ) -> None:
         """``inputs`` are shapes of the graph's inputs, ``source`` the one that is x. ``chosen`` LSTM nodes are followed
-        alone, from the first one's X on, and whatever else there is may be unknown; None for the whole graph."""
-        self._graph, self._reader, self._chosen = graph, reader, chosen
-        self._constants, self._values = constants, dict[str, Array]()  # the latter depend on the choice of sizes
+        alone, from the first one's X on, with ``sizes`` for T and B, and whatever else there is may be unknown; None
+        for the whole graph."""
+        self._graph, self._constants, self._known_layers = scope
+        self._reader, self._chosen, self._sizes = reader, chosen, sizes
+        self._values: dict[str, Array] = {}  # constants that depend on the choice of sizes
         self._signals: dict[str, Signal] = {}
         self._next = 0
         self._layers: list[onnx_lstm.Layer | Dense] = []
         self._states: list[tuple[Array, Array]] = []  # labels of h_n and c_n of each LSTM node
         self._batch_first: bool | None = None
-        self._given: dict[str, tuple[str, int]] = {}  # which input the states are taken from, and its next label
+        self._lengths: list[tuple[Node, str]] = []  # of each LSTM node, which input they are
+        self._of_caller: Node | None = None  # an LSTM whose states are not constants
         for name, shape in inputs.items():
-            kind = np.dtype(TYPES.get(graph.inputs[name].type.tensor_type.elem_type, ("?",))[0]).kind
+            kind = np.dtype(TYPES.get(scope.graph.inputs[name].type.tensor_type.elem_type, ("?",))[0]).kind
             self._signals[name] = Signal(self._fresh(name, shape), kind)
+        self._caller = Caller(self._signals)
         self._out = self._signals[source].labels if source in self._signals else None
 
     def follow(self) -> Found:
@@ -81,7 +78,23 @@ class Follower:
                 self._step(node)
         if not any(isinstance(layer, onnx_lstm.Layer) for layer in self._layers):
             raise ValueError(f"no LSTM: expected an LSTM node, got {onnx_graph.ops(self._graph)}")
-        return Found(_parts(self._layers, self._joins()), bool(self._batch_first))
+        self._expect_one_caller()
+        joins = [True] * (len(self._states) - 1)
+        if self._chosen is None and self._out is not None:
+            outputs = {name: self._signals.get(name) for name in self._graph.outputs}
+            joins = onnx_outputs.joins(outputs, self._layers[-1], self._out, self._states)
+        return Found(onnx_outputs.parts(self._layers, joins), bool(self._batch_first))
+
+    def _expect_one_caller(self) -> None:
+        """A call has one ``lengths`` for all LSTMs, and one ``state``, which takes the place of all constants."""
+        for node, lengths in self._lengths:
+            if lengths != self._lengths[0][1]:
+                raise ValueError(f"{node}: sequence_lens: expected the same for all LSTMs, or none, got others")
+        if self._of_caller and any(isinstance(layer, onnx_lstm.Layer) and layer.first for layer in self._layers):
+            raise ValueError(
+                f"{self._of_caller}: initial states: expected all constant or all the caller's, as the state of a call "
+                "takes the place of all constants, got both"
+            )
 
     # ---------------------------------------------------------------- values
 
@@ -91,29 +104,42 @@ class Follower:
             raise ValueError(
                 f"{what}: shape {shape} is too large to follow; export with dynamic axes, or choose with prefix="
             )
-        self._reader.make(what, 4 * count)
+        self._reader.make(what, onnx_labels.BYTES * count)
         self._next += count
         return np.arange(self._next - count, self._next, dtype=np.int32).reshape(shape)
 
     def _constant(self, name: str) -> Array | None:
-        return self._values[name] if name in self._values else self._constants.get(name)
+        return next((held[name] for held in (self._values, self._constants) if name in held), None)
 
     def _step(self, node: Node) -> None:
         if node.op == "LSTM":
             if self._chosen is None or node in self._chosen:
                 self._lstm(node)
+        elif self._chosen is None:
+            self._known(node, self._inputs(node))
+        else:
+            with contextlib.suppress(ValueError):  # unknown, and no harm where no chosen LSTM takes it
+                self._beside_chosen(node)
+
+    def _inputs(self, node: Node) -> list[Signal | Array | None]:
+        return [self._signals.get(name, self._constant(name)) if name else None for name in node.inputs]
+
+    def _beside_chosen(self, node: Node) -> None:
+        if all(name in self._values or name in self._constants for name in node.inputs if name):
+            self._values |= {name: _NOT_ZERO for name in node.outputs if name}  # unless it is understood
+        if node.op not in onnx_constants.FOLDED:
             return
-        inputs = [self._signals.get(name, self._constant(name)) if name else None for name in node.inputs]
+        inputs = self._inputs(node)
         known = all(not name or value is not None for name, value in zip(node.inputs, inputs, strict=True))
-        of_known_shape = known and node.op in onnx_constants.FOLDED and not (inputs and _of_unknown_shape(inputs[0]))
-        if self._chosen is None or of_known_shape:
+        if known and not any(_of_unknown_shape(value) for value in inputs):
             self._known(node, inputs)
-        elif node.op in (*onnx_moves.NAMES, "ConstantOfShape", "Tile"):
+        elif node.op in (*onnx_moves.NAMES, "ConstantOfShape"):
             self._constant_of_unknown_shape(node, inputs)
 
     def _known(self, node: Node, inputs: list[Signal | Array | None]) -> None:
         """A node that is not an LSTM, all of whose inputs are known."""
         signals = [value for value in inputs if isinstance(value, Signal)]
+        arrays = [value for value in inputs if not isinstance(value, Signal)]
         if node.op == "Shape" and signals:
             self._values[node.output(0)] = onnx_constants.shape_of(node, signals[0].labels)
         elif node.op == "Cast" and signals:
@@ -123,23 +149,24 @@ class Follower:
         elif signals and self._chosen is None:
             self._head(node, inputs)
         else:
-            arrays = [value for value in inputs if not isinstance(value, Signal)]
-            value = onnx_constants.folded(node, arrays, self._reader) if node.op in onnx_constants.FOLDED else None
+            unknown = signals or any(name and array is None for name, array in zip(node.inputs, arrays, strict=True))
+            understood = node.op in onnx_constants.FOLDED and not unknown
+            value = onnx_constants.folded(node, arrays, self._reader) if understood else None
             if value is None:
                 raise _not_understood(node)
             self._values[node.output(0)] = value
 
     def _constant_of_unknown_shape(self, node: Node, inputs: Sequence[Signal | Array | None]) -> None:
-        """Zeros for a batch of any size are zeros before it is known, and what is not zero is no caller's state.
+        """Zeros for a batch of any size are zeros before it is known; what is not zero is refused as a state.
 
-        They stand as one number without dimensions.
+        They stand as one number without dimensions, 0 or 1.
         """
         data = inputs[0] if inputs else None
         if node.op == "ConstantOfShape":
             value = node.attributes.get("value")
             data = np.zeros(1, np.float32) if value is None else self._reader.array(value)
         if isinstance(data, np.ndarray) and data.dtype.kind == "f":
-            self._values[node.output(0)] = np.array(0 if onnx_constants.is_zero(data) else 1, np.float32)
+            self._values[node.output(0)] = np.array(onnx_constants.once(data).any(), np.float32)
 
     def _cast(self, node: Node, signal: Signal) -> None:
         to = TYPES.get(node.attributes.get("to", 0), ("?",))[0]
@@ -156,33 +183,36 @@ class Follower:
         arrays = [value.labels if isinstance(value, Signal) else value for value in inputs]
         moved = onnx_moves.move(node, arrays, self._reader)
         if node.op == "Slice":
-            self._expect_no_longer_end(node, arrays)
+            self._expect_known_part(node, arrays)
         self._signals[node.output(0)] = Signal(moved, kinds.pop())
 
-    def _expect_no_longer_end(self, node: Node, inputs: list[Array | None]) -> None:
-        """An end behind the sizes that are tried here, but not endless, would cut longer inputs."""
-        data, ends = inputs[0], node.attributes.get("ends", inputs[2] if len(inputs) > 2 else None)
-        if data is not None and ends is not None and any(max(data.shape) < end < onnx_moves.END for end in ends):
-            raise ValueError(
-                f"{node}: expected to take all or a part of known size, got ends {[int(end) for end in ends]}"
-            )
+    def _expect_known_part(self, node: Node, inputs: list[Array | None]) -> None:
+        """A bound beyond the sizes that are tried here, but not endless, would cut longer inputs."""
+        data = inputs[0]
+        assert data is not None
+        for extent, chosen in zip(data.shape, onnx_moves.slices(node, data, inputs), strict=True):
+            bounds = [bound for bound in (chosen.start, chosen.stop) if bound is not None]
+            if any(extent < abs(bound) < onnx_moves.END for bound in bounds):
+                raise ValueError(f"{node}: expected to take all or a part of known size, got bounds {bounds}")
 
     # ---------------------------------------------------------------- LSTMs
 
     def _lstm(self, node: Node) -> None:
-        layer = onnx_lstm.layer(node, self._constants, self._reader)
+        layer = self._layer(node)
         x = self._signals.get(node.input(0))
         if self._chosen is not None and not self._layers:
-            x = Signal(self._fresh(str(node), (*OPEN, layer.input_size)), "f")
+            x = Signal(self._fresh(str(node), (*self._sizes, layer.input_size)), "f")
             self._out = x.labels.swapaxes(0, 1) if layer.rows_first else x.labels
         if x is None:
             raise ValueError(f"{node}: X: expected the input or the output of the layer below, got {node.input(0)!r}")
         steps_first = x.labels.swapaxes(0, 1) if layer.rows_first and x.labels.ndim == 3 else x.labels
         self._take(node, steps_first, layer.input_size)
         T, B, D, H = *steps_first.shape[:2], layer.directions, layer.hidden_size
-        for place, name in ((5, "initial_h"), (6, "initial_c")):
-            self._initial_state(layer, place, name, B)
-        self._lengths(node)
+        h, c = (self._initial_state(layer, place, name, B) for place, name in ((5, "initial_h"), (6, "initial_c")))
+        if h is not None or c is not None:
+            zeros = np.zeros((layer.directions, layer.hidden_size), np.float32)
+            layer = layer._replace(first=(zeros if h is None else h, zeros if c is None else c))
+        self._lengths.append((node, self._lengths_of(node)))
         self._out = out = self._fresh(str(node), (T, B, D * H))
         Y = out.reshape(T, B, D, H).transpose(0, 2, 1, 3)
         ends = [0 if layer.reverse or d else -1 for d in range(D)]
@@ -196,182 +226,107 @@ class Follower:
         self._layers.append(layer)
         self._states.append((Y_h, Y_c))
 
+    def _layer(self, node: Node) -> onnx_lstm.Layer:
+        """Read once, though the graph is followed twice: its weights are copies."""
+        key = tuple(node.outputs)
+        if key not in self._known_layers:
+            self._known_layers[key] = onnx_lstm.layer(node, self._constants, self._reader)
+        return self._known_layers[key]
+
     def _take(self, node: Node, x: Array, width: int) -> None:
         """Check that x (T, B, I) is the output of the layers so far; the first LSTM settles which axis is time."""
         out = self._out
         if out is None or x.ndim != 3 or x.shape[2] != width:
             raise ValueError(f"{node}: X: expected 3 dimensions, the last of {width} as in W, got shape {x.shape}")
         if self._batch_first is None:
-            if _equal(x, out):
+            if equal(x, out):
                 self._batch_first = False
-            elif out.ndim == 3 and _equal(x, out.swapaxes(0, 1)):
+            elif out.ndim == 3 and equal(x, out.swapaxes(0, 1)):
                 self._batch_first = True
-            elif out.ndim == 2 and _equal(x, out[:, None]):
+            elif out.ndim == 2 and equal(x, out[:, None]):
                 self._batch_first = False
             if self._batch_first is not None:
                 return
-        elif _equal(x, out):
+        elif equal(x, out):
             return
         below = self._layers[-1].node if self._layers else "the graph's input"
         raise ValueError(f"{node}: X: expected all of the output of {below}, in its order, got a part or another order")
 
-    def _initial_state(self, layer: onnx_lstm.Layer, place: int, name: str, B: int) -> None:
+    def _initial_state(self, layer: onnx_lstm.Layer, place: int, name: str, B: int) -> Array | None:
+        """Constants that every row begins with, (D, H); None for zeros and for what the caller gives."""
         value = layer.node.input(place)
-        if not value:
-            return
         constant, signal = self._constant(value), self._signals.get(value)
+        if not value:
+            return None
         if constant is not None:
-            known = not (self._chosen is not None and _of_unknown_shape(constant))
-            onnx_lstm.constant_state(layer, name, constant, None if self._chosen is not None else B, known)
-        elif signal is not None:
-            self._callers_state(layer, name, signal.labels, B)
-        elif self._chosen is None:
-            raise ValueError(f"{layer.node}: {name}: expected zeros or an input of the graph, got {value!r}")
-
-    def _callers_state(self, layer: onnx_lstm.Layer, name: str, labels: Array, B: int) -> None:
-        """The next rows of one input of the graph, so that (L*D, B, H) of it is what h_0 and c_0 are here."""
-        D, H = layer.directions, layer.hidden_size
-        if labels.shape != ((B, D, H) if layer.rows_first else (D, B, H)):
-            raise ValueError(f"{layer.node}: {name}: expected a state for {D} x {B} x {H}, got shape {labels.shape}")
-        first = int(labels[0, 0, 0]) if labels.size else 0
-        source = next((n for n in self._graph.inputs if n in self._signals and first in self._signals[n].labels), "")
-        if not source and self._chosen is not None:
-            return
-        begin = self._given.get(name, (source, -1))
-        contiguous = _equal(labels.ravel(), np.arange(first, first + labels.size, dtype=np.int32))
-        if not source or not contiguous or begin[0] != source or begin[1] not in (-1, first):
-            raise ValueError(f"{layer.node}: {name}: expected the layer's own part of an input of the graph, in order")
-        self._given[name] = source, first + labels.size
-
-    def _lengths(self, node: Node) -> None:
-        name = node.input(4)
-        if name and self._chosen is None and self._signals.get(name, Signal(np.empty(0), "")).kind != "i":
+            alone = self._chosen is not None
+            if not (alone and _of_unknown_shape(constant)):
+                return onnx_lstm.constant_state(layer, name, constant, None if alone else B)
+            if not constant.any():
+                return None
             raise ValueError(
-                f"{node}: sequence_lens: expected an input of the graph, the caller's lengths, got {name!r}"
+                f"{layer.node}: {name}: expected zeros, or constants whose shape does not depend on other nodes, "
+                f"got {value!r}; take them out of the model, and give them as the state of each call"
             )
+        self._of_caller = layer.node
+        if signal is not None:
+            self._caller.state(layer, name, signal.labels, B)
+        elif self._chosen is None:
+            raise ValueError(f"{layer.node}: {name}: expected constants or an input of the graph, got {value!r}")
+        return None
 
-    # ---------------------------------------------------------------- Dense heads
+    def _lengths_of(self, node: Node) -> str:
+        """What tells one LSTM's lengths from another's; "" for all steps."""
+        name = node.input(4)
+        if not name or self._chosen is not None:
+            return name and "given"
+        return self._caller.lengths(node, self._signals.get(name))
+
+    # ---------------------------------------------------------------- heads
 
     def _head(self, node: Node, inputs: list[Signal | Array | None]) -> None:
         """A product with a constant matrix, or what completes the one before: its bias, its activation."""
-        if node.op in ("MatMul", "Gemm") and len(inputs) >= 2:
-            signal, weight = inputs[:2]
-            if isinstance(signal, Signal) and isinstance(weight, np.ndarray) and weight.ndim == 2:
-                self._product(node, signal.labels, weight, inputs[2] if len(inputs) > 2 else None)
-                return
+        labels = next(value.labels for value in inputs if isinstance(value, Signal))
+        constants = [value if isinstance(value, np.ndarray) else None for value in inputs]
         top = self._layers[-1] if self._layers else None
-        if isinstance(top, Dense):
-            signal = next(value for value in inputs if isinstance(value, Signal))
-            others = [value for value in inputs if isinstance(value, np.ndarray)]
-            if node.op in ACTIVATIONS and top.activation == "linear":
-                self._place(node, signal.labels, len(top.weight))
-                top.activation = ACTIVATIONS[node.op]
-                return
-            if node.op == "Add" and top.activation == "linear" and top.bias is None and len(others) == 1:
-                self._place(node, signal.labels, len(top.weight))
-                top.bias = _bias(node, others[0], len(top.weight))
-                return
-        raise _not_understood(node)
-
-    def _product(self, node: Node, labels: Array, weight: Array, bias: Signal | Array | None) -> None:
-        """Rows of the output so far, each times the matrix."""
-        numbers = [node.attributes.get(name, 1.0) for name in ("alpha", "beta")]
-        if numbers != [1.0, 1.0] or node.attributes.get("transA", 0) or isinstance(bias, Signal):
-            raise ValueError(f"{node}: expected alpha = beta = 1 and transA = 0, got {numbers}, or a bias not constant")
-        weight = weight if node.attributes.get("transB", 0) else weight.T  # (O, K), as Dense has it
-        O, K = weight.shape
-        if weight.dtype.kind != "f" or 0 in weight.shape:
-            raise ValueError(f"{node}: expected a matrix of floating-point numbers, got {weight.dtype} {weight.shape}")
-        self._reader.hand(str(node), weight)
-        dense = Dense(node, weight, None if bias is None else _bias(node, bias, O))
-        self._place(node, labels, K, O)
-        self._layers.append(dense)
+        begun = onnx_heads.begun(node, constants, self._reader)
+        if begun:
+            self._place(node, labels, begun.weight.shape[1], len(begun.weight))
+            self._layers.append(begun)
+            return
+        completed = onnx_heads.completed(top, node, constants) if isinstance(top, Dense) else None
+        if not completed:
+            raise _not_understood(node)
+        self._place(node, labels, len(completed.weight))
+        self._layers[-1] = completed
 
     def _place(self, node: Node, labels: Array, width: int, new_width: int | None = None) -> None:
         """The signal after a node that works on each row of the output so far; what was before is not to be used."""
         new_width = width if new_width is None else new_width
-        rows = None if self._out is None else _rows(labels, self._out, width)
+        rows = None if self._out is None else onnx_labels.rows(labels, self._out, width)
         if rows is None or self._out is None:
             below = self._layers[-1].node if self._layers else "the graph's input"
             raise ValueError(f"{node}: expected the outputs of {below} at some or all steps, each whole and in order")
         out = self._fresh(str(node), (*self._out.shape[:-1], new_width))
         self._out = out
-        self._reader.make(str(node), 4 * rows.size * new_width)
+        self._reader.make(str(node), onnx_labels.BYTES * rows.size * new_width)
         self._signals[node.output(0)] = Signal(out.reshape(-1, new_width)[rows], "f")
 
-    # ---------------------------------------------------------------- outputs
 
-    def _joins(self) -> list[bool]:
-        """Check that outputs are of the last layer, or states; see which states the graph gives out by themselves."""
-        lstms = len(self._states)
-        joins = [True] * max(0, lstms - 1)
-        if self._chosen is not None:
-            return joins
-        allowed = np.concatenate([self._out.ravel(), *(part.ravel() for pair in self._states for part in pair)])  # type: ignore[union-attr]
-        for name in self._graph.outputs:
-            signal = self._signals.get(name)
-            if signal is None or not np.isin(signal.labels, allowed).all():
-                raise ValueError(
-                    f"graph output {name!r}: expected the output of the last layer, or last states of LSTMs"
-                )
-            holds = [any(np.isin(part, signal.labels).any() for part in pair) for pair in self._states]
-            for place, (below, above) in enumerate(pairwise(holds)):
-                joins[place] &= above or not below
-        return joins
-
-
-#: Stand for time and batch where the file leaves them open: unlike other sizes, and each other.
-OPEN = (17, 19)
-
-
-def _parts(layers: list[onnx_lstm.Layer | Dense], joins: list[bool]) -> list[list[onnx_lstm.Layer] | Dense]:
-    """Neighbouring LSTM nodes together where one LSTM can be both; joins says of each but the first whether it may."""
-    parts: list[list[onnx_lstm.Layer] | Dense] = []
-    may_join = iter([False, *joins])
-    for layer in layers:
-        if isinstance(layer, Dense):
-            parts.append(layer)
-            continue
-        below = parts[-1] if parts else None
-        if next(may_join) and isinstance(below, list) and below[-1].options() == layer.options():
-            below.append(layer)
-        else:
-            parts.append([layer])
-    return parts
+#: Stands for constants that are not followed, and not to be taken for a state of zeros.
+_NOT_ZERO = np.ones((), np.float32)
 
 
 def _of_unknown_shape(value: Signal | Array | None) -> bool:
     return isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind == "f"
 
 
-def _equal(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and bool((a == b).all())
-
-
-def _rows(labels: Array, out: Array, width: int) -> Array | None:
-    """Which rows of ``out`` the labels are, shape without the last axis; None where they are not whole rows in order.
-
-    The labels of ``out``, or of its transpose, count up along its rows.
-    """
-    if labels.ndim < 1 or labels.shape[-1] != width or out.shape[-1] != width:
-        return None
-    flat = out.reshape(-1, width)
-    order = np.argsort(flat[:, 0])
-    rows = order[np.clip(np.searchsorted(flat[order, 0], labels[..., 0]), 0, len(order) - 1)] if len(order) else None
-    return rows if rows is not None and _equal(flat[rows], labels) else None
-
-
-def _bias(node: Node, value: Any, width: int) -> Array:
-    if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or value.shape[-1:] != (width,):
-        raise ValueError(f"{node}: expected a bias of {width} constants, got {getattr(value, 'shape', 'a signal')}")
-    if value.size != width:
-        raise ValueError(f"{node}: expected a bias of {width} constants, got shape {value.shape}")
-    return value.reshape(width)
-
-
 def _not_understood(node: Node) -> ValueError:
     kind = {"GRU": ": a GRU, not an LSTM", "RNN": ": a plain RNN, not an LSTM"}.get(node.op, "")
+    way_out = "choose LSTM nodes alone with prefix="
+    if node.op in ("Softmax", "LogSoftmax"):
+        way_out = f"export the model without its {node.op} and apply that to the output, or {way_out}"
     return ValueError(
         f"{node}: expected LSTMs, or MatMul, Gemm, Add, {', '.join(ACTIVATIONS)} that make a Dense layer, or what only "
-        f"moves numbers between them; got {node.op}{kind}; choose LSTM nodes alone with prefix="
+        f"moves numbers between them; got {node.op}{kind}; {way_out}"
     )

@@ -20,7 +20,7 @@ from lstmkernel.formats import onnx_constants, onnx_graph, onnx_lstm, onnx_moves
 from lstmkernel.formats.onnx_graph import Graph, Node
 from lstmkernel.formats.onnx_tensors import TYPES, Reader
 
-ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
+ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softmax": "softmax"}
 
 
 class Signal(NamedTuple):
@@ -264,6 +264,8 @@ class Follower:
             signal = next(value for value in inputs if isinstance(value, Signal))
             others = [value for value in inputs if isinstance(value, np.ndarray)]
             if node.op in ACTIVATIONS and top.activation == "linear":
+                if node.op == "Softmax":
+                    _expect_last_axis(node, signal.labels.ndim)
                 self._place(node, signal.labels, len(top.weight))
                 top.activation = ACTIVATIONS[node.op]
                 return
@@ -367,6 +369,16 @@ def _bias(node: Node, value: Any, width: int) -> Array:
     if value.size != width:
         raise ValueError(f"{node}: expected a bias of {width} constants, got shape {value.shape}")
     return value.reshape(width)
+
+
+def _expect_last_axis(node: Node, dimensions: int) -> None:
+    """Left out, the axis is 1 before opset 13 and the last one since then: understood where these are the same.
+
+    Before opset 13 all axes from the given one on are one row; of the last axis, each row is one either way.
+    """
+    axis = node.attributes.get("axis", 1)
+    if axis not in (-1, dimensions - 1):
+        raise ValueError(f"{node}: axis: expected -1 or {dimensions - 1}, the last one, got {axis!r:.40}")
 
 
 def _not_understood(node: Node) -> ValueError:

@@ -38,7 +38,8 @@ def answers() -> dict[str, np.ndarray]:
 
 WHOLE = ("whole_3.keras", "whole_3.h5", "whole_2.keras", "whole_2.h5")
 SEQUENCES = (*WHOLE, "activations_3.keras", "activations_2.h5", "bfloat16_3.keras", "cudnn.h5", "cudnn_weights.h5")
-LAST = ("last_3.keras", "last_3.weights.h5", "last_2.h5", "last_2_weights.h5")
+SEQUENCES += ("activation_layers_3.keras", "activation_layers_2.h5")
+LAST = ("last_3.keras", "last_3.weights.h5", "last_2.h5", "last_2_weights.h5", "classifier_3.keras", "classifier_2.h5")
 
 
 def model_of(file):
@@ -90,6 +91,19 @@ def test_layers_of_a_model(saved):
     assert both.bidirectional
     assert (every_step.activation, head.activation, head.bias) == ("tanh", "sigmoid", False)
     assert not without_bias.bias
+
+
+@pytest.mark.parametrize("file", ["activation_layers_3.keras", "activation_layers_2.h5"])
+def test_activation_layers_are_part_of_the_dense_below(saved, file):
+    """Of the whole model only: a Dense that is picked by its name is what Keras has under that name."""
+    net = lk.load(saved / file)
+    assert [layer.activation for layer in net.layers[1:]] == ["relu", "tanh", "softmax"]
+    whole, *parts = lk.inspect(saved / file).networks
+    dense = ["Dense 4 -> 4, relu", "Dense 4 -> 3, tanh", "Dense 3 -> 5, softmax, no bias"]
+    assert whole.description.split(", then ") == ["LSTM 3 -> 4", *dense]
+    assert len(parts) == 4
+    assert parts[1].description == "Dense 4 -> 4"
+    assert lk.load(saved / file, prefix=parts[1].prefix).activation == "linear"
 
 
 @pytest.mark.parametrize("file", [*WHOLE, "whole_3.weights.h5"])

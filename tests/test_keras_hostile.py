@@ -247,6 +247,78 @@ def test_classes_of_a_layer(path, change, message):
     assert message in refusal(path)
 
 
+def behind(kind, **options):
+    """A layer to be appended."""
+    return {"class_name": kind, "config": {"name": "top", **options}}
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (behind("Softmax", axis=2), None),
+        (behind("Softmax", axis=1), "layer 'top' (Softmax): axis: expected -1, the last one, got 1"),
+        (behind("Softmax", axis=[-1]), "axis: expected -1, the last one, got [-1]"),
+        (behind("Softmax", axis=None), "axis: expected -1, the last one, got None"),
+        (behind("Softmax", axis="x" * 5000), "axis: expected -1, the last one, got 'xxx"),
+        (behind("Softmax", axis=-2), "axis: expected -1, the last one, got -2"),
+        (behind("Activation", activation="gelu"), "layer 'top' (Activation): activation: expected one of linear,"),
+        (behind("Activation", activation={"class_name": "Softmax"}), "got 'Softmax (not a name)'"),
+        (behind("Activation", activation=[]), "got '[] (not a name)'"),
+        (behind("TimeDistributed", layer=behind("Softmax", axis=1)), None),
+        (behind("TimeDistributed", layer=behind("Softmax", axis=2)), "axis: expected -1, the last one, got 2"),
+        (behind("TimeDistributed", layer=behind("LSTM")), "'top' (TimeDistributed): expected a Dense inside, got"),
+        (behind("TimeDistributed"), "layer 'top' (TimeDistributed): layer: expected a JSON object, got None"),
+    ],
+)
+def test_activations_behind_a_dense(path, layer, message):
+    reconfigured(path, lambda _, layers: layers.append(layer))
+    if message is None:
+        assert lk.load(path).layers[1].activation == "softmax"
+    else:
+        assert message in refusal(path)
+
+
+def test_a_softmax_of_one_step(path):
+    def change(_, layers):
+        layers[0]["config"]["return_sequences"] = False
+        layers.append(behind("Softmax", axis=1))
+
+    reconfigured(path, change)
+    assert lk.load(path).layers[1].activation == "softmax"
+
+
+@pytest.mark.parametrize("kind", ["Softmax", "Activation"])
+def test_an_activation_without_a_linear_dense_below(path, kind):
+    top = behind(kind, activation="relu")
+    reconfigured(path, lambda _, layers: layers.insert(0, top))
+    assert f"layer 'top' ({kind}): expected a linear Dense right below it, got none" in refusal(path)
+    reconfigured(path, lambda _, layers: layers.insert(1, layers.pop(0)))
+    assert "expected a linear Dense right below it, got layer 'lstm' (LSTM); prefix=" in refusal(path)
+    reconfigured(path, lambda _, layers: layers.append(layers.pop(1)))
+    reconfigured(path, lambda _, layers: layers[1]["config"].update(activation="tanh"))
+    assert "expected a linear Dense right below it, got layer 'dense' (Dense) with tanh" in refusal(path)
+
+
+WITHOUT_MATCH = ["BatchNormalization", "LayerNormalization", "Embedding", "Flatten", "Reshape", "Conv1D"]
+WITHOUT_MATCH += ["GRU", "ReLU", "LeakyReLU", "GlobalAveragePooling1D", "Rescaling", "Permute", "Sequential", "Lambda"]
+
+
+@pytest.mark.parametrize("kind", WITHOUT_MATCH)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_layer_that_would_be_left_out(path, kind, place):
+    reconfigured(path, lambda _, layers: layers.insert(place, behind(kind)))
+    assert f"layer 'top' ({kind}): expected LSTM, Bidirectional, Dense, Activation, Softmax or Dropout" in refusal(path)
+
+
+IDLE = ["Dropout", "SpatialDropout1D", "GaussianDropout", "AlphaDropout", "GaussianNoise", "ActivityRegularization"]
+
+
+@pytest.mark.parametrize("kind", [*IDLE, "InputLayer"])
+def test_a_layer_that_is_left_out(path, kind):
+    reconfigured(path, lambda _, layers: layers.insert(1, behind(kind)))
+    assert len(lk.load(path).layers) == 2
+
+
 def two_ways(merge_mode="concat", backward=None, **options):
     lstm = {"class_name": "LSTM", "config": {"name": "inner", "units": 1, **options}}
     other = {} if backward is None else {"backward_layer": {"class_name": "LSTM", "config": backward}}
@@ -288,7 +360,7 @@ def test_a_sequence_that_ends_below_another_lstm(path):
         ("[" * 100_000, ""),
         ('{"class_name": "Sequential", "config": {"layers": []}}', "expected a list of layers, got []"),
         ('{"class_name": "Sequential", "config": {"layers": [[]]}}', "layer 0: expected a JSON object, got []"),
-        ('{"class_name": "Mine", "config": {"layers": [{"class_name": "A", "config": {"name": "b"}}]}}', "got Mine"),
+        ('{"class_name": "Mine", "config": {"layers": [{"class_name": "LSTM", "config": {"name": "b"}}]}}', "got Mine"),
     ],
 )
 def test_broken_configurations(path, text, message):

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 #: Where Keras keeps its own classes; a class of somewhere else is a user's, whatever its name says.
 _KERAS = re.compile(r"(tf_)?keras(\.|$)")
 
+RECURRENT = ("LSTM", "CuDNNLSTM", "Bidirectional")
+WRAPPERS = ("Bidirectional", "TimeDistributed")
+
 
 class Layer(NamedTuple):
     """One layer: its name, its class, what it was made with, and where the .weights.h5 of Keras 3 keeps it."""
@@ -22,9 +25,16 @@ class Layer(NamedTuple):
         return f"layer {short(self.name)} ({self.kind[:80]})"
 
     @property
-    def inner(self) -> Layer:
-        """The layer inside of a wrapper (Bidirectional, TimeDistributed)."""
-        return _layer(self.config.get("layer"), f"{self}: layer")
+    def inside(self) -> Layer:
+        """The layer inside of a wrapper (Bidirectional, TimeDistributed); any other is itself."""
+        return _layer(self.config.get("layer"), f"{self}: layer") if self.kind in WRAPPERS else self
+
+    def with_option(self, name: str, value: Any) -> Layer:
+        """The same layer made with another option, which a wrapper leaves to the layer inside."""
+        if self.kind not in WRAPPERS:
+            return self._replace(config={**self.config, name: value})
+        inside = self.inside.with_option(name, value)
+        return self._replace(config={**self.config, "layer": {**self.config["layer"], "config": inside.config}})
 
     @property
     def backward(self) -> Layer | None:

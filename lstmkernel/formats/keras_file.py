@@ -38,6 +38,7 @@ class _Model(NamedTuple):
     def chain(self) -> list[Layer]:
         """The working layers of the whole model, one after the other."""
         if self.config is not None:
+            keras_layers.check_kinds(self.layers)  # a better reason than how such layers are connected
             return keras_layers.working(keras_config.chain(self.config))
         self.weights.check_order(self.layers)
         return keras_layers.working(self.layers)
@@ -65,7 +66,7 @@ def inspect(path: str) -> Contents:
         except ValueError as error:
             notes.append(f"not one network: {str(error)[:1000]}")
         else:
-            networks.append(Network("", words.THEN.join(described[layer.name] or "?" for layer in chain)))
+            networks.append(Network("", words.THEN.join(_description(layer, model.weights) or "?" for layer in chain)))
         networks += [Network(name, description) for name, description in described.items() if description]
         if model.config is None:
             notes.append("weights alone: activations are taken for Keras's defaults")
@@ -164,8 +165,7 @@ def _description(layer: Layer, weights: Weights) -> str:
     except (ValueError, LookupError):
         return ""
     if layer.kind in keras_layers.HEADS:
-        inner = layer.inner if layer.kind == "TimeDistributed" else layer
-        activation = inner.config.get("activation", "linear")
+        activation = layer.inside.config.get("activation", "linear")
         own = {"in_features": inputs, "out_features": outputs, "activation": keras_config.short(activation).strip("'")}
         return words.of_layer("Dense", {**own, "bias": "bias" in cell})
     own = {"input_size": inputs, "hidden_size": outputs // 4, "bidirectional": bool(others), "bias": "bias" in cell}

@@ -11,8 +11,8 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from lstmkernel.formats.hdf5 import Reader
-from lstmkernel.formats.keras_config import Layer, short, snake_case
-from lstmkernel.formats.keras_layers import HEADS, IDLE, RECURRENT
+from lstmkernel.formats.keras_config import RECURRENT, Layer, short, snake_case
+from lstmkernel.formats.keras_layers import HEADS, IDLE
 
 if TYPE_CHECKING:
     import h5py

@@ -358,8 +358,12 @@ def test_a_sequence_that_ends_below_another_lstm(path):
         ('{"a": 1, "a": 2}', "'a'"),
         ("[]", "expected a JSON object"),
         ("[" * 100_000, ""),
-        ('{"class_name": "Sequential", "config": {"layers": []}}', "expected a list of layers, got []"),
+        (
+            '{"class_name": "Sequential", "config": {"layers": []}}',
+            "a list of layers in the config of Sequential, got []",
+        ),
         ('{"class_name": "Sequential", "config": {"layers": [[]]}}', "layer 0: expected a JSON object, got []"),
+        ('{"class_name": "Mine", "config": {"width": 3}}', "model: expected a list of layers in the config of Mine"),
         ('{"class_name": "Mine", "config": {"layers": [{"class_name": "LSTM", "config": {"name": "b"}}]}}', "got Mine"),
     ],
 )
@@ -387,6 +391,24 @@ def test_many_names_that_are_one_long_text(path, tmp_path):
     at = re.search(rb"\x60\xea\0\0.{12}\x01\0\0\0", whole, re.DOTALL).start()
     path.write_bytes(whole[:at] + whole[at : at + 16] * 4000 + whole[at + 64_000 :])
     assert "attribute 'weight_names': expected at most" in refused_in_little_memory(path, good)
+
+
+def test_a_dropout_that_stays_on_in_keras_2(path):
+    """dropout(x, training=True): random numbers with each call."""
+
+    def change(model, layers):
+        call = [[["lstm", 0, 0, {"training": True}]]]
+        layers[0]["inbound_nodes"] = [[["x", 0, 0, {"training": False, "mask": None}]]]
+        layers[1]["inbound_nodes"] = [[["drop", 0, 0, {}]]]
+        layers.insert(0, {"class_name": "InputLayer", "config": {"name": "x"}, "inbound_nodes": []})
+        layers.append({"class_name": "Dropout", "config": {"name": "drop"}, "inbound_nodes": call})
+        model["output_layers"] = [["dense", 0, 0]]
+
+    reconfigured(path, change)
+    changed(
+        path, lambda h5: h5.attrs.__setitem__("model_config", h5.attrs["model_config"].replace("Sequential", "Model"))
+    )
+    assert "layer 'drop' (Dropout): called with training = True" in refusal(path)
 
 
 @pytest.mark.parametrize("version", ["1.2.2", "4.0.0", "", "x" * 100_000])
@@ -417,6 +439,10 @@ def functional(path, change):
         (lambda _, layers: layers[1].update(inbound_nodes=[{"args": 3}]), "expected a list of arguments, got 3"),
         (lambda _, layers: layers[1]["inbound_nodes"][0].update(kwargs={"mask": 3}), "called with mask = 3"),
         (
+            lambda _, layers: layers[1]["inbound_nodes"][0].update(kwargs={"training": True}),
+            "layer 'lstm' (LSTM): called with training = True",
+        ),
+        (
             lambda _, layers: layers[2]["inbound_nodes"][0]["args"][0]["config"].update(keras_history=["lstm", 0, 1]),
             "expected the output of 'lstm', got its state 1",
         ),
@@ -440,6 +466,35 @@ def test_a_very_long_chain(path):
 
     functional(path, change)
     assert len(lk.load(path).layers) == 2
+
+
+# ---------------------------------------------------------------- weights alone
+
+
+def weights_alone(path, beside=()):
+    """As Keras 3 saves the weights of an LSTM, and what else there is at the top of the file."""
+    with h5py.File(path, "w") as h5:
+        for number, shape in enumerate([(1, 4), (1, 4), (4,)]):
+            h5[f"layers/lstm/cell/vars/{number}"] = np.full(shape, 0.5, "float32")
+        for name in beside:
+            h5[name] = np.zeros(1, "float32")
+
+
+@pytest.mark.filterwarnings("ignore:.*weights alone:RuntimeWarning")
+def test_weights_of_a_program_are_no_chain(path):
+    """The layers of a subclassed model lie beside each other by the names of its attributes."""
+    weights_alone(path, ["head/vars/0"])
+    assert "expected layers alone, got also 'head': a subclassed model is a program" in refusal(path)
+    assert lk.load(path, prefix="lstm").input_size == 1
+    assert "a subclassed model is a program" in " ".join(lk.inspect(path).notes)
+
+
+@pytest.mark.filterwarnings("ignore:.*weights alone:RuntimeWarning")
+def test_what_belongs_to_training_lies_beside_the_layers(path):
+    weights_alone(path, ["optimizer/vars/0", "metrics/mean/vars/0"])
+    changed(path, lambda h5: h5.create_group("vars"))
+    changed(path, lambda h5: h5.create_group("empty/vars"))
+    assert lk.load(path).input_size == 1
 
 
 # ---------------------------------------------------------------- zip

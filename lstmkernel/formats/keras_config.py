@@ -60,7 +60,8 @@ def layers(model: dict[str, Any]) -> list[Layer]:
     # Keras before 2.2.3 wrote a Sequential's layers without a name around them.
     listed = config if isinstance(config, list) else _mapping(config, "model").get("layers")
     if not isinstance(listed, list) or not listed:
-        raise ValueError(f"model: expected a list of layers, got {short(listed)}")
+        kind = str(model.get("class_name"))[:80]
+        raise ValueError(f"model: expected a list of layers in the config of {kind}, got {short(listed)}")
     found, met = [], Counter[str]()
     for i, description in enumerate(listed):
         layer = _layer(description, f"layer {i}")
@@ -180,8 +181,9 @@ def _keras_3_call(node: dict[str, Any], layer: Layer) -> list[tuple[str, int]]:
 
 
 def _check_arguments(arguments: dict[str, Any], layer: Layer) -> None:
+    """training=True leaves dropout on; masks and states come from elsewhere."""
     for name, value in arguments.items():
-        if name != "training" and value is not None:
+        if value is not None and not (name == "training" and value is False):
             raise ValueError(f"{layer}: called with {name[:80]} = {short(value)}, which is not understood")
 
 

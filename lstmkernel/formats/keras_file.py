@@ -15,12 +15,17 @@ from lstmkernel.formats import archive, hdf5, json_text, keras_config, keras_lay
 from lstmkernel.formats.contents import Contents, Network
 from lstmkernel.formats.hdf5 import Reader
 from lstmkernel.formats.keras_config import Layer
-from lstmkernel.formats.keras_weights import ByName, ByPlace, Weights
+from lstmkernel.formats.keras_weights import LAYERS, ByName, ByPlace, Weights
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 
 NAME = "Keras"
 SUFFIXES = (".keras", ".h5", ".hdf5")
+
+WEIGHTS_ALONE = (
+    "weights alone: activations and other options are taken for Keras's defaults, so that a Dense is linear, and the "
+    "last layer where the file does not tell; a model saved whole says it all"
+)
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
@@ -69,7 +74,7 @@ def inspect(path: str) -> Contents:
             networks.append(Network("", words.THEN.join(_description(layer, model.weights) or "?" for layer in chain)))
         networks += [Network(name, description) for name, description in described.items() if description]
         if model.config is None:
-            notes.append("weights alone: activations are taken for Keras's defaults")
+            notes.append(WEIGHTS_ALONE)
         return Contents(model.format, model.reader.tensors(model.weights.top), networks, notes)
 
 
@@ -83,6 +88,8 @@ def load(path: str, prefix: str | None, options: dict[str, Any]) -> LSTM | Dense
             ]
             for layer in layers
         }
+        if model.config is None:
+            warnings.warn(f"{path}: {WEIGHTS_ALONE}", RuntimeWarning, stacklevel=3)
     masks = next((layer for layer in model.layers if layer.kind == "Masking"), None)
     if masks and not prefix:
         warnings.warn(f"{path}: {masks}: masks are not applied; call with lengths=", RuntimeWarning, stacklevel=3)
@@ -131,8 +138,7 @@ def _of_hdf5(reader: Reader) -> _Model:
 
 
 def _by_place(reader: Reader) -> ByPlace:
-    """The group of the layers; Keras 2.12 had another name for it."""
-    for name in ("layers", "_layer_checkpoint_dependencies"):
+    for name in LAYERS:
         if name in reader.root:
             return ByPlace(reader, reader.group(reader.root, name))
     names = ", ".join(list(reader.root)[:6])

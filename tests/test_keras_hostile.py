@@ -121,6 +121,29 @@ def test_names_of_weights_that_lead_elsewhere(path, name):
     assert "not in the file" in refusal(path)
 
 
+@pytest.mark.parametrize(("depth", "name", "arrays"), [(20_000, "a", 1), (20, "x" * 60_000, 200)])
+def test_groups_in_groups(path, tmp_path, depth, name, arrays):
+    """HDF5's own visit of so many would end the process, and each array's name repeats the whole way to it."""
+    good = tmp_path / "good.h5"
+    good.write_bytes(path.read_bytes())
+    with h5py.File(path, "r+", libver="latest") as h5:
+        group = h5["model_weights"]
+        for _ in range(depth):
+            group = group.create_group(name)
+        for number in range(arrays):
+            group[str(number)] = np.zeros(1)
+    message = refused_in_little_memory(path, good)
+    assert f"model_weights/{name[:50]}" in message
+    assert "expected a way of at most 1000 letters to an array" in message
+    assert lk.load(path)
+
+
+@pytest.mark.parametrize("name", ["model_weights", "model_weights/lstm"])
+def test_a_group_that_holds_itself(path, name):
+    changed(path, lambda h5: h5[name].__setitem__("again", h5["model_weights"]))
+    assert len(lk.inspect(path).tensors) == 5
+
+
 def test_a_filter_that_is_a_plugin(path):
     replaced(path, KERNEL, data=np.zeros((1, 4), "float32"), compression="lzf")
     assert "expected one of HDF5's own filters, got b'lzf' (32000)" in refusal(path)

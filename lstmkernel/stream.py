@@ -60,7 +60,7 @@ class Stream(OneAtATime):
 
         out: where to write y, C-contiguous, of the right shape and dtype, not overlapping x_t. With it, and with x_t an
         array of the network's dtype, a step allocates nothing, takes no lock and makes no system call (unless the
-        network is so large that several threads share a step).
+        network is so large that several threads share a step). A softmax head, which NumPy computes, does allocate.
 
         Raises ValueError for a wrong shape and TypeError for a wrong dtype; nothing has changed then.
         """

@@ -3,12 +3,15 @@
 PyTorch runs in float64 on the same parameters and inputs, which float32 can hold: the reference for both dtypes.
 """
 
+import warnings
+
 import numpy as np
 import pytest
 from helpers import assert_close, assert_close_answer, normal, random_state, torch_twin
 
 import lstmkernel as lk
 from lstmkernel import backends
+from lstmkernel.dense import ACTIVATIONS
 
 torch = pytest.importorskip("torch")
 
@@ -141,6 +144,7 @@ TORCH_ACTIVATIONS = {
     "tanh": torch.nn.Tanh(),
     "sigmoid": torch.nn.Sigmoid(),
     "relu": torch.nn.ReLU(),
+    "softmax": torch.nn.Softmax(dim=-1),
 }
 
 
@@ -150,7 +154,7 @@ def dense_twin(dense):
     return torch.nn.Sequential(twin, TORCH_ACTIVATIONS[dense.activation]).requires_grad_(False)
 
 
-@pytest.mark.parametrize("activation", backends.ACTIVATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("bias", [True, False])
 def test_dense(backend, dtype, random, activation, bias):
     for shape in [(), (1,), (13,), (3, 4), (2, 3, 5), (0,), (3, 0)]:
@@ -159,6 +163,32 @@ def test_dense(backend, dtype, random, activation, bias):
         x = normal(random, (*shape, K), dtype)
         expected = dense_twin(dense)(torch.tensor(x, dtype=torch.float64)).numpy()
         assert_close(dense(x), expected, dtype, f"y of {shape}")
+
+
+def test_softmax_at_the_edges(backend, dtype):
+    """Rows that a plain exp(x) / sum(exp(x)) would spoil, and NaN where PyTorch has it; nobody is warned."""
+    inf, nan = np.inf, np.nan
+    largest = np.finfo(dtype).max
+    rows = [
+        [1e4, 1e4 - 1, -1e4],
+        [-1e4, -1e4 - 1, -1e4 - 2],
+        [largest, -largest, 0],
+        [0, -inf, 1],
+        [inf, 0, 1],
+        [-inf, -inf, -inf],
+        [nan, 0, 1],
+        [0, -89, -95],  # the last one is subnormal in float32
+    ]
+    dense = lk.Dense(1, 3, "softmax", dtype=dtype, backend=backend)
+    x = np.zeros((1, 1))
+    for row in rows:
+        dense.load_state_dict({"weight": np.zeros((3, 1)), "bias": np.array(row, dtype)})
+        expected = torch.softmax(torch.tensor(row, dtype=torch.float64), 0).numpy()
+        with warnings.catch_warnings(), np.errstate(all="raise"):
+            warnings.simplefilter("error")
+            got = dense(x)[0]
+        assert np.array_equal(np.isnan(got), np.isnan(expected)), row
+        assert_close(np.nan_to_num(got), np.nan_to_num(expected), dtype, f"softmax of {row}")
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
@@ -170,7 +200,7 @@ def test_stack(backend, dtype, random, batch_first):
         lk.Dense(18, 7, "relu", **options),
         lk.LSTM(7, 12, proj_size=5, batch_first=batch_first, **options),
         lk.LSTM(5, 3, bias=False, batch_first=batch_first, **options),
-        lk.Dense(3, 2, "sigmoid", **options),
+        lk.Dense(3, 5, "softmax", **options),
     ]
     x = normal(random, (6, 3, 4), dtype)
     given = [random_state(random, layers[i], 6 if batch_first else 3) for i in (0, 2, 3)]

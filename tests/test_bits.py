@@ -13,6 +13,7 @@ from helpers import assert_same_answer, assert_same_bits, normal, random_state, 
 import lstmkernel as lk
 from lstmkernel import lstm as lstm_module
 from lstmkernel.backends import ONE_ANSWER, stacked
+from lstmkernel.dense import ACTIVATIONS
 
 SHAPES = {
     "plain": {"input_size": 5, "hidden_size": 9},
@@ -164,7 +165,7 @@ def test_every_fused_backend_at_every_tail(H):
                 assert_same_answer(net(x), expected, f"{net!r}")
 
 
-@pytest.mark.parametrize("activation", ["linear", "tanh", "sigmoid", "relu"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_dense_on_every_fused_backend_and_row_by_row(compiled, dtype, random, activation):
     x = 3 * normal(random, (13, 21), dtype)
     dense = lk.Dense(21, 35, activation, dtype=dtype, backend=compiled, seed=1)

@@ -277,6 +277,7 @@ def networks():
         "LSTMCell": lk.LSTMCell(4, 5, bias=False, dtype="float64", seed=1),
         "Dense": lk.Dense(4, 5, "sigmoid", bias=False, seed=1),
         "Stack": lk.Stack([lstm, lk.Dense(4, 3, "tanh", seed=1), lk.LSTM(3, 2, batch_first=True, seed=1)]),
+        "Classifier": lk.Stack([lk.LSTM(4, 6, seed=1), lk.Dense(6, 3, "softmax", seed=1)]),
         "Stack of twelve": lk.Stack([lk.Dense(4, 4, "relu", seed=i) for i in range(12)]),
     }
 
@@ -288,6 +289,7 @@ def test_what_save_wrote_in_words(tmp_path):
         "LSTMCell": "LSTMCell 4 -> 5, no bias",
         "Dense": "Dense 4 -> 5, sigmoid, no bias",
         "Stack": "LSTM 4 -> 6, 2 layers, projected to 2, both directions, then Dense 4 -> 3, tanh, then LSTM 3 -> 2",
+        "Classifier": "LSTM 4 -> 6, then Dense 6 -> 3, softmax",
     }
     for kind, words in said.items():
         lk.save(networks()[kind], tmp_path / "net")

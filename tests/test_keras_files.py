@@ -17,6 +17,8 @@ from lstmkernel import cli
 
 h5py = pytest.importorskip("h5py")
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*weights alone:RuntimeWarning")
+
 GOLDENS = Path(__file__).parent / "goldens" / "keras"
 
 
@@ -38,7 +40,8 @@ def answers() -> dict[str, np.ndarray]:
 
 WHOLE = ("whole_3.keras", "whole_3.h5", "whole_2.keras", "whole_2.h5")
 SEQUENCES = (*WHOLE, "activations_3.keras", "activations_2.h5", "bfloat16_3.keras", "cudnn.h5", "cudnn_weights.h5")
-LAST = ("last_3.keras", "last_3.weights.h5", "last_2.h5", "last_2_weights.h5")
+SEQUENCES += ("activation_layers_3.keras", "activation_layers_2.h5")
+LAST = ("last_3.keras", "last_3.weights.h5", "last_2.h5", "last_2_weights.h5", "classifier_3.keras", "classifier_2.h5")
 
 
 def model_of(file):
@@ -92,6 +95,27 @@ def test_layers_of_a_model(saved):
     assert not without_bias.bias
 
 
+@pytest.mark.parametrize(
+    ("file", "prefix"), [("last_3.weights.h5", None), ("last_3.weights.h5", "lstm_2"), ("last_2_weights.h5", None)]
+)
+def test_weights_alone_may_have_had_any_options(saved, file, prefix):
+    with pytest.warns(RuntimeWarning, match=rf"{file}: weights alone: .* defaults, so that a Dense is linear"):
+        lk.load(saved / file, prefix=prefix)
+
+
+@pytest.mark.parametrize("file", ["activation_layers_3.keras", "activation_layers_2.h5"])
+def test_activation_layers_are_part_of_the_dense_below(saved, file):
+    """Of the whole model only: a Dense that is picked by its name is what Keras has under that name."""
+    net = lk.load(saved / file)
+    assert [layer.activation for layer in net.layers[1:]] == ["relu", "tanh", "softmax"]
+    whole, *parts = lk.inspect(saved / file).networks
+    dense = ["Dense 4 -> 4, relu", "Dense 4 -> 3, tanh", "Dense 3 -> 5, softmax, no bias"]
+    assert whole.description.split(", then ") == ["LSTM 3 -> 4", *dense]
+    assert len(parts) == 4
+    assert parts[1].description == "Dense 4 -> 4"
+    assert lk.load(saved / file, prefix=parts[1].prefix).activation == "linear"
+
+
 @pytest.mark.parametrize("file", [*WHOLE, "whole_3.weights.h5"])
 def test_one_layer_by_its_name(saved, answers, file):
     """One after the other they give what the model gives, and what they are is the same in every file."""
@@ -136,7 +160,7 @@ def test_inspect(saved):
     assert parts[0] == ("first", "LSTM 3 -> 4")
     assert ("model_weights/first/first/lstm_cell/kernel:0", (3, 16), "float32") in contents.tensors
     assert lk.inspect(saved / "bfloat16_3.keras").tensors[0].dtype == "bfloat16"
-    assert "activations are taken for Keras's defaults" in " ".join(lk.inspect(saved / "cudnn_weights.h5").notes)
+    assert "weights alone: activations" in " ".join(lk.inspect(saved / "cudnn_weights.h5").notes)
     assert "GRU" in " ".join(lk.inspect(saved / "refused_3.keras").notes)
 
 

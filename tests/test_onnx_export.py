@@ -53,6 +53,9 @@ NETS = {
             lk.Dense(6, 2, "sigmoid", seed=5, bias=False, **o),
         ]
     ),
+    "classifier": lambda **o: lk.Stack(
+        [lk.LSTM(5, 7, seed=1, batch_first=True, **o), lk.Dense(7, 4, "softmax", seed=2, **o)]
+    ),
     "Dense first": lambda **o: lk.Stack(
         [lk.Dense(5, 4, "tanh", seed=1, **o), lk.LSTM(4, 3, seed=2, batch_first=True, **o)]
     ),

@@ -203,6 +203,44 @@ def test_separate_nodes_become_a_stack(tmp_path):
     close(stack(numbers(5, 2, 3))[0], run(model, numbers(5, 2, 3))[0])
 
 
+def softmax_model(opset, flat=False, **attributes):
+    """An LSTM, a product over steps and rows (or over all rows of a matrix), and a softmax."""
+    constants = {**{k: parameters()[k] for k in "WRB"}, "M": numbers(4, 5), "flat": np.array([-1, 4])}
+    nodes = [
+        lstm_node(hidden_size=4),
+        helper.make_node("Squeeze", ["Y"], ["y"], axes=[1]),
+        helper.make_node("Reshape", ["y", "flat"], ["rows"]),
+        helper.make_node("MatMul", ["rows" if flat else "y", "M"], ["m"]),
+        helper.make_node("Softmax", ["m"], ["out"], name="last", **attributes),
+    ]
+    if opset >= 13:  # Squeeze has its axes as an input since then
+        constants["one"] = np.array([1])
+        nodes[1] = helper.make_node("Squeeze", ["Y", "one"], ["y"])
+    return model_of(nodes, constants, outputs=("out",), opset=opset)
+
+
+@pytest.mark.parametrize("opset", [12, 13])
+@pytest.mark.parametrize(
+    "options",
+    [{"axis": -1}, {"axis": 2}, {"axis": 1, "flat": True}, {"axis": -1, "flat": True}, {"flat": True}],
+    ids=str,
+)
+def test_softmax_over_the_last_axis(tmp_path, opset, options):
+    model, x = softmax_model(opset, **options), numbers(6, 3, 3)
+    stack = lk.load(saved(model, tmp_path))
+    assert stack.layers[1].activation == "softmax"
+    (expected,) = run(model, x)
+    close(stack(x)[0].reshape(expected.shape), expected)
+
+
+@pytest.mark.parametrize("opset", [12, 13])
+@pytest.mark.parametrize("options", [{}, {"axis": 1}, {"axis": 0}, {"axis": -2}, {"axis": 0, "flat": True}], ids=str)
+def test_softmax_over_another_axis_or_more_than_one_is_refused(tmp_path, opset, options):
+    """Opset 12 makes one row of steps and numbers where the axis is 1 or left out."""
+    with pytest.raises(lk.FormatError, match="Softmax node 'last': axis: expected -1 or"):
+        lk.load(saved(softmax_model(opset, **options), tmp_path))
+
+
 def chain(*before, x="x", behind=(), outputs=("Y",), states=("h", "c"), h_rows=1, **constants):
     """Nodes, an LSTM whose X is ``x``, and nodes behind it."""
     shapes = {"x": ["T", "B", 3], "h": [h_rows, "B", 4], "c": [1, "B", 4]}

@@ -16,6 +16,10 @@ def with_head(torch, net, x):
     return torch.sigmoid(net.head(net.lstm(x)[0]))
 
 
+def classifier(torch, net, x):
+    return torch.softmax(net.head(net.lstm(x)[0]), -1)
+
+
 def plain(torch, net, x):
     out, (h, c) = net.lstm(x)
     return out, h, c
@@ -54,11 +58,12 @@ def test_what_pytorch_exports(tmp_path, exporter, options, backend):
     for got, expected in zip((out, h, c), run(model, x), strict=True):
         close(got, expected)
 
-    model = EXPORTERS[exporter](torch_net(with_head, **options), x)
-    stack = lk.load(saved(model, tmp_path), backend=backend)
-    assert [type(layer) for layer in stack.layers] == [lk.LSTM, lk.Dense]
-    assert stack.layers[1].activation == "sigmoid"
-    close(stack(x)[0], run(model, x)[0])
+    for forward, activation in ((with_head, "sigmoid"), (classifier, "softmax")):
+        model = EXPORTERS[exporter](torch_net(forward, **options), x)
+        stack = lk.load(saved(model, tmp_path), backend=backend)
+        assert [type(layer) for layer in stack.layers] == [lk.LSTM, lk.Dense]
+        assert stack.layers[1].activation == activation
+        close(stack(x)[0], run(model, x)[0])
 
 
 @pytest.mark.parametrize("options", SHAPES[:5], ids=str)
@@ -159,16 +164,17 @@ REFUSED = {
         "each whole and in order",
     ),
     "a skip": (lambda torch, net, x: net.head(net.lstm(x)[0]) + x[..., :3], {}, "Add node"),
-    "softmax": (
-        lambda torch, net, x: torch.softmax(net.head(net.lstm(x)[0]), -1),
-        {},
-        "Softmax node '.*': expected .* export the model without its Softmax and apply that to the output",
-    ),
     "log_softmax": (
         lambda torch, net, x: torch.log_softmax(net.head(net.lstm(x)[0]), -1),
         {},
         "LogSoftmax node '.*': expected .* without its LogSoftmax and apply that",
     ),
+    "a softmax over the batch": (
+        lambda torch, net, x: torch.softmax(net.head(net.lstm(x)[0]), 1),
+        {},
+        "Softmax node .* axis: expected -1 or 2, the last one, got 1",
+    ),
+    "a softmax of h": (lambda torch, net, x: torch.softmax(net.lstm(x)[0], -1), {}, "Softmax node"),
     "two outputs of two layers": (
         lambda torch, net, x: (lambda out: (out, net.head(out)))(net.lstm(x)[0]),
         {},
@@ -201,7 +207,7 @@ def test_pytorchs_broken_export_of_a_projection_is_refused(tmp_path):
 
 def test_an_lstm_by_the_name_of_its_module(tmp_path):
     def forward(torch, net, x):
-        return torch.softmax(net.head(net.lstm(torch.exp(x))[0]), -1)
+        return torch.log_softmax(net.head(net.lstm(torch.exp(x))[0]), -1)
 
     net = torch_net(forward, layers=2, bidirectional=True)
     path = saved(torchscript(net, numbers(4, 2, 5), x={0: "a", 1: "b"}), tmp_path)

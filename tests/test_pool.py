@@ -24,7 +24,7 @@ def network(backend, dtype, sizes, kind):
     lstm = lk.LSTM(3, **sizes, dtype=dtype, backend=backend, seed=0)
     if kind == "LSTM":
         return lstm
-    return lk.Stack([lstm, lk.Dense(lstm.out_features, 2, "tanh", dtype=dtype, backend=backend, seed=1)])
+    return lk.Stack([lstm, lk.Dense(lstm.out_features, 2, "softmax", dtype=dtype, backend=backend, seed=1)])
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "Stack"])

@@ -109,7 +109,11 @@ def test_wrong_sizes(arguments, error, message):
         ((0, 1), ValueError, "in_features: expected at least 1, got 0"),
         ((1, 0), ValueError, "out_features: expected at least 1, got 0"),
         ((2**40, 2**40), ValueError, r"weight: shape .* needs \d+ bytes"),
-        ((1, 1, "softmax"), ValueError, "activation: expected one of linear, tanh, sigmoid, relu, got 'softmax'"),
+        (
+            (1, 1, "softplus"),
+            ValueError,
+            "activation: expected one of linear, tanh, sigmoid, relu, softmax, got 'softplus'",
+        ),
     ],
 )
 def test_wrong_dense(arguments, error, message):

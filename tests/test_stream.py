@@ -36,7 +36,7 @@ def heads(lstm):
     """A network of several layers around lstm."""
     kind = {"dtype": lstm.dtype, "backend": lstm.backend, "seed": 1}
     above = lk.LSTM(4, 6, batch_first=lstm.batch_first, **kind)
-    return lk.Stack([lstm, lk.Dense(lstm.out_features, 4, "relu", **kind), above, lk.Dense(6, 1, "sigmoid", **kind)])
+    return lk.Stack([lstm, lk.Dense(lstm.out_features, 4, "relu", **kind), above, lk.Dense(6, 3, "softmax", **kind)])
 
 
 def time_first(net, x):
@@ -341,7 +341,8 @@ import ctypes, os, sys
 import numpy as np, lstmkernel as lk
 lstm = lk.LSTM(8, 40, 2, seed=0)
 kind = sys.argv[1]
-net = lstm if kind == "LSTM" else lk.Stack([lstm, lk.Dense(40, 1)], skip=kind == "skip")
+head = lk.Dense(40, 2, "softmax" if kind == "softmax" else "linear")
+net = lstm if kind == "LSTM" else lk.Stack([lstm, head], skip=kind == "skip")
 stream = net.stream()
 x, out = np.ones((1, 8), "float32"), np.empty((1, net.out_features), "float32")
 for _ in range(10):
@@ -359,7 +360,7 @@ os.write(1, b", and alive")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's")
-@pytest.mark.parametrize("kind", ["LSTM", "Stack", "skip"])
+@pytest.mark.parametrize("kind", ["LSTM", "Stack", "skip", "softmax"])
 def test_a_step_makes_no_system_call(kind):
     def run(then):
         command = [sys.executable, "-c", QUIET, kind, then]

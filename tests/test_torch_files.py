@@ -239,6 +239,14 @@ def test_the_format_before_zip_is_refused(path):
         lk.load(path)
 
 
+def test_a_tensor_that_is_to_be_negated_yet_is_refused(path):
+    """What is stored are the numbers without their minus, and beside them that it is there."""
+    weights = torch.nn.LSTM(4, 5).state_dict()
+    torch.save({**weights, "weight_ih_l0": torch._neg_view(weights["weight_ih_l0"])}, path)
+    with pytest.raises(lk.FormatError, match=r"expected the numbers themselves, got a tensor with .'neg': True"):
+        lk.load(path)
+
+
 @pytest.mark.parametrize("kind", [torch.nn.GRU, torch.nn.RNN])
 def test_another_recurrent_network_is_refused(kind, path):
     torch.save(kind(4, 5).state_dict(), path)

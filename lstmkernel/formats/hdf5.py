@@ -24,6 +24,9 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: Deflate, shuffle and Fletcher-32, by HDF5's numbers. Any other filter would be a plugin, which is code.
 FILTERS = (1, 2, 3)
 
+#: Letters of a path through groups.
+MOST_WAY = 1000
+
 #: Of one attribute: Keras splits a list of names before it fills an object header of 64 kB.
 MOST_NAMES = 1 << 12
 
@@ -77,14 +80,34 @@ class Reader:
         return Tensor(str(dataset.name).lstrip("/"), dataset.shape or (), dtype)
 
     def tensors(self, top: h5py.Group) -> list[Tensor]:
-        """Every array below a group, each once; links to elsewhere are not followed."""
+        """Every array below a group, each once; links to elsewhere are not followed.
+
+        Step by step: HDF5's own visit calls itself for each group in a group, until the stack ends.
+        """
+        import h5py
+
         found: list[Tensor] = []
-
-        def visit(_: str, item: h5py.Group | h5py.Dataset) -> None:
-            if hasattr(item, "shape"):
-                found.append(self.tensor(item))
-
-        top.visititems(visit)
+        seen, waiting = {_identity(top)}, [(str(top.name), top)]
+        while waiting:
+            way, group = waiting.pop()
+            inside = []
+            for name in group:
+                place = f"{way}/{name}"
+                if len(place) > MOST_WAY:  # each array's name repeats it
+                    raise ValueError(
+                        f"{place[:200]}: expected a way of at most {MOST_WAY} letters to an array, got more"
+                    )
+                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                    continue
+                item = group[name]
+                if _identity(item) in seen:
+                    continue
+                seen.add(_identity(item))
+                if isinstance(item, h5py.Dataset):
+                    found.append(self.tensor(item))
+                elif isinstance(item, h5py.Group):
+                    inside.append((place, item))
+            waiting += inside[::-1]
         return found
 
     def text(self, owner: h5py.Group | h5py.Dataset, name: str) -> str | None:
@@ -190,6 +213,14 @@ def _check_filters(dataset: h5py.Dataset) -> None:
         number, _, _, name = created.get_filter(i)
         if number not in FILTERS:
             raise ValueError(f"{dataset.name[:200]}: expected one of HDF5's own filters, got {name[:100]!r} ({number})")
+
+
+def _identity(item: h5py.Group | h5py.Dataset) -> tuple[int, int]:
+    """The same for every name of an object."""
+    import h5py
+
+    about = h5py.h5o.get_info(item.id)
+    return about.fileno, about.addr
 
 
 def _place(parent: h5py.Group, path: str) -> str:

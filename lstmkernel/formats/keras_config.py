@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 #: Where Keras keeps its own classes; a class of somewhere else is a user's, whatever its name says.
 _KERAS = re.compile(r"(tf_)?keras(\.|$)")
 
+RECURRENT = ("LSTM", "CuDNNLSTM", "Bidirectional")
+WRAPPERS = ("Bidirectional", "TimeDistributed")
+
 
 class Layer(NamedTuple):
     """One layer: its name, its class, what it was made with, and where the .weights.h5 of Keras 3 keeps it."""
@@ -22,9 +25,16 @@ class Layer(NamedTuple):
         return f"layer {short(self.name)} ({self.kind[:80]})"
 
     @property
-    def inner(self) -> Layer:
-        """The layer inside of a wrapper (Bidirectional, TimeDistributed)."""
-        return _layer(self.config.get("layer"), f"{self}: layer")
+    def inside(self) -> Layer:
+        """The layer inside of a wrapper (Bidirectional, TimeDistributed); any other is itself."""
+        return _layer(self.config.get("layer"), f"{self}: layer") if self.kind in WRAPPERS else self
+
+    def with_option(self, name: str, value: Any) -> Layer:
+        """The same layer made with another option, which a wrapper leaves to the layer inside."""
+        if self.kind not in WRAPPERS:
+            return self._replace(config={**self.config, name: value})
+        inside = self.inside.with_option(name, value)
+        return self._replace(config={**self.config, "layer": {**self.config["layer"], "config": inside.config}})
 
     @property
     def backward(self) -> Layer | None:
@@ -50,7 +60,8 @@ def layers(model: dict[str, Any]) -> list[Layer]:
     # Keras before 2.2.3 wrote a Sequential's layers without a name around them.
     listed = config if isinstance(config, list) else _mapping(config, "model").get("layers")
     if not isinstance(listed, list) or not listed:
-        raise ValueError(f"model: expected a list of layers, got {short(listed)}")
+        kind = str(model.get("class_name"))[:80]
+        raise ValueError(f"model: expected a list of layers in the config of {kind}, got {short(listed)}")
     found, met = [], Counter[str]()
     for i, description in enumerate(listed):
         layer = _layer(description, f"layer {i}")
@@ -170,8 +181,9 @@ def _keras_3_call(node: dict[str, Any], layer: Layer) -> list[tuple[str, int]]:
 
 
 def _check_arguments(arguments: dict[str, Any], layer: Layer) -> None:
+    """training=True leaves dropout on; masks and states come from elsewhere."""
     for name, value in arguments.items():
-        if name != "training" and value is not None:
+        if value is not None and not (name == "training" and value is False):
             raise ValueError(f"{layer}: called with {name[:80]} = {short(value)}, which is not understood")
 
 

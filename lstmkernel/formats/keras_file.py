@@ -15,12 +15,17 @@ from lstmkernel.formats import archive, hdf5, json_text, keras_config, keras_lay
 from lstmkernel.formats.contents import Contents, Network
 from lstmkernel.formats.hdf5 import Reader
 from lstmkernel.formats.keras_config import Layer
-from lstmkernel.formats.keras_weights import ByName, ByPlace, Weights
+from lstmkernel.formats.keras_weights import LAYERS, ByName, ByPlace, Weights
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 
 NAME = "Keras"
 SUFFIXES = (".keras", ".h5", ".hdf5")
+
+WEIGHTS_ALONE = (
+    "weights alone: activations and other options are taken for Keras's defaults, so that a Dense is linear, and the "
+    "last layer where the file does not tell; a model saved whole says it all"
+)
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
@@ -38,6 +43,7 @@ class _Model(NamedTuple):
     def chain(self) -> list[Layer]:
         """The working layers of the whole model, one after the other."""
         if self.config is not None:
+            keras_layers.check_kinds(self.layers)  # a better reason than how such layers are connected
             return keras_layers.working(keras_config.chain(self.config))
         self.weights.check_order(self.layers)
         return keras_layers.working(self.layers)
@@ -65,10 +71,10 @@ def inspect(path: str) -> Contents:
         except ValueError as error:
             notes.append(f"not one network: {str(error)[:1000]}")
         else:
-            networks.append(Network("", words.THEN.join(described[layer.name] or "?" for layer in chain)))
+            networks.append(Network("", words.THEN.join(_description(layer, model.weights) or "?" for layer in chain)))
         networks += [Network(name, description) for name, description in described.items() if description]
         if model.config is None:
-            notes.append("weights alone: activations are taken for Keras's defaults")
+            notes.append(WEIGHTS_ALONE)
         return Contents(model.format, model.reader.tensors(model.weights.top), networks, notes)
 
 
@@ -82,6 +88,8 @@ def load(path: str, prefix: str | None, options: dict[str, Any]) -> LSTM | Dense
             ]
             for layer in layers
         }
+        if model.config is None:
+            warnings.warn(f"{path}: {WEIGHTS_ALONE}", RuntimeWarning, stacklevel=3)
     masks = next((layer for layer in model.layers if layer.kind == "Masking"), None)
     if masks and not prefix:
         warnings.warn(f"{path}: {masks}: masks are not applied; call with lengths=", RuntimeWarning, stacklevel=3)
@@ -130,8 +138,7 @@ def _of_hdf5(reader: Reader) -> _Model:
 
 
 def _by_place(reader: Reader) -> ByPlace:
-    """The group of the layers; Keras 2.12 had another name for it."""
-    for name in ("layers", "_layer_checkpoint_dependencies"):
+    for name in LAYERS:
         if name in reader.root:
             return ByPlace(reader, reader.group(reader.root, name))
     names = ", ".join(list(reader.root)[:6])
@@ -164,8 +171,7 @@ def _description(layer: Layer, weights: Weights) -> str:
     except (ValueError, LookupError):
         return ""
     if layer.kind in keras_layers.HEADS:
-        inner = layer.inner if layer.kind == "TimeDistributed" else layer
-        activation = inner.config.get("activation", "linear")
+        activation = layer.inside.config.get("activation", "linear")
         own = {"in_features": inputs, "out_features": outputs, "activation": keras_config.short(activation).strip("'")}
         return words.of_layer("Dense", {**own, "bias": "bias" in cell})
     own = {"input_size": inputs, "hidden_size": outputs // 4, "bidirectional": bool(others), "bias": "bias" in cell}

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from lstmkernel import backends
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
-from lstmkernel.formats import keras_config
-from lstmkernel.formats.keras_config import Layer
+from lstmkernel.formats import keras_activations, keras_config
+from lstmkernel.formats.keras_config import RECURRENT, Layer
 from lstmkernel.lstm import LSTM
 from lstmkernel.parameters import LSTMShape
 from lstmkernel.stack import Stack
-from lstmkernel.variant import Activation, Variant
 
 #: Weights of a cell or a dense layer by Keras's names: kernel, recurrent_kernel, bias. Bidirectional has two cells.
 Cell = Mapping[str, Array]
@@ -26,27 +24,31 @@ IDLE = (
     *("InputLayer", "Dropout", "SpatialDropout1D", "GaussianDropout", "AlphaDropout", "GaussianNoise"),
     "ActivityRegularization",
 )
-RECURRENT = ("LSTM", "CuDNNLSTM", "Bidirectional")
 HEADS = ("Dense", "TimeDistributed")
 
-#: Keras's activations that an LSTM can have here. hard_sigmoid is one thing in Keras 2 and another in Keras 3
-#: (keras/src/backend.py, hard_sigmoid; keras/src/activations/activations.py, hard_sigmoid: relu6(x + 3) / 6).
-_ACTIVATIONS: dict[str, Activation] = {
-    **{name: name for name in ("tanh", "sigmoid", "relu", "linear", "softsign", "softplus")},
-    "elu": ("elu", 1.0),
-}
-_HARD_SIGMOID: dict[int, Activation] = {2: ("hard_sigmoid", 0.2, 0.5), 3: ("hard_sigmoid", 1 / 6, 0.5)}
+
+def check_kinds(layers: Sequence[Layer]) -> None:
+    """The first layer that is not understood is refused by its name."""
+    passing = ("Dense", *keras_activations.LAYERS, *IDLE, "Masking")
+    for layer in layers:
+        if layer.kind in RECURRENT or layer.inside.kind in passing:
+            continue
+        if layer.kind == "TimeDistributed":
+            raise ValueError(f"{layer}: expected a Dense inside, got {layer.inside}; prefix= picks one layer")
+        raise ValueError(
+            f"{layer}: expected LSTM, Bidirectional, Dense, Activation, Softmax or Dropout; prefix= picks one layer"
+        )
 
 
 def working(layers: Sequence[Layer]) -> list[Layer]:
-    """The layers that compute something, in order; the first one that is not understood is refused."""
-    found = []
+    """The layers that compute something, in order, activations as part of the Dense below them."""
+    check_kinds(layers)
+    found: list[Layer] = []
     for layer in layers:
-        inner = layer.inner if layer.kind == "TimeDistributed" else layer
-        if layer.kind in RECURRENT or inner.kind == "Dense":
+        if layer.kind in RECURRENT or layer.inside.kind == "Dense":
             found.append(layer)
-        elif inner.kind not in (*IDLE, "Masking"):
-            raise ValueError(f"{inner}: expected LSTM, Bidirectional, Dense or Dropout; prefix= picks one layer")
+        elif layer.inside.kind in keras_activations.LAYERS:
+            found = keras_activations.folded(found, layer)
     if not found:
         raise ValueError("expected an LSTM or Dense among the layers, got none")
     return found
@@ -75,8 +77,7 @@ def network(
 
 def _check_place(layer: Layer, above: Sequence[Layer], backwards: bool) -> None:
     """Whether a recurrent layer can stand there in a Stack, whose layers hand on the output of every step."""
-    inner = layer.inner if layer.kind == "Bidirectional" else layer
-    if not inner.config.get("return_sequences", True):
+    if not layer.inside.config.get("return_sequences", True):
         # With one direction, a head's last step is what Keras gives; with two, no step has both last states.
         if layer.kind == "Bidirectional" and above:
             raise ValueError(
@@ -96,19 +97,19 @@ def _lstm(layer: Layer, cells: Sequence[Cell], keras: int, reverse: bool, option
         _check_bidirectional(layer)
     if len(cells) != 1 + two:
         raise ValueError(f"{layer}: expected weights of {1 + two} cells, got {len(cells)}")
-    inner = layer.inner if two else layer
+    inner = layer.inside
     if _flag(inner, "time_major"):
         raise ValueError(f"{layer}: time_major=True is not supported")
     parameters = _parameters(inner, cells[0], "_l0")
     if two:
         parameters |= _parameters(inner, cells[1], "_l0_reverse")
     I, H = parameters["weight_ih_l0"].shape[1], parameters["weight_hh_l0"].shape[1]
-    shape = LSTMShape(I, H, 1, "bias_ih_l0" in parameters, two, 0, _variant(inner, keras), reverse)
+    shape = LSTMShape(I, H, 1, "bias_ih_l0" in parameters, two, 0, keras_activations.of_lstm(inner, keras), reverse)
     return LSTM.from_config({**shape._asdict(), **options}, parameters)
 
 
 def _check_bidirectional(layer: Layer) -> None:
-    merge_mode, inner = layer.config.get("merge_mode", "concat"), layer.inner
+    merge_mode, inner = layer.config.get("merge_mode", "concat"), layer.inside
     if inner.kind not in ("LSTM", "CuDNNLSTM"):
         raise ValueError(f"{layer}: expected an LSTM inside, got {inner}")
     if merge_mode != "concat":
@@ -165,31 +166,11 @@ def _cudnn(kernel: Array, recurrent: Array, bias: Array, end: str) -> dict[str, 
     }
 
 
-def _variant(layer: Layer, keras: int) -> Variant | None:
-    gates = _activation(layer, "recurrent_activation", "sigmoid", keras)
-    other = _activation(layer, "activation", "tanh", keras)
-    return Variant.of(Variant(activations=(gates, other, other)))
-
-
-def _activation(layer: Layer, name: str, default: str, keras: int) -> Activation:
-    value = _name_of(layer.config.get(name, default))
-    known = {**_ACTIVATIONS, "hard_sigmoid": _HARD_SIGMOID[keras]}
-    if value not in known:
-        raise ValueError(f"{layer}: {name}: expected one of {', '.join(known)}, got {keras_config.short(value)}")
-    return known[value]
-
-
 def _dense(layer: Layer, cells: Sequence[Cell], options: Mapping[str, Any]) -> Dense:
-    inner = layer.inner if layer.kind == "TimeDistributed" else layer
+    inner = layer.inside
     cell = cells[0] if len(cells) == 1 else {}
     _check_names(inner, cell, ("kernel",))
-    activation = _name_of(inner.config.get("activation", "linear"))
-    if activation not in backends.ACTIVATIONS:
-        known = ", ".join(backends.ACTIVATIONS)
-        raise ValueError(
-            f"{layer}: activation: expected one of {known}, got {keras_config.short(activation)}; "
-            "prefix= picks one layer"
-        )
+    activation = keras_activations.of_dense(layer)
     kernel = cell["kernel"]
     units = _units(inner, kernel.T)
     if kernel.ndim != 2 or kernel.shape[1] != units or not kernel.size:
@@ -218,13 +199,3 @@ def _units(layer: Layer, array: Array) -> int:
 
 def _flag(layer: Layer, name: str) -> bool:
     return bool(layer.config.get(name, False))
-
-
-def _name_of(activation: Any) -> str:
-    """A function that is not Keras's own comes as a mapping; the name in it is only good for the error."""
-    if activation is None:
-        return "linear"
-    if isinstance(activation, dict):
-        activation = activation.get("registered_name") or activation.get("class_name")
-        return f"{activation} (not a name)"
-    return activation if isinstance(activation, str) else f"{activation} (not a name)"

@@ -11,8 +11,8 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from lstmkernel.formats.hdf5 import Reader
-from lstmkernel.formats.keras_config import Layer, short, snake_case
-from lstmkernel.formats.keras_layers import HEADS, IDLE, RECURRENT
+from lstmkernel.formats.keras_config import RECURRENT, Layer, short, snake_case
+from lstmkernel.formats.keras_layers import HEADS, IDLE
 
 if TYPE_CHECKING:
     import h5py
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 Cells = list[dict[str, "h5py.Dataset"]]
 
 UNKNOWN = "of unknown class"
+
+#: The group of the layers at the top of Keras 3's layout; the latter in Keras 2.12.
+LAYERS = ("layers", "_layer_checkpoint_dependencies")
+#: What lies beside it and is no layer's.
+OF_TRAINING = ("vars", "optimizer", "metrics")
 
 _RECURRENT_NAMES = ("kernel", "recurrent_kernel", "bias")
 _DENSE_NAMES = ("kernel", "bias")
@@ -112,6 +117,14 @@ class ByPlace:
         return [layer for *_, layer in sorted(found, key=lambda entry: entry[:3])]
 
     def check_order(self, layers: list[Layer]) -> None:
+        root = self._reader.root
+        beside = [name for name in root if name not in (*LAYERS, *OF_TRAINING)]
+        others = [name for name in beside if self._reader.tensors(self._reader.group(root, name))]
+        if others:
+            raise ValueError(
+                f"expected layers alone, got also {short(others[0])}: a subclassed model is a program, which is not in "
+                "the file; pick one layer with prefix="
+            )
         for kinds in (RECURRENT, HEADS):
             several = sorted({layer.kind for layer in layers if layer.kind in kinds})
             if len(several) > 1:

@@ -103,7 +103,8 @@ class _Graph:
         if layer.bias:
             value = self.node("Add", [value, self.constant(f"{prefix}bias", named["bias"])], f"{prefix}sum")
         if layer.activation != "linear":
-            value = self.node(_DENSE_NAMES[layer.activation], [value], f"{prefix}activated")
+            attributes = {"axis": -1} if layer.activation == "softmax" else {}
+            value = self.node(_DENSE_NAMES[layer.activation], [value], f"{prefix}activated", **attributes)
         return value
 
     def lstm(self, lstm: LSTM, prefix: str, value: str, rows: str) -> str:

@@ -10,7 +10,7 @@ from lstmkernel.formats.onnx_graph import Node
 from lstmkernel.formats.onnx_tensors import Reader
 
 #: What may follow a product, by our names.
-ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
+ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softmax": "softmax"}
 
 
 class Dense(NamedTuple):
@@ -41,16 +41,28 @@ def begun(node: Node, inputs: Sequence[Array | None], reader: Reader) -> Dense |
     return Dense(node, weight, None if bias is None else _bias(node, bias, len(weight)))
 
 
-def completed(dense: Dense, node: Node, inputs: Sequence[Array | None]) -> Dense | None:
-    """The layer with this node, its bias or its activation; None where it is neither."""
+def completed(dense: Dense, node: Node, inputs: Sequence[Array | None], dimensions: int) -> Dense | None:
+    """The layer with this node, its bias or its activation; None where it is neither. dimensions: of the signal."""
     if dense.activation != "linear":
         return None
+    if node.op == "Softmax":
+        _expect_last_axis(node, dimensions)
     if node.op in ACTIVATIONS:
         return dense._replace(activation=ACTIVATIONS[node.op])
     constants = [array for array in inputs if array is not None]
     if node.op == "Add" and dense.bias is None and len(constants) == 1:
         return dense._replace(bias=_bias(node, constants[0], len(dense.weight)))
     return None
+
+
+def _expect_last_axis(node: Node, dimensions: int) -> None:
+    """Left out, the axis is 1 before opset 13 and the last one since then: understood where these are the same.
+
+    Before opset 13 all axes from the given one on are one row; of the last axis, each row is one either way.
+    """
+    axis = node.attributes.get("axis", 1)
+    if axis not in (-1, dimensions - 1):
+        raise ValueError(f"{node}: axis: expected -1 or {dimensions - 1}, the last one, got {axis!r:.40}")
 
 
 def _bias(node: Node, value: Array, width: int) -> Array:

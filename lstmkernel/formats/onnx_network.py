@@ -294,7 +294,7 @@ class Follower:
             self._place(node, labels, begun.weight.shape[1], len(begun.weight))
             self._layers.append(begun)
             return
-        completed = onnx_heads.completed(top, node, constants) if isinstance(top, Dense) else None
+        completed = onnx_heads.completed(top, node, constants, labels.ndim) if isinstance(top, Dense) else None
         if not completed:
             raise _not_understood(node)
         self._place(node, labels, len(completed.weight))

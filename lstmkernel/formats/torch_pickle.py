@@ -255,6 +255,8 @@ def _called(function: Any, arguments: tuple[Any, ...]) -> Any:
     if function == _DICT and not arguments:
         return {}
     if function == _TENSOR and len(arguments) >= 4:
+        if len(arguments) > 6 and arguments[6]:  # that it is to be negated or conjugated yet
+            raise ValueError(f"expected the numbers themselves, got a tensor with {str(arguments[6])[:100]}")
         return _tensor(*arguments[:4])
     if function == _PARAMETER and arguments and isinstance(arguments[0], StoredTensor):
         return arguments[0]

@@ -125,6 +125,28 @@ def half():
     keep("bfloat16_3", twin)
 
 
+def classifier(keras):
+    layers = keras.layers
+    return sequential(keras, layers.LSTM(4), layers.Dense(5, activation="softmax"), seed=11)
+
+
+def activation_layers(keras):
+    """Activations as layers of their own, also in a wrapper; the last axis by its number."""
+    layers = keras.layers
+    inside = [
+        layers.LSTM(4, return_sequences=True),
+        layers.Activation("linear"),
+        layers.Dense(4),
+        layers.Activation("relu"),
+        layers.TimeDistributed(layers.Dense(3)),
+        layers.Dropout(0.1),
+        layers.TimeDistributed(layers.Activation("tanh")),
+        layers.Dense(5, use_bias=False),
+        layers.Softmax(axis=2),
+    ]
+    return sequential(keras, *inside, seed=12)
+
+
 def masked():
     """Rows that end early, in zeros that the mask hides: after 6 and after 4 steps."""
     layers = keras_3.layers
@@ -149,6 +171,10 @@ def main():
     keep("last_of_both_3", sequential(keras_3, both, seed=7), ".keras")
     half()
     masked()
+    keep("classifier_3", classifier(keras_3), ".keras")
+    keep("classifier_2", classifier(keras_2), ".h5")
+    keep("activation_layers_3", activation_layers(keras_3), ".keras")
+    keep("activation_layers_2", activation_layers(keras_2), ".h5")
     sequential(keras_3, layers.GRU(2), layers.Lambda(lambda x: x + 1), seed=9).save(FOLDER / "refused_3.keras")
     GOLDENS.mkdir(exist_ok=True)
     np.savez_compressed(GOLDENS / "answers.npz", **answers)

@@ -1,0 +1,286 @@
+"""Configurations in Keras's files that lie, or speak of what has no match here: refused by name, nothing left out."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from fuzz_targets import keras_config_target, keras_hdf5, rezipped
+from hostile import refused_in_little_memory
+
+import lstmkernel as lk
+
+h5py = pytest.importorskip("h5py")
+from keras_changes import changed, reconfigured, refusal  # noqa: E402
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A small model of Keras 2, good so far: an LSTM and a Dense."""
+    path = tmp_path / "model.h5"
+    path.write_bytes(keras_hdf5())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"units": 7}, "recurrent_kernel: expected shape (7, 4 * 7), got (1, 4)"),
+        ({"units": 10**30}, "recurrent_kernel: expected shape (1000000"),
+        ({"units": -1}, "units: expected a positive integer, got -1"),
+        ({"units": True}, "units: expected a positive integer, got True"),
+        ({"units": "1"}, "units: expected a positive integer, got 1"),
+        ({"use_bias": False}, "expected weights kernel, recurrent_kernel, got kernel, recurrent_kernel, bias"),
+        ({"activation": "gelu"}, "activation: expected one of tanh, sigmoid"),
+        ({"activation": ["tanh"]}, "activation: expected one of tanh, sigmoid"),
+        ({"recurrent_activation": {"class_name": "function", "registered_name": "mine"}}, "got 'mine (not a name)'"),
+        ({"time_major": True}, "time_major=True is not supported"),
+        ({"name": "../lstm"}, "model_weights/../lstm: not in the file"),
+        ({"name": 3}, "layer 0: expected a name, got 3"),
+        ({"name": "x" * 50_000}, "not in the file"),
+        ({"name": "dense"}, "two layers with the name 'dense'"),
+    ],
+)
+def test_options_of_a_layer(path, options, message):
+    reconfigured(path, lambda _, layers: layers[0]["config"].update(options))
+    assert message in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class_name": "Lambda"}, "layer 'lstm' (Lambda): expected LSTM"),
+        ({"class_name": "RNN"}, "layer 'lstm' (RNN): expected LSTM"),
+        ({"class_name": None}, "layer 0: expected a class_name, got None"),
+        ({"module": "os", "class_name": "system"}, "expected one of Keras's own classes, got 'os': system"),
+        ({"module": "kerasevil.layers"}, "expected one of Keras's own classes"),
+        ({"registered_name": "mine>LSTM"}, "expected one of Keras's own classes, got 'mine>LSTM'"),
+        ({"config": []}, "layer 0: config: expected a JSON object, got []"),
+    ],
+)
+def test_classes_of_a_layer(path, change, message):
+    reconfigured(path, lambda _, layers: layers[0].update(change))
+    assert message in refusal(path)
+
+
+def behind(kind, **options):
+    """A layer to be appended."""
+    return {"class_name": kind, "config": {"name": "top", **options}}
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (behind("Softmax", axis=2), None),
+        (behind("Softmax", axis=1), "layer 'top' (Softmax): axis: expected -1, the last one, got 1"),
+        (behind("Softmax", axis=[-1]), "axis: expected -1, the last one, got [-1]"),
+        (behind("Softmax", axis=None), "axis: expected -1, the last one, got None"),
+        (behind("Softmax", axis="x" * 5000), "axis: expected -1, the last one, got 'xxx"),
+        (behind("Softmax", axis=-2), "axis: expected -1, the last one, got -2"),
+        (behind("Activation", activation="gelu"), "layer 'top' (Activation): activation: expected one of linear,"),
+        (behind("Activation", activation={"class_name": "Softmax"}), "got 'Softmax (not a name)'"),
+        (behind("Activation", activation=[]), "got '[] (not a name)'"),
+        (behind("TimeDistributed", layer=behind("Softmax", axis=1)), None),
+        (behind("TimeDistributed", layer=behind("Softmax", axis=2)), "axis: expected -1, the last one, got 2"),
+        (behind("TimeDistributed", layer=behind("LSTM")), "'top' (TimeDistributed): expected a Dense inside, got"),
+        (behind("TimeDistributed"), "layer 'top' (TimeDistributed): layer: expected a JSON object, got None"),
+    ],
+)
+def test_activations_behind_a_dense(path, layer, message):
+    reconfigured(path, lambda _, layers: layers.append(layer))
+    if message is None:
+        assert lk.load(path).layers[1].activation == "softmax"
+    else:
+        assert message in refusal(path)
+
+
+def test_a_softmax_of_one_step(path):
+    def change(_, layers):
+        layers[0]["config"]["return_sequences"] = False
+        layers.append(behind("Softmax", axis=1))
+
+    reconfigured(path, change)
+    assert lk.load(path).layers[1].activation == "softmax"
+
+
+@pytest.mark.parametrize("kind", ["Softmax", "Activation"])
+def test_an_activation_without_a_linear_dense_below(path, kind):
+    top = behind(kind, activation="relu")
+    reconfigured(path, lambda _, layers: layers.insert(0, top))
+    assert f"layer 'top' ({kind}): expected a linear Dense right below it, got none" in refusal(path)
+    reconfigured(path, lambda _, layers: layers.insert(1, layers.pop(0)))
+    assert "expected a linear Dense right below it, got layer 'lstm' (LSTM); prefix=" in refusal(path)
+    reconfigured(path, lambda _, layers: layers.append(layers.pop(1)))
+    reconfigured(path, lambda _, layers: layers[1]["config"].update(activation="tanh"))
+    assert "expected a linear Dense right below it, got layer 'dense' (Dense) with tanh" in refusal(path)
+
+
+WITHOUT_MATCH = ["BatchNormalization", "LayerNormalization", "Embedding", "Flatten", "Reshape", "Conv1D"]
+WITHOUT_MATCH += ["GRU", "ReLU", "LeakyReLU", "GlobalAveragePooling1D", "Rescaling", "Permute", "Sequential", "Lambda"]
+
+
+@pytest.mark.parametrize("kind", WITHOUT_MATCH)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_layer_that_would_be_left_out(path, kind, place):
+    reconfigured(path, lambda _, layers: layers.insert(place, behind(kind)))
+    assert f"layer 'top' ({kind}): expected LSTM, Bidirectional, Dense, Activation, Softmax or Dropout" in refusal(path)
+
+
+IDLE = ["Dropout", "SpatialDropout1D", "GaussianDropout", "AlphaDropout", "GaussianNoise", "ActivityRegularization"]
+
+
+@pytest.mark.parametrize("kind", [*IDLE, "InputLayer"])
+def test_a_layer_that_is_left_out(path, kind):
+    reconfigured(path, lambda _, layers: layers.insert(1, behind(kind)))
+    assert len(lk.load(path).layers) == 2
+
+
+def two_ways(merge_mode="concat", backward=None, **options):
+    lstm = {"class_name": "LSTM", "config": {"name": "inner", "units": 1, **options}}
+    other = {} if backward is None else {"backward_layer": {"class_name": "LSTM", "config": backward}}
+    return {"class_name": "Bidirectional", "config": {"name": "lstm", "layer": lstm, "merge_mode": merge_mode, **other}}
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (two_ways(), "expected weights of 2 cells, got 1"),
+        (two_ways("sum"), "expected merge_mode 'concat', got 'sum'"),
+        (two_ways(go_backwards=True), "expected go_backwards=False inside, got True"),
+        (two_ways(backward={"name": "b", "units": 1}), "expected a backward LSTM with go_backwards=True"),
+        (two_ways(backward={"name": "b", "units": 2, "go_backwards": True}), "expected the same units in both"),
+        (two_ways(return_sequences=False), "hands on the last state of each direction"),
+    ],
+)
+def test_bidirectional(path, layer, message):
+    reconfigured(path, lambda _, layers: layers.__setitem__(0, layer))
+    assert message in refusal(path)
+
+
+def test_a_sequence_that_ends_below_another_lstm(path):
+    def change(_, layers):
+        layers[0]["config"]["return_sequences"] = False
+        layers[1] = {"class_name": "LSTM", "config": {"name": "dense", "units": 1}}
+
+    reconfigured(path, change)
+    assert "return_sequences=False below layer 'dense' (LSTM): expected a sequence" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "Expecting"),
+        ('{"class_name": "Sequential" "config": {}}', "Expecting"),
+        ('{"a": 1, "a": 2}', "'a'"),
+        ("[]", "expected a JSON object"),
+        ("[" * 100_000, ""),
+        (
+            '{"class_name": "Sequential", "config": {"layers": []}}',
+            "a list of layers in the config of Sequential, got []",
+        ),
+        ('{"class_name": "Sequential", "config": {"layers": [[]]}}', "layer 0: expected a JSON object, got []"),
+        ('{"class_name": "Mine", "config": {"width": 3}}', "model: expected a list of layers in the config of Mine"),
+        ('{"class_name": "Mine", "config": {"layers": [{"class_name": "LSTM", "config": {"name": "b"}}]}}', "got Mine"),
+    ],
+)
+def test_broken_configurations(path, text, message):
+    if len(text) > 60_000:  # more than an attribute holds; a .keras file holds any
+        path.write_bytes(keras_config_target().wrap(text.encode()))
+    else:
+        changed(path, lambda h5: h5.attrs.__setitem__("model_config", text))
+    assert message in refusal(path)
+
+
+@pytest.mark.parametrize("value", [3, np.zeros(4), ["a", "b"], np.zeros(3, "V5")])
+def test_attributes_of_other_types(path, value):
+    changed(path, lambda h5: h5.attrs.__setitem__("model_config", value))
+    assert "attribute 'model_config': expected" in refusal(path)
+
+
+def test_many_names_that_are_one_long_text(path, tmp_path):
+    """Where such a text is stands in 16 bytes, length first; here every name gets those of the first."""
+    good = tmp_path / "good.h5"
+    good.write_bytes(path.read_bytes())
+    names = np.array(["x" * 60_000] + ["y"] * 3999, dtype=h5py.string_dtype())
+    changed(path, lambda h5: h5["model_weights/lstm"].attrs.create("weight_names", names))
+    whole = path.read_bytes()
+    at = re.search(rb"\x60\xea\0\0.{12}\x01\0\0\0", whole, re.DOTALL).start()
+    path.write_bytes(whole[:at] + whole[at : at + 16] * 4000 + whole[at + 64_000 :])
+    assert "attribute 'weight_names': expected at most" in refused_in_little_memory(path, good)
+
+
+def test_a_dropout_that_stays_on_in_keras_2(path):
+    """dropout(x, training=True): random numbers with each call."""
+
+    def change(model, layers):
+        call = [[["lstm", 0, 0, {"training": True}]]]
+        layers[0]["inbound_nodes"] = [[["x", 0, 0, {"training": False, "mask": None}]]]
+        layers[1]["inbound_nodes"] = [[["drop", 0, 0, {}]]]
+        layers.insert(0, {"class_name": "InputLayer", "config": {"name": "x"}, "inbound_nodes": []})
+        layers.append({"class_name": "Dropout", "config": {"name": "drop"}, "inbound_nodes": call})
+        model["output_layers"] = [["dense", 0, 0]]
+
+    reconfigured(path, change)
+    changed(
+        path, lambda h5: h5.attrs.__setitem__("model_config", h5.attrs["model_config"].replace("Sequential", "Model"))
+    )
+    assert "layer 'drop' (Dropout): called with training = True" in refusal(path)
+
+
+@pytest.mark.parametrize("version", ["1.2.2", "4.0.0", "", "x" * 100_000])
+def test_versions(path, version):
+    metadata = json.dumps({"keras_version": version}).encode()
+    path.write_bytes(rezipped(keras_config_target().wrap(keras_config_target().payload), {"metadata.json": metadata}))
+    assert "keras_version: expected one of Keras 2 or 3" in refusal(path)
+
+
+def functional(path, change):
+    target = keras_config_target()
+    model = json.loads(target.payload)
+    change(model["config"], model["config"]["layers"])
+    path.write_bytes(target.wrap(json.dumps(model).encode()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config, _: config.update(output_layers=[["lstm", 0, 0], ["dense", 0, 0]]), "expected one output"),
+        (lambda config, _: config.update(output_layers=[]), "expected one output, got none"),
+        (lambda config, _: config.update(output_layers=["lstm", 0, 0]), "layer 'dense' (Dense) is not on the way"),
+        (lambda config, _: config.update(output_layers=["none", 0, 0]), "no layer of the name 'none'"),
+        (lambda _, layers: layers[1].update(inbound_nodes=layers[2]["inbound_nodes"]), "feeds itself"),
+        (lambda _, layers: layers[1]["inbound_nodes"].append({}), "expected to be called once, got 2 calls"),
+        (lambda _, layers: layers[1].update(inbound_nodes=3), "expected inbound_nodes, got 3"),
+        (lambda _, layers: layers[1].update(inbound_nodes=[{"args": [3]}]), "expected a tensor as its argument, got 3"),
+        (lambda _, layers: layers[1].update(inbound_nodes=[{"args": 3}]), "expected a list of arguments, got 3"),
+        (lambda _, layers: layers[1]["inbound_nodes"][0].update(kwargs={"mask": 3}), "called with mask = 3"),
+        (
+            lambda _, layers: layers[1]["inbound_nodes"][0].update(kwargs={"training": True}),
+            "layer 'lstm' (LSTM): called with training = True",
+        ),
+        (
+            lambda _, layers: layers[2]["inbound_nodes"][0]["args"][0]["config"].update(keras_history=["lstm", 0, 1]),
+            "expected the output of 'lstm', got its state 1",
+        ),
+    ],
+)
+def test_graphs(path, change, message):
+    functional(path, change)
+    assert message in refusal(path)
+
+
+def test_a_very_long_chain(path):
+    """The time is that of reading it."""
+
+    def change(config, layers):
+        last = layers.pop()
+        for i in range(3000):
+            node = json.loads(json.dumps(last["inbound_nodes"]).replace("lstm", f"drop{i - 1}" if i else "lstm"))
+            layers.append({"class_name": "Dropout", "config": {"name": f"drop{i}"}, "inbound_nodes": node})
+        last["inbound_nodes"] = json.loads(json.dumps(last["inbound_nodes"]).replace("lstm", "drop2999"))
+        layers.append(last)
+
+    functional(path, change)
+    assert len(lk.load(path).layers) == 2

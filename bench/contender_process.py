@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from contenders import CONTENDERS, Call
 from samples import last_cores, timed
-from trainers import TRAINERS, Training, bytes_held
+from trainers import TRAINERS, bytes_at_most
 
 import lstmkernel as lk
 from lstmkernel import accuracy
@@ -45,9 +45,9 @@ class Process:
         """Seconds of each call of the prepared problem."""
         return list(self._ask({"seconds": seconds})["times"])
 
-    def held(self, count: int) -> float:
-        """Bytes that each of ``count`` forward passes of a trainer keeps."""
-        return float(self._ask({"held": count})["bytes"])
+    def weigh(self, problem: str) -> int:
+        """Bytes that a first call of that problem takes at its peak: of a process that has done nothing else."""
+        return int(self._ask({"weigh": problem})["bytes"])
 
     def close(self) -> None:
         self._process.communicate()
@@ -72,7 +72,7 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def serve(contender: str, threads: int) -> None:
-    """For every line: {"problem": file} prepares a call, {"seconds": s} times it, {"held": n} weighs what it keeps."""
+    """For every line: {"problem": file} prepares a call, {"seconds": s} times it, {"weigh": file} weighs one."""
     call: Call | None = None
     for line in sys.stdin:
         order, answer = json.loads(line), {}
@@ -82,18 +82,31 @@ def serve(contender: str, threads: int) -> None:
                 call, answer["error"] = prepared(contender, threads, order["problem"])
             except Exception as error:  # any library's own kind
                 answer["failed"] = f"{type(error).__name__}: {error}"
-        elif isinstance(call, Training) and "held" in order:
-            answer["bytes"] = bytes_held(call.forward, order["held"])
+        elif "weigh" in order:
+            answer["bytes"] = weighed(contender, threads, order["weigh"])
         elif call:
             answer["times"] = timed(call, order["seconds"])
         print(json.dumps(answer), flush=True)
 
 
-def prepared(contender: str, threads: int, problem: str) -> tuple[Call, float]:
-    """The call, and how wrong its answer is."""
+def read(problem: str) -> tuple[lk.LSTM, np.ndarray, np.ndarray]:
+    """The network, x and what is expected."""
     with np.load(problem) as file:
         weights = {name: file[name] for name in file if name.startswith(("weight", "bias"))}
-        lstm, x, expected = lk.LSTM.from_config(json.loads(str(file["config"])), weights), file["x"], file["expected"]
+        return lk.LSTM.from_config(json.loads(str(file["config"])), weights), file["x"], file["expected"]
+
+
+def weighed(contender: str, threads: int, problem: str) -> int:
+    """Bytes of a first call, once a tiny one has loaded what every call needs."""
+    prepare = EVERYONE[contender].prepare
+    prepare(lk.LSTM(1, 1), np.zeros((2, 1, 1), "float32"), threads)()
+    lstm, x, _ = read(problem)
+    return bytes_at_most(prepare(lstm, x, threads))
+
+
+def prepared(contender: str, threads: int, problem: str) -> tuple[Call, float]:
+    """The call, and how wrong its answer is."""
+    lstm, x, expected = read(problem)
     call = EVERYONE[contender].prepare(lstm, x, threads)
     error = accuracy.error((call(),), (expected,), x.dtype)
     if not error <= WRONG:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,13 +58,13 @@ TRAINERS = {
 }
 
 
-def bytes_held(forward: Callable[[], Any], count: int) -> float:
-    """What a forward pass leaves behind for the backward one: resident memory, of ``count`` that are kept, for each."""
-    kept = [forward()]  # what is there for all of them
-    before = _resident()
-    kept += [forward() for _ in range(count)]
-    return (_resident() - before) / count
+def bytes_at_most(call: Callable[[], Any]) -> int:
+    """How much more memory than before a call has at its peak; 0 where the process has had more at one time."""
+    before = _kilobytes("VmRSS")
+    call()
+    return max(0, _kilobytes("VmHWM") - before) * 1024
 
 
-def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _kilobytes(line: str) -> int:
+    """Of resident memory. Of this program: what getrusage says counts the one that started it as well."""
+    return int(re.findall(rf"^{line}:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)[0])

@@ -1,12 +1,12 @@
-"""lstmkernel beside PyTorch in training: forward and backward of the same network, checked, then timed; and the tape.
+"""lstmkernel beside PyTorch in training: forward and backward of the same network, checked, timed, weighed.
 
     python bench/training.py                          # six shapes on one thread: a Markdown table
     python bench/training.py --threads 1,2 --seconds 60
     python bench/training.py --shape 16,100,40,128,2
 
 Each has a process of its own, on as many cores as it may have threads, and they take turns round by round; medians of
-all calls. Each is first checked against the float64 definition. Tape: what forward leaves in memory for backward, as a
-new process weighs it.
+all calls. Each is first checked against the float64 definition. Memory: what a first call takes at its peak, in a new
+process, beside x and the weights.
 """
 
 from __future__ import annotations
@@ -32,14 +32,12 @@ from lstmkernel.cli import console, shapes
 from lstmkernel.cli.shapes import Shape
 
 SHAPES = ("32,64,64,128", "8,256,256,256,2", "64,128,96,96,5", "50,512,1,40", "1,128,128,128,2", "32,64,512,512")
-#: Tapes that are held at once, to weigh one.
-HELD = 8
 
 
 class Row(NamedTuple):
     shape: Shape
     seconds: list[float]  # of each trainer
-    tape: list[float]  # bytes
+    memory: list[int]  # bytes
 
 
 def write_problem(shape: Shape, folder: str) -> str:
@@ -58,20 +56,18 @@ def measure(shape: Shape, processes: Sequence[Process], seconds: float, pause: f
         problem = write_problem(shape, folder)
         for process in processes:
             process.prepare(problem)
-        tapes = [weighed(process.contender, problem) for process in processes]
+        memory = [weighed(process.contender, problem) for process in processes]
     times: list[list[float]] = [[] for _ in processes]
     for _ in range(ROUNDS):
         for process, taken in zip(processes, times, strict=True):
             sleep(pause)
             taken += process.time(seconds)
-    return Row(shape, [median(taken) for taken in times], tapes)
+    return Row(shape, [median(taken) for taken in times], memory)
 
 
-def weighed(trainer: str, problem: str) -> float:
-    """Bytes of a tape, in a new process: one that has run has memory at hand, which hides what it takes."""
+def weighed(trainer: str, problem: str) -> int:
     process = Process(trainer, 1)
-    process.prepare(problem)
-    found = process.held(HELD)
+    found = process.weigh(problem)
     process.close()
     return found
 
@@ -93,12 +89,12 @@ def run(threads: int, chosen: Sequence[Shape], seconds: float) -> list[Row]:
 
 def markdown(rows: Sequence[Row]) -> str:
     lines = [
-        "| B,T,I,H,L | lstmkernel | PyTorch | times PyTorch | tape | PyTorch's |",
+        "| B,T,I,H,L | lstmkernel | PyTorch | times PyTorch | memory | PyTorch's |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for shape, (ours, theirs), (our_tape, their_tape) in rows:
+    for shape, (ours, theirs), (our_memory, their_memory) in rows:
         times = f"{figures.duration(ours)} | {figures.duration(theirs)} | {theirs / ours:.2f}"
-        lines.append(f"| {shape.sizes()} | {times} | {our_tape / 1e6:.1f} MB | {their_tape / 1e6:.1f} MB |")
+        lines.append(f"| {shape.sizes()} | {times} | {our_memory / 1e6:.1f} MB | {their_memory / 1e6:.1f} MB |")
     ratios = [theirs / ours for _, (ours, theirs), _ in rows]
     return "\n".join([*lines, "", f"Geometric mean {geometric_mean(ratios):.2f}, least {min(ratios):.2f}."])
 

@@ -71,7 +71,7 @@ def gradient_flow(
     start = (*lstm._check_state(state, B, batched), x_steps)
     h_0, c_0, x_steps = (array.astype(np.float64) for array in start)
     fields: list[list[Array]] = [[], [], [], []]
-    for run in follow(double, x_steps, h_0, c_0):
+    for run in follow(double, x_steps, (h_0, c_0)):
         for sizes, field in zip((*_of_cell(run, step), _of_rnn(run, step)), fields, strict=True):
             field.append(run.in_time(sizes))
     return GradientFlow(*(as_x(np.stack(field), lstm.batch_first, batched) for field in fields))

@@ -113,13 +113,17 @@ def small_step_tile(rows, panels, row, block, line, job):
 @inlined
 def recurrent_step(layer, g, z, h, h_next, active, backwards):
     """One step of the first `active` rows: c in place, from h to h_next."""
-    blocks, R = layer.blocks, layer.output_size
     job = StepJob(layer, g, z, h, g.c, g.hidden if layer.proj_size else h_next)
-    if layer.hidden_size <= FEW_UNITS:
-        sweep(SMALL_TILE_ROWS, active, blocks, R, False, small_step_tile, job)
-    else:
-        sweep(TILE_ROWS, active, blocks, R, backwards, step_tile, job)
+    sweep_step(layer, active, backwards, small_step_tile, step_tile, job)
     project(layer, g, h_next, active)
+
+
+@spliced
+def sweep_step(layer, active, backwards, small_tile, tile, job):
+    if layer.hidden_size <= FEW_UNITS:
+        sweep(SMALL_TILE_ROWS, active, layer.blocks, layer.output_size, False, small_tile, job)
+    else:
+        sweep(TILE_ROWS, active, layer.blocks, layer.output_size, backwards, tile, job)
 
 
 @inlined

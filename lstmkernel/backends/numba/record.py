@@ -15,13 +15,12 @@ from lstmkernel.backends.numba.activation import v_number
 from lstmkernel.backends.numba.cell_update import next_states, open_gates
 from lstmkernel.backends.numba.gate_matmul import input_product
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
-from lstmkernel.backends.numba.layer_forward import SMALL_TILE_ROWS, project, small_step_sums, step_sums
+from lstmkernel.backends.numba.layer_forward import project, small_step_sums, step_sums, sweep_step
 from lstmkernel.backends.numba.memory import at, copy, item_size, lanes, pointer, pointer_to_rows
-from lstmkernel.backends.numba.plan import FEW_UNITS, WORD, most_z_rows
+from lstmkernel.backends.numba.plan import WORD, most_z_rows
 from lstmkernel.backends.numba.registers import load_tile, quad
 from lstmkernel.backends.numba.tape import rows_at, tape_h, tape_h_before, tape_x
-from lstmkernel.backends.numba.target import TILE_ROWS
-from lstmkernel.backends.numba.tile import PANELS_1, ROWS_1, ZERO, sweep
+from lstmkernel.backends.numba.tile import PANELS_1, ROWS_1, ZERO
 from lstmkernel.backends.numba.vec import v_div, v_mul, v_store
 from lstmkernel.backends.numba.vec_tail import v_load_n, v_store_n
 
@@ -105,17 +104,6 @@ def small_record_tile(rows, panels, row, block, line, job):
     keep_tile(rows, panels, row, block, small_step_sums(rows, panels, row, block, job), job)
 
 
-@inlined
-def record_step(job, h_next, active, backwards):
-    """One step of the first `active` rows."""
-    layer = job.layer
-    if layer.hidden_size <= FEW_UNITS:
-        sweep(SMALL_TILE_ROWS, active, layer.blocks, layer.output_size, False, small_record_tile, job)
-    else:
-        sweep(TILE_ROWS, active, layer.blocks, layer.output_size, backwards, record_tile, job)
-    project(layer, job.group, h_next, active)
-
-
 @spliced
 def layer_record(layer, tape, work, real):
     g, R, H = lay_out_record(layer, tape.B, work, real), layer.output_size, layer.hidden_size
@@ -133,7 +121,8 @@ def layer_record(layer, tape, work, real):
             c_next = at(c, tape.B * H)
             if active > 0:
                 job = RecordJob(layer, g, z, h, c, c_next, gates, g.hidden if layer.proj_size else h_next)
-                record_step(job, h_next, active, s & 1)
+                sweep_step(layer, active, s & 1, small_record_tile, record_tile, job)
+                project(layer, g, h_next, active)
             h, h_next = h_next, h
             for row in range(active):
                 copy(tape_h(tape, s, row), at(h, row * g.h_stride), R)

@@ -145,12 +145,16 @@ def _pack_weights(weight: Array, lanes: int) -> Array:
 
 
 def pack_rows(weight: Array, lanes: int) -> Array:
-    """(O, K) -> [blocks, K, 4, lanes], outputs past O zero."""
+    return _frozen(in_rows(weight, lanes))
+
+
+def in_rows(weight: Array, lanes: int) -> Array:
+    """(O, K) -> [blocks, K, 4, lanes], outputs past O zero; not contiguous yet."""
     out_features, K = weight.shape
     blocks = -(-out_features // (4 * lanes))
     padded = np.zeros((blocks * 4 * lanes, K), weight.dtype)
     padded[:out_features] = weight
-    return _frozen(padded.reshape(blocks, 4, lanes, K).transpose(0, 3, 1, 2))
+    return padded.reshape(blocks, 4, lanes, K).transpose(0, 3, 1, 2)
 
 
 def _frozen(array: Array) -> Array:

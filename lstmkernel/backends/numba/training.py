@@ -9,8 +9,8 @@ import numpy as np
 from lstmkernel.backends.numba.arrays import address, scratch
 from lstmkernel.backends.numba.backward import INTEGERS, REALS
 from lstmkernel.backends.numba.record import record_workspace
-from lstmkernel.backends.packing import Array, LayerWeights, pack_rows
-from lstmkernel.backends.reuse import empty_reused
+from lstmkernel.backends.packing import Array, LayerWeights, in_rows
+from lstmkernel.backends.reuse import copied, empty_reused
 from lstmkernel.backends.tape import LayerGradients, LayerTape, ParameterGradients, Parameters
 
 #: As in csrc/backward.h.
@@ -85,17 +85,15 @@ class _Work:
         """Packed for turned_product; and packed likewise, their gradients so far."""
         w_ih, w_hh, w_hr = parameters
         none = self._zeros(0)
-        self.w_hh = pack_rows(w_hh.T, self.lanes)
-        self.w_ih = pack_rows(w_ih.T, self.lanes) if self.of_x else none
-        self.w_hr = none if w_hr is None else pack_rows(w_hr.T, self.lanes)
+        self.w_hh = copied(in_rows(w_hh.T, self.lanes))
+        self.w_ih = copied(in_rows(w_ih.T, self.lanes)) if self.of_x else none
+        self.w_hr = none if w_hr is None else copied(in_rows(w_hr.T, self.lanes))
         self.d_weights = self.d_w_hr = none
         if found is not None:
             rows = np.concatenate([found.w_ih, found.bias[:, None], found.w_hh], axis=1)
-            self.d_weights = pack_rows(rows, self.lanes)
-            self.d_weights.flags.writeable = True
+            self.d_weights = copied(in_rows(rows, self.lanes))
         if found is not None and found.w_hr is not None:
-            self.d_w_hr = pack_rows(found.w_hr.T, self.lanes)
-            self.d_w_hr.flags.writeable = True
+            self.d_w_hr = copied(in_rows(found.w_hr.T, self.lanes))
 
     def _take_chunk(self) -> None:
         """Of a chunk's rows: d_z; d_x; what the weights' gradients are products with, turned; a pointer to each."""

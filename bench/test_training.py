@@ -1,4 +1,4 @@
-"""training.py: both trainers give the definition's gradients; what a forward pass keeps is weighed; the table."""
+"""training.py: both trainers give the definition's gradients; what a step takes is weighed; the table."""
 
 import pytest
 import training

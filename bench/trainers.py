@@ -1,26 +1,16 @@
-"""Those who train, as contenders.py has those who only run: forward and backward of the same network."""
+"""Those who train, as contenders.py has those who only run: forward and backward of the same network, to dL/dx."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from contenders import Contender
+from contenders import Call, Contender
 
 import lstmkernel as lk
-
-
-class Training(NamedTuple):
-    """A call: forward and backward, to dL/dx."""
-
-    forward: Callable[[], Any]  # what backward needs
-    backward: Callable[[Any], np.ndarray]  # of what forward kept
-
-    def __call__(self) -> np.ndarray:
-        return self.backward(self.forward())
 
 
 def d_out_for(lstm: lk.LSTM, x: np.ndarray) -> np.ndarray:
@@ -28,12 +18,12 @@ def d_out_for(lstm: lk.LSTM, x: np.ndarray) -> np.ndarray:
     return np.random.default_rng(2).standard_normal((T, B, lstm.out_features)).astype(x.dtype)
 
 
-def lstmkernel_training(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Training:
+def lstmkernel_training(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Call:
     model, d_out = lk.LSTM.from_config({**lstm.config(), "num_threads": threads}, lstm.state_dict()), d_out_for(lstm, x)
-    return Training(lambda: model.forward(x)[2], lambda tape: model.backward(tape, d_out)["x"])
+    return lambda: model.backward(model.forward(x)[2], d_out)["x"]
 
 
-def torch_training(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Training:
+def torch_training(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Call:
     import torch
 
     torch.set_num_threads(threads)
@@ -41,14 +31,14 @@ def torch_training(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Training:
     module.load_state_dict({name: torch.tensor(value) for name, value in lstm.state_dict().items()})
     steps, d_out = torch.tensor(x, requires_grad=True), torch.from_numpy(d_out_for(lstm, x))
 
-    def backward(out: Any) -> np.ndarray:
+    def train() -> np.ndarray:
         module.zero_grad()
         steps.grad = None
-        out.backward(d_out)
+        module(steps)[0].backward(d_out)
         assert steps.grad is not None
         return steps.grad.numpy()
 
-    return Training(lambda: module(steps)[0], backward)
+    return train
 
 
 #: By the names that contenders.py has for their libraries.

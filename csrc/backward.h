@@ -5,7 +5,9 @@
  *   d_z = (d_c * g) i (1 - i), (d_c * c_before) f (1 - f), (d_c * i) (1 - g^2), (d_h * tanh(c)) o (1 - o)
  *   d_c_before = d_c * f                                  the straight road: gated, not multiplied by a matrix
  *   d_h_before = d_z W_hh                                 the other paths
- * The tape has the gates, so that only tanh(c) is computed again. Steps are taken in chunks. Within one, d_z goes into a buffer in L2; what does not depend on the recurrence follows for the
+ * The tape has the gates, so that only tanh(c) is computed again.
+ *
+ * Steps are taken in chunks. Within one, d_z goes into a buffer in L2; what does not depend on the recurrence follows for the
  * whole chunk: d_x = d_z W_ih, and the gradients of the weights, sums over all of its rows of d_z and [x, 1, h_before], turned.
  * Weights are packed anew in each call, for they change from call to call; a call is some hundred rows or more.
  *
@@ -27,12 +29,12 @@ typedef struct {
     const lk_team *team;
     int64_t I, H, R, P;
     int64_t c_stride, h_stride;           /* padded widths of a row */
-    int64_t d_z_stride;                   /* [4][H] and a cache line more: rows a power of two apart would share few cache sets */
+    int64_t d_z_stride;                   /* [4][H] and a line more: rows a power of two apart would share few cache sets */
     int64_t most_rows, turned_stride;     /* of a chunk */
     int64_t inputs;                       /* x, 1 and h_before */
     real *w_hh, *w_ih, *w_hr;             /* packed for product_rows */
     real *d_weights, *d_w_hr;             /* [quads][inputs][QUAD], [quads][P][QUAD] */
-    real *d_h, *d_c, *d_hidden;           /* of the step at hand, all rows; d_hidden: dL/d(o tanh(c)), d_h without a projection */
+    real *d_h, *d_c, *d_hidden;           /* of the step at hand, all rows; d_hidden: of o tanh(c), d_h without a projection */
     real *d_z, *turned;                   /* of a chunk */
     real *hidden, *d_h_rows, *d_h_turned; /* likewise, for a projection: o tanh(c), d_h */
     real **rows;                          /* pointers to rows of d_h, of d_hidden; then this thread's */

@@ -6,18 +6,20 @@ import numpy as np
 
 from lstmkernel.backends.packing import Array
 
-#: Sums of a fingerprint. A prime, so that elements which trade places mostly belong to different sums: where rows of a
-#: batch do, or steps, it is by a multiple of their width.
-SUMS = 251
+#: How many sums there are: the first of these primes, or the second where that divides the array's size. Elements that
+#: trade places then mostly belong to different sums: where rows of a batch do, or steps, it is by a multiple of their
+#: width. And some sum has an odd number of elements, so that the new signs of all of them show.
+SUMS = 251, 241
 
 
 def fingerprint(array: Array) -> Array:
-    """Sums of every SUMS-th 32-bit word of a contiguous array: any element that changes, changes one.
+    """Sums of every 251st or 241st 32-bit word of a contiguous array: any element that changes, changes one.
 
     Two changes in one sum can cancel each other, which does not happen by accident.
     """
     words = array.reshape(-1).view(np.uint32)
-    whole = words.size // SUMS * SUMS
-    found: Array = words[:whole].reshape(-1, SUMS).sum(axis=0, dtype=np.uint32)
+    sums = SUMS[0] if words.size % SUMS[0] else SUMS[1]
+    whole = words.size // sums * sums
+    found: Array = words[:whole].reshape(-1, sums).sum(axis=0, dtype=np.uint32)
     found[: words.size - whole] += words[whole:]
     return found

@@ -185,13 +185,13 @@ def record(
     if every is None or lstm.bidirectional:
         tape.layers = _record_layers(lstm, x, rows.lengths, (h, c), every)
         out = tape.layers[-1].out
+        if rows.order is None:  # the caller may change it before the tape is read
+            out = copied(out)
     else:
         out = np.zeros((*x.shape[:2], lstm.out_features), lstm.dtype)
         for times in spans(len(x), every):
             tape.segments.append(Segment(times, h.copy(), c.copy()))
             lstm._run(x[times], within(rows.lengths, times), None, h, c, out[times])
-    if rows.order is None:  # the caller may change it before the tape is read
-        out = copied(out)
     return rows.given_back(out), (rows.given_back(h), rows.given_back(c)), tape
 
 

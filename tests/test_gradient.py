@@ -318,6 +318,19 @@ def test_x_is_not_copied_and_must_not_change(backend, dtype, random, T):
     lstm.backward(tape, out)
 
 
+@pytest.mark.parametrize("shape", [(4, 1, 251), (502, 1, 3), (512, 1, 251), (4, 3, 241), (6, 7, 40)])
+def test_what_changes_all_of_x_is_seen(dtype, random, shape):
+    """Also where the sums of a fingerprint begin anew with each row, or have an even number of elements each."""
+    lstm = network("numpy", dtype, {}, I=shape[-1])
+    x = normal(random, shape, dtype)
+    tape = lstm.forward(x)[2]
+    kept = x.copy()
+    for changed in (-kept, 2 * kept, kept / 2, np.roll(kept, 1, axis=0), kept[::-1]):
+        x[...] = changed
+        with pytest.raises(ValueError, match="x: expected the numbers that forward had"):
+            lstm.backward(tape, None)
+
+
 def test_a_step_down_the_gradient_lowers_the_loss(backend, random):
     """What it is for."""
     lstm = network(backend, "float64", {"num_layers": 2})

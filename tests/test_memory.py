@@ -62,3 +62,11 @@ def test_weights_may_have_huge_pages():
     assert lines[0].split()[1] == "rw-p", lines[0]
     flags = next(line.split()[1:] for line in lines if line.startswith("VmFlags"))
     assert "hg" in flags, flags
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="says what is private where there is /proc")
+def test_memory_is_private_without_huge_pages_too(monkeypatch):
+    """A child of fork would write to its parent's weights and tapes."""
+    monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)
+    place = np.frombuffer(*memory.mapped(1000))
+    assert mapping_of(place.ctypes.data)[0].split()[1] == "rw-p"

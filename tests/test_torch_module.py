@@ -280,6 +280,28 @@ def test_a_tape_lives_as_long_as_saved_tensors_do():
     assert not _tapes
 
 
+def test_x_may_change_where_the_tape_has_a_copy():
+    """Rows first, it is turned before it is read, as torch.nn.LSTM does."""
+    gradients = []
+    for module in pair(5, 8, batch_first=True):
+        x = torch.linspace(-1, 1, 7 * 3 * 5).reshape(7, 3, 5)
+        loss = module(x)[0].square().sum()
+        x.zero_()
+        loss.backward()
+        gradients.append(module.weight_ih_l0.grad)
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize(("batch_first", "shape"), [(False, (7, 3, 5)), (True, (1, 7, 5)), (True, (7, 1, 5))])
+def test_autograd_refuses_x_that_changed(batch_first, shape):
+    for module in pair(5, 8, batch_first=batch_first):
+        x = torch.ones(shape)
+        loss = module(x)[0].sum()
+        x.zero_()
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+
+
 def test_saved_tensors_that_were_copied():
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor.clone(), lambda tensor: tensor):
         loss = lstmkernel.torch.LSTM(5, 8)(torch.randn(7, 3, 5))[0].sum()

@@ -45,11 +45,12 @@ def mapped(size: int) -> tuple[mmap.mmap, type[np.uint8], int, int]:
     In huge pages where the system has them; what is less than one at the end is in small ones.
     """
     length = size + HUGE_PAGE  # more, for the beginning
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        # Private: what Python maps by default is shared memory, which most systems keep in small pages all the same.
+    if hasattr(mmap, "MAP_PRIVATE"):
+        # What Python maps by default is shared with children of fork, which would write to their parent's weights, and
+        # most systems keep it in small pages whatever the advice.
         memory = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     else:
-        memory = mmap.mmap(-1, length)
+        memory = mmap.mmap(-1, length)  # Windows, which has no fork
     start = -np.frombuffer(memory, np.uint8).ctypes.data % HUGE_PAGE
     if size >= HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE, start, size // HUGE_PAGE * HUGE_PAGE)

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module
@@ -106,9 +107,11 @@ class _Run(torch.autograd.Function):
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         rows = None if lengths is None else lengths.numpy()
-        out, (h_n, c_n), tape = model.forward(array(x), _arrays(h, c), lengths=rows)
+        given = array(x)
+        out, (h_n, c_n), tape = model.forward(given, _arrays(h, c), lengths=rows)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(ticket(tape), x)  # x: autograd refuses one that was written to since
+        read_again = x if np.may_share_memory(given, tape.x) else None  # autograd refuses it if it was written to since
+        ctx.save_for_backward(ticket(tape), read_again)
         ctx.names = ("x", "h_0", "c_0", *names)
         return torch.from_numpy(out), torch.from_numpy(h_n), torch.from_numpy(c_n)
 

@@ -52,12 +52,12 @@ static int64_t rows_until(const training_case *t, const int64_t *lengths, int64_
     return s == 0 ? 0 : rows_until(t, lengths, s - 1) + rows_of(t, lengths, s - 1);
 }
 
-/* In order, longest first. */
+/* In order, longest first; the last of several rows has no steps. */
 static int64_t *descending_lengths(const training_case *t)
 {
     int64_t *lengths = take(t->B, sizeof *lengths);
     for (int64_t b = 0; b < t->B; b++)
-        lengths[b] = t->T - t->T * b / t->B;
+        lengths[b] = t->T - t->T * b / (t->B > 1 ? t->B - 1 : 1);
     return lengths;
 }
 

@@ -1,4 +1,4 @@
-"""Whether an array that is kept without a copy is still what it was, at a third of the price of the copy."""
+"""Whether an array that is kept without a copy is still what it was."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from lstmkernel.calls import CALL_SECONDS, call_work, spans
 #: What the kernels apply to each number by itself, and what is made of a whole row behind them.
 ACTIVATIONS = (*backends.ACTIVATIONS, "softmax")
 
-#: Seconds that softmax takes for a row and for each number in it: about twice what was measured.
+#: Seconds of softmax for a row and for each number in it, of many rows: more than it takes, so that calls stay short.
 _SOFTMAX_SECONDS = 1e-7, 4e-9
 
 

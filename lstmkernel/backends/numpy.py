@@ -52,12 +52,21 @@ def gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
 
 @_quiet
 def cell_update(z: Array, c: Array, h: Array) -> None:
-    """The four moves of the cell."""
+    _four_moves(_gates(z), c, h)
+
+
+def _gates(z: Array) -> tuple[Array, ...]:
+    """i, f, g, o, (N, H) each."""
     i, f, g, o = z.reshape(len(z), 4, -1).swapaxes(0, 1)
-    f = sigmoid(f)  # 1 forget: what to wipe from the cell state
-    i, g = sigmoid(i), np.tanh(g)  # 2 input: what to write, and the candidate
-    c[...] = f * c + i * g  # 3 update: additive, the memory's straight road
-    h[...] = sigmoid(o) * np.tanh(c)  # 4 output: what to report
+    return sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+
+
+def _four_moves(gates: tuple[Array, ...], c: Array, h: Array) -> None:
+    i, f, g, o = gates
+    kept = f * c  # 1 forget: what to wipe from the cell state
+    written = i * g  # 2 input: what to write, of the candidate
+    c[...] = kept + written  # 3 update: additive, the memory's straight road
+    h[...] = o * np.tanh(c)  # 4 output: what to report
 
 
 @_quiet
@@ -122,12 +131,11 @@ def layer_record(tape: LayerTape, weights: LayerWeights, threads: int) -> None:
         z = np.empty((n, 4 * H), tape.c.dtype)
         gate_matmul(tape.x[t, rows], weights, z.reshape(n, 1, 4, H))
         z += tape.h_before(s, n) @ w_h
-        i, f, g, o = z.reshape(n, 4, H).swapaxes(0, 1)
-        i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
-        tape.gates[start : start + n] = np.stack((i, f, g, o), axis=1)
-        c = tape.c[s - tape.first + 1, :n]
-        c[...] = f * tape.c[s - tape.first, :n] + i * g
-        hidden = o * np.tanh(c)
+        gates = _gates(z)
+        tape.gates[start : start + n] = np.stack(gates, axis=1)
+        c, hidden = tape.c[s - tape.first + 1, :n], np.empty((n, H), z.dtype)
+        c[...] = tape.c[s - tape.first, :n]
+        _four_moves(gates, c, hidden)
         tape.h[t, rows] = hidden if weights.w_r is None else hidden @ weights.w_r.reshape(H, -1)[:, : weights.proj_size]
         start += n
 

@@ -145,6 +145,7 @@ def _pack_weights(weight: Array, lanes: int) -> Array:
 
 
 def pack_rows(weight: Array, lanes: int) -> Array:
+    """in_rows, read-only and where packed weights lie."""
     return _frozen(in_rows(weight, lanes))
 
 

@@ -37,17 +37,17 @@ class BuildKernels(build_ext):
 ABI3 = {} if sysconfig.get_config_var("Py_GIL_DISABLED") else {"bdist_wheel": {"py_limited_api": "cp310"}}
 
 # The C sources go along: LSTM.compile gives them to the user's compiler, with a layer's sizes as constants.
-SOURCES = {"lstmkernel.csrc": "csrc", "lstmkernel.csrc.runtime": "csrc/runtime"}
+ROOMS = ("vec", "kernels", "tables", "run")
+SOURCES = {"lstmkernel.csrc": "csrc", **{f"lstmkernel.csrc.{room}": f"csrc/{room}" for room in ROOMS}}
 
 setup(
     packages=[*find_packages(include=["lstmkernel*"]), *SOURCES],
     package_dir=SOURCES,
     package_data={
         "lstmkernel": ["py.typed"],
-        "lstmkernel.cli": ["probes.c"],
+        "lstmkernel.workbench.roofline": ["probes.c"],
         "lstmkernel.models": ["*.safetensors"],
-        "lstmkernel.csrc": ["*.h"],
-        "lstmkernel.csrc.runtime": ["*.c"],
+        **{package: ["*.h", "*.c"] for package in SOURCES},
     },
     cffi_modules=["csrc/build.py:ffi"],
     cmdclass={"build_ext": BuildKernels},

@@ -12,8 +12,9 @@ if "numpy" not in sys.modules:
 import pytest
 
 import lstmkernel
-from lstmkernel import accuracy, backends, timing
-from lstmkernel.cli import contest, one_thread, problem, work
+from lstmkernel import backends
+from lstmkernel.tuning import accuracy, timing
+from lstmkernel.workbench import cases, compare, one_thread, workloads
 
 #: Seconds for the NumPy baseline of a kernel or network.
 BASELINE_SECONDS = 0.2
@@ -39,7 +40,7 @@ def measure(benchmark, request):
         if request.config.getoption("benchmark_disable"):
             shape = shape._replace(**{size: min(getattr(shape, size), most) for size, most in PART.items()})
         subject = _problem(shape)
-        contender = work.prepare(what, subject, backend)
+        contender = workloads.prepare(what, subject, backend)
         error = accuracy.error(contender.answer(), _reference(what, shape), subject.dtype)
         assert accuracy.agrees(error), f"{backend} is {error} times the tolerance away from the reference"
         contender.call()  # warm: the check used the caches for other things
@@ -65,7 +66,7 @@ def measure(benchmark, request):
 
 @lru_cache(1)
 def _problem(shape):
-    return problem.of_shape(shape, "float32")
+    return cases.of_shape(shape, "float32")
 
 
 @lru_cache(1)
@@ -75,10 +76,10 @@ def _wide_problem(shape):
 
 @lru_cache(1)
 def _reference(what, shape):
-    return work.prepare(what, _wide_problem(shape), contest.BASELINE).answer()
+    return workloads.prepare(what, _wide_problem(shape), compare.BASELINE).answer()
 
 
 @lru_cache(1)
 def _numpy_seconds(what, shape):
-    call = work.prepare(what, _problem(shape), contest.BASELINE).call
-    return timing.medians({contest.BASELINE: call}, BASELINE_SECONDS)[contest.BASELINE]
+    call = workloads.prepare(what, _problem(shape), compare.BASELINE).call
+    return timing.medians({compare.BASELINE: call}, BASELINE_SECONDS)[compare.BASELINE]

@@ -15,8 +15,8 @@ from samples import last_cores, timed
 from trainers import TRAINERS, bytes_at_most
 
 import lstmkernel as lk
-from lstmkernel import accuracy
-from lstmkernel.cli import one_thread
+from lstmkernel.tuning import accuracy
+from lstmkernel.workbench import one_thread
 
 EVERYONE = CONTENDERS | TRAINERS
 

@@ -27,9 +27,11 @@ from contenders import CONTENDERS, OURS
 from peers_report import ALONE, Row, Run, Timing, heading, markdown
 
 import lstmkernel as lk
-from lstmkernel import accuracy, cores
-from lstmkernel.cli import console, shapes
-from lstmkernel.cli.shapes import Shape
+from lstmkernel.cli import console
+from lstmkernel.host import cores
+from lstmkernel.tuning import accuracy
+from lstmkernel.workbench import shapes
+from lstmkernel.workbench.shapes import Shape
 
 ROUNDS = 5
 #: Seconds after which the idle threads of a pool no longer spin for more work: Intel's OpenMP lets them for 0.2. Where

@@ -11,9 +11,10 @@ from typing import Any
 from contenders import BASELINE, OURS, PEERS
 from samples import percentile
 
-from lstmkernel import accuracy, figures
 from lstmkernel.cli.report import tolerance
-from lstmkernel.cli.shapes import Shape
+from lstmkernel.host import numbers_text
+from lstmkernel.tuning import accuracy
+from lstmkernel.workbench.shapes import Shape
 
 #: lstmkernel once more where the others have several threads.
 ALONE = "lstmkernel, 1 thread"
@@ -128,7 +129,7 @@ def _summary(run: Run) -> Iterable[str]:
         worst = min(run.rows, key=lambda row: best.get(row.shape.name, inf))
         yield f"- Best peer / {OURS}, geometric mean: {geometric_mean(best.values()):.2f}"
         yield f"- Worst row: {worst.shape.name}, {best[worst.shape.name]:.2f} ({worst.best_peer})"
-    means = [f"{name} {figures.digits(mean)}" for name, mean in run.mean_times().items()]
+    means = [f"{name} {numbers_text.digits(mean)}" for name, mean in run.mean_times().items()]
     yield f"- Each / {OURS}, geometric mean: {', '.join(means)}"
 
 
@@ -145,11 +146,11 @@ def _microseconds(timing: Timing | None) -> str:
     if timing is None:
         return "failed"
     value = timing.median * 1e6
-    return f"{value:,.0f}" if value >= 99.95 else figures.digits(value)
+    return f"{value:,.0f}" if value >= 99.95 else numbers_text.digits(value)
 
 
 def _times(row: Row, contender: str | None) -> str:
     if contender not in row.timings:
         return ""
-    text = figures.digits(row.times(contender))
+    text = numbers_text.digits(row.times(contender))
     return f"**{text}**" if row.times(contender) < 1 else text

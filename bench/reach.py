@@ -34,10 +34,10 @@ from onnx_model import onnx_model
 from samples import each, last_cores
 
 import lstmkernel as lk
-from lstmkernel import plan
-from lstmkernel.backends import specialised
-from lstmkernel.cli import shapes
-from lstmkernel.timing import medians
+from lstmkernel.backends.c import specialised
+from lstmkernel.tuning import plan
+from lstmkernel.tuning.timing import medians
+from lstmkernel.workbench import shapes
 
 GRID = shapes.GRID
 #: Units, and the cycles of one step that are asked for.
@@ -188,7 +188,7 @@ def step(seconds: float) -> Iterator[Target]:
 
 def kernel_alone(stream: Any, x: np.ndarray, out: np.ndarray) -> Callable[[], object]:
     """2 PAIRS steps of the stream, from C."""
-    from lstmkernel.backends._kernels import ffi, lib
+    from lstmkernel.backends.c._kernels import ffi, lib
 
     def pointer(data: Any) -> ctypes.c_void_p:
         return ctypes.c_void_p(int(ffi.cast("intptr_t", data)))

@@ -24,11 +24,12 @@ from samples import last_cores, timed
 
 import lstmkernel as lk
 from lstmkernel import backends
-from lstmkernel.cli import console, shapes
-from lstmkernel.cli.least_time import LeastTime, Peaks, least_time, working_set
-from lstmkernel.cli.probes import Probes
-from lstmkernel.cli.roof import cell_seconds, lanes_of
-from lstmkernel.cli.shapes import Shape
+from lstmkernel.cli import console
+from lstmkernel.workbench import shapes
+from lstmkernel.workbench.roofline.bounds import LeastTime, Peaks, least_time, working_set
+from lstmkernel.workbench.roofline.probes import Probes
+from lstmkernel.workbench.roofline.roofline import cell_seconds, lanes_of
+from lstmkernel.workbench.shapes import Shape
 
 ROUNDS = 5
 #: 16 KiB to 128 MiB, for the table of reads; every shape's working set is read besides.

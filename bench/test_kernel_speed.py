@@ -3,7 +3,7 @@
 import pytest
 
 from lstmkernel import backends
-from lstmkernel.cli import shapes
+from lstmkernel.workbench import shapes
 
 pytestmark = pytest.mark.benchmark(min_rounds=3, max_time=0.25)
 

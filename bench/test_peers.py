@@ -12,7 +12,7 @@ from peers_report import ALONE, Row, Run, Timing, markdown
 from samples import last_cores, percentile, timed
 
 import lstmkernel as lk
-from lstmkernel.cli.shapes import parse
+from lstmkernel.workbench.shapes import parse
 
 
 @pytest.mark.parametrize("contender", CONTENDERS)

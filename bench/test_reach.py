@@ -8,8 +8,9 @@ import reach
 from reach import Target
 
 import lstmkernel as lk
-from lstmkernel import backends, plan
-from lstmkernel.cli.shapes import parse
+from lstmkernel import backends
+from lstmkernel.tuning import plan
+from lstmkernel.workbench.shapes import parse
 
 pytestmark = [
     pytest.mark.skipif(not backends.c_is_built(), reason="the C kernels were not built"),

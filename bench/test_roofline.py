@@ -9,9 +9,9 @@ import roofline
 
 from lstmkernel import backends
 from lstmkernel.backends.packing import empty
-from lstmkernel.cli import probes
-from lstmkernel.cli.least_time import LeastTime, Peaks, least_time, working_set
-from lstmkernel.cli.shapes import parse
+from lstmkernel.workbench.roofline import probes
+from lstmkernel.workbench.roofline.bounds import LeastTime, Peaks, least_time, working_set
+from lstmkernel.workbench.shapes import parse
 
 KIB = 1 << 10
 

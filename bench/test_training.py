@@ -5,7 +5,7 @@ import training
 from contender_process import Process
 from trainers import TRAINERS
 
-from lstmkernel.cli.shapes import parse
+from lstmkernel.workbench.shapes import parse
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)

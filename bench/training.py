@@ -27,9 +27,10 @@ from peers import QUIET_SECONDS, ROUNDS, thread_counts
 from trainers import TRAINERS, d_out_for
 
 import lstmkernel as lk
-from lstmkernel import figures
-from lstmkernel.cli import console, shapes
-from lstmkernel.cli.shapes import Shape
+from lstmkernel.cli import console
+from lstmkernel.host import numbers_text
+from lstmkernel.workbench import shapes
+from lstmkernel.workbench.shapes import Shape
 
 SHAPES = ("32,64,64,128", "8,256,256,256,2", "64,128,96,96,5", "50,512,1,40", "1,128,128,128,2", "32,64,512,512")
 
@@ -93,7 +94,7 @@ def markdown(rows: Sequence[Row]) -> str:
         "|---|---:|---:|---:|---:|---:|",
     ]
     for shape, (ours, theirs), (our_memory, their_memory) in rows:
-        times = f"{figures.duration(ours)} | {figures.duration(theirs)} | {theirs / ours:.2f}"
+        times = f"{numbers_text.duration(ours)} | {numbers_text.duration(theirs)} | {theirs / ours:.2f}"
         lines.append(f"| {shape.sizes()} | {times} | {our_memory / 1e6:.1f} MB | {their_memory / 1e6:.1f} MB |")
     ratios = [theirs / ours for _, (ours, theirs), _ in rows]
     return "\n".join([*lines, "", f"Geometric mean {geometric_mean(ratios):.2f}, least {min(ratios):.2f}."])

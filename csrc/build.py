@@ -10,13 +10,13 @@ CONTRACT = (HERE / "lstmkernel.h").read_text()
 ffi = FFI()
 ffi.cdef("\n".join(line for line in CONTRACT.splitlines() if not line.startswith("#")))
 ffi.set_source(
-    "lstmkernel.backends._kernels",
+    "lstmkernel.backends.c._kernels",
     '#include "lstmkernel.h"',
     # setuptools wants paths relative to the project.
-    sources=sorted(f"csrc/{source.name}" for source in HERE.glob("*.c")),
-    depends=sorted(f"csrc/{header.name}" for header in HERE.glob("*.h")),
+    sources=sorted(f"csrc/{path.relative_to(HERE)}" for path in HERE.rglob("*.c") if path.name != "specialised.c"),
+    depends=sorted(f"csrc/{path.relative_to(HERE)}" for path in HERE.rglob("*.h")),
     include_dirs=["csrc"],
-    # No fast-math, no -march: isa_*.c open target regions. Contraction would round a * b + c once on one instruction
+    # No fast-math, no -march: tables/*.c open target regions. Contraction would round a * b + c once on one instruction
     # set and twice on another; the kernels say fma where they mean it.
     # -fno-wrapv and -g0 take back what Python's own flags add: GCC 12 would spill accumulators of the register tiles,
     # and debug information is 15 times as large as the code.

@@ -1,6 +1,6 @@
 /* lstmkernel.h - the kernel contract.
  *
- * The same kernels, with the same arguments in the same order, exist in NumPy (lstmkernel/backends/numpy.py, the
+ * The same kernels, with the same arguments in the same order, exist in NumPy (lstmkernel/backends/numpy/kernels.py, the
  * definition), in Numba and here. build.py gives everything below the includes to cffi, so this file stays plain C.
  *
  * Dimensions, in every file:
@@ -17,7 +17,7 @@
  * One answer. Every pre-activation is summed in one order, whatever the instruction set, batch, or number of threads:
  *   z = bias;  for k in 0..I-1: z = fma(w_ih[k], x[k], z);  for k in 0..R-1: z = fma(w_hh[k], h[k], z)
  * with one rounding per step. Where H <= 16 the odd k of h have a sum of their own, from 0, that is added last. sigmoid, tanh
- * and the cell update are one fixed sequence of IEEE operations (activation.h, cell_update.h). Three exceptions:
+ * and the cell update are one fixed sequence of IEEE operations (activation.h, cell.h). Three exceptions:
  * the "generic" instruction set, which may lack fma, rounds twice; and x86 and Arm flush a result that rounds up to the
  * smallest normal number differently, as one looks before rounding and the other after; the sign and payload
  * of a NaN are each CPU's own.

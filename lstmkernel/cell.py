@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from lstmkernel import checks, parameters
 from lstmkernel.backends.packing import Array
+from lstmkernel.engine import arguments, parameters
 from lstmkernel.lstm import LSTM
 
 
@@ -76,14 +76,14 @@ class LSTMCell:
     def __call__(self, x: ArrayLike, state: tuple[ArrayLike, ArrayLike] | None = None) -> tuple[Array, Array]:
         """x (B, I) or (I,), state (h, c) each (B, H) or (H,), None for zeros -> the next (h, c)."""
         dtype, I, H = self._lstm.dtype, self.input_size, self.hidden_size
-        x = checks.real("x", x, dtype)
+        x = arguments.real("x", x, dtype)
         if x.ndim not in (1, 2) or x.shape[-1] != I:
             raise ValueError(f"x: expected shape (B, I) or (I,) with I = {I}, got {x.shape}")
         if state is not None:
             rows, meaning = x.shape[:-1], "(B, H)" if x.ndim == 2 else "(H,)"
-            h, c = (checks.real("state", part, dtype) for part in checks.pair("state", state, "(h, c)"))
-            checks.shape("h", h, (*rows, H), meaning)
-            checks.shape("c", c, (*rows, H), meaning)
+            h, c = (arguments.real("state", part, dtype) for part in arguments.pair("state", state, "(h, c)"))
+            arguments.shape("h", h, (*rows, H), meaning)
+            arguments.shape("c", c, (*rows, H), meaning)
             state = h[None], c[None]
         _, (h_n, c_n) = self._lstm(x[None], state)
         return h_n[0], c_n[0]

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from lstmkernel import backends, checks, parameters
+from lstmkernel import backends
 from lstmkernel.backends.packing import Array
-from lstmkernel.calls import CALL_SECONDS, call_work, spans
+from lstmkernel.engine import arguments, parameters
+from lstmkernel.engine.call_length import CALL_SECONDS, call_work, spans
 
 #: What the kernels apply to each number by itself, and what is made of a whole row behind them.
 ACTIVATIONS = (*backends.ACTIVATIONS, "softmax")
@@ -58,15 +59,15 @@ class Dense:
     def _configure(
         self, in_features: int, out_features: int, activation: str, bias: bool, dtype: DTypeLike, backend: str
     ) -> None:
-        self._in_features = checks.size("in_features", in_features)
-        self._out_features = checks.size("out_features", out_features)
+        self._in_features = arguments.size("in_features", in_features)
+        self._out_features = arguments.size("out_features", out_features)
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         self._activation = activation
         self._bias = bool(bias)
-        self._dtype = checks.float_dtype(dtype)
+        self._dtype = arguments.float_dtype(dtype)
         for name, shape in self.parameter_shapes().items():
-            checks.addressable(name, shape, self.dtype)
+            arguments.addressable(name, shape, self.dtype)
         self._asked_backend = backend
         self._backend = backends.get(backend)
 
@@ -118,7 +119,7 @@ class Dense:
 
     def __call__(self, x: ArrayLike) -> Array:
         """x (..., in_features) -> y (..., out_features)."""
-        array = checks.real("x", x, self.dtype)
+        array = arguments.real("x", x, self.dtype)
         if array.ndim == 0 or array.shape[-1] != self.in_features:
             raise ValueError(f"x: expected shape (..., {self.in_features}), got {array.shape}")
         rows = np.ascontiguousarray(array).reshape(-1, self.in_features)

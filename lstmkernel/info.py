@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lstmkernel import backends, checks, cores, cpu
+from lstmkernel import backends
 from lstmkernel._version import __version__
+from lstmkernel.engine import arguments
+from lstmkernel.host import cores, cpu
 
 
 def info() -> dict[str, Any]:
@@ -23,7 +25,7 @@ def info() -> dict[str, Any]:
         "cpu": cpu.model(),
         "machine": f"{platform.system()} {platform.machine()}",
         "cores": cores.available(),
-        "num_threads": checks.num_threads(None),
+        "num_threads": arguments.num_threads(None),
         "backends": reasons,
         "default": backends.get("auto").name,
         "python": platform.python_version(),

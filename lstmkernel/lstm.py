@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from lstmkernel import backends, checks, cores, parameters
+from lstmkernel import backends
 from lstmkernel.backends import Backend
+from lstmkernel.backends.numpy.layers import within
 from lstmkernel.backends.packing import Array, LayerWeights, LSTMWeights
-from lstmkernel.backends.stacked import within
-from lstmkernel.calls import call_work, spans
-from lstmkernel.parameters import LSTMShape
-from lstmkernel.routes import Routes
+from lstmkernel.engine import arguments, parameters
+from lstmkernel.engine.call_length import call_work, spans
+from lstmkernel.engine.parameters import LSTMShape
+from lstmkernel.engine.prepared_calls import Routes
+from lstmkernel.host import cores
 from lstmkernel.variant import Variant
 
 if TYPE_CHECKING:
-    from lstmkernel.plan import Plan
+    from lstmkernel.engine.tape import Tape
     from lstmkernel.pool import Pool
     from lstmkernel.stream import Stream
-    from lstmkernel.tape import Tape
+    from lstmkernel.tuning.plan import Plan
 
 State = tuple[Array, Array]
 
@@ -106,10 +108,10 @@ class LSTM:
     ) -> None:
         self._shape = shape = shape.checked()
         self._batch_first = bool(batch_first)
-        self._dtype = checks.float_dtype(dtype)
+        self._dtype = arguments.float_dtype(dtype)
         for name, parameter_shape in self.parameter_shapes().items():
-            checks.addressable(name, parameter_shape, self._dtype)
-        self._num_threads = checks.num_threads(num_threads)
+            arguments.addressable(name, parameter_shape, self._dtype)
+        self._num_threads = arguments.num_threads(num_threads)
         self._plan: Plan | None = None
         # "auto" and None stay so when the model moves to another machine.
         self._asked = {"backend": backend, "num_threads": num_threads}
@@ -287,7 +289,7 @@ class LSTM:
             if self.initial_state and self.bidirectional:
                 raise ValueError("reset: expected None for a model with two directions and an initial_state")
             marks = reset if batched else np.asarray(reset)[:, None]
-            anew = checks.reset(marks, T, B, rows_first, row_lengths, self._shape.backwards)
+            anew = arguments.reset(marks, T, B, rows_first, row_lengths, self._shape.backwards)
 
         shape = (B, T) if rows_first else (T, B) if batched else (T,)
         shape = (*shape, self._out_features)
@@ -297,7 +299,7 @@ class LSTM:
             # As given: what was cast or copied above shares no memory any more.
             inputs = [("x", x), ("lengths", lengths), ("reset", reset), *self._parameters.items()]
             inputs += [(f"state[{i}]", part) for i, part in enumerate(state or ())]
-            out = checks.output(out, shape, self._dtype, inputs)
+            out = arguments.output(out, shape, self._dtype, inputs)
 
         if T and B:
             out_steps = out.swapaxes(0, 1) if rows_first else out if batched else out[:, None]
@@ -308,7 +310,7 @@ class LSTM:
 
     def _check_x(self, x: ArrayLike) -> tuple[Array, bool]:
         """x as (T, B, I), and whether it was batched."""
-        array = checks.real("x", x, self._dtype)
+        array = arguments.real("x", x, self._dtype)
         if array.ndim not in (2, 3) or array.shape[-1] != self._shape.input_size:
             batched = "(B, T, I)" if self._batch_first else "(T, B, I)"
             raise ValueError(f"x: expected shape {batched} or (T, I) with I = {self.input_size}, got {array.shape}")
@@ -322,15 +324,15 @@ class LSTM:
         if state is None:
             h, c = self._first
             return np.full((self._states, B, R), h, self._dtype), np.full((self._states, B, H), c, self._dtype)
-        h_0, c_0 = checks.pair("state", state, "(h_0, c_0)")
+        h_0, c_0 = arguments.pair("state", state, "(h_0, c_0)")
         return self._fresh_state("h_0", h_0, B, R, batched), self._fresh_state("c_0", c_0, B, H, batched)
 
     def _fresh_state(self, name: str, value: ArrayLike, B: int, width: int, batched: bool) -> Array:
-        array = checks.real(name, value, self._dtype)
+        array = arguments.real(name, value, self._dtype)
         expected = (self._states, B, width) if batched else (self._states, width)
         if array.shape != expected:
             meaning = "(L*D, B, {})" if batched else "(L*D, {})"
-            checks.shape(name, array, expected, meaning.format("R" if name.endswith(("h_0", "h_n")) else "H"))
+            arguments.shape(name, array, expected, meaning.format("R" if name.endswith(("h_0", "h_n")) else "H"))
         return array.reshape(self._states, B, width).copy()
 
     def _run(self, x: Array, lengths: Array | None, reset: Array | None, h: Array, c: Array, out: Array) -> None:
@@ -429,14 +431,14 @@ class LSTM:
 
         Raises as a call, and ValueError for a model with a variant or in reverse, which have no backward pass.
         """
-        from lstmkernel import tape
+        from lstmkernel.engine import tape
 
         self._check_plain("to record for backward")
         x_steps, batched = self._check_x(x)
         T, B, _ = x_steps.shape
         h, c = self._check_state(state, B, batched)
         row_lengths = _check_lengths(lengths, T, B, batched)
-        every = None if checkpoint_every is None else checks.size("checkpoint_every", checkpoint_every)
+        every = None if checkpoint_every is None else arguments.size("checkpoint_every", checkpoint_every)
         out, (h, c), kept = tape.record(self._snapshot(), x_steps, row_lengths, (h, c), batched, every)
         kept.from_parameters = self.initial_state and state is None
         return self._as_given(out, batched), ((h, c) if batched else (h[:, 0], c[:, 0])), kept
@@ -479,8 +481,8 @@ class LSTM:
         of_parameters: bool = True,
     ) -> dict[str, Array]:
         """As ``backward``, without what is not needed."""
-        from lstmkernel import gradient
-        from lstmkernel.tape import Tape
+        from lstmkernel.engine import gradients
+        from lstmkernel.engine.tape import Tape
 
         if not isinstance(tape, Tape):
             raise TypeError(f"tape: expected what forward returned, got {type(tape).__name__}")
@@ -490,7 +492,7 @@ class LSTM:
         rows = tape.rows
         T, B, _ = tape.x.shape
         steps = None if d_out is None else rows.sorted(self._check_d_out(d_out, T, B, tape.batched))
-        d_h, d_c = (None, None) if d_state is None else checks.pair("d_state", d_state, "(d_h_n, d_c_n)")
+        d_h, d_c = (None, None) if d_state is None else arguments.pair("d_state", d_state, "(d_h_n, d_c_n)")
         R, H = self._shape.output_size, self._shape.hidden_size
         d_h, d_c = (
             np.zeros((self._states, B, width), self._dtype)
@@ -498,7 +500,7 @@ class LSTM:
             else np.ascontiguousarray(rows.sorted(self._fresh_state(name, value, B, width, tape.batched)))
             for name, value, width in (("d_h_n", d_h, R), ("d_c_n", d_c, H))
         )
-        found = gradient.gradients(tape, steps, d_h, d_c, of_x=of_x, of_parameters=of_parameters)
+        found = gradients.gradients(tape, steps, d_h, d_c, of_x=of_x, of_parameters=of_parameters)
         if of_x:
             found["x"] = self._as_given(rows.given_back(found["x"]), tape.batched)
         if tape.from_parameters:
@@ -508,10 +510,10 @@ class LSTM:
 
     def _check_d_out(self, d_out: ArrayLike, T: int, B: int, batched: bool) -> Array:
         """As (T, B, D*R)."""
-        array = checks.real("d_out", d_out, self._dtype)
+        array = arguments.real("d_out", d_out, self._dtype)
         rows_first = self._batch_first and batched
         shape = (B, T) if rows_first else (T, B) if batched else (T,)
-        checks.shape("d_out", array, (*shape, self._out_features), "of out")
+        arguments.shape("d_out", array, (*shape, self._out_features), "of out")
         return array.swapaxes(0, 1) if rows_first else array.reshape(T, B, self._out_features)
 
     def _as_given(self, array: Array, batched: bool) -> Array:
@@ -564,11 +566,11 @@ class LSTM:
         Raises ValueError or TypeError for sizes below 1. That a candidate cannot be built is no error: the plan says
         why.
         """
-        from lstmkernel import plan
+        from lstmkernel.tuning import plan
 
-        batch_size = checks.size("batch_size", batch_size)
-        steps = None if steps is None else checks.size("steps", steps)
-        threads = self._num_threads if num_threads is None else checks.num_threads(num_threads)
+        batch_size = arguments.size("batch_size", batch_size)
+        steps = None if steps is None else arguments.size("steps", steps)
+        threads = self._num_threads if num_threads is None else arguments.num_threads(num_threads)
         backend, made = plan.make(self, batch_size, steps, threads)
         fast = self._on(backend, threads, made)
         if num_threads is not None:
@@ -621,4 +623,4 @@ def _check_lengths(lengths: ArrayLike | None, T: int, B: int, batched: bool) -> 
         return None
     if not batched:
         raise ValueError("lengths: expected a batched x of 3 dimensions, got an unbatched one of 2")
-    return checks.lengths(lengths, T, B)
+    return arguments.lengths(lengths, T, B)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lstmkernel import checks
 from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.packing import Array
+from lstmkernel.engine import arguments
+from lstmkernel.engine.states import OneAtATime, States
 from lstmkernel.lstm import LSTM
-from lstmkernel.states import OneAtATime, States
 
 if TYPE_CHECKING:
     from lstmkernel.stack import Stack
@@ -36,7 +36,7 @@ class Pool(OneAtATime):
     """
 
     def __init__(self, net: LSTM | Stack, capacity: SupportsIndex) -> None:
-        self._capacity = checks.size("capacity", capacity)
+        self._capacity = arguments.size("capacity", capacity)
         snapshot: Any = net._snapshot()
         self._net, self._dtype = snapshot, net.dtype
         # Every slot has two rows of states: a step reads one and writes the other, so one that fails changes nothing.
@@ -69,7 +69,7 @@ class Pool(OneAtATime):
 
     def open(self, n: SupportsIndex = 1) -> Array:
         """Begin n streams: their ids, int64 (n,). Raises RuntimeError where fewer than n are free."""
-        count = checks.size("n", n, 0)
+        count = arguments.size("n", n, 0)
         with self._alone():
             free = np.flatnonzero(self._ids < 0)
             if len(free) < count:
@@ -112,14 +112,14 @@ class Pool(OneAtATime):
             ids = _whole_numbers(ids)
         n = len(ids)
         if type(x) is not _ndarray or x.dtype is not dtype or not x.flags.carray:
-            x = np.ascontiguousarray(checks.real("x", x, dtype))
+            x = np.ascontiguousarray(arguments.real("x", x, dtype))
         if x.shape != (n, self._in_width):
-            checks.shape("x", x, (n, self._in_width), "(n, I)")
+            arguments.shape("x", x, (n, self._in_width), "(n, I)")
         shape = (n, self._out_width)
         if out is None:
             out = np.empty(shape, dtype)
         elif type(out) is not _ndarray or out.dtype is not dtype or out.shape != shape or not out.flags.carray:
-            checks.output(out, shape, dtype, ())
+            arguments.output(out, shape, dtype, ())
         if self._busy:
             raise self._in_use()
         self._busy = True

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lstmkernel import checks, parameters
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
+from lstmkernel.engine import arguments, parameters
 from lstmkernel.lstm import LSTM, State
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Stack:
         if len(given) != len(lstms):
             raise ValueError(f"state: expected one (h, c) for each of {len(lstms)} LSTMs, got {len(given)}")
         states: list[State] = []
-        out: Any = checks.real("x", x, self.dtype) if self._skip else x
+        out: Any = arguments.real("x", x, self.dtype) if self._skip else x
         past = out
         for layer in self.layers:
             if isinstance(layer, LSTM):
@@ -127,7 +127,7 @@ class Stack:
             raise ValueError("lengths: expected a batched x of 3 dimensions, got an unbatched one of 2")
         by_row = out if self.batch_first else out.swapaxes(0, 1)
         B, T, _ = by_row.shape
-        by_row[np.arange(T) >= checks.lengths(lengths, T, B)[:, None]] = 0
+        by_row[np.arange(T) >= arguments.lengths(lengths, T, B)[:, None]] = 0
 
     def stream(self, batch_size: int = 1) -> Stream:
         """As ``LSTM.stream``, heads included; its ``state`` is one (h, c) for each LSTM."""

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lstmkernel import checks
 from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.packing import Array
+from lstmkernel.engine import arguments
+from lstmkernel.engine.states import OneAtATime, States
 from lstmkernel.lstm import LSTM, State
-from lstmkernel.states import OneAtATime, States
 
 if TYPE_CHECKING:
     from lstmkernel.stack import Stack
@@ -32,7 +32,7 @@ class Stream(OneAtATime):
     """
 
     def __init__(self, net: LSTM | Stack, batch_size: int = 1) -> None:
-        self._batch_size = B = checks.size("batch_size", batch_size)
+        self._batch_size = B = arguments.size("batch_size", batch_size)
         snapshot: Any = net._snapshot()
         self._net = snapshot
         self._dtype = net.dtype
@@ -73,7 +73,7 @@ class Stream(OneAtATime):
         elif (
             type(out) is not _ndarray or out.dtype is not dtype or out.shape != self._out_shape or not out.flags.carray
         ):
-            checks.output(out, self._out_shape, dtype, ())
+            arguments.output(out, self._out_shape, dtype, ())
         if self._busy:
             raise self._in_use()
         self._busy = True
@@ -88,7 +88,7 @@ class Stream(OneAtATime):
 
     def _checked(self, x_t: ArrayLike) -> Array:
         """As the kernels take it. Its shape is the one that the next step expects first."""
-        array = np.ascontiguousarray(checks.real("x_t", x_t, self._dtype))
+        array = np.ascontiguousarray(arguments.real("x_t", x_t, self._dtype))
         expected: list[tuple[int, ...]] = [(self._batch_size, self._net.input_size)]
         if self._batch_size == 1:
             expected.append((self._net.input_size,))
@@ -122,7 +122,7 @@ class Stream(OneAtATime):
 
     def _first_of_its_shape(self, chunk: ArrayLike) -> Array:
         """Through the network itself, which checks it and cuts long work into calls."""
-        x = checks.real("chunk", chunk, self._dtype)
+        x = arguments.real("chunk", chunk, self._dtype)
         rows_first, B, I = self._net.batch_first, self._batch_size, self._net.input_size
         by_itself = x.ndim == 2 and B == 1
         if by_itself:
@@ -179,7 +179,7 @@ class Stream(OneAtATime):
         rows = np.ones(self._batch_size, np.bool_) if mask is None else np.asarray(mask)
         if rows.dtype != np.bool_:
             raise TypeError(f"mask: expected bool, got {rows.dtype}")
-        checks.shape("mask", rows, (self._batch_size,), "(B,)")
+        arguments.shape("mask", rows, (self._batch_size,), "(B,)")
         kept = ~rows[:, None]
         with self._alone():
             now = zip(self._states.read(self._sides[self._side]), self._states.lstms, strict=True)

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.backends.tape import LayerTape
+from lstmkernel.engine.tape import record
 from lstmkernel.lstm import LSTM, State
-from lstmkernel.tape import record
 
 
 class Trace(NamedTuple):

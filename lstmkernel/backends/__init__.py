@@ -87,7 +87,7 @@ def usable() -> list[str]:
 
 def c_is_built() -> bool:
     try:
-        import lstmkernel.backends._kernels  # noqa: F401
+        import lstmkernel.backends.c._kernels  # noqa: F401
     except ImportError:
         return False
     return True
@@ -118,19 +118,19 @@ def _load(name: str) -> Backend:
     if name.startswith("c:"):
         if not c_is_built():
             raise BackendError(f"backend {name!r}: the C kernels were not built; {HOW_TO_GET_C}")
-        from lstmkernel.backends import c
+        from lstmkernel.backends.c import calls
 
-        return c.backend(name.removeprefix("c:"))
+        return calls.backend(name.removeprefix("c:"))
     if name == "numba":
         _require_numba()
         try:
-            from lstmkernel.backends import numba
+            from lstmkernel.backends.numba import backend
         except ImportError as error:  # for example a Numba that wants another NumPy
             raise BackendError(f"backend 'numba': {error}") from error
-        return numba.backend()
-    from lstmkernel.backends import numpy
+        return backend.backend()
+    from lstmkernel.backends.numpy import kernels
 
-    return numpy.backend()
+    return kernels.backend()
 
 
 def _require_numba() -> None:

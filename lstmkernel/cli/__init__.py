@@ -17,7 +17,8 @@ from typing import TextIO
 
 from lstmkernel._version import __version__
 from lstmkernel.backends import BackendError
-from lstmkernel.cli import bench, cache, compare, console, convert, explain, info, one_thread, run
+from lstmkernel.cli import bench, cache, compare, console, convert, explain, info, run
+from lstmkernel.workbench import one_thread
 
 __all__ = ["main"]
 

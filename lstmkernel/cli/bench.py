@@ -11,9 +11,11 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from lstmkernel import __version__, backends, cpu, figures
-from lstmkernel.cli import console, latency, latency_plot, options, plot
-from lstmkernel.cli.latency import Latency
+from lstmkernel import __version__, backends
+from lstmkernel.cli import console, latency_plot, options, plot
+from lstmkernel.host import cpu, numbers_text
+from lstmkernel.workbench import latency
+from lstmkernel.workbench.latency import Latency
 
 DESCRIPTION = """\
 Time every call by itself, very many of them, on one thread: one step of the
@@ -88,9 +90,9 @@ def _table(kind: str, rows: Sequence[Latency], found: Sequence[Latency]) -> Tabl
         table.add_column(heading, justify="right", no_wrap=True)
     alone = next(row.p50 for row in found if row.subject.name == latency.POOLED)
     for row in rows:
-        times = [figures.duration(value) for value in (row.p50, row.p99, row.p999, row.most)]
+        times = [numbers_text.duration(value) for value in (row.p50, row.p99, row.p999, row.most)]
         sizes = (row.subject.sizes,) if kind == latency.STEPS else ()
-        table.add_row(row.subject.name, *sizes, *times, figures.count(row.calls), *_remarks(row, alone))
+        table.add_row(row.subject.name, *sizes, *times, numbers_text.count(row.calls), *_remarks(row, alone))
     return table
 
 
@@ -98,8 +100,8 @@ def _remarks(row: Latency, alone: float) -> tuple[str, ...]:
     """alone: seconds of a step of a stream by itself."""
     if row.subject.kind == latency.STREAMS:
         each = row.p50 / row.subject.streams
-        return figures.duration(each), figures.digits(each / alone)
+        return numbers_text.duration(each), numbers_text.digits(each / alone)
     if row.subject.audio_seconds is not None:
-        times_real = (f"{figures.digits(row.subject.audio_seconds / value)}x" for value in (row.p50, row.p999))
+        times_real = (f"{numbers_text.digits(row.subject.audio_seconds / value)}x" for value in (row.p50, row.p999))
         return tuple(times_real)
     return ()

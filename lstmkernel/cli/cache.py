@@ -10,8 +10,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from lstmkernel import cache, figures
 from lstmkernel.cli import console
+from lstmkernel.host import disk_cache, numbers_text
 
 DESCRIPTION = """\
 List what is kept on disk between runs, with sizes: machine code of Numba's
@@ -35,30 +35,30 @@ def add_to(commands: Any) -> None:
 
 def command(arguments: argparse.Namespace) -> int:
     """Do ``cache``."""
-    entries = list(cache.entries())
+    entries = list(disk_cache.entries())
     if arguments.clear:
-        removed = cache.clear()
+        removed = disk_cache.clear()
         if not arguments.json:
-            print(f"{removed} of {len(entries)} files removed from {cache.root()}")
+            print(f"{removed} of {len(entries)} files removed from {disk_cache.root()}")
             return 0
-        entries = list(cache.entries())
+        entries = list(disk_cache.entries())
     if arguments.json:
         fields = [{**entry._asdict(), "path": str(entry.path)} for entry in entries]
-        print(json.dumps({"directory": str(cache.root()), "entries": fields}, indent=2))
+        print(json.dumps({"directory": str(disk_cache.root()), "entries": fields}, indent=2))
         return 0
     out = console.output()
     if entries:
         out.print(_table(entries))
-    size = figures.count(sum(entry.size for entry in entries)) if entries else "0"
-    out.print(f"{len(entries)} files, {size}B, in {cache.root()}", soft_wrap=True, markup=False)
+    size = numbers_text.count(sum(entry.size for entry in entries)) if entries else "0"
+    out.print(f"{len(entries)} files, {size}B, in {disk_cache.root()}", soft_wrap=True, markup=False)
     return 0
 
 
-def _table(entries: list[cache.Entry]) -> Table:
+def _table(entries: list[disk_cache.Entry]) -> Table:
     table = Table("Kind", "Entry", box=box.SIMPLE, padding=0, show_edge=False)
     table.add_column("Size", justify="right", no_wrap=True)
     table.add_column("Made", no_wrap=True)
     for entry in entries:
         made = datetime.fromtimestamp(entry.modified).strftime("%Y-%m-%d %H:%M")
-        table.add_row(entry.kind, entry.path.name, f"{figures.count(entry.size)}B", made)
+        table.add_row(entry.kind, entry.path.name, f"{numbers_text.count(entry.size)}B", made)
     return table

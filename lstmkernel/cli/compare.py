@@ -13,27 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from lstmkernel import backends, spinner
+from lstmkernel import backends
 from lstmkernel.backends import BackendError
-from lstmkernel.cli import (
-    console,
-    contest,
-    markdown,
-    one_thread,
-    options,
-    own_check,
-    own_kernels,
-    plot,
-    problem,
-    roof,
-    shapes,
-    work,
-)
-from lstmkernel.cli.nets import load_sequence, lstms
-from lstmkernel.cli.problem import Problem
+from lstmkernel.cli import console, markdown, options, plot
 from lstmkernel.cli.report import Report, show
-from lstmkernel.cli.shapes import Shape
-from lstmkernel.plan import SPECIALISED
+from lstmkernel.host import spinner
+from lstmkernel.tuning.plan import SPECIALISED
+from lstmkernel.workbench import cases, compare, one_thread, shapes, workloads
+from lstmkernel.workbench.cases import Problem
+from lstmkernel.workbench.networks import load_sequence, lstms
+from lstmkernel.workbench.own_kernels import check, load
+from lstmkernel.workbench.roofline import roofline
+from lstmkernel.workbench.shapes import Shape
 
 DISAGREE = 1
 
@@ -157,17 +148,17 @@ def _require_for_asm(arguments: argparse.Namespace) -> None:
     """Before the long work."""
     if arguments.json == "-":
         raise ValueError("--asm: goes with a table; give --json a FILE")
-    from lstmkernel.cli import assembly
+    from lstmkernel.workbench import assembly
 
     assembly.require_objdump()
 
 
 def _show_machine_code(report: Report) -> None:
-    from lstmkernel.cli import assembly
+    from lstmkernel.workbench import assembly
 
     sizes = report.problems[0].lstm.shape.layer_sizes()[0]
     for what, names in report.entrants.items():
-        for name in names if what != work.NETWORK else ():
+        for name in names if what != workloads.NETWORK else ():
             print(f"\n{assembly.of_kernel(what, name, np.dtype(report.dtype), sizes)}")
 
 
@@ -179,18 +170,18 @@ def _compare(arguments: argparse.Namespace, names: list[str], unusable: dict[str
     with spinner.silenced(), console.progress() as bar:
         task = bar.add_task("", total=None)
         entrants = {what: list(names) for what in _works(arguments, own)}
-        if arguments.specialise and not entrants.keys() & {work.NETWORK, "layer_forward"}:
+        if arguments.specialise and not entrants.keys() & {workloads.NETWORK, "layer_forward"}:
             raise ValueError("--specialise: changes layer_forward and whole networks, and neither is compared here")
         if arguments.specialise:
             bar.update(task, description="compile for these sizes")
             for name in _specialised(names, subjects, dtype):
-                for what in entrants.keys() & {work.NETWORK, "layer_forward"}:
+                for what in entrants.keys() & {workloads.NETWORK, "layer_forward"}:
                     entrants[what].insert(0, name)
         for backend in own:
             backends.register(backend)
-            for kernel in (kernel for kernel in own_kernels.kernels_of(backend) if kernel in entrants):
+            for kernel in (kernel for kernel in load.kernels_of(backend) if kernel in entrants):
                 bar.update(task, description=f"check {backend.name}")
-                if failure := own_check.failure(kernel, backend, dtype):
+                if failure := check.failure(kernel, backend, dtype):
                     wrong.append((backend.name, failure))
                 else:
                     entrants[kernel].append(backend.name)
@@ -200,18 +191,18 @@ def _compare(arguments: argparse.Namespace, names: list[str], unusable: dict[str
         for name in everybody:
             bar.update(task, description=f"compile {name}")
             its = [what for what, who in entrants.items() if name in who]
-            compile_seconds[name] = contest.compile_all(name, dtype, its)
+            compile_seconds[name] = compare.compile_all(name, dtype, its)
             bar.advance(task)
         least = {}
         if arguments.roofline:
             bar.update(task, description="measure what a core can do")
-            limit = roof.Roof(subjects, dtype)
+            limit = roofline.Roof(subjects, dtype)
             least = {(subject.name, what): limit.least(what, subject) for subject in subjects for what in entrants}
         results = []
         for subject in subjects:
             bar.update(task, description=subject.name)
             seconds = arguments.seconds / len(subjects)
-            results += contest.hold(subject, entrants, seconds, lambda: bar.advance(task))
+            results += compare.hold(subject, entrants, seconds, lambda: bar.advance(task))
     return Report(dtype.name, entrants, compile_seconds, subjects, results, unusable, wrong, least)
 
 
@@ -219,9 +210,9 @@ def _own_kernels(arguments: argparse.Namespace, dtype: np.dtype[Any]) -> list[ba
     names = [os.path.basename(path) for path in arguments.against]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"--against: tables name files without their directories, and two are called {twice[0]}")
-    own = [own_kernels.load(path, dtype) for path in arguments.against]
+    own = [load.load(path, dtype) for path in arguments.against]
     for backend in own:
-        if arguments.kernel and not set(arguments.kernel) & set(own_kernels.kernels_of(backend)):
+        if arguments.kernel and not set(arguments.kernel) & set(load.kernels_of(backend)):
             raise ValueError(f"--against: {backend.name} has no {' or '.join(arguments.kernel)}")
     return own
 
@@ -231,41 +222,41 @@ def _works(arguments: argparse.Namespace, own: list[backends.Backend]) -> Sequen
     if arguments.kernel:
         return [name for name in backends.KERNELS if name in arguments.kernel]
     if own:
-        kernels = {kernel for backend in own for kernel in own_kernels.kernels_of(backend)}
+        kernels = {kernel for backend in own for kernel in load.kernels_of(backend)}
         return [name for name in backends.KERNELS if name in kernels]
-    return work.NAMES
+    return workloads.NAMES
 
 
 def _specialised(names: list[str], subjects: list[Problem], dtype: np.dtype[Any]) -> list[str]:
     """The names of C kernels for the sizes of all subjects' layers."""
-    from lstmkernel.backends import specialised
+    from lstmkernel.backends.c import specialised
 
     found = [isa for isa in specialised.TARGETS if f"c:{isa}" in names]
     if not found:
         raise BackendError(f"--specialise: needs C kernels for {', '.join(specialised.TARGETS)} among the backends")
-    from lstmkernel.backends import c
+    from lstmkernel.backends.c import calls
 
     shapes_of = [lstm.shape for subject in subjects for lstm in lstms(subject.net)]
     sizes = dict.fromkeys(sizes for shape in shapes_of for sizes in shape.layer_sizes())
     for isa in found:
         kernels = {of: specialised.get(isa, dtype, of).kernels for of in sizes}
-        backends.register(c.backend(isa, kernels)._replace(name=f"c:{isa}{SPECIALISED}"))
+        backends.register(calls.backend(isa, kernels)._replace(name=f"c:{isa}{SPECIALISED}"))
     return [f"c:{isa}{SPECIALISED}" for isa in reversed(found)]
 
 
 def _problems(arguments: argparse.Namespace) -> list[Problem]:
     if arguments.weights is None:
-        return [problem.of_shape(shape, arguments.dtype) for shape in arguments.shape or shapes.DEFAULT]
-    net = load_sequence(arguments.weights, arguments.prefix, backend=contest.BASELINE, dtype=arguments.dtype)
+        return [cases.of_shape(shape, arguments.dtype) for shape in arguments.shape or shapes.DEFAULT]
+    net = load_sequence(arguments.weights, arguments.prefix, backend=compare.BASELINE, dtype=arguments.dtype)
     B, T = arguments.batch or 1, arguments.steps or 100
     file = os.path.basename(arguments.weights)
-    return [problem.of_net(arguments.prefix or "network", f"B {B}, T {T}", file, net, B, T)]
+    return [cases.of_net(arguments.prefix or "network", f"B {B}, T {T}", file, net, B, T)]
 
 
 def _contenders(asked: list[str] | None) -> tuple[list[str], dict[str, str]]:
     """The backends that take part, and those that cannot with the reason; one asked for that cannot is an error."""
     if asked:
-        wanted = {contest.BASELINE, *(backends.get(name).name for name in asked)}
+        wanted = {compare.BASELINE, *(backends.get(name).name for name in asked)}
         return [name for name in backends.NAMES if name in wanted], {}
     reasons = {name: backends.unavailable(name) for name in backends.NAMES}
     usable = [name for name, reason in reasons.items() if reason is None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lstmkernel.spinner import on_a_terminal
+from lstmkernel.host.spinner import on_a_terminal
 
 
 class _PipedConsole(Console):

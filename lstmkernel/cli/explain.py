@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from lstmkernel import files
 from lstmkernel.cli import console, explain_example, explain_text, plot
 from lstmkernel.cli.explain_example import FORGET_BIAS, LAYERS, SEED, SENTENCE, WIDTH
 from lstmkernel.cli.explained import Explained, explained
-from lstmkernel.cli.nets import load_sequence, read_input
 from lstmkernel.gradient_flow import gradient_flow
+from lstmkernel.host import files
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
+from lstmkernel.workbench.networks import load_sequence, read_input
 
 DESCRIPTION = f"""\
 Show an LSTM at work: the four moves of its cell with their numbers at one step,

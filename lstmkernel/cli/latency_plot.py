@@ -7,9 +7,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lstmkernel import figures
-from lstmkernel.cli.latency import Latency
 from lstmkernel.cli.plot import COLOURS
+from lstmkernel.host import numbers_text
+from lstmkernel.workbench.latency import Latency
 
 BINS_A_DECADE = 60
 #: Of a row's height; the longest bar fills it.
@@ -51,7 +51,7 @@ def _panel(axes: Any, group: Sequence[Latency]) -> None:
     axes.set_xscale("log")
     axes.set_yticks(range(len(group)), [latency.subject.name for latency in reversed(group)])
     axes.set_ylim(-0.2, len(group))
-    axes.xaxis.set_major_formatter(lambda value, _: figures.duration(value))
+    axes.xaxis.set_major_formatter(lambda value, _: numbers_text.duration(value))
     axes.grid(axis="x", color="#DDDDDD")
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lstmkernel import figures
-from lstmkernel.cli.contest import Result
 from lstmkernel.cli.report import Report, verdicts
+from lstmkernel.host import numbers_text
+from lstmkernel.workbench.compare import Result
 
 _HEADS = ("what", "shape", "backend", "error", "time", "GFLOP/s", "xNumPy")
 _RULES = (*("---",) * 3, *("---:",) * 4)
@@ -26,6 +26,6 @@ def of(report: Report) -> str:
 
 def _cells(result: Result, sizes: str) -> tuple[str, ...]:
     shape = result.problem if sizes == result.problem else f"{result.problem} {sizes}"
-    gflops = "" if result.gflops is None else figures.digits(result.gflops)
-    speed = (figures.duration(result.seconds), gflops, figures.digits(result.times_numpy))
+    gflops = "" if result.gflops is None else numbers_text.digits(result.gflops)
+    speed = (numbers_text.duration(result.seconds), gflops, numbers_text.digits(result.times_numpy))
     return (result.work, shape, result.backend, f"{result.error:.3f}", *speed)

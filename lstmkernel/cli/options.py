@@ -6,7 +6,7 @@ import argparse
 from contextlib import ExitStack
 from typing import BinaryIO
 
-from lstmkernel import files
+from lstmkernel.host import files
 
 
 def to_write(stack: ExitStack, path: str | None) -> BinaryIO | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
-from lstmkernel.cli.contest import Result
 from lstmkernel.cli.report import Report
+from lstmkernel.workbench.compare import Result
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#F0E442", "#000000", "#BBBBBB")

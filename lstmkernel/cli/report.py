@@ -13,12 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 import lstmkernel
-from lstmkernel import backends, figures
-from lstmkernel.accuracy import TOLERANCE
-from lstmkernel.cli import work
-from lstmkernel.cli.contest import BASELINE, Entrants, Result, promised
-from lstmkernel.cli.problem import Problem
-from lstmkernel.plan import SPECIALISED
+from lstmkernel import backends
+from lstmkernel.host import numbers_text
+from lstmkernel.tuning.accuracy import TOLERANCE
+from lstmkernel.tuning.plan import SPECIALISED
+from lstmkernel.workbench import workloads
+from lstmkernel.workbench.cases import Problem
+from lstmkernel.workbench.compare import BASELINE, Entrants, Result, promised
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Report:
 
     def _times_numpy(self) -> dict[str, float]:
         """Of whole networks."""
-        names = self.entrants.get(work.NETWORK, ())
-        return {name: self.mean_times_numpy(work.NETWORK, name) for name in names}
+        names = self.entrants.get(workloads.NETWORK, ())
+        return {name: self.mean_times_numpy(workloads.NETWORK, name) for name in names}
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -98,7 +99,7 @@ def tolerance(dtype: str) -> str:
 
 def show(report: Report, out: Console) -> None:
     """The networks, the kernels, who could not run, and the verdicts."""
-    if work.NETWORK in report.entrants:
+    if workloads.NETWORK in report.entrants:
         _show_all(report, out)
     else:
         out.print(kernels_by_shape(report))
@@ -136,7 +137,7 @@ def networks(report: Report) -> Table:
     roof = ("Roof",) if report.least else ()
     table = _table("Shape", "Backend", right=("Compile", "Error", "Time", "Steps/s", "GFLOP/s", "xNumPy", *roof))
     for problem in report.problems:
-        results = [r for r in report.results if (r.problem, r.work) == (problem.name, work.NETWORK)]
+        results = [r for r in report.results if (r.problem, r.work) == (problem.name, workloads.NETWORK)]
         label = dict.fromkeys((problem.name, problem.sizes, problem.origin))  # sizes may be the name
         compiled = [sum(report.compile_seconds[result.backend].values()) for result in results]
         table.add_row(
@@ -144,9 +145,9 @@ def networks(report: Report) -> Table:
             _lines(result.backend for result in results),
             _lines(_compile(r.backend, seconds) for r, seconds in zip(results, compiled, strict=True)),
             _lines(_error(result.error) for result in results),
-            _lines(figures.duration(result.seconds) for result in results),
-            _lines(figures.count(result.steps_per_second) for result in results),
-            _lines(figures.digits(result.gflops or 0) for result in results),
+            _lines(numbers_text.duration(result.seconds) for result in results),
+            _lines(numbers_text.count(result.steps_per_second) for result in results),
+            _lines(numbers_text.digits(result.gflops or 0) for result in results),
             _lines(_ratio(result.times_numpy, result.backend) for result in results),
             *(_lines(_percent(report.reached(result)) for result in results) for _ in roof),
         )
@@ -186,8 +187,8 @@ def kernels_by_shape(report: Report) -> Table:
                 _lines(dict.fromkeys((problem.name, problem.sizes))),
                 _lines(result.backend for result in results),
                 _lines(_error(result.error) for result in results),
-                _lines(figures.duration(result.seconds) for result in results),
-                _lines("" if result.gflops is None else figures.digits(result.gflops) for result in results),
+                _lines(numbers_text.duration(result.seconds) for result in results),
+                _lines("" if result.gflops is None else numbers_text.digits(result.gflops) for result in results),
                 _lines(_ratio(result.times_numpy, result.backend) for result in results),
                 *(_lines(_percent(report.reached(result)) for result in results) for _ in roof),
             )
@@ -219,9 +220,9 @@ def verdicts(report: Report) -> Iterable[Text]:
         yield Text(f"NOT ONE ANSWER: other bits than {same[0]}: {_where(report.other_bits)}", style="bold red")
     elif len(same) > 1:
         yield Text(f"One answer: {', '.join(same)} gave the same bits everywhere.", style="green")
-    if work.NETWORK in report.entrants:
-        others = [name for name in report.entrants[work.NETWORK] if name != BASELINE]
-        means = [f"{name} {figures.digits(report.mean_times_numpy(work.NETWORK, name))}" for name in others]
+    if workloads.NETWORK in report.entrants:
+        others = [name for name in report.entrants[workloads.NETWORK] if name != BASELINE]
+        means = [f"{name} {numbers_text.digits(report.mean_times_numpy(workloads.NETWORK, name))}" for name in others]
         yield Text(f"Times NumPy, geometric mean over the networks: {', '.join(means)}")
 
 
@@ -236,7 +237,7 @@ def _lines(cells: Iterable[str | Text]) -> Text:
 def _compile(backend: str, seconds: float) -> str:
     if backend.startswith("c:"):
         return "just now" if backend.endswith(SPECIALISED) else "prebuilt"
-    return "none" if backend == BASELINE else figures.duration(seconds)
+    return "none" if backend == BASELINE else numbers_text.duration(seconds)
 
 
 def _largest(results: Iterable[Result]) -> float:
@@ -254,4 +255,4 @@ def _percent(part: float | None) -> str:
 
 def _ratio(times_numpy: float, backend: str) -> Text:
     lost = times_numpy < 1 and backend != BASELINE
-    return Text(figures.digits(times_numpy), "red" if lost else "")
+    return Text(numbers_text.digits(times_numpy), "red" if lost else "")

@@ -10,11 +10,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from lstmkernel import backends, figures, files
+from lstmkernel import backends
 from lstmkernel.backends.packing import Array
 from lstmkernel.cli import console, sound
-from lstmkernel.cli.nets import Net, load_sequence, lstms, read_input
+from lstmkernel.host import files, numbers_text
 from lstmkernel.models import SUNSPOTS
+from lstmkernel.workbench.networks import Net, load_sequence, lstms, read_input
 
 DESCRIPTION = """\
 Run the LSTM of a weights file over an input and save what it says at every
@@ -99,7 +100,7 @@ def command(arguments: argparse.Namespace) -> int:
             _save_states(state_output, done.states)
     steps_per_second = x.size / net.input_size / done.seconds
     print(f"{arguments.input} {x.shape} -> {arguments.output} {done.out.shape} {done.out.dtype}")
-    print(f"{net.backend}: {figures.duration(done.seconds)}, {figures.count(steps_per_second)} steps/s")
+    print(f"{net.backend}: {numbers_text.duration(done.seconds)}, {numbers_text.count(steps_per_second)} steps/s")
     return 0
 
 

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmkernel import figures, files
 from lstmkernel.backends.packing import Array
 from lstmkernel.cli import console
-from lstmkernel.cli.nets import Net
 from lstmkernel.formats import inspect
 from lstmkernel.formats.errors import needed
+from lstmkernel.host import files, numbers_text
+from lstmkernel.workbench.networks import Net
 
 #: Frames of a block: long enough that calls do not show, short enough for the progress bar.
 BLOCK = 1 << 16
@@ -110,10 +110,10 @@ def _kind_of_output(sf: Any, path: str, subtype: str) -> tuple[str, str]:
 def _report(arguments: argparse.Namespace, net: Net, source: Any, subtype: str, done: Played) -> None:
     channels = "mono" if source.channels == 1 else f"{source.channels} channels"
     duration = source.frames / source.samplerate
-    print(f"{arguments.input} {figures.duration(duration)} {channels} {source.samplerate} Hz -> ", end="")
+    print(f"{arguments.input} {numbers_text.duration(duration)} {channels} {source.samplerate} Hz -> ", end="")
     print(f"{arguments.output} {subtype}")
     times = f", {duration / done.seconds:.3g} times real time" if done.seconds and duration else ""
-    print(f"{net.backend}: {figures.duration(done.seconds)}{times}")
+    print(f"{net.backend}: {numbers_text.duration(done.seconds)}{times}")
     if done.clipped:
         over = 20 * np.log10(done.peak)
         print(f"clipped: {done.clipped} samples, by up to {over:.1f} dB; a float sound file would keep them")

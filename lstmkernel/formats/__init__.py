@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lstmkernel import backends, checks
+from lstmkernel import backends
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
-from lstmkernel.formats import errors, limits
-from lstmkernel.formats.contents import Contents
+from lstmkernel.engine import arguments
+from lstmkernel.formats import errors
 from lstmkernel.formats.errors import FormatError
-from lstmkernel.formats.torch_names import from_torch
+from lstmkernel.formats.inspection import Contents
+from lstmkernel.formats.pytorch.names import from_torch
+from lstmkernel.formats.untrusted import limits
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 
@@ -31,18 +33,18 @@ Net = LSTM | LSTMCell | Dense | Stack
 
 #: Modules of this package, in the order in which they are asked whether a file is theirs; imported when needed.
 FORMATS = (
-    "safetensors_file",
-    "torch_file",
-    "keras_file",
-    "rtneural_file",
-    "guitarml_file",
-    "nam_file",
-    "torch_json_file",
-    "onnx_file",
+    "safetensors",
+    "pytorch.file",
+    "keras.file",
+    "amplifiers.rtneural",
+    "amplifiers.guitarml",
+    "amplifiers.nam",
+    "pytorch.json_file",
+    "onnx.file",
 )
 
 #: What ``save`` writes, by suffix.
-SAVERS = {".safetensors": "safetensors_file", ".onnx": "onnx_file"}
+SAVERS = {".safetensors": "safetensors", ".onnx": "onnx.file"}
 
 HEAD_BYTES = 1 << 16
 
@@ -82,13 +84,13 @@ def load(
     """
     # What is wrong with an option is not the file's fault.
     backends.get(backend)
-    options: dict[str, Any] = {"backend": backend, "num_threads": checks.num_threads(num_threads)}
+    options: dict[str, Any] = {"backend": backend, "num_threads": arguments.num_threads(num_threads)}
     if dtype is not None:
-        options["dtype"] = checks.float_dtype(dtype).name
+        options["dtype"] = arguments.float_dtype(dtype).name
     if batch_first is not None:
         options["batch_first"] = bool(batch_first)
     path = os.fspath(path)
-    with limits.raised(None if max_bytes is None else checks.size("max_bytes", max_bytes)), errors.naming(path):
+    with limits.raised(None if max_bytes is None else arguments.size("max_bytes", max_bytes)), errors.naming(path):
         net: Net = _format_of(path).load(path, prefix, options)
     odd = [name for name, value in net.state_dict().items() if not np.isfinite(value).all()]
     if odd:
@@ -102,7 +104,7 @@ def inspect(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Co
     No tensor is read where the format allows that. Raises as ``load``; ``max_bytes`` as there.
     """
     path = os.fspath(path)
-    with limits.raised(None if max_bytes is None else checks.size("max_bytes", max_bytes)), errors.naming(path):
+    with limits.raised(None if max_bytes is None else arguments.size("max_bytes", max_bytes)), errors.naming(path):
         contents: Contents = _format_of(path).inspect(path)
     return contents
 

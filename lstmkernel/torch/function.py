@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from lstmkernel import checks
 from lstmkernel.backends.packing import Array
+from lstmkernel.engine import arguments
 from lstmkernel.lstm import LSTM
 from lstmkernel.torch.tapes import tape_of, ticket
 
@@ -53,7 +53,7 @@ def check(x: Any, hx: Any, weights: dict[str, Tensor]) -> None:
         raise TypeError(f"{first}: expected torch.float32 or torch.float64, got {dtype}")
     named = {**weights, "input": x}
     if hx is not None:
-        named["hx[0]"], named["hx[1]"] = checks.pair("hx", hx, "(h_0, c_0) of tensors")
+        named["hx[0]"], named["hx[1]"] = arguments.pair("hx", hx, "(h_0, c_0) of tensors")
     for name, tensor in named.items():
         if type(tensor) not in _PLAIN:
             raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lstmkernel import checks
 from lstmkernel.backends.packing import Array
+from lstmkernel.engine import arguments
 from lstmkernel.formats import from_torch
 from lstmkernel.lstm import LSTM
 from lstmkernel.torch.function import array
@@ -61,7 +61,7 @@ def _pack(tensors: dict[str, Tensor]) -> _Packed:
 
 def _num_threads() -> int:
     """As many as PyTorch may use, if ``LSTMKERNEL_NUM_THREADS`` does not say less."""
-    bound = checks.num_threads(None)
+    bound = arguments.num_threads(None)
     return torch.get_num_threads() if bound is None else min(bound, torch.get_num_threads())
 
 

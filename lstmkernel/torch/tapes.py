@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lstmkernel.tape import Tape
+from lstmkernel.engine.tape import Tape
 
 _tapes: dict[int, Tape] = {}
 _numbers = itertools.count()

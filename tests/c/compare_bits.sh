@@ -11,7 +11,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 flags=(-O3 -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror -Icsrc)
 
-gcc "${flags[@]}" tests/c/bits.c csrc/*.c -pthread -o "$work/native"
+gcc "${flags[@]}" tests/c/bits.c csrc/run/*.c csrc/tables/*_f??.c -pthread -o "$work/native"
 native=$([ "$(uname -m)" = aarch64 ] && echo neon || echo avx2)
 "$work/native" "$native" > "$work/$native.txt"
 lines=$(wc -l < "$work/$native.txt")
@@ -27,7 +27,7 @@ compare() {
 }
 
 if command -v aarch64-linux-gnu-gcc > /dev/null && command -v qemu-aarch64 > /dev/null; then
-    aarch64-linux-gnu-gcc -static "${flags[@]}" tests/c/bits.c csrc/*.c -pthread -o "$work/arm"
+    aarch64-linux-gnu-gcc -static "${flags[@]}" tests/c/bits.c csrc/run/*.c csrc/tables/*_f??.c -pthread -o "$work/arm"
     qemu-aarch64 "$work/arm" neon > "$work/neon.txt"
     compare neon "under qemu-user"
 else
@@ -40,7 +40,7 @@ if [ "$native" = avx2 ] && grep -qsw avx512f /proc/cpuinfo; then
 elif [ -e /usr/include/simde/x86/avx512.h ] && [ "$native" = avx2 ]; then
     # -w: SIMDe's own headers warn. -mfma: its fma rounds once only on the FMA of the host.
     gcc -w -Wno-psabi -O3 -std=gnu11 -ffp-contract=off -mavx2 -mfma -include tests/c/emulated_avx512.h -Icsrc \
-        tests/c/bits.c csrc/*.c -pthread -o "$work/avx512"
+        tests/c/bits.c csrc/run/*.c csrc/tables/*_f??.c -pthread -o "$work/avx512"
     "$work/avx512" avx512 > "$work/avx512.txt"
     compare avx512 "through SIMDe"
 else

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "dispatch.h"
+#include "run/dispatch.h"
 
 static uint32_t generator;
 

@@ -36,8 +36,8 @@ run() {
 # Kernels for a layer of sizes $5 $6 $7 in vectors $2, whose target region $3 and $4 open and close, under sanitizer $1.
 specialised() {
     local defines=("-DLK_INPUT_SIZE=$5" "-DLK_HIDDEN_SIZE=$6" "-DLK_PROJ_SIZE=$7")
-    "$compiler" "${flags[@]}" "-fsanitize=$1" -Wno-unused-function -DLK_F32 "-DLK_VECTORS=\"vec_$2.h\"" \
-        "-DLK_REGION_BEGIN=$3" "-DLK_REGION_END=$4" "${defines[@]}" -c csrc/runtime/specialised.c -o "$work/specialised.o"
+    "$compiler" "${flags[@]}" "-fsanitize=$1" -Wno-unused-function -DLK_F32 "-DLK_VECTORS=\"vec/$2.h\"" \
+        "-DLK_REGION_BEGIN=$3" "-DLK_REGION_END=$4" "${defines[@]}" -c csrc/tables/specialised.c -o "$work/specialised.o"
     flags+=("${defines[@]}")
     run "$1" sanitized_lstm
     echo "  of kernels for $5 -> $6, projection $7, in vectors of $2"
@@ -47,7 +47,7 @@ specialised() {
 
 compile_kernels() {
     rm -f "$work"/*.o
-    for source in csrc/*.c; do
+    for source in csrc/run/*.c csrc/tables/*_f??.c; do
         "$compiler" "${flags[@]}" "-fsanitize=$1" -c "$source" -o "$work/$(basename "$source" .c).o"
     done
 }

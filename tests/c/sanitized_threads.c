@@ -9,7 +9,7 @@
 #include "tables.h"
 #include "network.h"
 
-/* Each large enough to be shared; csrc/lstm_forward.c. */
+/* Each large enough to be shared; csrc/run/forward.c. */
 typedef struct {
     const char *way;
     int64_t T, B, I, H, P, L, D;

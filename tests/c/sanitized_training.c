@@ -1,6 +1,6 @@
 /* sanitized_training.c - layer_record and layer_backward of every instruction set and dtype, on arrays of exactly their size:
  * the bits of one thread on several, and every table near the first one of its dtype. Whether that is right is for
- * tests/test_gradient.py. For tests/c/sanitize.sh: AddressSanitizer sees one element read or written too far,
+ * tests/training/test_gradient.py. For tests/c/sanitize.sh: AddressSanitizer sees one element read or written too far,
  * ThreadSanitizer accesses that nothing orders. */
 #include <math.h>
 #include "network.h"

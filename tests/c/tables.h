@@ -2,7 +2,7 @@
 #ifndef TESTS_TABLES_H
 #define TESTS_TABLES_H
 #include <stdio.h>
-#include "dispatch.h"
+#include "run/dispatch.h"
 
 static const lk_kernels *tables[16];
 static char names[16][32];

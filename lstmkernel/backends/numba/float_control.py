@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from lstmkernel.backends.numba.target import IS_AARCH64, IS_X86
 
-#: All exceptions masked, flush to zero, denormals are zero (csrc/dispatch.c); and flush to zero alone.
+#: All exceptions masked, flush to zero, denormals are zero (csrc/run/dispatch.c); and flush to zero alone.
 _MXCSR, _FPCR = 0x1F80 | 0x8000 | 0x0040, 1 << 24
 
 

@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from lstmkernel.backends.numba.target import VECTOR_BYTES
-from lstmkernel.backends.numba.vec import IR_REAL, lanes_of
+from lstmkernel.backends.numba.vec.operations import IR_REAL, lanes_of
 
 
 @intrinsic

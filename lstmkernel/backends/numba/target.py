@@ -17,7 +17,7 @@ IS_X86 = ARCHITECTURE in ("x86_64", "i686")
 IS_AARCH64 = ARCHITECTURE in ("aarch64", "arm64")
 _FEATURES = frozenset(HOST[2].split(","))
 
-#: Whether one instruction rounds a * b + c once. Elsewhere both roundings are made, as in csrc/vec_generic.h.
+#: Whether one instruction rounds a * b + c once. Elsewhere both roundings are made, as in csrc/vec/generic.h.
 HAS_FMA = IS_AARCH64 or "+fma" in _FEATURES
 
 if "+avx512f" in _FEATURES:

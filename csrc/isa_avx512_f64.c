@@ -1,9 +1,0 @@
-/* The kernels on avx512, double. */
-#include "dispatch.h"
-#ifdef __x86_64__
-#include "vec_avx512.h"
-LK_TARGET_BEGIN("avx512f")
-#include "kernels.h"
-LK_TARGET_END
-const lk_kernels lk_avx512_f64 = LK_TABLE;
-#endif

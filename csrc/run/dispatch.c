@@ -1,0 +1,86 @@
+/* dispatch.c - the public functions: the list of instruction sets, and each kernel called in the kernels' floating-point
+ * environment. */
+#include <stddef.h>
+#include "run/dispatch.h"
+#include "run/float_control.h"
+
+typedef struct {
+    const char *name;
+    int (*usable)(void);
+    const lk_kernels *f32, *f64;
+} instruction_set;
+
+/* Best first. */
+static const instruction_set SETS[] = {
+#if defined(__x86_64__)
+    {"avx512", lk_cpu_has_avx512, &lk_avx512_f32, &lk_avx512_f64},
+    {"avx2", lk_cpu_has_avx2, &lk_avx2_f32, &lk_avx2_f64},
+#elif defined(__aarch64__)
+    {"neon", lk_cpu_always, &lk_neon_f32, &lk_neon_f64},
+#endif
+    {"generic", lk_cpu_always, &lk_generic_f32, &lk_generic_f64},
+};
+enum { SET_COUNT = sizeof SETS / sizeof SETS[0] };
+
+const char *lk_isa_name(int isa) { return isa >= 0 && isa < SET_COUNT ? SETS[isa].name : NULL; }
+
+int lk_isa_usable(int isa) { return isa >= 0 && isa < SET_COUNT && SETS[isa].usable(); }
+
+const lk_kernels *lk_find(int isa, int itemsize)
+{
+    if (!lk_isa_usable(isa))
+        return NULL;
+    return itemsize == (int)sizeof(float) ? SETS[isa].f32 : SETS[isa].f64;
+}
+
+int64_t lk_lanes(const lk_kernels *kernels) { return kernels->lanes; }
+
+int64_t lk_workspace(const lk_kernels *kernels, const lk_layer *layer, int64_t T, int64_t B)
+{
+    return kernels->workspace(layer, T, B);
+}
+
+/* A kernel is called through its table, so no compiler can move its arithmetic across these two. */
+#define CALL(kernel, ...)                                      \
+    do {                                                       \
+        if (!kernels)                                          \
+            return LK_UNUSABLE;                                \
+        const lk_float_control callers = lk_enter_kernel();          \
+        const int status = kernels->kernel(__VA_ARGS__);       \
+        lk_leave_kernel(callers);                                 \
+        return status;                                         \
+    } while (0)
+
+int lk_activation(const lk_kernels *kernels, int activation, int64_t N, const void *x, void *y)
+{
+    CALL(activation, activation, N, x, y);
+}
+
+int lk_gate_matmul(const lk_kernels *kernels, const lk_layer *layer, int64_t N, const void *x, int64_t x_row, void *z)
+{
+    CALL(gate_matmul, layer, N, x, x_row, z);
+}
+
+int lk_cell_update(const lk_kernels *kernels, int64_t N, int64_t H, const void *z, void *c, void *h)
+{
+    CALL(cell_update, N, H, z, c, h);
+}
+
+int lk_dense_forward(const lk_kernels *kernels, const lk_dense *dense, int64_t N, const void *x, int64_t x_row,
+                     void *y, int64_t y_row)
+{
+    CALL(dense_forward, dense, N, x, x_row, y, y_row);
+}
+
+int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T, int64_t B, const void *x,
+                     int64_t x_step, int64_t x_row, const int64_t *lengths, int reverse, void *h, void *c, void *out,
+                     int64_t out_step, int64_t out_row, void *work)
+{
+    const lk_span span = {.T = T, .B = B, .x = x, .x_step = x_step, .x_row = x_row, .lengths = lengths, .reverse = reverse,
+                          .h = h, .c = c, .out = out, .out_step = out_step, .out_row = out_row, .work = work, .size = 1};
+    if (kernels && layer->specialised)
+        kernels = layer->specialised;
+    if (layer->variant)
+        CALL(variant_forward, layer, &span);
+    CALL(layer_forward, layer, &span);
+}

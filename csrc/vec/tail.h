@@ -1,0 +1,25 @@
+/* vec/tail.h - loads and stores of less than a whole vector, for instruction sets whose own are slow on some CPUs or absent:
+ * through a small buffer. */
+#ifndef LK_MASKS
+
+INLINE vec v_load_n(const real *p, int64_t n)
+{
+    if (n >= LANES)
+        return v_load(p);
+    real buffer[LANES] = {0};
+    memcpy(buffer, p, (size_t)n * sizeof(real));
+    return v_load(buffer);
+}
+
+INLINE void v_store_n(real *p, vec a, int64_t n)
+{
+    if (n >= LANES) {
+        v_store(p, a);
+        return;
+    }
+    real buffer[LANES];
+    v_store(buffer, a);
+    for (int64_t lane = 0; lane < n; lane++)
+        p[lane] = buffer[lane];
+}
+#endif

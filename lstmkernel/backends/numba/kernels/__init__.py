@@ -1,0 +1,1 @@
+"""csrc/kernels/ in Numba, module for header."""

@@ -1,0 +1,109 @@
+"""How layer_forward divides its work, and what it needs of memory for that: plan_group of csrc/kernels/rows.h.
+
+``plan_group`` runs compiled, and as plain Python for ``workspace``: one definition, so that they cannot disagree.
+"""
+
+# mypy: ignore-errors
+# Compiled code: its types are Numba's, and inferred.
+
+from __future__ import annotations
+
+from collections import namedtuple
+from functools import lru_cache
+
+from numba import int64
+
+from lstmkernel.backends.numba.jit import internal, spliced
+from lstmkernel.backends.numba.memory import at, item_size, lanes, pointer, pointer_to_rows
+from lstmkernel.backends.numba.target import TILE_ROWS
+
+MOST_GROUP_ROWS = 96
+GROUP_Z_BYTES = 1 << 20  # of z for one step: wide layers take fewer rows a group, and the workspace stays small
+CHUNK_BYTES = 1 << 18  # of z for a chunk of several steps: stays in L2 (512 KiB and more on most CPUs),
+CHUNK_ROWS = 96  # unless that were fewer rows than W_ih should be read for,
+MOST_CHUNK_BYTES = 1 << 21  # within reason
+WORD = 8  # bytes of a pointer, a row number, a length
+
+FEW_UNITS = 16  # layers of so few sum over h in two parts; see csrc/lstmkernel.h
+L1_BYTES = 48 << 10
+
+#: Padded widths of a row; rows of a group; steps of a chunk of time; whether lanes are rows (many_rows.py).
+Plan = namedtuple("Plan", "c_stride h_stride z_stride rows steps turned")
+
+#: A plan, and the workspace. row: each row's place in the batch; length: its number of steps; x: a pointer for each row
+#: of z; hidden: o * tanh(c), where a projection makes h of it.
+Group = namedtuple("Group", "c_stride h_stride z_stride rows steps turned row length x z c h h_next hidden")
+
+
+@spliced
+def worth_turning(I, H, P, B, lanes, item_size):
+    """Whether a step costs less with lanes over rows; csrc/kernels/rows.h says how that is estimated."""
+    vector = 2 * (I + H) + 46
+    near = (I + H) * (4 + TILE_ROWS) * lanes * item_size <= L1_BYTES
+    as_units = B * ((H + lanes - 1) // lanes) * vector
+    as_rows = (B + lanes - 1) // lanes * H * vector + B * (I + H) // 3
+    return not P and (as_rows if near else as_rows + as_rows // 7) < as_units
+
+
+@spliced
+def most_rows(z_bytes):
+    """Of a group, where a row of z has so many bytes."""
+    return max(1, min(MOST_GROUP_ROWS, GROUP_Z_BYTES // z_bytes))
+
+
+@spliced
+def most_z_rows(z_bytes):
+    """Of a chunk."""
+    return max(CHUNK_BYTES // z_bytes, min(CHUNK_ROWS, MOST_CHUNK_BYTES // z_bytes))
+
+
+@spliced
+def plan_group(I, H, P, T, B, lanes, item_size, can_turn=True):
+    c_stride = (H + lanes - 1) // lanes * lanes
+    h_stride = P or c_stride
+    z_stride = 4 * c_stride
+    if can_turn and worth_turning(I, H, P, B, lanes, item_size):
+        vectors = (B + lanes - 1) // lanes
+        tiles = (vectors + TILE_ROWS - 1) // TILE_ROWS
+        return Plan(c_stride, h_stride, z_stride, (vectors + tiles - 1) // tiles * lanes, 1, True)
+    z_bytes = z_stride * item_size
+    groups = max(1, (B + most_rows(z_bytes) - 1) // most_rows(z_bytes))
+    rows = max(1, (B + groups - 1) // groups)
+    steps = max(1, min(T, most_z_rows(z_bytes) // rows))
+    return Plan(c_stride, h_stride, z_stride, rows, steps, False)
+
+
+@lru_cache  # a call should cost what the kernel costs
+def workspace(I: int, H: int, P: int, T: int, B: int, lanes: int, item_size: int) -> int:
+    """Bytes. Enough for fewer steps and fewer rows, too, which may be grouped in another way."""
+    c_stride = (H + lanes - 1) // lanes * lanes
+    z_bytes = 4 * c_stride * item_size
+    rows, turned_rows = min(B, most_rows.py_func(z_bytes)), min((B + lanes - 1) // lanes, TILE_ROWS) * lanes
+    z_rows = max(rows, min(T * rows, most_z_rows.py_func(z_bytes)))
+    reals = max(z_rows * 4 * c_stride + rows * 2 * (c_stride + (P or c_stride)), turned_rows * (I + 3 * H))
+    words = max(z_rows, turned_rows) + 2 * max(rows, turned_rows)
+    return int(_whole_words.py_func(reals * item_size) + words * WORD)
+
+
+@spliced
+def _whole_words(size):
+    return (size + WORD - 1) // WORD * WORD
+
+
+@internal
+def lay_out(layer, T, B, work, real):
+    """First what vectors are loaded from, to keep those within cache lines."""
+    I, H, P = layer.input_size, layer.hidden_size, layer.proj_size
+    c_stride, h_stride, z_stride, rows, steps, turned = plan_group(
+        I, H, P, T, B, lanes(layer.bias), item_size(layer.bias), layer.variant == 0
+    )
+    z = pointer(work, real)
+    c = at(z, steps * rows * z_stride)
+    hidden = at(c, rows * c_stride)
+    h = at(hidden, rows * c_stride)
+    h_next = at(h, rows * h_stride)
+    reals = rows * (I + 3 * H) if turned else rows * (steps * z_stride + 2 * c_stride + 2 * h_stride)
+    words = work + _whole_words(reals * item_size(z))
+    row, length = pointer(words, int64), pointer(words + rows * WORD, int64)
+    x = pointer_to_rows(words + 2 * rows * WORD, real)
+    return Group(c_stride, h_stride, z_stride, rows, steps, turned, row, length, x, z, c, h, h_next, hidden)

@@ -1,0 +1,116 @@
+"""The register tile under every matrix product, and the sweep that covers a matrix with tiles: csrc/kernels/tile.h.
+
+A tile function has the signature ``tile(rows, panels, row, block, line, job)``: rows from `row` on and blocks from
+`block` on. `rows` and `panels` are tuples of numbers, for their lengths (registers.py).
+"""
+
+# mypy: ignore-errors
+# Compiled code: its types are Numba's, and inferred.
+
+from __future__ import annotations
+
+import numpy as np
+
+from lstmkernel.backends.numba.jit import spliced
+from lstmkernel.backends.numba.memory import at, item_size, prefetch
+from lstmkernel.backends.numba.target import TILE_PANELS, VECTOR_BYTES
+from lstmkernel.backends.numba.vec.registers import multiply_add, quad
+
+ROWS_1, ROWS_2, ROWS_3, ROWS_4, ROWS_5, ROWS_6 = (tuple(range(rows)) for rows in range(1, 7))
+PANELS_1, PANELS_2, PANELS_3 = (tuple(range(panels)) for panels in range(1, 4))
+
+#: Numba compiles a function anew for an argument that is a literal; a NumPy number is a plain int64 to it.
+ZERO, NO_LINE = np.int64(0), np.int64(-1)
+
+QUAD_BYTES = 4 * VECTOR_BYTES  # weights of one input of a block
+LINE_BYTES = 64  # a cache line
+LINES = max(1, QUAD_BYTES // LINE_BYTES)
+FAR_BYTES = 1 << 20  # more than this of weights does not stay in L2
+PREFETCHES = 8  # of accumulate, at once
+
+
+@spliced
+def accumulate(tile, x, K, w, line, panels):
+    """tile[r, p, g] += sum over k = 0 .. K - 1, in order, of x[r][k] * w[p][k][g].
+
+    w is packed [panel][K][4][LANES]. line: which cache line of each input of the next block to prefetch meanwhile; -1
+    for none (and always where there is one row). Several lines at once, unlike in C: with a prefetch at every k, LLVM
+    keeps the sums of 6 rows on the stack.
+    """
+    ahead = K * quad(w) + line * (LINE_BYTES // item_size(w))
+    for k in range(K):
+        if len(x) > 1 and line >= 0 and k % PREFETCHES == 0:
+            for i in range(PREFETCHES):
+                prefetch(w, ahead + i * quad(w))
+        tile = multiply_add(tile, x, k, w, K * quad(w), panels)
+        w = at(w, quad(w))
+    return tile
+
+
+@spliced
+def sweep_row(blocks, backwards, tile, job):
+    """One row: every weight is used once, so what counts is that they stream, and that enough sums run side by side.
+
+    Small layers take all their blocks at once, which hides the latency of an FMA. Last block first where `backwards`:
+    what was read last is still in the nearest cache when a step that goes the other way begins with it.
+    """
+    if blocks == 3:
+        tile(ROWS_1, PANELS_3, ZERO, ZERO, NO_LINE, job)
+        return
+    pairs = blocks // 2 if TILE_PANELS == 2 or blocks == 2 else 0
+    done = ZERO
+    while done < blocks:
+        panels = 2 if done < 2 * pairs else 1
+        block = blocks - done - panels if backwards else done
+        if panels == 2:
+            tile(ROWS_1, PANELS_2, ZERO, block, NO_LINE, job)
+        else:
+            tile(ROWS_1, PANELS_1, ZERO, block, NO_LINE, job)
+        done += panels
+
+
+@spliced
+def sweep_rows(most_rows, N, blocks, K, tile, job):
+    """Several rows, in tiles of at most `most_rows`, a constant to Numba.
+
+    Blocks are the outer loop, so that a block's weights come from far away once, and for every further tile of rows
+    from L1 or L2. Where all weights are more than L2 holds and there are tiles enough, they prefetch the next block
+    meanwhile, each another line of every input. Rows are split evenly (8 rows are 4 + 4, not 6 + 2).
+    """
+    tiles = (N + most_rows - 1) // most_rows
+    least = N // tiles if tiles else 0
+    taller = N % tiles if tiles else 0
+    far = blocks * K * QUAD_BYTES > FAR_BYTES and tiles >= LINES
+    for block in range(blocks):
+        row = ZERO
+        for t in range(tiles):
+            line = t % LINES if far else NO_LINE
+            rows = least + (t < taller)
+            _tile_of_height(most_rows, rows, tile, row, block, line, job)
+            row += rows
+
+
+@spliced
+def _tile_of_height(most_rows, rows, tile, row, block, line, job):
+    # most_rows is a constant to Numba, which compiles only the heights that an even split of two rows or more comes to.
+    if most_rows <= 2 and rows == 1:
+        tile(ROWS_1, PANELS_1, row, block, line, job)
+    elif most_rows >= 2 and rows == 2:
+        tile(ROWS_2, PANELS_1, row, block, line, job)
+    elif most_rows >= 3 and rows == 3:
+        tile(ROWS_3, PANELS_1, row, block, line, job)
+    elif most_rows >= 4 and rows == 4:
+        tile(ROWS_4, PANELS_1, row, block, line, job)
+    elif most_rows >= 5 and rows == 5:
+        tile(ROWS_5, PANELS_1, row, block, line, job)
+    elif most_rows >= 6 and rows == 6:
+        tile(ROWS_6, PANELS_1, row, block, line, job)
+
+
+@spliced
+def sweep(most_rows, N, blocks, K, backwards, tile, job):
+    """Call `tile` on tiles that cover N rows and `blocks` blocks; K inputs each."""
+    if N == 1:
+        sweep_row(blocks, backwards, tile, job)
+    else:
+        sweep_rows(most_rows, N, blocks, K, tile, job)

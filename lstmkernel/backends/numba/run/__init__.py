@@ -1,0 +1,1 @@
+"""csrc/run/ in Numba."""

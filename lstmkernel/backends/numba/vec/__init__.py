@@ -1,0 +1,1 @@
+"""csrc/vec/ in Numba."""

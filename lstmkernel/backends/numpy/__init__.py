@@ -1,0 +1,1 @@
+"""The definition: every kernel in plain NumPy."""

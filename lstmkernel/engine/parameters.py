@@ -1,0 +1,133 @@
+"""The parameters of LSTM layers: PyTorch's names and shapes, their initial values, their checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstmkernel.backends.packing import Array
+from lstmkernel.engine import arguments
+from lstmkernel.variant import Variant
+
+Shapes = dict[str, tuple[int, ...]]
+
+#: Gate order along the first axis of every weight and bias, as PyTorch has it.
+GATES = ("i", "f", "g", "o")
+
+
+class LSTMShape(NamedTuple):
+    """What decides the parameters of a stack of LSTM layers."""
+
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    bias: bool
+    bidirectional: bool
+    proj_size: int
+    variant: Variant | None = None
+    reverse: bool = False
+    initial_state: bool = False
+
+    def checked(self) -> LSTMShape:
+        """The same shape with plain integers and bools, or an error that names the wrong one."""
+        shape = LSTMShape(
+            arguments.size("input_size", self.input_size),
+            arguments.size("hidden_size", self.hidden_size),
+            arguments.size("num_layers", self.num_layers),
+            bool(self.bias),
+            bool(self.bidirectional),
+            arguments.size("proj_size", self.proj_size, least=0),
+            Variant.of(self.variant),
+            bool(self.reverse),
+            initial_state=bool(self.initial_state),
+        )
+        if shape.proj_size >= shape.hidden_size:
+            raise ValueError(f"proj_size: expected less than hidden_size = {shape.hidden_size}, got {shape.proj_size}")
+        if shape.reverse and shape.bidirectional:
+            raise ValueError("reverse: expected False with bidirectional=True, which has both directions, got True")
+        if shape.variant and len(shape.variant.activations) > 3 and not shape.bidirectional:
+            raise ValueError("activations: expected three, for there is no second direction, got six")
+        arguments.addressable("num_layers x gates", (shape.num_layers, 4 * shape.hidden_size), np.dtype(np.float32))
+        return shape
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def backwards(self) -> tuple[bool, ...]:
+        """Of each direction, whether it runs from a row's end to its start."""
+        return (False, True) if self.bidirectional else (self.reverse,)
+
+    @property
+    def output_size(self) -> int:
+        """R, the width of one direction's h."""
+        return self.proj_size or self.hidden_size
+
+    def layer_input_size(self, layer: int) -> int:
+        return self.directions * self.output_size if layer else self.input_size
+
+    def layer_sizes(self) -> list[tuple[int, int, int]]:
+        """input_size, hidden_size and proj_size of its layers, each once."""
+        sizes = [(self.layer_input_size(layer), self.hidden_size, self.proj_size) for layer in range(self.num_layers)]
+        return list(dict.fromkeys(sizes))
+
+    def suffix(self, layer: int, direction: int) -> str:
+        return f"_l{layer}" + ("_reverse" if direction else "")
+
+    def parameters(self) -> Shapes:
+        """Every parameter's name and shape, in PyTorch's order; h_0 and c_0, which PyTorch has not, come last."""
+        H, R = self.hidden_size, self.output_size
+        shapes: Shapes = {}
+        for layer in range(self.num_layers):
+            for direction in range(self.directions):
+                end = self.suffix(layer, direction)
+                shapes[f"weight_ih{end}"] = (4 * H, self.layer_input_size(layer))
+                shapes[f"weight_hh{end}"] = (4 * H, R)
+                if self.bias:
+                    shapes[f"bias_ih{end}"] = shapes[f"bias_hh{end}"] = (4 * H,)
+                if self.variant and self.variant.peephole:
+                    shapes[f"weight_peephole{end}"] = (3, H)
+                if self.proj_size:
+                    shapes[f"weight_hr{end}"] = (R, H)
+        if self.initial_state:
+            states = self.num_layers * self.directions
+            shapes |= {"h_0": (states, R), "c_0": (states, H)}
+        return shapes
+
+
+def uniform(shapes: Shapes, bound: float, dtype: np.dtype[Any], seed: int | None) -> dict[str, Array]:
+    """Values of U(-bound, bound), as PyTorch initialises; the same ones for the same seed."""
+    random = np.random.default_rng(seed)
+    return {name: random.uniform(-bound, bound, shape).astype(dtype) for name, shape in shapes.items()}
+
+
+def checked(mapping: Mapping[str, Any], shapes: Shapes, dtype: np.dtype[Any]) -> dict[str, Array]:
+    """The mapping's arrays as read-only copies of ``dtype``, or an error that names the first wrong key."""
+    missing = [name for name in shapes if name not in mapping]
+    superfluous = [str(name) for name in mapping if name not in shapes]
+    if missing or superfluous:
+        problems = [f"missing {', '.join(missing)}"] if missing else []
+        problems += [f"superfluous {', '.join(superfluous)}"] if superfluous else []
+        raise ValueError(f"state_dict: {'; '.join(problems)}; expected exactly {', '.join(shapes)}")
+    values = {name: np.asarray(mapping[name]) for name in shapes}
+    for name, expected in shapes.items():
+        value = values[name]
+        if value.dtype.kind != "f":
+            raise TypeError(f"{name}: expected floating-point numbers, got {value.dtype}")
+        if value.shape != expected:
+            raise ValueError(f"{name}: expected shape {expected}, got {value.shape}{_hint(name, value.shape)}")
+    return {name: _frozen(value.astype(dtype, order="C")) for name, value in values.items()}
+
+
+def _hint(name: str, shape: tuple[int, ...]) -> str:
+    if name.startswith("weight_hh") and len(shape) == 2 and shape[0] == 3 * shape[1]:
+        return ": three gates, a GRU; lstmkernel runs LSTMs"
+    return ""
+
+
+def _frozen(array: Array) -> Array:
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,1 @@
+"""Audio amplifier models: RTNeural, AIDA-X, GuitarML, Neural Amp Modeler."""

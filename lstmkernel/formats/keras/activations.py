@@ -1,0 +1,82 @@
+"""Keras's activations: those inside of an LSTM, that of a Dense, and those that are layers behind a Dense."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lstmkernel import dense
+from lstmkernel.formats.keras.config import RECURRENT, Layer, short
+from lstmkernel.variant import Activation, Variant
+
+#: Layers that are an activation and nothing else.
+LAYERS = ("Activation", "Softmax")
+
+#: Keras's activations that an LSTM can have here. hard_sigmoid is one thing in Keras 2 and another in Keras 3
+#: (keras/src/backend.py, hard_sigmoid; keras/src/activations/activations.py, hard_sigmoid: relu6(x + 3) / 6).
+_OF_LSTM: dict[str, Activation] = {
+    **{name: name for name in ("tanh", "sigmoid", "relu", "linear", "softsign", "softplus")},
+    "elu": ("elu", 1.0),
+}
+_HARD_SIGMOID: dict[int, Activation] = {2: ("hard_sigmoid", 0.2, 0.5), 3: ("hard_sigmoid", 1 / 6, 0.5)}
+
+
+def of_lstm(layer: Layer, keras: int) -> Variant | None:
+    """None for the plain LSTM; ``keras`` is 2 or 3."""
+    known = {**_OF_LSTM, "hard_sigmoid": _HARD_SIGMOID[keras]}
+
+    def activation(option: str, default: str) -> Activation:
+        return known[_checked(layer, option, layer.config.get(option, default), known)]
+
+    gates, other = activation("recurrent_activation", "sigmoid"), activation("activation", "tanh")
+    return Variant.of(Variant(activations=(gates, other, other)))
+
+
+def of_dense(layer: Layer) -> str:
+    """Of a Dense, or what an Activation is, also in TimeDistributed."""
+    return _checked(layer, "activation", layer.inside.config.get("activation", "linear"), dense.ACTIVATIONS)
+
+
+def folded(below: Sequence[Layer], layer: Layer) -> list[Layer]:
+    """The working layers ``below`` when an activation layer has become part of the last one, a linear Dense."""
+    name = "softmax" if layer.inside.kind == "Softmax" else of_dense(layer)
+    if name == "linear":
+        return [*below]
+    if not below or below[-1].inside.kind != "Dense":
+        got = below[-1] if below else "none"
+        raise ValueError(f"{layer}: expected a linear Dense right below it, got {got}; prefix= picks one layer")
+    top = below[-1]
+    if of_dense(top) != "linear":
+        raise ValueError(f"{layer}: expected a linear Dense right below it, got {top} with {of_dense(top)}")
+    if layer.inside.kind == "Softmax":
+        _check_axis(layer, below)
+    return [*below[:-1], top.with_option("activation", name)]
+
+
+def _check_axis(layer: Layer, below: Sequence[Layer]) -> None:
+    """Whether a Softmax is over the last axis: the third of a sequence, the second of one step."""
+    recurrent = [other.inside for other in below if other.kind in RECURRENT]
+    steps = bool(recurrent) and recurrent[-1].config.get("return_sequences", True)
+    last = 2 if steps and layer.kind == "Softmax" else 1  # TimeDistributed shows it one step at a time
+    axis = layer.inside.config.get("axis", -1)
+    if axis != -1 and not (recurrent and axis == last):
+        raise ValueError(f"{layer}: axis: expected -1, the last one, got {short(axis)}; prefix= picks one layer")
+
+
+def _checked(layer: Layer, option: str, value: Any, known: Sequence[str] | dict[str, Activation]) -> str:
+    name = _name_of(value)
+    if name not in known:
+        raise ValueError(
+            f"{layer}: {option}: expected one of {', '.join(known)}, got {short(name)}; prefix= picks one layer"
+        )
+    return name
+
+
+def _name_of(activation: Any) -> str:
+    """A function that is not Keras's own comes as a mapping; the name in it is only good for the error."""
+    if activation is None:
+        return "linear"
+    if isinstance(activation, dict):
+        activation = activation.get("registered_name") or activation.get("class_name")
+        return f"{activation} (not a name)"
+    return activation if isinstance(activation, str) else f"{activation} (not a name)"

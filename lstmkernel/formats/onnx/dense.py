@@ -1,0 +1,71 @@
+"""Dense layers of ONNX models: a product with a constant matrix, its bias and its activation are nodes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lstmkernel.backends.packing import Array
+from lstmkernel.formats.onnx.graph import Node
+from lstmkernel.formats.onnx.tensors import Reader
+
+#: What may follow a product, by our names.
+ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softmax": "softmax"}
+
+
+class Dense(NamedTuple):
+    """A product, and what has followed it so far."""
+
+    node: Node
+    weight: Array  # (O, K)
+    bias: Array | None = None
+    activation: str = "linear"
+
+
+def begun(node: Node, inputs: Sequence[Array | None], reader: Reader) -> Dense | None:
+    """The layer that begins with this node; None where that is no product with a constant matrix.
+
+    ``inputs`` are arrays, None where they are the signal or left out.
+    """
+    weight = inputs[1] if node.op in ("MatMul", "Gemm") and len(inputs) >= 2 else None
+    if inputs[0] is not None or weight is None or weight.ndim != 2:
+        return None
+    bias = inputs[2] if len(inputs) > 2 else None
+    numbers = [node.attributes.get(name, 1.0) for name in ("alpha", "beta")]
+    if numbers != [1.0, 1.0] or node.attributes.get("transA", 0) or (bias is None and node.input(2)):
+        raise ValueError(f"{node}: expected alpha = beta = 1 and transA = 0, got {numbers}, or a bias not constant")
+    weight = weight if node.attributes.get("transB", 0) else weight.T
+    if weight.dtype.kind != "f" or 0 in weight.shape:
+        raise ValueError(f"{node}: expected a matrix of floating-point numbers, got {weight.dtype} {weight.shape}")
+    reader.hand(str(node), weight)
+    return Dense(node, weight, None if bias is None else _bias(node, bias, len(weight)))
+
+
+def completed(dense: Dense, node: Node, inputs: Sequence[Array | None], dimensions: int) -> Dense | None:
+    """The layer with this node, its bias or its activation; None where it is neither. dimensions: of the signal."""
+    if dense.activation != "linear":
+        return None
+    if node.op == "Softmax":
+        _expect_last_axis(node, dimensions)
+    if node.op in ACTIVATIONS:
+        return dense._replace(activation=ACTIVATIONS[node.op])
+    constants = [array for array in inputs if array is not None]
+    if node.op == "Add" and dense.bias is None and len(constants) == 1:
+        return dense._replace(bias=_bias(node, constants[0], len(dense.weight)))
+    return None
+
+
+def _expect_last_axis(node: Node, dimensions: int) -> None:
+    """Left out, the axis is 1 before opset 13 and the last one since then: understood where these are the same.
+
+    Before opset 13 all axes from the given one on are one row; of the last axis, each row is one either way.
+    """
+    axis = node.attributes.get("axis", 1)
+    if axis not in (-1, dimensions - 1):
+        raise ValueError(f"{node}: axis: expected -1 or {dimensions - 1}, the last one, got {axis!r:.40}")
+
+
+def _bias(node: Node, value: Array, width: int) -> Array:
+    if value.dtype.kind != "f" or value.shape[-1:] != (width,) or value.size != width:
+        raise ValueError(f"{node}: expected a bias of {width} constants, got {value.dtype} {value.shape}")
+    return value.reshape(width)

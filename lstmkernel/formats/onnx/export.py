@@ -1,0 +1,205 @@
+"""Networks as ONNX models.
+
+Inputs are x, (T, B, I) or (B, T, I) with batch_first, and each LSTM's h_0 and c_0, which may be left out: their default
+is zeros, or the model's own initial state, for a batch of one, which the graph repeats. Outputs are out and each LSTM's
+h_n and c_n, shaped as lstmkernel has them; T and B are open. The LSTMs of a Stack have their place before these names,
+"1.h_0", as in its state_dict.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from lstmkernel.backends.packing import Array
+from lstmkernel.dense import Dense
+from lstmkernel.formats.onnx.dense import ACTIVATIONS
+from lstmkernel.formats.onnx.operator import ACTIVATIONS as LSTM_ACTIVATIONS
+from lstmkernel.lstm import LSTM
+from lstmkernel.stack import Stack
+from lstmkernel.variant import Variant
+
+#: LSTM with its layout, and shapes given as inputs: what every runtime of today reads.
+OPSET, IR_VERSION = 14, 7
+
+_LSTM_NAMES = {ours: name for name, ours in LSTM_ACTIVATIONS.items()}
+_DENSE_NAMES = {ours: name for name, ours in ACTIVATIONS.items()}
+
+
+def model(net: Any) -> Any:
+    """The ModelProto of an LSTM, or of a Stack that holds one; ValueError for what the operators cannot say."""
+    layers = net.layers if isinstance(net, Stack) else (net,)
+    if not any(isinstance(layer, LSTM) for layer in layers):
+        raise ValueError(f"net: expected an LSTM or a Stack with one, for an ONNX model; got {type(net).__name__}")
+    if isinstance(net, Stack) and net.skip:
+        raise ValueError(f"skip: expected 0, for an ONNX model; got {net.skip}")
+    graph = _Graph(net.dtype)
+    batch_first = net.batch_first
+    order = ["B", "T"] if batch_first else ["T", "B"]
+    in_features = layers[0].input_size if isinstance(layers[0], LSTM) else layers[0].in_features
+    value = graph.input("x", [*order, in_features])
+    if batch_first:
+        value = graph.node("Transpose", [value], "steps", perm=[1, 0, 2])
+    rows = graph.rows(value)
+    for place, layer in enumerate(layers):
+        prefix = f"{place}." if isinstance(net, Stack) else ""
+        value = (
+            graph.dense(layer, prefix, value) if isinstance(layer, Dense) else graph.lstm(layer, prefix, value, rows)
+        )
+    graph.node(
+        "Transpose" if batch_first else "Identity", [value], "out", **({"perm": [1, 0, 2]} if batch_first else {})
+    )
+    return graph.model([*order, layers[-1].out_features])
+
+
+class _Graph:
+    """Nodes, initializers, inputs and outputs as they come together."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._dtype = dtype
+        self._type = helper.np_dtype_to_tensor_dtype(dtype)
+        self._nodes: list[Any] = []
+        self._initializers: list[Any] = []
+        self._inputs: list[Any] = []
+        self._outputs: list[Any] = []
+
+    def model(self, shape: list[Any]) -> Any:
+        outputs = [self._info("out", shape), *self._outputs]
+        graph = helper.make_graph(self._nodes, "lstmkernel", self._inputs, outputs, self._initializers)
+        opsets = [helper.make_opsetid("", OPSET)]
+        made = helper.make_model(graph, producer_name="lstmkernel", opset_imports=opsets, ir_version=IR_VERSION)
+        onnx.checker.check_model(made)
+        return made
+
+    def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self._nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+        return output
+
+    def input(self, name: str, shape: list[Any]) -> str:
+        self._inputs.append(self._info(name, shape))
+        return name
+
+    def constant(self, name: str, values: Any) -> str:
+        self._initializers.append(numpy_helper.from_array(np.asarray(values), name))
+        return name
+
+    def _info(self, name: str, shape: list[Any]) -> Any:
+        return helper.make_tensor_value_info(name, self._type, shape)
+
+    def rows(self, x: str) -> str:
+        """B as a list of one, from x (T, B, ...)."""
+        shape = self.node("Shape", [x], "shape")
+        return self.node("Gather", [shape, self.constant("batch_axis", np.array([1]))], "rows", axis=0)
+
+    # ---------------------------------------------------------------- layers
+
+    def dense(self, layer: Dense, prefix: str, value: str) -> str:
+        named = layer.state_dict()
+        weight = self.constant(f"{prefix}weight", named["weight"].T)
+        value = self.node("MatMul", [value, weight], f"{prefix}product")
+        if layer.bias:
+            value = self.node("Add", [value, self.constant(f"{prefix}bias", named["bias"])], f"{prefix}sum")
+        if layer.activation != "linear":
+            attributes = {"axis": -1} if layer.activation == "softmax" else {}
+            value = self.node(_DENSE_NAMES[layer.activation], [value], f"{prefix}activated", **attributes)
+        return value
+
+    def lstm(self, lstm: LSTM, prefix: str, value: str, rows: str) -> str:
+        """A node a layer, its directions side by side again behind it."""
+        if lstm.proj_size:
+            raise ValueError(f"{prefix}proj_size: expected 0, for ONNX's LSTM has no projection, got {lstm.proj_size}")
+        L, D, H = lstm.num_layers, lstm.shape.directions, lstm.hidden_size
+        first = {"h_0": np.zeros((L * D, H), self._dtype), "c_0": np.zeros((L * D, H), self._dtype)}
+        first |= {name: value for name, value in lstm.state_dict().items() if name in first}
+        states = [self._state(f"{prefix}{name}", value, rows) for name, value in first.items()]
+        merged = self.constant(f"{prefix}merged", [0, 0, D * H])
+        ends: tuple[list[str], list[str]] = [], []
+        for layer in range(L):
+            name = f"{prefix}layer{layer}"
+            bounds = [self.constant(f"{name}.{end}", [D * (layer + k)]) for k, end in enumerate(("begin", "end"))]
+            own = [self.node("Slice", [state, *bounds], f"{name}.{state}") for state in states]
+            inputs = [value, *self._weights(lstm, layer, name), "", *own, self._peephole(lstm, layer, name)]
+            outputs = [f"{name}.{part}" for part in ("Y", "Y_h", "Y_c")]
+            attributes = {"hidden_size": H, "direction": _direction(lstm), **_variant(lstm.variant, D)}
+            self._nodes.append(helper.make_node("LSTM", _trimmed(inputs), outputs, name=name, **attributes))
+            for kept, output in zip(ends, outputs[1:], strict=True):
+                kept.append(output)
+            value = self.node("Transpose", outputs[:1], f"{name}.transposed", perm=[0, 2, 1, 3])
+            value = self.node("Reshape", [value, merged], f"{name}.out")
+        for last, kept in zip(("h_n", "c_n"), ends, strict=True):
+            self.node("Concat", kept, f"{prefix}{last}", axis=0)
+            self._outputs.append(self._info(f"{prefix}{last}", [L * D, "B", H]))
+        return value
+
+    def _state(self, name: str, first: Array, rows: str) -> str:
+        """An initial state that the caller may leave out: it is then that of the model, ``first`` (L*D, H)."""
+        count, H = first.shape
+        self.input(name, [count, f"{name}_rows", H])
+        self.constant(name, first[:, None])
+        sizes = [self.constant(f"{name}.{end}", [extent]) for end, extent in (("states", count), ("width", H))]
+        shape = self.node("Concat", [sizes[0], rows, sizes[1]], f"{name}.shape", axis=0)
+        return self.node("Expand", [name, shape], f"{name}.repeated")
+
+    def _weights(self, lstm: LSTM, layer: int, name: str) -> list[str]:
+        ends = [lstm.shape.suffix(layer, direction) for direction in range(lstm.shape.directions)]
+        named = lstm.state_dict()
+        weights = {
+            "W": [_gates(named[f"weight_ih{end}"]) for end in ends],
+            "R": [_gates(named[f"weight_hh{end}"]) for end in ends],
+        }
+        if lstm.bias:
+            weights["B"] = [
+                np.concatenate([_gates(named[f"bias_ih{end}"]), _gates(named[f"bias_hh{end}"])]) for end in ends
+            ]
+        names = [self.constant(f"{name}.{letter}", np.stack(parts)) for letter, parts in weights.items()]
+        return names if lstm.bias else [*names, ""]
+
+    def _peephole(self, lstm: LSTM, layer: int, name: str) -> str:
+        if not (lstm.variant and lstm.variant.peephole):
+            return ""
+        ends = [lstm.shape.suffix(layer, direction) for direction in range(lstm.shape.directions)]
+        parts = [lstm.state_dict()[f"weight_peephole{end}"][[0, 2, 1]].ravel() for end in ends]  # i, f, o -> i, o, f
+        return self.constant(f"{name}.P", np.stack(parts))
+
+
+def _gates(array: Array) -> Array:
+    """i, f, c, o -> i, o, f, c along the first axis."""
+    return array.reshape(4, -1)[[0, 3, 1, 2]].reshape(array.shape)
+
+
+def _direction(lstm: LSTM) -> str:
+    return "bidirectional" if lstm.bidirectional else "reverse" if lstm.reverse else "forward"
+
+
+def _variant(variant: Variant | None, D: int) -> dict[str, Any]:
+    """The operator's attributes."""
+    if variant is None:
+        return {}
+    if variant.cell_clip is not None or variant.coupled == "input":
+        raise ValueError(
+            f"variant: expected what ONNX's LSTM can do, no cell_clip and no coupled='input', got {variant}"
+        )
+    attributes: dict[str, Any] = {}
+    if variant.gate_clip is not None:
+        attributes["clip"] = variant.gate_clip
+    if variant.coupled:
+        attributes["input_forget"] = 1
+    given: list[Any] = [(each,) if isinstance(each, str) else each for each in variant.activations]
+    activations = [("affine", 1.0, 0.0) if each == ("linear",) else each for each in given]
+    activations *= D if len(given) == 3 else 1
+    if [name for name, *_ in activations] != ["sigmoid", "tanh", "tanh"] * D:
+        attributes["activations"] = [_LSTM_NAMES[name] for name, *_ in activations]
+        alphas = [numbers[0] for _, *numbers in activations if numbers]
+        betas = [numbers[1] for _, *numbers in activations if len(numbers) > 1]
+        attributes |= {"activation_alpha": alphas} if alphas else {}
+        attributes |= {"activation_beta": betas} if betas else {}
+    return attributes
+
+
+def _trimmed(inputs: list[str]) -> list[str]:
+    while inputs and not inputs[-1]:
+        inputs = inputs[:-1]
+    return inputs

@@ -1,0 +1,128 @@
+"""Constants of an ONNX graph: what follows from initializers alone, as exporters build weights, states and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lstmkernel.backends.packing import Array
+from lstmkernel.formats.onnx import data_movement
+from lstmkernel.formats.onnx.graph import Graph, Node
+from lstmkernel.formats.onnx.tensors import TYPES, Reader
+
+#: Arithmetic is for shapes only: how many inputs, all of few integers, and what becomes of them.
+_ARITHMETIC: dict[str, tuple[int, Callable[..., Array]]] = {
+    "Add": (2, np.add),
+    "Equal": (2, np.equal),
+    "Mul": (2, np.multiply),
+    "Sub": (2, np.subtract),
+    "Where": (3, np.where),
+}
+_MOST_INTEGERS = 64
+
+FOLDED = ("Cast", "Constant", "ConstantOfShape", "Shape", *_ARITHMETIC, *data_movement.NAMES)
+
+
+class Constants(Mapping[str, Array]):
+    """Arrays by name; an initializer is read when it is first asked for. ``outside`` are those around a body.
+
+    Tensors of types that no network here needs, bool and string among them, are not in it; asking for one is an error
+    that names its type.
+    """
+
+    def __init__(self, graph: Graph, reader: Reader, outside: Mapping[str, Array]) -> None:
+        self._unread = dict(graph.initializers)
+        self._arrays: dict[str, Array] = {}
+        self._reader, self._outside = reader, outside
+        # Names around it that this graph has for values of its own.
+        self._hidden = {*graph.inputs, *(name for node in graph.nodes for name in node.outputs)}
+        for node in graph.nodes:
+            if node.op in FOLDED and all(not name or name in self for name in node.inputs):
+                value = folded(node, [self[name] if name else None for name in node.inputs], reader)
+                if value is not None:
+                    self._arrays[node.output(0)] = value
+
+    def __getitem__(self, name: str) -> Array:
+        if name in self._unread:
+            self._arrays[name] = self._reader.array(self._unread.pop(name))
+        if name in self._arrays or name in self._hidden:
+            return self._arrays[name]
+        return self._outside[name]
+
+    def __contains__(self, name: object) -> bool:
+        if name in self._unread:
+            return self._unread[str(name)].data_type in TYPES
+        return name in self._arrays or (name in self._outside and name not in self._hidden)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in {*self._unread, *self._arrays, *self._outside} if name in self)
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+def folded(node: Node, inputs: Sequence[Array | None], reader: Reader) -> Array | None:
+    """What a node of ``FOLDED`` makes of constants; None where that is no such operator on constants after all."""
+    if node.op == "Constant":
+        return _constant(node, reader)
+    if node.op in data_movement.NAMES:
+        return data_movement.move(node, inputs, reader)
+    data = inputs[0] if inputs else None
+    if data is None:
+        raise ValueError(f"{node}: expected data as its first input, got none")
+    if node.op == "Shape":
+        return shape_of(node, data)
+    if node.op == "Cast":
+        return _cast(node, data, reader)
+    if node.op == "ConstantOfShape":
+        return _constant_of_shape(node, data, reader)
+    count, arithmetic = _ARITHMETIC[node.op]
+    given = [array for array in inputs if array is not None and array.dtype.kind in "ib"]
+    if len(given) != count or len(inputs) != count or max(array.size for array in given) > _MOST_INTEGERS:
+        return None
+    try:
+        return np.asarray(arithmetic(*given))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{node}: {error}") from error
+
+
+def shape_of(node: Node, data: Array) -> Array:
+    return np.array(data.shape[node.attributes.get("start", 0) : node.attributes.get("end")], np.int64)
+
+
+def once(array: Array) -> Array:
+    """The numbers that broadcasting repeats, once: a view may be larger than memory."""
+    return array[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)]
+
+
+def _constant(node: Node, reader: Reader) -> Array | None:
+    for name, dtype in {"value_int": "i8", "value_ints": "i8", "value_float": "f4", "value_floats": "f4"}.items():
+        if name in node.attributes:
+            return np.array(node.attributes[name], dtype)
+    value = node.attributes.get("value")
+    return None if value is None or value.data_type not in TYPES else reader.array(value)
+
+
+def _cast(node: Node, data: Array, reader: Reader) -> Array | None:
+    to: Any = node.attributes.get("to")
+    if to not in TYPES or TYPES[to][0] == "bfloat16":
+        return None
+    dtype = np.dtype(TYPES[to][0])
+    reader.make(str(node), data.size * dtype.itemsize)
+    with np.errstate(all="ignore"):
+        return data.astype(dtype)
+
+
+def _constant_of_shape(node: Node, shape: Array, reader: Reader) -> Array:
+    if shape.dtype.kind != "i" or shape.ndim != 1 or shape.size > 8 or (shape < 0).any():
+        raise ValueError(f"{node}: expected up to 8 sizes of at least 0, got {shape.dtype} {shape.shape}")
+    value = node.attributes.get("value")
+    one = np.zeros(1, np.float32) if value is None else reader.array(value)
+    if one.size != 1:
+        raise ValueError(f"{node}: expected one number as its value, got {one.size}")
+    try:
+        return np.broadcast_to(one.reshape(()), tuple(int(extent) for extent in shape))  # a view, however large
+    except ValueError as error:
+        raise ValueError(f"{node}: shape {shape.tolist()}: {error}") from error

@@ -1,0 +1,228 @@
+"""The LSTM operator: a node and its constants as parameters in PyTorch's names and gate order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lstmkernel.backends.contract import VARIANT_ACTIVATIONS
+from lstmkernel.backends.packing import Array
+from lstmkernel.formats.onnx import fold
+from lstmkernel.formats.onnx.graph import Node
+from lstmkernel.formats.onnx.tensors import Reader
+
+#: Names of the inputs, in order.
+INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+
+DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
+
+#: The operator's activations, which it writes in capitals or not, by our names.
+ACTIVATIONS = {
+    "Affine": "affine",
+    "Elu": "elu",
+    "HardSigmoid": "hard_sigmoid",
+    "LeakyRelu": "leaky_relu",
+    "Relu": "relu",
+    "ScaledTanh": "scaled_tanh",
+    "Sigmoid": "sigmoid",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
+    "Tanh": "tanh",
+    "ThresholdedRelu": "thresholded_relu",
+}
+_ANY_CASE = {name.lower(): ours for name, ours in ACTIVATIONS.items()}
+#: Of these the operator gives no defaults, or ONNX Runtime has others.
+_WITHOUT_DEFAULTS = ("affine", "scaled_tanh", "thresholded_relu")
+PLAIN = ["sigmoid", "tanh", "tanh"]
+
+#: By their types.
+_ATTRIBUTES: dict[str, type] = {
+    "activation_alpha": list,
+    "activation_beta": list,
+    "activations": list,
+    "clip": float,
+    "direction": bytes,
+    "hidden_size": int,
+    "input_forget": int,
+    "layout": int,
+}
+
+
+class Layer(NamedTuple):
+    """One LSTM node."""
+
+    node: Node
+    input_size: int
+    hidden_size: int
+    bias: bool
+    directions: int
+    reverse: bool
+    rows_first: bool  # the operator's layout=1
+    variant: dict[str, Any]  # arguments of Variant, where it is not the plain LSTM
+    weights: dict[str, Array]  # as in a state_dict, without the layer's number: "weight_ih", "weight_ih_reverse", ...
+    first: tuple[Array, Array] | None = None  # h and c (D, H) that every row begins with, where they are not zeros
+
+    def options(self) -> dict[str, Any]:
+        """What layers of one LSTM have in common, as arguments of it."""
+        options: dict[str, Any] = {"hidden_size": self.hidden_size, "bias": self.bias}
+        options["bidirectional"] = self.directions == 2
+        if self.variant:
+            options["variant"] = self.variant
+        if self.reverse:
+            options["reverse"] = True
+        return options
+
+
+def layer(node: Node, constants: Mapping[str, Array], reader: Reader) -> Layer:
+    """Check a node's attributes, and the shapes of W, R, B and P against each other."""
+    attributes = node.attributes
+    unknown = sorted(set(attributes) - set(_ATTRIBUTES))
+    if unknown or len(node.inputs) > len(INPUTS):
+        raise ValueError(
+            f"{node}: expected an LSTM's attributes and inputs, got {', '.join(unknown[:6]) or len(node.inputs)}"
+        )
+    for name, value in attributes.items():
+        if not isinstance(value, _ATTRIBUTES[name]):
+            raise ValueError(f"{node}: {name}: expected a {_ATTRIBUTES[name].__name__}, got {type(value).__name__}")
+    direction = _text(attributes.get("direction", b"forward"))
+    if direction not in DIRECTIONS:
+        raise ValueError(f"{node}: direction: expected one of {', '.join(DIRECTIONS)}, got {direction!r}")
+    D = DIRECTIONS[direction]
+    W, R = (_weights(node, place, constants, reader) for place in (1, 2))
+    if W is None or R is None or W.ndim != 3 or R.ndim != 3 or 0 in W.shape or 0 in R.shape:
+        got = [None if array is None else array.shape for array in (W, R)]
+        raise ValueError(f"{node}: expected W of shape (D, 4H, I) and R of (D, 4H, H), got {got[0]} and {got[1]}")
+    I, H = W.shape[2], R.shape[2]
+    _expect(node, "R", R, (D, 4 * H, H))
+    _expect(node, "W", W, (D, 4 * H, I))
+    if attributes.get("hidden_size", H) != H:
+        raise ValueError(f"{node}: hidden_size: expected {H}, as in R, got {attributes['hidden_size']}")
+    B, P = _weights(node, 3, constants, reader), _weights(node, 7, constants, reader)
+    weights: dict[str, Array] = {}
+    for d, end in enumerate(("", "_reverse")[:D]):
+        weights[f"weight_ih{end}"], weights[f"weight_hh{end}"] = _gates(W[d], H), _gates(R[d], H)
+        if B is not None:
+            _expect(node, "B", B, (D, 8 * H))
+            weights[f"bias_ih{end}"] = _gates(B[d, : 4 * H], H)[:, 0]
+            weights[f"bias_hh{end}"] = _gates(B[d, 4 * H :], H)[:, 0]
+        if P is not None:
+            _expect(node, "P", P, (D, 3 * H))
+            weights[f"weight_peephole{end}"] = P[d].reshape(3, H)[[0, 2, 1]]  # i, o, f -> i, f, o
+    variant = _variant(node, D, P is not None)
+    rows_first = _flag(node, "layout")
+    return Layer(node, I, H, B is not None, D, direction == "reverse", rows_first, variant, weights)
+
+
+def constant_state(layer: Layer, name: str, array: Array, rows: int | None) -> Array | None:
+    """An initial state (D, H) that is constant and the same for all rows, None for zeros; rows is B, where known."""
+    D, H = layer.directions, layer.hidden_size
+    expected = (rows, D, H) if layer.rows_first else (D, rows, H)
+    fits = len(array.shape) == 3 and all(e in (None, got) for e, got in zip(expected, array.shape, strict=True))
+    if not fits or array.dtype.kind != "f":
+        raise ValueError(
+            f"{layer.node}: {name}: expected floating-point numbers of shape {expected}, "
+            f"got {array.dtype} {array.shape}"
+        )
+    by_direction = array.swapaxes(0, 1) if layer.rows_first else array
+    numbers = fold.once(by_direction)
+    if not numbers.any():
+        return None
+    if not np.array_equal(numbers, np.broadcast_to(numbers[:, :1], numbers.shape), equal_nan=True):
+        raise ValueError(
+            f"{layer.node}: {name}: expected constants that are the same for every row, an input of the graph, or "
+            "nothing, got rows that differ; take them out of the model, and give them as the state of each call"
+        )
+    return by_direction[:, 0]
+
+
+def _weights(node: Node, place: int, constants: Mapping[str, Array], reader: Reader) -> Array | None:
+    name = node.input(place)
+    if not name:
+        return None
+    try:
+        array = constants[name]
+    except KeyError:
+        raise ValueError(
+            f"{node}: {INPUTS[place]}: expected an initializer or what follows from initializers, got {name!r}"
+        ) from None
+    if array.dtype.kind != "f":
+        raise ValueError(f"{node}: {INPUTS[place]}: expected floating-point numbers, got {array.dtype}")
+    reader.hand(name, array)
+    return array
+
+
+def _expect(node: Node, name: str, array: Array, shape: tuple[int, ...]) -> None:
+    if array.shape == shape:
+        return
+    kind = {3: ": three gates, a GRU", 1: ": one gate, an RNN"}
+    last = array.shape[-1] if name == "R" else 0
+    hint = kind.get(array.shape[1] // last, "") if last and len(array.shape) == 3 and array.shape[1] % last == 0 else ""
+    raise ValueError(f"{node}: {name}: expected shape {shape}, got {array.shape}{hint}")
+
+
+def _gates(array: Array, H: int) -> Array:
+    """i, o, f, c -> i, f, c, o along the first axis."""
+    return array.reshape(4, H, -1)[[0, 2, 3, 1]].reshape(4 * H, -1)
+
+
+def _variant(node: Node, D: int, peephole: bool) -> dict[str, Any]:
+    variant: dict[str, Any] = {}
+    if peephole:
+        variant["peephole"] = True
+    if "clip" in node.attributes:
+        variant["gate_clip"] = node.attributes["clip"]
+    if _flag(node, "input_forget"):
+        variant["coupled"] = "forget"
+    if "activations" in node.attributes:
+        activations = _activations(node, D)
+        if activations != PLAIN * D:
+            variant["activations"] = activations
+    return variant
+
+
+def _activations(node: Node, D: int) -> list[Any]:
+    """Three for each direction; alpha and beta go, in order, to those that take them, as in ONNX Runtime."""
+    names = [_text(name) for name in node.attributes["activations"]]
+    if len(names) != 3 * D or not {name.lower() for name in names} <= set(_ANY_CASE):
+        raise ValueError(
+            f"{node}: activations: expected {3 * D} of {', '.join(ACTIVATIONS)}, got {', '.join(map(repr, names[:8]))}"
+        )
+    alphas, betas = (list(node.attributes.get(f"activation_{which}", [])) for which in ("alpha", "beta"))
+    activations: list[Any] = []
+    for name in (_ANY_CASE[name.lower()] for name in names):
+        pairs = list(zip((alphas, betas), VARIANT_ACTIVATIONS[name], strict=False))
+        if name in _WITHOUT_DEFAULTS and not all(given for given, _ in pairs):
+            raise ValueError(f"{node}: activations: expected alpha (and beta) with {name}, where defaults differ")
+        numbers = [float(given.pop(0)) if given else default for given, default in pairs]
+        activations.append((name, *numbers) if numbers else name)
+    if alphas or betas:
+        raise ValueError(f"{node}: expected an alpha and a beta for each activation that takes it, got more")
+    return activations
+
+
+def _flag(node: Node, name: str) -> bool:
+    value = node.attributes.get(name, 0)
+    if value not in (0, 1):
+        raise ValueError(f"{node}: {name}: expected 0 or 1, got {value!r}")
+    return bool(value)
+
+
+def _text(value: Any) -> str:
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+    return text[:40]
+
+
+def as_state_dict(layers: list[Layer]) -> dict[str, Array]:
+    """The parameters of layers that are one LSTM, numbered; h_0 and c_0 where any of them begins with constants."""
+    named: dict[str, Array] = {}
+    for number, each in enumerate(layers):
+        for name, array in each.weights.items():
+            kind, reverse, _ = name.partition("_reverse")
+            named[f"{kind}_l{number}{reverse}"] = np.asarray(array)
+    if any(each.first for each in layers):
+        zeros = np.zeros((layers[0].directions, layers[0].hidden_size), np.float32)
+        for place, name in enumerate(("h_0", "c_0")):
+            named[name] = np.concatenate([each.first[place] if each.first else zeros for each in layers])
+    return named

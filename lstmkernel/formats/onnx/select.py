@@ -1,0 +1,167 @@
+"""Which part of an ONNX model is the network: the whole graph, or LSTM nodes by name, in bodies of If and Loop too."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
+from itertools import islice, product
+from typing import Any
+
+from lstmkernel.backends.packing import Array
+from lstmkernel.formats.onnx import graph as onnx_graph
+from lstmkernel.formats.onnx.fold import Constants
+from lstmkernel.formats.onnx.follow import OPEN, Follower, Found, Scope
+from lstmkernel.formats.onnx.graph import Graph, Node
+from lstmkernel.formats.onnx.tensors import Reader
+
+#: Bodies within bodies.
+MOST_NESTING = 8
+
+#: How many of the sizes that a file bakes in are tried.
+MOST_BAKED = 4
+
+
+def whole(scope: Scope, reader: Reader) -> Found:
+    """The network that the main graph is, from its input to its outputs."""
+    source = _source(scope.graph)
+    failure = None
+    for inputs in _shapes(scope, source):
+        found = _tried(scope, reader, inputs, source)
+        if isinstance(found, Found):
+            return found
+        failure = failure or found
+    raise failure or ValueError("no LSTM: expected a graph")
+
+
+def _tried(scope: Scope, reader: Reader, inputs: Mapping[str, tuple[int, ...]], source: str) -> Found | ValueError:
+    """The network for inputs of these shapes, or why there is none."""
+    swapped = {name: tuple(_SWAPPED.get(extent, extent) for extent in shape) for name, shape in inputs.items()}
+    scope = scope._replace(layers={})  # both times the same; each attempt counts its own
+    try:
+        found = Follower(scope, copy(reader), inputs, source).follow()
+        if swapped != inputs:  # once more with other sizes, so that no constant passes for a size by chance
+            Follower(scope, copy(reader), swapped, source).follow()
+        return found
+    except ValueError as error:
+        return error.with_traceback(None)  # which would keep the layers of this attempt
+
+
+def named(scopes: Sequence[Scope], reader: Reader, prefix: str) -> Found:
+    """The LSTM node of a name, or those whose names begin with it and a slash, as layers one above the other."""
+    within = [(scope, [n for n in scope.graph.nodes if _within(n, prefix) and n.op == "LSTM"]) for scope in scopes]
+    within = [(scope, chosen) for scope, chosen in within if chosen]
+    if len(within) > 1:
+        places = ", ".join(repr(chosen[0].name) for _, chosen in within[:6])
+        raise ValueError(f"prefix {prefix[:100]!r}: expected LSTM nodes of one graph, got {len(within)} with {places}")
+    if within:
+        scope, chosen = within[0]
+        # Twice, with other sizes, as in _tried.
+        found, _ = (Follower(scope, copy(reader), {}, "", chosen, sizes).follow() for sizes in (OPEN, OPEN[::-1]))
+        return found
+    other = next(
+        (n for scope in scopes for n in scope.graph.nodes if _within(n, prefix) and n.op in ("GRU", "RNN")), None
+    )
+    names = [node.name for node, _ in lstms(scopes)]
+    places = ", ".join(map(repr, names[:6])) + (" and others" if len(names) > 6 else "") if names else "none"
+    got = f"a {other.op}" if other else "no such node"
+    raise ValueError(f"prefix {prefix[:100]!r}: expected the name of an LSTM node, got {got}; LSTM nodes: {places}")
+
+
+def lstms(scopes: Sequence[Scope]) -> Iterator[tuple[Node, Mapping[str, Array]]]:
+    """Every LSTM node, with the constants around it."""
+    return ((node, scope.constants) for scope in scopes for node in scope.graph.nodes if node.op == "LSTM")
+
+
+def scopes(proto: Any, reader: Reader) -> list[Scope]:
+    """The main graph and all bodies, each with the constants that it sees."""
+    found: list[Scope] = []
+    _collect(found, proto, (), {}, reader, 0)
+    return found
+
+
+def _collect(
+    found: list[Scope], proto: Any, names: Collection[str], outside: Mapping[str, Array], reader: Reader, depth: int
+) -> None:
+    if depth > MOST_NESTING:
+        raise ValueError(f"expected at most {MOST_NESTING} graphs in one another, got more")
+    graph = onnx_graph.graph(proto, names)
+    constants = Constants(graph, reader, outside)
+    found.append(Scope(graph, constants, {}))
+    visible = {*names, *graph.initializers, *graph.inputs, *(name for node in graph.nodes for name in node.outputs)}
+    for node in graph.nodes:
+        for body in onnx_graph.bodies(node):
+            _collect(found, body, visible, constants, reader, depth + 1)
+
+
+def _within(node: Node, prefix: str) -> bool:
+    """PyTorch's module "encoder" exports nodes such as "/encoder/LSTM"."""
+    name, place = node.name.strip("/"), prefix.strip("/")
+    return node.name == prefix or name == place or name.startswith(f"{place}/")
+
+
+def _source(graph: Graph) -> str:
+    """The input that the first LSTM's X comes from."""
+    first = next((node for node in graph.nodes if node.op == "LSTM"), None)
+    if first is None:
+        raise ValueError(f"no LSTM: expected an LSTM node, got {onnx_graph.ops(graph)}")
+    makers = {name: node for node in graph.nodes for name in node.outputs if name}
+    seen, waiting = set[str](), [first.input(0)]
+    while waiting:
+        name = waiting.pop()
+        if name and name not in seen:
+            seen.add(name)
+            waiting += makers[name].inputs if name in makers else []
+    sources = [name for name in graph.inputs if name in seen]
+    if len(sources) != 1:
+        raise ValueError(f"{first}: X: expected to come from one input of the graph, got {sources[:6] or 'none'}")
+    return sources[0]
+
+
+_SWAPPED = {OPEN[0]: OPEN[1], OPEN[1]: OPEN[0]}
+
+
+def _shapes(scope: Scope, source: str) -> Iterator[dict[str, tuple[int, ...]]]:
+    """Sizes to try for the inputs: as declared, with open axes of any size or as constants of Reshapes fix them."""
+    declared = {name: _declared(info) for name, info in scope.graph.inputs.items()}
+    x = declared[source]
+    if len(x) not in (2, 3):
+        raise ValueError(f"graph input {source!r}: expected shape (T, B, I), (B, T, I) or (T, I), got {x}")
+    width = x[-1] if x[-1] is not None else _input_size(scope)
+    baked = _baked(scope)
+    choices = [
+        [given, size] if given is not None else [size, *baked] for size, given in zip(OPEN, x[:-1], strict=False)
+    ]
+    # At last, all of any size: fixed ones may be too large to follow, and need not matter.
+    for sizes in dict.fromkeys((*product(*choices), OPEN[: len(choices)])):
+        for rows in dict.fromkeys((sizes[-1], sizes[0]) if len(x) == 3 else (1,)):
+            others = {name: tuple(rows if e is None else e for e in shape) for name, shape in declared.items()}
+            yield {**others, source: (*sizes, width)}
+
+
+def _declared(info: Any) -> tuple[int | None, ...]:
+    kind = info.type.tensor_type
+    if not info.type.HasField("tensor_type") or not kind.HasField("shape"):
+        return (None, None, None)
+    sizes = tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim)
+    if any(size is not None and size < 0 for size in sizes) or len(sizes) > 8:
+        raise ValueError(f"graph input {info.name!r}: expected sizes of at least 0, got {sizes[:8]}")
+    return sizes
+
+
+def _input_size(scope: Scope) -> int:
+    node = next(node for node in scope.graph.nodes if node.op == "LSTM")
+    W = scope.constants.get(node.input(1))
+    if W is None or W.ndim != 3:
+        raise ValueError(f"{node}: W: expected constants of shape (D, 4H, I), got {node.input(1)!r}")
+    return int(W.shape[2])
+
+
+def _baked(scope: Scope) -> list[int]:
+    """Leading sizes in constant targets of Reshapes: exporters write those of their example there."""
+    targets = (
+        scope.constants[node.input(1)]
+        for node in scope.graph.nodes
+        if node.op == "Reshape" and node.output(0) not in scope.constants and node.input(1) in scope.constants
+    )
+    leading = (int(size) for target in islice(targets, 100) if target.ndim == 1 for size in target[:2] if size > 0)
+    return list(dict.fromkeys(leading))[:MOST_BAKED]

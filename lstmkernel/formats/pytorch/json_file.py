@@ -1,0 +1,67 @@
+"""A PyTorch state_dict as JSON: ``{"lstm.weight_ih_l0": [[...]], ...}``, or with the names taken apart into objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lstmkernel.backends.packing import Array
+from lstmkernel.formats.inspection import Contents, Tensor
+from lstmkernel.formats.pytorch import state_dict
+from lstmkernel.formats.untrusted import json_text
+from lstmkernel.lstm import LSTM
+from lstmkernel.stack import Stack
+
+NAME = "PyTorch state_dict as JSON"
+SUFFIXES = (".json",)
+
+MOST_DEPTH = 32
+
+
+def recognises(path: str, head: bytes) -> bool:
+    """Any object in JSON: formats that know theirs come first."""
+    return head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n").startswith(b"{")
+
+
+def inspect(path: str) -> Contents:
+    arrays, others = _read(path)
+    tensors = _tensors(arrays)
+    notes = [f"beside the tensors: {', '.join(others[:20])}"] if others else []
+    return Contents(NAME, tensors, state_dict.networks(tensors), notes)
+
+
+def load(path: str, prefix: str | None, options: dict[str, Any]) -> LSTM | Stack:
+    """float32 unless asked otherwise: decimal digits do not say how many bits the weights had."""
+    arrays, _ = _read(path)
+    return state_dict.load(
+        _tensors(arrays), lambda tensor: arrays[tensor.name], prefix, {"dtype": "float32", **options}
+    )
+
+
+def _tensors(arrays: dict[str, Array]) -> list[Tensor]:
+    return [Tensor(name, array.shape, array.dtype.name) for name, array in arrays.items()]
+
+
+def _read(path: str) -> tuple[dict[str, Array], list[str]]:
+    """Weights and biases by their names, and the names of what is neither."""
+    whole = json_text.read(path)
+    if not isinstance(whole, dict):
+        raise ValueError(f"JSON: expected an object of weights by name, got {type(whole).__name__}")
+    arrays: dict[str, Array] = {}
+    others: list[str] = []
+    _collect("", whole, arrays, others, 0)
+    return arrays, others
+
+
+def _collect(place: str, node: dict[str, Any], arrays: dict[str, Array], others: list[str], depth: int) -> None:
+    if depth > MOST_DEPTH:
+        raise ValueError(f"{place[:100]}: expected at most {MOST_DEPTH} objects in each other, got more")
+    for key, value in node.items():
+        name = f"{place}{key}"
+        if name in arrays:
+            raise ValueError(f"{name[:100]}: the name is there twice")
+        if isinstance(value, dict):
+            _collect(f"{name}.", value, arrays, others, depth + 1)
+        elif isinstance(value, list) and key.rpartition(".")[2].startswith(("weight", "bias")):
+            arrays[name] = json_text.array(name, value)
+        else:
+            others.append(name)

@@ -1,0 +1,1 @@
+"""The machine: cores, CPU, files, the cache on disk, the terminal."""

@@ -1,0 +1,1 @@
+"""What bench/ and the command line measure with: cases, workloads, comparisons, results."""

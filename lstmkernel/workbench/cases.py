@@ -1,0 +1,81 @@
+"""The problem that all backends are given: a network, its input, and numbers for its first layer's kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from lstmkernel.backends.packing import Array
+from lstmkernel.lstm import LSTM
+from lstmkernel.workbench.networks import Net, lstms, on
+from lstmkernel.workbench.shapes import Shape
+
+#: Kernels of independent rows get at most this many: more of the same would only take longer.
+MOST_ROWS = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The same numbers for every backend. N is the number of independent rows, B x T up to MOST_ROWS."""
+
+    name: str
+    sizes: str
+    origin: str
+    net: Net
+    x: Array  # (T, B, width of the network's input)
+    x_rows: Array  # (N, I)
+    x_steps: Array  # (T, B, I)
+    gates: Array  # (N, 4, H), before activation
+    cells: Array  # (N, H)
+    h: Array  # (B, R)
+    c: Array  # (B, H)
+
+    @property
+    def lstm(self) -> LSTM:
+        """The first LSTM of the network: its first layer is what the kernels are given."""
+        return lstms(self.net)[0]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.x.dtype
+        return dtype
+
+    def reference(self) -> Problem:
+        """The same numbers in float64."""
+        names = ("x", "x_rows", "x_steps", "gates", "cells", "h", "c")
+        wide = {name: getattr(self, name).astype(np.float64) for name in names}
+        return replace(self, net=on(self.net, "numpy", "float64"), **wide)
+
+
+def of_shape(shape: Shape, dtype: DTypeLike) -> Problem:
+    """A network of that shape with random weights."""
+    net = LSTM(shape.I, shape.H, shape.L, bidirectional=shape.D == 2, dtype=dtype, backend="numpy", seed=0)
+    return of_net(shape.name, shape.sizes(), shape.origin, net, shape.B, shape.T)
+
+
+def of_net(name: str, sizes: str, origin: str, net: Net, B: int, T: int) -> Problem:
+    """A given network, on random input."""
+    random = np.random.default_rng(0)
+    lstm = lstms(net)[0]
+    I, H, N = lstm.input_size, lstm.hidden_size, min(B * T, MOST_ROWS)
+
+    def normal(*shape: int) -> Array:
+        values: Array = random.standard_normal(shape).astype(net.dtype)
+        return values
+
+    return Problem(
+        name=name,
+        sizes=sizes,
+        origin=origin,
+        net=net,
+        x=normal(T, B, net.input_size),
+        x_rows=normal(N, I),
+        x_steps=normal(T, B, I),
+        gates=normal(N, 4, H),
+        cells=normal(N, H),
+        h=np.tanh(normal(B, lstm.shape.output_size)),
+        c=normal(B, H),
+    )

@@ -1,0 +1,120 @@
+"""How long each of very many calls takes: subjects in turns, every call timed by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import ceil
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+
+from lstmkernel.lstm import LSTM
+from lstmkernel.workbench.shapes import BY_NAME, GRID, Shape
+
+#: Streams of a pool; samples of a block of audio, and how many of them a second has.
+POOLS = (1, 8, 64, 1024)
+BLOCKS, SAMPLE_RATE = (64, 128, 512), 48_000
+POOLED, AUDIO = "silero_step", ("nam_h16", "proteus_h40")
+
+#: A subject has the core for about so long before it is another's turn.
+TURN_SECONDS = 0.02
+
+STEPS, STREAMS, SOUND = "one step", "pools", "audio"
+
+
+class Subject(NamedTuple):
+    """A call that comes again and again."""
+
+    kind: str
+    name: str
+    sizes: str
+    call: Callable[[], object]
+    streams: int = 1  # that it advances
+    audio_seconds: float | None = None  # that it is for: the next call comes then
+
+
+class Latency(NamedTuple):
+    """Seconds of its calls."""
+
+    subject: Subject
+    calls: int
+    p50: float
+    p99: float
+    p999: float
+    most: float
+    times: tuple[float, ...]  # sorted
+
+    def as_json(self) -> dict[str, object]:
+        subject = self.subject
+        return {
+            **{field: getattr(subject, field) for field in ("kind", "name", "sizes", "streams", "audio_seconds")},
+            **{field: getattr(self, field) for field in ("calls", "p50", "p99", "p999")},
+            "max": self.most,
+        }
+
+
+def subjects(backend: str) -> list[Subject]:
+    """Every step row of the grid, pools of one network, and audio in blocks; on one thread."""
+    steps = [_step(shape, backend) for shape in GRID if shape.T == 1]
+    pools = [_pool(BY_NAME[POOLED], count, backend) for count in POOLS]
+    return [*steps, *pools, *(_block(BY_NAME[name], size, backend) for name in AUDIO for size in BLOCKS)]
+
+
+def _network(shape: Shape, backend: str) -> LSTM:
+    return LSTM(shape.I, shape.H, shape.L, backend=backend, num_threads=1, seed=0)
+
+
+def _input(rows: int, shape: Shape) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    return np.random.default_rng(0).standard_normal((rows, shape.I), dtype=np.float32)
+
+
+def _step(shape: Shape, backend: str) -> Subject:
+    stream, x, out = (
+        _network(shape, backend).stream(shape.B),
+        _input(shape.B, shape),
+        np.empty((shape.B, shape.H), "f4"),
+    )
+    return Subject(STEPS, shape.name, shape.sizes(), lambda: stream.step(x, out), shape.B)
+
+
+def _pool(shape: Shape, count: int, backend: str) -> Subject:
+    pool, x = _network(shape, backend).pool(count), _input(count, shape)
+    ids, out = pool.open(count), np.empty((count, shape.H), np.float32)
+    return Subject(STREAMS, f"{count} of {shape.name}", shape.sizes(), lambda: pool.step(ids, x, out), count)
+
+
+def _block(shape: Shape, samples: int, backend: str) -> Subject:
+    stream, x = _network(shape, backend).stream(), _input(samples, shape)
+    name = f"{shape.name}, {samples} samples"
+    return Subject(SOUND, name, shape.sizes(), lambda: stream(x), audio_seconds=samples / SAMPLE_RATE)
+
+
+def measure(subjects: Sequence[Subject], seconds: float, tick: Callable[[float], None]) -> list[Latency]:
+    """For about so long in all. tick is told the seconds that have passed."""
+    times: list[list[float]] = [[] for _ in subjects]
+    start = perf_counter()
+    while not all(times) or perf_counter() < start + seconds:
+        for subject, taken in zip(subjects, times, strict=True):
+            taken += _turn(subject.call)
+        tick(perf_counter() - start)
+    return [_latency(subject, sorted(taken)) for subject, taken in zip(subjects, times, strict=True)]
+
+
+def _turn(call: Callable[[], object]) -> list[float]:
+    """The first two calls find the caches as others left them, and do not count."""
+    call()
+    call()
+    taken: list[float] = []
+    now = perf_counter()
+    end = now + TURN_SECONDS
+    while now < end:
+        call()
+        before, now = now, perf_counter()
+        taken.append(now - before)
+    return taken
+
+
+def _latency(subject: Subject, times: list[float]) -> Latency:
+    p50, p99, p999 = (times[ceil(len(times) * share) - 1] for share in (0.5, 0.99, 0.999))
+    return Latency(subject, len(times), p50, p99, p999, times[-1], tuple(times))

@@ -1,0 +1,1 @@
+"""A user's own kernels, in C or Python, beside ours."""

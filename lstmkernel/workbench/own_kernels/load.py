@@ -1,0 +1,202 @@
+"""A user's own kernels, in C or in Python with Numba, as a backend beside the others.
+
+A file may hold any of OWN, under these names; docs/write_a_kernel.md says with which arguments.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cffi  # type: ignore[import-untyped]
+import numpy as np
+
+from lstmkernel.backends import Backend, BackendError
+from lstmkernel.backends.packing import Array, LayerVariant, LayerWeights, LSTMWeights, empty, pack_layer
+
+#: What may be written anew, of backends.KERNELS.
+OWN = ("gate_matmul", "cell_update", "layer_forward")
+
+Kernels = dict[str, Callable[..., None]]
+
+#: What the compiler made of C files, and what Python files define, by name.
+CODE: dict[str, bytes] = {}
+MODULES: dict[str, ModuleType] = {}
+
+#: For a C file: all that this CPU has, for it runs nowhere else; products are fused only where the source says so.
+C_FLAGS = ("-std=gnu11", "-O3", "-march=native", "-ffp-contract=off", "-Wall", "-Wextra", "-fPIC", "-shared")
+
+#: The C functions are those of csrc/lstmkernel.h, without the table of kernels.
+C_TYPES = {
+    "gate_matmul": "int(*)(const lk_layer *, int64_t, const void *, int64_t, void *)",
+    "cell_update": "int(*)(int64_t, int64_t, const void *, void *, void *)",
+    "layer_forward": "int(*)(const lk_layer *, int64_t, int64_t, const void *, int64_t, int64_t, const int64_t *, int, "
+    "void *, void *, void *, int64_t, int64_t, void *)",
+    "workspace": "int64_t(*)(const lk_layer *, int64_t, int64_t)",
+}
+
+
+def load(path: str, dtype: np.dtype[Any]) -> Backend:
+    """The backend of a file, named after it; a kernel that it does not have raises BackendError when it is called.
+
+    Raises FileNotFoundError; ValueError for another kind of file; BackendError, with the compiler's own message, for
+    one that does not compile or has no kernel.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(2, "No such file", path)
+    if path.endswith(".c"):
+        return _of_c(path, dtype)
+    if path.endswith(".py"):
+        return _of_python(path)
+    raise ValueError(f"{path}: expected a .c or a .py file")
+
+
+def kernels_of(backend: Backend) -> list[str]:
+    """Those of OWN that it has."""
+    return [name for name in OWN if not isinstance(getattr(backend, name), _Missing)]
+
+
+class _Missing:
+    """Stands where a file has no kernel."""
+
+    def __init__(self, file: str, kernel: str) -> None:
+        self._message = f"{file} has no {kernel}"
+
+    def __call__(self, *arguments: Any) -> Any:
+        raise BackendError(self._message)
+
+
+def _backend(path: str, lanes: object, own: Kernels, native: Callable[[LayerWeights], Any]) -> Backend:
+    name = os.path.basename(path)
+    if not own:
+        raise BackendError(f"{path}: expected a function named {', '.join(OWN[:-1])} or {OWN[-1]}, found none")
+    if not isinstance(lanes, int) or isinstance(lanes, bool) or lanes < 1:
+        raise BackendError(f"{path}: expected lanes, the units of a block, as an integer of at least 1, got {lanes!r}")
+
+    def pack(
+        w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None, variant: LayerVariant | None = None
+    ) -> LayerWeights:
+        if w_hr is not None or variant is not None:
+            raise BackendError(f"{name}: own kernels know no {'projection' if w_hr is not None else 'variant'}")
+        weights = pack_layer(w_ih, w_hh, bias, None, None, lanes)
+        return weights._replace(native=native(weights))
+
+    fields: dict[str, Any] = {field: _Missing(name, field) for field in Backend._fields}
+    fields |= {"name": name, "gflops": 1.0, "pack_layer": pack, "pack_lstm": LSTMWeights, **own}
+    return Backend(**fields)
+
+
+# ---------------------------------------------------------------- C
+
+
+def _of_c(path: str, dtype: np.dtype[Any]) -> Backend:
+    from lstmkernel.backends.c.specialised import compiler, sources
+
+    ffi = cffi.FFI()
+    contract = (sources() / "lstmkernel.h").read_text()
+    ffi.cdef("\n".join(line for line in contract.splitlines() if not line.startswith("#")))
+    real = "float" if dtype == np.float32 else "double"
+    with tempfile.TemporaryDirectory(prefix="lstmkernel-") as place:
+        library = str(Path(place) / "own.so")
+        command = [*compiler(), *C_FLAGS, f"-DREAL={real}", f"-I{sources()}", path, "-o", library, "-lm"]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode != 0:
+            raise BackendError(f"{shlex.join(command)}\nended with status {done.returncode}:\n{done.stderr.strip()}")
+        if done.stderr:
+            print(done.stderr.rstrip(), file=sys.stderr)
+        loaded = ctypes.CDLL(library)
+        CODE[os.path.basename(path)] = Path(library).read_bytes()
+
+    def function(name: str) -> Any:
+        """With the library's life: ctypes never unloads."""
+        address = ctypes.cast(getattr(loaded, name), ctypes.c_void_p).value if hasattr(loaded, name) else 0
+        return ffi.cast(C_TYPES[name], address) if address else None
+
+    lanes = ctypes.c_int64.in_dll(loaded, "lanes").value if hasattr(loaded, "lanes") else None
+    functions = {name: function(name) for name in C_TYPES}
+    address = ffi.from_buffer
+
+    def layer(weights: LayerWeights) -> Any:
+        arrays = (address(weights.w_x), address(weights.w_h), address(weights.bias), ffi.NULL, ffi.NULL)
+        return ffi.new("lk_layer *", (weights.input_size, weights.hidden_size, 0, *arrays))
+
+    def gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
+        _check(path, functions["gate_matmul"](weights.native, len(x), address(x), x.shape[1], address(z)))
+
+    def cell_update(z: Array, c: Array, h: Array) -> None:
+        _check(path, functions["cell_update"](*c.shape, address(z), address(c), address(h)))
+
+    def layer_forward(
+        x: Array, weights: LayerWeights, lengths: Array | None, reverse: bool, h: Array, c: Array, out: Array
+    ) -> None:
+        T, B, I = x.shape
+        size = functions["workspace"](weights.native, T, B) if functions["workspace"] else 0
+        work = empty((size,), np.uint8)
+        row_lengths = ffi.NULL if lengths is None else address("int64_t[]", lengths)
+        steps = (T, B, address(x), B * I, I, row_lengths, reverse, address(h), address(c))
+        R = out.shape[2]
+        _check(path, functions["layer_forward"](weights.native, *steps, address(out), B * R, R, address(work)))
+
+    ours: Kernels = {"gate_matmul": gate_matmul, "cell_update": cell_update, "layer_forward": layer_forward}
+    return _backend(path, lanes, {name: kernel for name, kernel in ours.items() if functions[name]}, layer)
+
+
+def _check(path: str, status: int) -> None:
+    if status != 0:
+        raise BackendError(f"{path}: the kernel returned {status}, where 0 means that all is well")
+
+
+# ---------------------------------------------------------------- Python
+
+
+def _of_python(path: str) -> Backend:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(spec.name, module)  # dataclasses look there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise BackendError(f"{path}: {_words(error, path)}") from error
+    MODULES[os.path.basename(path)] = module
+
+    def call(name: str, *arguments: Any) -> None:
+        try:
+            getattr(module, name)(*arguments)
+        except (Exception, SystemExit) as error:  # Numba compiles at the first call
+            raise BackendError(f"{path}: {name}: {_words(error, path)}") from error
+
+    def gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
+        call("gate_matmul", x, weights.w_x, weights.bias, z)
+
+    def cell_update(z: Array, c: Array, h: Array) -> None:
+        call("cell_update", z, c, h)
+
+    def layer_forward(
+        x: Array, weights: LayerWeights, lengths: Array | None, reverse: bool, h: Array, c: Array, out: Array
+    ) -> None:
+        row_lengths = np.full(x.shape[1], len(x)) if lengths is None else lengths
+        call("layer_forward", x, weights.w_x, weights.w_h, weights.bias, row_lengths, reverse, h, c, out)
+
+    ours: Kernels = {"gate_matmul": gate_matmul, "cell_update": cell_update, "layer_forward": layer_forward}
+    own = {name: kernel for name, kernel in ours.items() if callable(getattr(module, name, None))}
+    return _backend(path, getattr(module, "lanes", None), own, lambda weights: None)
+
+
+def _words(error: BaseException, path: str) -> str:
+    """With the line of the file where it was raised; a SyntaxError has it in its own words, and Numba's errors, too."""
+    file = os.path.abspath(path)
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in (path, file)]
+    place = f" (line {lines[-1]})" if lines else ""
+    return f"{type(error).__name__}: {error}{place}"

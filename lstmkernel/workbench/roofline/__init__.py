@@ -1,0 +1,1 @@
+"""The least time that the hardware allows for a workload."""

@@ -1,0 +1,146 @@
+"""How the Numba backend divides its work: which tiles a sweep visits, and the groups and chunks of a layer.
+
+Results do not depend on any of it, so the tests that compare bits cannot see it; speed does.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from itertools import product
+
+import numpy as np
+import pytest
+from helpers import ROOT
+
+pytest.importorskip("numba")
+
+from numba import int64, njit
+
+from lstmkernel.backends.numba import jit
+from lstmkernel.backends.numba.kernels import layout, tile
+from lstmkernel.backends.numba.memory import at, pointer
+from lstmkernel.backends.numba.run import forward
+from lstmkernel.backends.numba.target import TILE_PANELS, TILE_ROWS, VECTOR_BYTES
+
+NONE = tile.NO_LINE
+
+
+@jit.inlined
+def note(rows, panels, row, block, line, job):
+    """A tile function that writes down how it was called. job: an address, of the number of calls and then of them."""
+    calls = pointer(job, int64)
+    call = at(calls, 1 + 5 * calls[0])
+    call[0], call[1], call[2], call[3], call[4] = len(rows), len(panels), row, block, line
+    calls[0] += 1
+
+
+@cache
+def compiled_sweep(most_rows):
+    @njit(error_model="numpy")
+    def sweep(N, blocks, K, backwards, job):
+        tile.sweep(most_rows, N, blocks, K, backwards, note, job)
+
+    return sweep
+
+
+def tiles(most_rows, N, blocks, K=5, backwards=False):
+    """[(rows, panels, row, block, line), ...] in the order of the sweep."""
+    calls = np.zeros(1 + 5 * 1000, np.int64)
+    compiled_sweep(most_rows)(N, blocks, K, backwards, calls.ctypes.data)
+    return [tuple(map(int, call)) for call in calls[1:].reshape(-1, 5)[: calls[0]]]
+
+
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("blocks", range(8))
+def test_a_row_takes_each_block_once(blocks, backwards):
+    visited = tiles(3, 1, blocks, backwards=backwards)
+    from_first = visited[::-1] if backwards else visited
+    assert [block + p for _, panels, _, block, _ in from_first for p in range(panels)] == list(range(blocks))
+    assert all((rows, row, line) == (1, 0, NONE) for rows, _, row, _, line in visited)
+
+
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize(
+    ("blocks", "panels"), [(1, [1]), (2, [2]), (3, [3]), (4, [2, 2]), (5, [2, 2, 1]), (6, [2, 2, 2]), (7, [2, 2, 2, 1])]
+)
+def test_a_row_takes_several_blocks_at_once(blocks, panels, backwards):
+    if blocks > 3 and TILE_PANELS != 2:
+        panels = [1] * blocks
+    assert [call[1] for call in tiles(3, 1, blocks, backwards=backwards)] == panels
+
+
+@pytest.mark.parametrize("most_rows", [1, 3, 6])
+def test_rows_are_split_evenly_for_each_block(most_rows):
+    for N in (0, *range(2, 30)):
+        visited = tiles(most_rows, N, 3)
+        covered = [(block, row + r) for rows, _, row, block, _ in visited for r in range(rows)]
+        heights = [call[0] for call in visited] or [0]
+        assert covered == list(product(range(3), range(N)))
+        assert len(visited) == 3 * -(-N // most_rows)
+        assert max(heights) - min(heights) <= 1
+        assert all((panels, line) == (1, NONE) for _, panels, _, _, line in visited)
+
+
+def test_tiles_prefetch_a_line_each_of_weights_that_are_far():
+    lines = 4 * VECTOR_BYTES // 64
+    near = tile.FAR_BYTES // (2 * 4 * VECTOR_BYTES)  # inputs of two blocks that are just near enough
+    for N, K, expected in (
+        (3 * lines, near + 1, [*range(lines)]),
+        (3 * lines + 3, near + 1, [*range(lines), 0]),
+        (3 * lines, near, [NONE] * lines),
+        (3 * lines - 3, near + 1, [NONE] * (lines - 1)),  # too few tiles for all lines
+    ):
+        assert [call[4] for call in tiles(3, N, 2, K)] == 2 * expected
+
+
+@pytest.mark.parametrize(
+    ("H", "B", "rows", "steps"),
+    [
+        (128, 1, 1, 128),  # 256 KiB of z
+        (128, 32, 32, 4),
+        (128, 100, 50, 2),  # two groups of even size
+        (1024, 1, 1, 96),  # 96 rows of z
+        (1024, 32, 32, 3),
+        (4096, 1, 1, 32),  # 2 MiB of z
+        (4096, 64, 16, 2),
+        (128, 0, 1, 128),
+    ],
+)
+def test_groups_and_chunks(H, B, rows, steps):
+    for T in (1000, 2):
+        divided = plan_group(H, H, 0, T, B, 16, 4)
+        assert (divided.rows, divided.steps, divided.turned) == (rows, min(steps, T), False)
+
+
+@njit
+def plan_group(I, H, P, T, B, lanes, item_size):
+    return layout.plan_group(I, H, P, T, B, lanes, item_size)
+
+
+@pytest.mark.parametrize("vectors", [1, 5, 6, 7, 12, 13])
+def test_groups_of_turned_rows(vectors):
+    """20 units would fill two vectors of 16 to 63%."""
+    groups = -(-vectors // TILE_ROWS)
+    rows = -(-vectors // groups)
+    for B in (16 * vectors, 16 * vectors - 3):
+        divided = plan_group(15, 20, 0, 365, B, 16, 4)
+        assert (divided.turned, divided.steps, divided.rows) == (True, 1, 16 * rows)
+    assert not plan_group(15, 20, 5, 365, 16 * vectors, 16, 4).turned  # a projection
+    assert not plan_group(15, 32, 0, 365, 16 * vectors, 16, 4).turned  # nothing to save
+
+
+def test_sizes_are_those_of_c():
+    headers = [ROOT / "csrc" / name for name in ("group.h", "lstm_forward.c", "tile.h")]
+    if not headers[0].exists():
+        pytest.skip("no C sources")
+    text = "".join(header.read_text() for header in headers)
+    sizes = re.findall(r"([A-Z0-9_]+) = (\d+)(?: << (\d+))?[ ,\n]", text)
+    of_c = {name: int(base) << int(shift or 0) for name, base, shift in sizes}
+    of_plan = ("MOST_GROUP_ROWS", "GROUP_Z_BYTES", "CHUNK_BYTES", "CHUNK_ROWS", "MOST_CHUNK_BYTES")
+    for module, names in (
+        (layout, (*of_plan, "L1_BYTES", "FEW_UNITS")),
+        (tile, ("FAR_BYTES",)),
+        (forward, ("HANDOVER_BYTES", "STRETCH_STEPS", "STRETCH_ROWS")),
+    ):
+        assert {name: getattr(module, name) for name in names} == {name: of_c[name] for name in names}

@@ -1,0 +1,153 @@
+"""Threads: the same bits on any number of them, from many Python threads at once, after fork, in step with affinity."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from helpers import assert_same_answer, normal, random_state, usable
+
+import lstmkernel as lk
+from lstmkernel.host import cores
+
+#: The definition runs on one thread.
+NAMES = [name for name in usable() if name != "numpy"]
+
+#: T, B and a network, by the way in which threads share the work; each large enough that they do.
+SHARED = {
+    "directions": (40, 3, {"input_size": 20, "hidden_size": 50, "num_layers": 3, "bidirectional": True}),
+    "directions and rows": (9, 50, {"input_size": 20, "hidden_size": 40, "num_layers": 2, "bidirectional": True}),
+    "projected directions": (20, 5, {"input_size": 9, "hidden_size": 70, "proj_size": 11, "bidirectional": True}),
+    "wave": (210, 2, {"input_size": 30, "hidden_size": 40, "num_layers": 3}),
+    "wave of many rows": (50, 70, {"input_size": 10, "hidden_size": 30, "num_layers": 2}),
+    "projected wave": (300, 1, {"input_size": 30, "hidden_size": 60, "num_layers": 2, "proj_size": 20}),
+    "rows": (20, 100, {"input_size": 15, "hidden_size": 20}),
+    "rows of one step": (1, 400, {"input_size": 45, "hidden_size": 40, "num_layers": 2}),
+    "team": (11, 1, {"input_size": 130, "hidden_size": 200}),
+    "team of rows": (5, 4, {"input_size": 130, "hidden_size": 133}),
+    "team of groups of rows": (3, 100, {"input_size": 8, "hidden_size": 270}),
+    "team of one step": (1, 1, {"input_size": 200, "hidden_size": 300, "num_layers": 3}),
+    "projected team": (6, 2, {"input_size": 130, "hidden_size": 203, "proj_size": 150}),
+}
+
+
+@pytest.fixture
+def eight_cores(monkeypatch):
+    """As many threads as asked for, whatever the machine has; on Numba for little work, too."""
+    monkeypatch.setattr(cores, "available", lambda: 8)
+    if "numba" in NAMES:
+        from lstmkernel.backends.numba.run import threads
+
+        monkeypatch.setattr(threads, "LEAST_NS", 0)
+
+
+@pytest.mark.parametrize("way", SHARED)
+@pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
+@pytest.mark.parametrize("backend", NAMES)
+def test_any_number_of_threads(backend, dtype, random, eight_cores, way, ragged):
+    T, B, options = SHARED[way]
+    first = lk.LSTM(**options, dtype=dtype, backend=backend, num_threads=1, seed=3)
+    x, state = normal(random, (T, B, first.input_size), dtype), random_state(random, first, B)
+    lengths = random.integers(0, T + 1, B) if ragged else None
+    expected = first(x, state, lengths=lengths)
+    for threads in (2, 3, 4):
+        lstm = lk.LSTM.from_config({**first.config(), "num_threads": threads}, first.state_dict())
+        for attempt in range(10):
+            assert_same_answer(lstm(x, state, lengths=lengths), expected, f"{threads} threads, attempt {attempt}")
+
+
+@pytest.mark.parametrize("backend", NAMES)
+def test_from_many_python_threads_at_once(random, eight_cores, backend):
+    """C's pool serves one call at a time, the others run alone; Numba's serves all: nothing waits for ever or mixes."""
+    options = {"backend": backend, "num_threads": 4, "seed": 1}
+    models = {way: lk.LSTM(**SHARED[way][2], **options) for way in ("wave", "team", "directions", "rows")}
+    inputs = {way: normal(random, (*SHARED[way][:2], lstm.input_size), "float32") for way, lstm in models.items()}
+    expected = {way: lk.LSTM(**SHARED[way][2], **options | {"num_threads": 1})(inputs[way]) for way in models}
+
+    def run(i):
+        way = list(models)[i % len(models)]
+        assert_same_answer(models[way](inputs[way]), expected[way], way)
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(run, range(300)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("backend", NAMES)
+def test_after_fork(backend):
+    """A child has none of the parent's threads. In a process of its own: pytest's must not fork with threads."""
+    program = """
+import os, sys, warnings
+import numpy as np, lstmkernel as lk
+from lstmkernel import cores
+warnings.simplefilter("ignore")  # Python warns of fork with threads
+cores.available = lambda: 4
+lstm = lk.LSTM(64, 64, 3, backend=sys.argv[1], seed=0)
+x = np.random.default_rng(0).standard_normal((300, 12, 64)).astype("float32")
+expected = lstm(x)[0]
+for _ in range(5):
+    child = os.fork()
+    if child == 0:
+        same = np.array_equal(lstm(x)[0], expected) and np.array_equal(lstm(x)[0], expected)
+        grandchild = os.fork()
+        if grandchild == 0:
+            os._exit(0 if np.array_equal(lstm(x)[0], expected) else 1)
+        os._exit(0 if same and os.waitpid(grandchild, 0)[1] == 0 else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert np.array_equal(lstm(x)[0], expected)
+print("same")
+"""
+    command = [sys.executable, "-c", program, backend]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "same\n", done.stderr
+
+
+def threads_of_a_process(program):
+    """How many it has at its end, by the kernel's count."""
+    program += "\nimport os; print(len(os.listdir('/proc/self/task')))"
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+    return int(done.stdout)
+
+
+LARGE = """
+import numpy as np, lstmkernel as lk
+from lstmkernel import cores
+lk.LSTM(100, 100, 2, num_threads={threads}, backend={backend!r}, seed=0)(np.ones(({steps}, {rows}, 100), "float32"))
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs Linux's /proc")
+@pytest.mark.parametrize("backend", NAMES)
+def test_no_more_threads_than_asked_for_than_cores_or_than_pay(backend):
+    allowed = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\n"
+    pretend = "from lstmkernel import cores; cores.available = lambda: 4\n"
+
+    def threads(before, **options):
+        return threads_of_a_process(before + LARGE.format(backend=backend, **{"steps": 50, "rows": 40, **options}))
+
+    fewest = 2 if backend == "numba" else 4  # there, a thread that has finished takes the next part
+    assert min(fewest, 3) <= threads(pretend, threads=3) <= 3
+    assert fewest <= threads(pretend, threads=None) <= 4
+    assert threads(pretend, threads=1) == 1
+    assert threads(pretend, threads=3, steps=1, rows=1) == 1, "too little work"
+    assert threads(allowed, threads=None) == 1, "one core"
+
+
+def test_cgroup_limits(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "cpu.max").write_text("250000 100000\n")
+    (tmp_path / "a" / "b" / "cpu.max").write_text("max 100000\n")
+    assert cores.cgroup_limit(tmp_path, ["0::/a/b"]) == 2
+    (tmp_path / "a" / "b" / "cpu.max").write_text("50000 100000\n")
+    assert cores.cgroup_limit(tmp_path, ["0::/a/b"]) == 1
+    first = tmp_path / "cpu,cpuacct" / "x"
+    first.mkdir(parents=True)
+    (first / "cpu.cfs_quota_us").write_text("300000\n")
+    (first / "cpu.cfs_period_us").write_text("100000\n")
+    assert cores.cgroup_limit(tmp_path, ["4:memory:/x", "3:cpu,cpuacct:/x"]) == 3
+    (first / "cpu.cfs_quota_us").write_text("-1\n")
+    assert cores.cgroup_limit(tmp_path, ["3:cpu,cpuacct:/x"]) > 1000
+    assert cores.cgroup_limit(tmp_path, ["0::/nowhere"]) > 1000

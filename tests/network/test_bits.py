@@ -1,0 +1,217 @@
+"""One answer: equality, not tolerance. A sequence gives the same bits alone or in a batch, whole or in chunks, on any
+instruction set that fuses, from C or from Numba, on any thread.
+
+Not promised by NumPy, whose BLAS sums as it likes; c:generic keeps the promise against itself only.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from helpers import assert_same_answer, assert_same_bits, normal, random_state, usable
+
+import lstmkernel as lk
+from lstmkernel import lstm as lstm_module
+from lstmkernel.backends import ONE_ANSWER
+from lstmkernel.backends.numpy import layers
+from lstmkernel.dense import ACTIVATIONS
+
+SHAPES = {
+    "plain": {"input_size": 5, "hidden_size": 9},
+    "stacked": {"input_size": 17, "hidden_size": 33, "num_layers": 3},
+    "bidirectional": {"input_size": 3, "hidden_size": 20, "num_layers": 2, "bidirectional": True},
+    "projection": {"input_size": 4, "hidden_size": 40, "num_layers": 2, "proj_size": 7},
+    "wide": {"input_size": 130, "hidden_size": 150},
+}
+ONE_WAY = [name for name, options in SHAPES.items() if not options.get("bidirectional")]
+
+
+def network(shape, dtype, backend, **options):
+    return lk.LSTM(**SHAPES[shape], dtype=dtype, backend=backend, seed=5, **options)
+
+
+def row(result, b):
+    """Row b of a batched answer, as an answer for a batch of one."""
+    out, (h, c) = result
+    return out[:, b : b + 1], (h[:, b : b + 1], c[:, b : b + 1])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_row_alone_and_in_a_batch(compiled, dtype, random, shape):
+    lstm = network(shape, dtype, compiled)
+    x = normal(random, (7, 13, lstm.input_size), dtype)
+    state = random_state(random, lstm, 13)
+    alone = [lstm(x[:, b : b + 1], [part[:, b : b + 1] for part in state]) for b in range(13)]
+    for B in range(1, 14):
+        together = lstm(x[:, :B], [part[:, :B] for part in state])
+        for b in range(B):
+            assert_same_answer(row(together, b), alone[b], f"row {b} of {B}")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_row_among_hundreds(compiled, dtype, random, shape):
+    lstm = network(shape, dtype, compiled)
+    x = normal(random, (3, 150, lstm.input_size), dtype)
+    together = lstm(x)
+    for b in (0, 1, 63, 64, 65, 149):
+        assert_same_answer(row(together, b), lstm(x[:, b : b + 1]), f"row {b}")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_unbatched_and_batched(compiled, dtype, random, shape):
+    lstm = network(shape, dtype, compiled)
+    x = normal(random, (11, lstm.input_size), dtype)
+    out, (h, c) = lstm(x)
+    assert_same_answer((out[:, None], (h[:, None], c[:, None])), lstm(x[:, None]))
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("shape", ONE_WAY)
+def test_whole_and_in_chunks(compiled, dtype, random, shape, batch):
+    """The state of one call carried on into the next."""
+    lstm = network(shape, dtype, compiled)
+    x = normal(random, (40, batch, lstm.input_size), dtype)
+    whole = lstm(x)
+    for size in (1, 3, 16, 39):
+        state, pieces = None, []
+        for start in range(0, len(x), size):
+            out, state = lstm(x[start : start + size], state)
+            pieces.append(out)
+        assert_same_answer((np.concatenate(pieces), state), whole, f"chunks of {size}")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_padded_and_each_row_at_its_own_length(compiled, dtype, random, shape):
+    lstm = network(shape, dtype, compiled)
+    lengths = np.array([9, 0, 4, 12, 1, 9, 12, 5])
+    x = normal(random, (12, len(lengths), lstm.input_size), dtype)
+    state = random_state(random, lstm, len(lengths))
+    padded = lstm(x, state, lengths=lengths)
+    for b, length in enumerate(lengths):
+        out, last = row(padded, b)
+        alone = lstm(x[:length, b : b + 1], [part[:, b : b + 1] for part in state])
+        assert_same_answer((out[:length], last), alone, f"row {b}")
+        assert not out[length:].any()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
+def test_in_one_kernel_call_and_in_many(compiled, dtype, random, monkeypatch, shape, ragged):
+    """Long calls are cut, over rows and over time, so that Ctrl-C is heard: the cuts must not show."""
+    lstm = network(shape, dtype, compiled)
+    x = normal(random, (50, 6, lstm.input_size), dtype)
+    lengths = random.integers(0, 51, 6) if ragged else None
+    whole = lstm(x, lengths=lengths)
+    for rows, steps, handed_over in [(1, 1, 1), (1, 7, 10_000), (4, 1, 300), (6, 20, 2000)]:
+        work = lstm._row_work * rows * steps
+        monkeypatch.setattr(lstm_module, "call_work", lambda backend, rows, itemsize, work=work: work)
+        monkeypatch.setattr(layers, "HANDOVER_BYTES", handed_over)
+        assert_same_answer(lstm(x, lengths=lengths), whole, f"{rows} rows x {steps} steps, {handed_over} bytes")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_fused_backend(dtype, random, shape):
+    names = usable(ONE_ANSWER)
+    if len(names) < 2:
+        pytest.skip(f"needs two fused backends, got {', '.join(names) or 'none'}")
+    for B, T in [(1, 30), (2, 9), (5, 9), (13, 9)]:
+        first = network(shape, dtype, names[0])
+        x = normal(random, (T, B, first.input_size), dtype)
+        state, lengths = random_state(random, first, B), random.integers(0, T + 1, B)
+        expected = first(x, state, lengths=lengths)
+        for name in names[1:]:
+            assert_same_answer(network(shape, dtype, name)(x, state, lengths=lengths), expected, f"{name}, B={B}")
+
+
+def test_every_fused_backend_over_many_rows_and_steps(dtype, random):
+    """What layers hand to each other is more than a stretch holds: it is cut over rows and over time."""
+    names = usable(ONE_ANSWER)
+    if len(names) < 2:
+        pytest.skip(f"needs two fused backends, got {', '.join(names) or 'none'}")
+    nets = [lk.LSTM(3, 100, 2, dtype=dtype, backend=name, num_threads=1, seed=0) for name in names]
+    x = normal(random, (30, 100, 3), dtype)
+    for lengths in (None, random.integers(0, 31, 100)):
+        expected = nets[0](x, lengths=lengths)
+        for net in nets[1:]:
+            assert_same_answer(net(x, lengths=lengths), expected, net.backend)
+
+
+@pytest.mark.parametrize("H", [1, 3, 15, 20])
+def test_every_fused_backend_on_many_rows_of_few_units(dtype, random, H):
+    """Where lanes of a vector are rows."""
+    names = usable(ONE_ANSWER)
+    if len(names) < 2:
+        pytest.skip(f"needs two fused backends, got {', '.join(names) or 'none'}")
+    for B, I in [(16, 2), (50, 5), (97, 1), (200, 9)]:
+        nets = [lk.LSTM(I, H, dtype=dtype, backend=name, seed=0) for name in names]
+        x, state = normal(random, (7, B, I), dtype), random_state(random, nets[0], B)
+        for lengths in (None, random.integers(0, 8, B)):
+            expected = nets[0](x, state, lengths=lengths)
+            for net in nets[1:]:
+                assert_same_answer(net(x, state, lengths=lengths), expected, f"{net.backend}, B={B}, I={I}")
+
+
+@pytest.mark.parametrize("H", range(1, 70))
+def test_every_fused_backend_at_every_tail(H):
+    names = usable(ONE_ANSWER)
+    if len(names) < 2:
+        pytest.skip(f"needs two fused backends, got {', '.join(names) or 'none'}")
+    random = np.random.default_rng(H)
+    for dtype in ("float32", "float64"):
+        for I, B, P in [(H % 7 + 1, H % 5 + 1, 0), (3, 1, H // 2)]:
+            x = normal(random, (4, B, I), dtype)
+            nets = [lk.LSTM(I, H, proj_size=P, dtype=dtype, backend=name, seed=H) for name in names]
+            expected = nets[0](x)
+            for net in nets[1:]:
+                assert_same_answer(net(x), expected, f"{net!r}")
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_dense_on_every_fused_backend_and_row_by_row(compiled, dtype, random, activation):
+    x = 3 * normal(random, (13, 21), dtype)
+    dense = lk.Dense(21, 35, activation, dtype=dtype, backend=compiled, seed=1)
+    y = dense(x)
+    for b in range(13):
+        assert_same_bits(dense(x[b]), y[b], f"row {b}")
+    for name in usable(ONE_ANSWER) if compiled in ONE_ANSWER else []:
+        assert_same_bits(lk.Dense(21, 35, activation, dtype=dtype, backend=name, seed=1)(x), y, name)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_again_and_on_other_threads(compiled, dtype, random, shape):
+    lstm = network(shape, dtype, compiled)
+    x = normal(random, (20, 3, lstm.input_size), dtype)
+    first = lstm(x)
+    assert_same_answer(lstm(x), first, "second call")
+    with ThreadPoolExecutor(2) as threads:
+        for answer in threads.map(lambda _: lstm(x), range(6)):
+            assert_same_answer(answer, first, "another thread")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_layouts_of_one_input(compiled, dtype, random, shape):
+    """batch_first, strided, reversed twice, cast: the numbers are the same, so the bits are."""
+    lstm, x = network(shape, dtype, compiled), None
+    x = normal(random, (8, 3, lstm.input_size), dtype)
+    expected = lstm(x)
+    out, state = network(shape, dtype, compiled, batch_first=True)(x.swapaxes(0, 1))
+    assert_same_answer((out.swapaxes(0, 1), state), expected, "batch_first")
+    wide = np.zeros((16, 6, 2 * lstm.input_size), dtype)
+    wide[::2, ::2, ::2] = x
+    for name, view in {
+        "strided": wide[::2, ::2, ::2],
+        "Fortran": np.asfortranarray(x),
+        "backwards": x[::-1].copy()[::-1],
+        "swapped bytes": x.astype(x.dtype.newbyteorder()),
+    }.items():
+        assert_same_answer(lstm(view), expected, name)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_into_out(compiled, dtype, random, shape):
+    lstm = network(shape, dtype, compiled)
+    x = normal(random, (8, 3, lstm.input_size), dtype)
+    out = np.full((8, 3, lstm.out_features), np.nan, dtype)
+    result = lstm(x, out=out)
+    assert result[0] is out
+    assert_same_answer(result, lstm(x))

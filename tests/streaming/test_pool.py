@@ -1,0 +1,270 @@
+"""Pools: every stream has the bits of a Stream of its own, whoever it advances with; what is refused moves nothing."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import signal
+import threading
+import time
+import traceback
+from functools import partial
+
+import numpy as np
+import pytest
+from helpers import assert_close, normal
+
+import lstmkernel as lk
+from lstmkernel import backends, pool
+from lstmkernel.tuning import plan
+
+NETWORKS = [{"hidden_size": 5}, {"hidden_size": 33, "num_layers": 2}, {"hidden_size": 40, "proj_size": 7}]
+
+
+def network(backend, dtype, sizes, kind):
+    lstm = lk.LSTM(3, **sizes, dtype=dtype, backend=backend, seed=0)
+    if kind == "LSTM":
+        return lstm
+    return lk.Stack([lstm, lk.Dense(lstm.out_features, 2, "softmax", dtype=dtype, backend=backend, seed=1)])
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "Stack"])
+@pytest.mark.parametrize("sizes", NETWORKS, ids=str)
+def test_each_has_the_bits_of_its_own_stream(backend, dtype, random, sizes, kind):
+    """They come, go, begin anew, and advance in any company and order."""
+    net = network(backend, dtype, sizes, kind)
+    pool, alone = net.pool(40), {}
+    for _ in range(60):
+        for new in pool.open(random.integers(0, 40 - len(pool) + 1) // 4):
+            alone[int(new)] = net.stream()
+        ids = random.permutation(sorted(alone))
+        again, gone = np.split(ids[: len(ids) // 4], [len(ids) // 8])
+        pool.reset(again)
+        for i in again:
+            alone[i].reset()
+        pool.close(gone)
+        for i in gone:
+            del alone[i]
+        some = random.permutation(sorted(alone))[: random.integers(0, len(alone) + 1)].astype(np.int64)
+        x = normal(random, (len(some), 3), dtype)
+        y = pool.step(some, x)
+        expected = np.array([alone[i].step(row) for i, row in zip(some, x, strict=True)], dtype)
+        if backend in backends.ONE_ANSWER:
+            np.testing.assert_array_equal(y, expected.reshape(y.shape))
+        else:
+            assert_close(y, expected.reshape(y.shape), dtype)
+        assert len(pool) == len(alone)
+        assert sorted(pool.ids) == sorted(alone)
+
+
+def test_many_rows_whose_lanes_are_rows(backend, random):
+    """So many that their states are turned, csrc/kernels/transposed.h; in two groups, on two threads."""
+    lstm = lk.LSTM(3, 6, backend=backend, num_threads=2, seed=0)
+    streams, one = lstm.pool(300), lstm.stream(130)
+    ids = streams.open(300)[::2][:130]
+    for _ in range(3):
+        x = normal(random, (130, 3), "float32")
+        assert_close(streams.step(ids, x), one.step(x), "float32")
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "Stack"])
+@pytest.mark.parametrize("many", ["pool", "stream"])
+def test_a_step_of_very_many_rows_is_cut_into_calls(backend, random, monkeypatch, kind, many):
+    """So that Ctrl-C is heard between them. What takes longest decides, here a head."""
+    lstm, head = lk.LSTM(3, 3, 2, backend=backend, seed=0), lk.Dense(3, 3, backend=backend, seed=1)
+    net, x, rows = lk.Stack([lstm, head]) if kind == "Stack" else lstm, normal(random, (20, 3), "float32"), []
+    expected, _ = net(np.stack([x, x, x]))
+    monkeypatch.setattr(lstm, "_call_rows", lambda _: 7)
+    monkeypatch.setattr(head, "_call_rows", lambda _: 5)
+    prepare = lstm._backend.prepare_advance
+
+    def counted(weights, steps, h, c, read, write, threads):
+        advance = prepare(weights, steps, h, c, read, write, threads)
+        return lambda x, out: rows.append(len(read)) or advance(x, out)
+
+    monkeypatch.setattr(lstm, "_backend", lstm._backend._replace(prepare_advance=counted))
+    streams = net.pool(20) if many == "pool" else net.stream(20)
+    step = partial(streams.step, streams.open(20)[::-1]) if many == "pool" else streams.step
+    with pytest.raises(ValueError, match="out: overlaps x"):
+        step(x, x[:])
+    assert rows == []
+    for right in expected:
+        rows.clear()
+        assert_close(step(x), right, "float32")
+        assert rows == ([5, 5, 5, 5] if kind == "Stack" else [7, 7, 6])
+
+
+def test_ids_are_never_given_twice():
+    streams = lk.LSTM(2, 3, seed=0).pool(3)
+    seen = set()
+    for _ in range(50):
+        ids = streams.open(2)
+        assert ids.dtype == np.int64
+        assert not seen & set(ids.tolist())
+        seen |= set(ids.tolist())
+        streams.close(ids)
+    assert len(streams) == 0
+
+
+def test_more_sets_and_sizes_than_are_remembered(random, monkeypatch):
+    monkeypatch.setattr(pool, "MOST_SETS", 3)
+    lstm = lk.LSTM(3, 5, seed=0)
+    streams, alone = lstm.pool(8), [lstm.stream() for _ in range(8)]
+    streams.open(8)
+    for _ in range(50):
+        some = random.permutation(8)[: random.integers(1, 9)]
+        x = normal(random, (len(some), 3), "float32")
+        expected = [alone[i].step(row) for i, row in zip(some, x, strict=True)]
+        np.testing.assert_array_equal(streams.step(some, x), expected)
+        assert len(streams._sets) <= 3
+        assert len(streams._calls) <= 3
+
+
+def test_kernels_with_constants(random):
+    """A compiled model's pool runs on its kernels."""
+    pytest.importorskip("lstmkernel.backends.c.specialised", reason="the C kernels were not built")
+    lstm = lk.LSTM(3, 12, seed=0)
+    try:
+        fast = lstm._on(plan._backend(lstm.backend + plan.SPECIALISED, lstm)[0], 1)
+    except backends.BackendError as reason:
+        pytest.skip(str(reason))
+    streams, same = fast.pool(4), lstm.pool(4)
+    ids = streams.open(4)
+    same.open(4)
+    for n in (1, 3, 4):
+        x = normal(random, (n, 3), "float32")
+        np.testing.assert_array_equal(streams.step(ids[:n], x), same.step(ids[:n], x))
+
+
+def test_pickle_and_copy(random):
+    streams, x = lk.LSTM(3, 5, seed=0).pool(4), normal(random, (2, 3), "float32")
+    streams.close(streams.open(3)[:1])
+    ids = streams.ids
+    streams.step(ids[:1], x[:1])
+    others = [pickle.loads(pickle.dumps(streams)), copy.deepcopy(streams)]
+    expected, opened = streams.step(ids, x), streams.open()
+    for other in others:
+        np.testing.assert_array_equal(other.step(ids, x), expected)
+        np.testing.assert_array_equal(other.open(), opened)
+
+
+# ---------------------------------------------------------------- refused
+
+X = np.zeros((2, 3), "f4")
+REFUSED = [
+    (lambda p: p.step([0, 2], X), ValueError, "ids: no stream 2 is open"),
+    (lambda p: p.step([0, 7], X), ValueError, "ids: no stream 7 is open"),
+    (lambda p: p.step([0, -1], X), ValueError, "ids: no stream -1 is open"),
+    (lambda p: p.step([1, 1], X), ValueError, "ids: stream 1 is named more than once"),
+    (lambda p: p.step([0, 1, 3], X), ValueError, r"x: expected shape \(n, I\) = \(3, 3\), got \(2, 3\)"),
+    (lambda p: p.step([0, 1], X[:, :2]), ValueError, r"x: expected shape \(n, I\) = \(2, 3\), got \(2, 2\)"),
+    (lambda p: p.step([0.0, 1.0], X), TypeError, "ids: expected integers, got float64"),
+    (lambda p: p.step([[0, 1]], X), ValueError, r"ids: expected shape \(n,\), got \(1, 2\)"),
+    (lambda p: p.step([0, 1], X, np.zeros((2, 5), "f4")), ValueError, r"out: expected shape \(2, 3\)"),
+    (lambda p: p.step([0, 1], X, X), ValueError, "out: overlaps x"),
+    (lambda p: p.close([0, 0]), ValueError, "ids: stream 0 is named more than once"),
+    (lambda p: p.close([0, 2]), ValueError, "ids: no stream 2 is open"),
+    (lambda p: p.reset([0, 2]), ValueError, "ids: no stream 2 is open"),
+    (lambda p: p.open(3), RuntimeError, "the pool is full: 3 streams asked for, 2 of 4 are free"),
+    (lambda p: p.open(-1), ValueError, "n: expected at least 0, got -1"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), REFUSED)
+def test_refused_and_nothing_moved(backend, random, call, error, message):
+    streams = lk.LSTM(3, 3, backend=backend, seed=0).pool(4)
+    streams.open(3)
+    streams.close([2])
+    ids = streams.ids
+    streams.step(ids, normal(random, (2, 3), "float32"))
+    same = copy.deepcopy(streams)
+    with pytest.raises(error, match=message):
+        call(streams)
+    np.testing.assert_array_equal(streams.ids, same.ids)
+    x = normal(random, (2, 3), "float32")
+    np.testing.assert_array_equal(streams.step(ids, x), same.step(ids, x))
+
+
+def test_a_closed_id_is_refused_after_it_was_used():
+    streams = lk.LSTM(3, 3, seed=0).pool(4)
+    ids = streams.open(2)
+    streams.step(ids, X)
+    streams.close(ids[:1])
+    with pytest.raises(ValueError, match="no stream 0 is open"):
+        streams.step(ids, X)
+
+
+def test_what_a_closed_slot_holds_is_no_id():
+    streams = lk.LSTM(3, 3, seed=0).pool(3)
+    streams.close(streams.open(3)[1:2])
+    for no_id in range(-20, 0):
+        with pytest.raises(ValueError, match=f"no stream {no_id} is open"):
+            streams.step([no_id], X[:1])
+
+
+def test_backwards_and_sizes_are_refused():
+    with pytest.raises(ValueError, match="streams know no future"):
+        lk.LSTM(2, 3, bidirectional=True).pool(4)
+    with pytest.raises(ValueError, match="capacity: expected at least 1, got 0"):
+        lk.LSTM(2, 3).pool(0)
+
+
+def test_two_threads_at_once_are_refused():
+    streams = lk.LSTM(64, 512, 4, seed=0).pool(400)
+    ids, x = streams.open(400), np.zeros((400, 64), "float32")
+    thread = threading.Thread(target=lambda: [streams.step(ids, x) for _ in range(20)])
+    thread.start()
+    refused = 0
+    while thread.is_alive():
+        if streams._busy:
+            for call in (lambda: streams.step(ids, x), streams.open, lambda: streams.close(ids)):
+                try:
+                    call()
+                except RuntimeError as error:
+                    assert "in use by another thread" in str(error)  # noqa: PT017
+                    refused += 1
+                    continue
+                break
+        time.sleep(0)
+        if refused > 10:
+            break
+    thread.join()
+    assert refused
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer of microseconds")
+def test_an_interrupted_step_was_taken_by_none(random):
+    streams, x = lk.LSTM(3, 3, seed=0).pool(8), normal(random, (8, 3), "float32")
+    ids, interrupted = streams.open(8), 0
+
+    class AlarmError(Exception):
+        pass
+
+    def interrupt(*_):
+        raise AlarmError
+
+    def states(of):
+        (h, c), *_ = of._states.read(of._row)
+        return np.concatenate([h, c])
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for _ in range(500):
+            before, taken, inside = copy.deepcopy(streams), 0, False
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 4e-5))
+                for taken in range(100):  # noqa: B007
+                    streams.step(ids, x)
+            except AlarmError as error:
+                inside = "step" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+                interrupted += inside
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            for _ in range(taken):
+                before.step(ids, x)
+            if not inside and not np.array_equal(states(streams), states(before)):  # after the last one had returned
+                before.step(ids, x)
+            np.testing.assert_array_equal(states(streams), states(before))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    assert interrupted > 50

@@ -1,0 +1,617 @@
+"""The command line: what each command prints and writes, its exit status, and its errors of one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import refused
+
+import lstmkernel as lk
+from lstmkernel import backends
+from lstmkernel.cli import main
+from lstmkernel.host import numbers_text
+from lstmkernel.models import SUNSPOTS
+from lstmkernel.tuning import timing
+from lstmkernel.workbench import cases, compare, latency, one_thread, shapes, workloads
+
+QUICK = ["--seconds", "0", "--shape", "2,3,4,5,2,2"]
+
+
+@pytest.fixture(autouse=True)
+def plain_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """80 columns, and NumPy's BLAS said to be held to one thread already."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in one_thread.VARIABLES:
+        monkeypatch.setenv(name, "1")
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    """An LSTM 3 -> 5 in a file."""
+    path = str(tmp_path / "weights.safetensors")
+    lk.save(lk.LSTM(3, 5, seed=0), path)
+    return path
+
+
+@pytest.fixture
+def save(tmp_path: Path, random: np.random.Generator) -> Callable[..., tuple[str, Any]]:
+    """``save(*shape)``: a file of random numbers, and the numbers."""
+
+    def save(*shape: int) -> tuple[str, Any]:
+        x = random.standard_normal(shape, np.float32)
+        np.save(tmp_path / "x.npy", x)
+        return str(tmp_path / "x.npy"), x
+
+    return save
+
+
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``pretend(name, **kernels)``: a backend of that name, NumPy's but for those kernels; no other than NumPy runs."""
+    pretended = {"numpy": backends.get("numpy")}
+
+    def load(name: str) -> backends.Backend:
+        if name not in pretended:
+            raise backends.BackendError(f"backend {name!r}: not in this test")
+        return pretended[name]
+
+    def pretend(name: str, **kernels: Any) -> None:
+        pretended[name] = pretended["numpy"]._replace(name=name, **kernels)
+
+    monkeypatch.setattr(backends, "_load", load)
+    monkeypatch.setenv("LSTMKERNEL_BACKEND", "numpy")  # what "auto" is
+    monkeypatch.setattr(backends, "unavailable", lambda name: None if name in pretended else f"{name} is not here")
+    return pretend
+
+
+#: Of a kernel's arguments, an output: the last one where nothing else is said.
+OUTPUT = {"layer_record": lambda tape, *_: tape.h, "layer_backward": lambda tape, parameters, gradients, _: gradients.h}
+
+
+def spoilt(kernel: str, spoil: Callable[[Any], Any]) -> dict[str, Any]:
+    """A kernel of NumPy's whose output is not what it should be."""
+    right = getattr(backends.get("numpy"), kernel)
+
+    def wrong(*arguments: Any) -> None:
+        right(*arguments)
+        output = OUTPUT.get(kernel, lambda *arguments: arguments[-1])(*arguments)
+        output[...] = spoil(output)
+
+    return {kernel: wrong}
+
+
+def run_module(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lstmkernel", *arguments]
+    return subprocess.run(command, text=True, timeout=120, check=False, **{"capture_output": True, **options})
+
+
+# ---------------------------------------------------------------- info
+
+
+def test_info_names_every_backend_and_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in backends.NAMES:
+        (line,) = [line for line in lines if line.split(maxsplit=1)[:1] == [name]]
+        assert (" yes" in line) == (backends.unavailable(name) is None)
+        assert ("the default" in line) == (name == lk.info()["default"])
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_info_json_is_what_the_library_says(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {**lk.info(), "c_is_built": backends.c_is_built()}
+
+
+def test_info_without_the_c_kernels_says_how_to_get_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "c_is_built", lambda: False)
+    monkeypatch.setattr(backends, "_load", backends._load.__wrapped__)
+    assert main(["info"]) == 0
+    captured = capsys.readouterr()
+    assert "NO C BACKEND" in captured.out
+    assert "LSTMKERNEL_REQUIRE_C=1 pip install" in captured.out.replace("│", "").replace("\n", " ")
+    assert captured.err == ""
+
+
+def test_info_refuses_an_unknown_backend_in_the_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LSTMKERNEL_BACKEND", "fortran")
+    assert "'fortran'" in refused(capsys, "info")
+
+
+# ---------------------------------------------------------------- compare
+
+
+def test_compare_shows_every_usable_backend(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *QUICK]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    for name in backends.NAMES:
+        reason = backends.unavailable(name)
+        shown = "Not here: " + name if reason else name
+        assert shown in captured.out
+    for kernel in backends.KERNELS:
+        assert kernel in captured.out
+    assert "agrees with the float64 reference" in captured.out
+    assert "geometric mean" in captured.out
+    assert "…" not in captured.out
+    assert all(len(line) <= 80 for line in captured.out.splitlines())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_compare_json_holds_every_result(capsys: pytest.CaptureFixture[str], dtype: str) -> None:
+    assert main(["compare", *QUICK, "--dtype", dtype, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    usable = backends.usable()
+    measured = {(result["work"], result["backend"]) for result in found["results"]}
+    assert measured == {(what, name) for what in workloads.NAMES for name in usable}
+    assert found["dtype"] == dtype
+    assert found["agree"] is True
+    assert found["one_answer"] is True
+    assert set(found["times_numpy"]) == set(usable)
+    assert found["times_numpy"]["numpy"] == 1
+    assert set(found["unusable"]) == set(backends.NAMES) - set(usable)
+    for result in found["results"]:
+        assert result["seconds"] > 0
+        assert 0 <= result["error"] <= 1
+    (network,) = [r for r in found["results"] if (r["work"], r["backend"]) == ("network", "numpy")]
+    # 2 directions x 4 gates x 5 units, reading 4 + 5 numbers in layer 1 and 10 + 5 in layer 2, for 2 rows of 3 steps
+    assert network["flops"] == 2 * (2 * 20 * (4 + 5) + 2 * 20 * (10 + 5)) * 2 * 3
+    assert network["rows"] == 6
+    assert network["steps_per_second"] == pytest.approx(6 / network["seconds"])
+
+
+def test_compare_writes_json_beside_the_table(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, pretend: Callable[..., None]
+) -> None:
+    path = tmp_path / "result.json"
+    assert main(["compare", *QUICK, "--json", str(path)]) == 0
+    assert "Whole networks" in capsys.readouterr().out
+    assert json.loads(path.read_text())["agree"] is True
+    assert os.listdir(tmp_path) == ["result.json"]
+
+
+@pytest.mark.parametrize("kernel", backends.KERNELS)
+@pytest.mark.parametrize("spoil", [lambda y: y + 4e-5, lambda y: np.where(np.arange(len(y)) == 1, np.nan, y.T).T])
+def test_compare_names_the_backend_and_kernel_that_disagree(
+    capsys: pytest.CaptureFixture[str], pretend: Callable[..., None], kernel: str, spoil: Callable[[Any], Any]
+) -> None:
+    pretend("c:generic", **spoilt(kernel, spoil))
+    assert main(["compare", *QUICK]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "DISAGREE" in said
+    assert f"c:generic in {kernel} of 2,3,4,5,2,2" in said
+    assert "numpy in" not in said
+
+    assert main(["compare", *QUICK, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["agree"] is False
+    assert {(r["work"], r["backend"]) for r in found["results"] if not r["agrees"]} >= {(kernel, "c:generic")}
+
+
+def test_compare_notices_other_bits_within_the_tolerance(
+    capsys: pytest.CaptureFixture[str], pretend: Callable[..., None]
+) -> None:
+    pretend("c:avx512")
+    pretend("c:avx2")
+    assert main(["compare", *QUICK]) == 0
+    assert "One answer: c:avx512, c:avx2" in capsys.readouterr().out
+
+    pretend("c:avx2", **spoilt("gate_matmul", lambda z: np.nextafter(z, np.float32(2))))
+    assert main(["compare", *QUICK]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "agrees with the float64 reference" in said
+    assert "NOT ONE ANSWER: other bits than c:avx512: c:avx2 in gate_matmul" in said
+
+
+def test_compare_roofline_says_how_near_each_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    if not backends.c_is_built():
+        pytest.skip("the C kernels were not built")
+    assert main(["compare", "--seconds", "0", "--shape", "8,20,64,64", "--roofline"]) == 0
+    assert re.search(r"xNumPy +Roof\n.*\d+%\n", capsys.readouterr().out, re.DOTALL)
+    assert main(["compare", "--seconds", "0", "--shape", "8,20,64,64", "--roofline", "--json"]) == 0
+    for result in json.loads(capsys.readouterr().out)["results"]:
+        if result["work"] in ("gate_matmul", "layer_forward", "network"):
+            assert 0 < result["reached"] < 1.2, result
+        else:
+            assert result["reached"] is None, result
+
+
+def test_compare_on_a_weights_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = str(tmp_path / "stack.safetensors")
+    layers = [lk.LSTM(3, 6, proj_size=2, seed=0, batch_first=True), lk.LSTM(2, 4, bias=False, seed=1, batch_first=True)]
+    lk.save(lk.Stack([*layers, lk.Dense(4, 1, "sigmoid", seed=2)]), path)
+    weights = ["compare", "--weights", path, "--seconds", "0"]
+    assert main([*weights, "--steps", "7", "--batch", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {r["rows"] for r in found["results"] if r["work"] == "network"} == {14}
+    assert found["agree"]
+    assert found["one_answer"]
+
+
+def test_compare_takes_a_prefix(capsys: pytest.CaptureFixture[str], data: Path) -> None:
+    path = str(data / "silero" / "silero_vad_16k.safetensors")
+    arguments = ["compare", "--weights", path, "--prefix", "lstm_cell", "--backend", "auto", "--seconds", "0"]
+    assert main([*arguments, "--steps", "3"]) == 0
+    assert "lstm_cell" in capsys.readouterr().out
+
+
+def test_compare_runs_only_what_was_asked_beside_numpy(
+    capsys: pytest.CaptureFixture[str], pretend: Callable[..., None]
+) -> None:
+    pretend("c:avx2")
+    pretend("c:generic")
+    assert main(["compare", *QUICK, "--backend", "c:generic", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["times_numpy"]) == {"c:generic", "numpy"}
+    assert "not in this test" in refused(capsys, "compare", *QUICK, "--backend", "c:neon")
+    assert "'fortran'" in refused(capsys, "compare", *QUICK, "--backend", "fortran")
+
+
+@pytest.mark.parametrize("shape", ["1,2,3", "1,2,3,0", "1,2,3,x", "1,2,3,4,1,3", "nobody", ""])
+def test_compare_refuses_a_shape(capsys: pytest.CaptureFixture[str], shape: str) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["compare", "--shape", shape])
+    assert exit_.value.code == 2
+    assert repr(shape) in capsys.readouterr().err
+
+
+def test_compare_refuses_what_goes_with_weights_without_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--weights" in refused(capsys, "compare", *QUICK, "--steps", "3")
+
+
+def test_compare_refuses_a_json_file_before_it_measures(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(compare, "hold", lambda *arguments: pytest.fail("measured first"))
+    path = str(tmp_path / "missing" / "result.json")
+    assert refused(capsys, "compare", *QUICK, "--json", path).endswith(f"{path}: No such file or directory\n")
+
+
+def test_compare_says_when_blas_may_use_more_threads(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, pretend: Callable[..., None]
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert main(["compare", *QUICK]) == 0
+    assert "several threads" in capsys.readouterr().err
+
+
+def test_compare_holds_blas_to_one_thread() -> None:
+    """By starting itself again: the warning of the test above does not come."""
+    environment = {name: value for name, value in os.environ.items() if name not in one_thread.VARIABLES}
+    done = run_module("compare", *QUICK, "--backend", "numpy", env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Whole networks" in done.stdout
+
+
+# ---------------------------------------------------------------- run
+
+
+def test_run_writes_what_the_library_computes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: str, save: Callable[..., Any], backend: str
+) -> None:
+    path, x = save(2500, 2, 3)  # longer than a chunk
+    output, state = tmp_path / "out.npy", tmp_path / "state.npz"
+    arguments = ["run", "--weights", weights, path, "-o", str(output), "--state-out", str(state)]
+    assert main([*arguments, "--backend", backend]) == 0
+    out, (h_n, c_n) = lk.load(weights, backend=backend)(x)
+    if backend != "numpy":
+        np.testing.assert_array_equal(np.load(output), out)
+    np.testing.assert_allclose(np.load(output), out, atol=1e-6)
+    with np.load(state) as states:
+        np.testing.assert_allclose(states["h_n"], h_n, atol=1e-6)
+        np.testing.assert_allclose(states["c_n"], c_n, atol=1e-6)
+    said = capsys.readouterr().out
+    assert "(2500, 2, 5) float32" in said
+    assert f"{backend}: " in said
+    assert " steps/s" in said
+    assert sorted(os.listdir(tmp_path)) == ["out.npy", "state.npz", "weights.safetensors", "x.npy"]
+
+
+NETS: dict[str, Callable[[], Any]] = {
+    "bidirectional": lambda: lk.LSTM(3, 5, 2, bidirectional=True, seed=0),
+    "batch_first": lambda: lk.LSTM(3, 5, 2, batch_first=True, seed=0),
+    "float64": lambda: lk.LSTM(3, 5, dtype="float64", seed=0),
+    "stack": lambda: lk.Stack([lk.LSTM(3, 5, seed=0), lk.LSTM(5, 4, seed=1), lk.Dense(4, 2, seed=2)]),
+}
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("shape", [(1300, 3), (1300, 2, 3), (2, 1300, 3), (0, 3)])
+def test_run_takes_every_network(tmp_path: Path, save: Callable[..., Any], net: str, shape: tuple[int, ...]) -> None:
+    model, weights, output = NETS[net](), str(tmp_path / "net"), tmp_path / "out"
+    lk.save(model, weights)
+    path, x = save(*shape)
+    assert main(["run", "--weights", weights, path, "-o", str(output), "--state-out", str(tmp_path / "state")]) == 0
+    out, states = model(x)
+    np.testing.assert_array_equal(np.load(output), out)
+    with np.load(tmp_path / "state") as saved:
+        pairs = states if net == "stack" else [states]
+        names = [("h_n_0", "c_n_0"), ("h_n_1", "c_n_1")] if net == "stack" else [("h_n", "c_n")]
+        for (h_n, c_n), (h_name, c_name) in zip(pairs, names, strict=True):
+            np.testing.assert_array_equal(saved[h_name], h_n)
+            np.testing.assert_array_equal(saved[c_name], c_n)
+
+
+def test_run_takes_a_saved_cell(tmp_path: Path, save: Callable[..., Any]) -> None:
+    cell = lk.LSTMCell(3, 5, seed=0)
+    lk.save(cell, str(tmp_path / "cell"))
+    path, x = save(4, 3)
+    assert main(["run", "--weights", str(tmp_path / "cell"), path, "-o", str(tmp_path / "out.npy")]) == 0
+    state = None
+    for x_t, out_t in zip(x, np.load(tmp_path / "out.npy"), strict=True):
+        state = cell(x_t, state)
+        np.testing.assert_array_equal(out_t, state[0])
+
+
+def test_run_without_weights_takes_the_network_that_comes_along(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, save: Callable[..., Any]
+) -> None:
+    path, x = save(300, 1)
+    output = tmp_path / "out.npy"
+    assert main(["run", path, "-o", str(output)]) == 0
+    np.testing.assert_array_equal(np.load(output), lk.load(SUNSPOTS)(x)[0])
+    capsys.readouterr()
+    (tmp_path / "sound.wav").write_bytes(b"RIFF")
+    assert "expected --weights beside sound" in refused(capsys, "run", str(tmp_path / "sound.wav"), "-o", str(output))
+
+
+def test_run_converts_to_the_dtype_asked_for(tmp_path: Path, weights: str, save: Callable[..., Any]) -> None:
+    path, x = save(4, 3)
+    assert main(["run", "--weights", weights, path, "-o", str(tmp_path / "out.npy"), "--dtype", "float64"]) == 0
+    out, _ = lk.load(weights, dtype="float64")(x)
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), out, strict=True)
+
+
+def test_run_on_real_speech(tmp_path: Path, data: Path) -> None:
+    silero = data / "silero"
+    features, output = silero / "speech_features.npy", tmp_path / "hidden.npy"
+    weights = str(silero / "silero_vad_16k.safetensors")
+    done = run_module("run", "--weights", weights, "--prefix", "lstm_cell", str(features), "-o", str(output))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "(1874, 128)" in done.stdout
+    reference, _ = lk.load(weights, prefix="lstm_cell", dtype="float64", backend="numpy")(np.load(features))
+    np.testing.assert_allclose(np.load(output), reference, rtol=1e-5, atol=1e-5)
+
+
+def test_run_refuses_with_one_line_that_says_what_was_expected(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: str, save: Callable[..., Any]
+) -> None:
+    path, _ = save(4, 3)
+    output = str(tmp_path / "out.npy")
+
+    def refusal(input_: str = path, weights: str = weights, output: str = output, *options: str) -> str:
+        return refused(capsys, "run", "--weights", weights, input_, "-o", output, *options)
+
+    np.save(tmp_path / "narrow.npy", np.zeros((4, 2)))
+    np.save(tmp_path / "number.npy", np.float32(1))
+    np.save(tmp_path / "complex.npy", np.zeros((4, 3), complex))
+    np.save(tmp_path / "object.npy", np.array([[None] * 3]), allow_pickle=True)
+    np.savez(tmp_path / "several.npz", np.zeros((4, 3)))
+    (tmp_path / "empty.npy").touch()
+    lk.save(lk.Dense(3, 5), str(tmp_path / "dense"))
+
+    assert "missing.npy: No such file" in refusal(str(tmp_path / "missing.npy"))
+    assert "missing: no such file" in refusal(weights=str(tmp_path / "missing"))
+    assert "safetensors" in refusal(weights=path)
+    assert "expected an LSTM, got Dense" in refusal(weights=str(tmp_path / "dense"))
+    assert "expected shape (T, 3) or (T, B, 3), got (4, 2)" in refusal(str(tmp_path / "narrow.npy"))
+    assert "got ()" in refusal(str(tmp_path / "number.npy"))
+    assert "complex128" in refusal(str(tmp_path / "complex.npy"))
+    assert "expected an array" in refusal(str(tmp_path / "object.npy"))
+    assert "expected an array" in refusal(str(tmp_path / "empty.npy"))
+    assert "several" in refusal(str(tmp_path / "several.npz"))
+    assert "encoder" in refusal(path, weights, output, "--prefix", "encoder")
+    assert refusal(path, weights, output, "--backend", "fortran").startswith("lstmkernel: error: unknown backend")
+    assert "is a directory" in refusal(output=str(tmp_path))
+    assert "nowhere/out.npy: No such file" in refusal(output=str(tmp_path / "nowhere" / "out.npy"))
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("out")]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to read-only directories")
+def test_run_refuses_a_read_only_directory(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: str, save: Callable[..., Any]
+) -> None:
+    path, _ = save(4, 3)
+    folder = tmp_path / "read-only"
+    folder.mkdir(0o500)
+    output = str(folder / "out.npy")
+    assert refused(capsys, "run", "--weights", weights, path, "-o", output).endswith("Permission denied\n")
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_run_that_fails_while_writing_leaves_the_old_output(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: str, save: Callable[..., Any], failure: BaseException
+) -> None:
+    path, _ = save(4, 3)
+    output = tmp_path / "out.npy"
+    output.write_bytes(b"old")
+    real_save = np.save
+
+    def fail_half_way(file: Any, array: Any, **options: Any) -> None:
+        real_save(file, array[:1], **options)
+        raise failure
+
+    monkeypatch.setattr(np, "save", fail_half_way)
+    status = main(["run", "--weights", weights, path, "-o", str(output)])
+    assert status == (130 if isinstance(failure, KeyboardInterrupt) else 2)
+    assert output.read_bytes() == b"old"
+    assert sorted(os.listdir(tmp_path)) == ["out.npy", "weights.safetensors", "x.npy"]
+
+
+# ---------------------------------------------------------------- the command line itself
+
+
+def test_version_and_help() -> None:
+    assert run_module("--version").stdout == f"lstmkernel {lk.__version__}\n"
+    for command in ("info", "compare", "run", "explain", "cache"):
+        assert command in run_module("--help").stdout
+        said = run_module(command, "--help")
+        assert said.returncode == 0
+        assert all(len(line) <= 80 for line in said.stdout.splitlines())
+
+
+@pytest.mark.parametrize("arguments", [[], ["sing"], ["run"], ["compare", "--seconds", "soon"]])
+def test_a_wrong_command_line_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert "usage: lstmkernel" in capsys.readouterr().err
+
+
+def test_the_installed_script_is_the_module() -> None:
+    script = Path(sys.executable).with_name("lstmkernel")
+    if not script.exists():
+        pytest.skip("lstmkernel is not installed beside this Python")
+    said = subprocess.run([script, "info", "--json"], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert json.loads(said) == json.loads(run_module("info", "--json").stdout)
+
+
+def test_ctrl_c_is_quiet(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, pretend: Callable[..., None]
+) -> None:
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "hold", interrupt)
+    assert main(["compare", *QUICK]) == 130
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["info"], ["info", "--json"], ["compare", *QUICK, "--backend", "numpy"], ["--help"]]
+)
+def test_a_reader_that_went_away_is_no_error_to_speak_of(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)  # what is buffered fails late
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = run_module(*arguments, capture_output=False, stdout=writing, stderr=subprocess.PIPE)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+# ---------------------------------------------------------------- what the commands share
+
+
+def test_every_kernel_of_the_contract_is_compared() -> None:
+    assert tuple(workloads.ALONE) == backends.KERNELS
+
+
+def test_what_is_compared_is_what_it_says() -> None:
+    """Every backend is given the same work, so only this notices where that is not the work that was meant."""
+    net = lk.LSTM(3, 5, dtype="float64", batch_first=True, backend="numpy", seed=0)
+    given = cases.of_net("", "", "", net, B=2, T=4)
+    named = net.state_dict()
+    answers = {name: workloads.prepare(name, given, "numpy").answer() for name in workloads.NAMES}
+
+    def sigmoid(x: Any) -> Any:
+        return 1 / (1 + np.exp(-x))
+
+    i, f, g, o = given.gates.swapaxes(0, 1)
+    c = sigmoid(f) * given.cells + sigmoid(i) * np.tanh(g)
+    layer_out, (h_n, c_n) = net(given.x_steps.swapaxes(0, 1), (given.h[None], given.c[None]))
+    network_out, states = net(given.x.swapaxes(0, 1))
+    flat = given.gates.reshape(-1)
+    expected = {
+        "activation": (flat, np.tanh(flat), sigmoid(flat), np.maximum(flat, 0)),
+        "gate_matmul": (given.x_rows @ named["weight_ih_l0"].T + named["bias_ih_l0"] + named["bias_hh_l0"],),
+        "cell_update": (c, sigmoid(o) * np.tanh(c)),
+        "dense_forward": (np.tanh(given.x_rows @ named["weight_ih_l0"][:5].T + flat[:5]),),
+        "layer_forward": (layer_out.swapaxes(0, 1), h_n[0], c_n[0]),
+        "network": (network_out.swapaxes(0, 1), *states),
+    }
+    for name, arrays in expected.items():
+        for got, right in zip(answers[name], arrays, strict=True):
+            np.testing.assert_allclose(got, right.reshape(got.shape), rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+# ---------------------------------------------------------------- bench stream
+
+
+def test_bench_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    figures_file, picture = tmp_path / "latency.json", tmp_path / "latency.png"
+    assert main(["bench", "stream", "--seconds", "0", "--json", str(figures_file), "--png", str(picture)]) == 0
+    printed = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    for part in ("silero_step", "1024 of silero_step", "proteus_h40, 512 samples", "p99.9", "real time"):
+        assert part in printed
+    found = json.loads(figures_file.read_text())
+    assert found["backend"] == backends.get().name
+    assert len(found["rows"]) == 7 + 4 + 6
+    for row in found["rows"]:
+        assert 0 < row["p50"] <= row["p99"] <= row["p999"] <= row["max"]
+        assert row["calls"] > 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_latencies_are_of_every_call_but_the_first_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(10_000))
+    monkeypatch.setattr(latency, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(latency, "TURN_SECONDS", 999.0)
+    calls: list[int] = []
+    subject = latency.Subject(latency.STEPS, "it", "1,1,1,1", lambda: calls.append(1))
+    (found,) = latency.measure([subject], 0, lambda passed: None)
+    assert (len(calls), found.calls) == (1001, 999)
+    assert (found.p50, found.p999, found.most) == (1, 1, 1)
+    of_many = latency._latency(subject, [float(n) for n in range(1, 1001)])
+    assert (of_many.p50, of_many.p99, of_many.p999, of_many.most) == (500, 990, 999, 1000)
+
+
+def test_bench_says_what_it_wants(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "stream", "--backend", "cuda"]) == 2
+    assert "unknown backend 'cuda'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["bench"])
+    assert "required: WHAT" in capsys.readouterr().err
+
+
+def test_the_shapes_read_as_they_are_written() -> None:
+    for shape in shapes.GRID:
+        assert shapes.parse(shape.name) is shape
+        assert shapes.parse(shape.sizes())[1:7] == shape[1:7]
+    assert len(shapes.BY_NAME) == len(shapes.GRID)
+
+
+def test_medians_take_turns_and_tell_slow_from_fast() -> None:
+    order = []
+
+    def call(name: str, sums: int) -> Callable[[], None]:
+        def call() -> None:
+            order.append(name)
+            sum(range(sums))
+
+        return call
+
+    medians = timing.medians({"slow": call("slow", 1_000_000), "fast": call("fast", 1_000)}, 0.1)
+    assert medians["slow"] > 50 * medians["fast"] > 0
+    turns = [name for name, before in zip(order, [None, *order], strict=False) if name != before]
+    assert turns.count("slow") >= timing.LEAST_ROUNDS
+    assert turns == ["slow", "fast"] * turns.count("slow")
+
+
+def test_numbers_have_three_digits_and_a_unit() -> None:
+    assert [numbers_text.duration(s) for s in (12.34, 9.5, 1, 0.02615, 9.996e-4, 8.41e-5, 5e-8)] == [
+        *("12.3 s", "9.50 s", "1.00 s", "26.1 ms", "1.00 ms", "84.1 us", "50.0 ns")
+    ]
+    assert [numbers_text.count(n) for n in (4, 999.6, 36_700, 4.783e6, 2e9)] == [
+        "4.00",
+        "1.00k",
+        "36.7k",
+        "4.78M",
+        "2.00G",
+    ]

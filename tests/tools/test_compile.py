@@ -1,0 +1,355 @@
+"""LSTM.compile: the contest, what it remembers, and what goes wrong on the way."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from helpers import assert_same_answer, normal, random_state, run_python, usable
+
+import lstmkernel as lk
+from lstmkernel import backends
+from lstmkernel.backends.contract import BackendError
+from lstmkernel.host import disk_cache
+from lstmkernel.tuning import plan, timing
+
+specialised = pytest.importorskip("lstmkernel.backends.c.specialised", reason="the C kernels were not built")
+
+ISAS = [name.removeprefix("c:") for name in usable(backends.ONE_ANSWER) if name.startswith("c:")]
+
+
+def compiler_is_missing():
+    try:
+        specialised.compiler()
+    except BackendError as reason:
+        return str(reason)
+    return ""
+
+
+pytestmark = [
+    pytest.mark.skipif(bool(compiler_is_missing()), reason=compiler_is_missing() or "-"),
+    pytest.mark.skipif(not ISAS, reason="no instruction set with one answer"),
+]
+
+#: Networks, and what is special about their specialised kernels.
+NETWORKS = {
+    "one block": {"input_size": 1, "hidden_size": 16},
+    "odd few units": {"input_size": 2, "hidden_size": 9, "num_layers": 2},
+    "three blocks, the last half full": {"input_size": 1, "hidden_size": 40},
+    "two blocks, the last a quarter full": {"input_size": 3, "hidden_size": 20},
+    "half a block": {"input_size": 2, "hidden_size": 7},
+    "a quarter of a block": {"input_size": 1, "hidden_size": 2, "bidirectional": True},
+    "too much for one tile": {"input_size": 8, "hidden_size": 53},
+    "many inputs of few units": {"input_size": 150, "hidden_size": 7},
+    "many inputs of three units": {"input_size": 300, "hidden_size": 3},
+    "inputs by themselves": {"input_size": 60, "hidden_size": 40},
+    "many inputs": {"input_size": 33, "hidden_size": 24, "bidirectional": True},
+    "many blocks": {"input_size": 3, "hidden_size": 90},
+    "projected": {"input_size": 5, "hidden_size": 17, "proj_size": 6, "num_layers": 2},
+}
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """Where the session's compiled code is kept: building takes seconds."""
+    return str(tmp_path_factory.mktemp("built"))
+
+
+@pytest.fixture
+def kept(built, monkeypatch):
+    monkeypatch.setenv("LSTMKERNEL_CACHE_DIR", built)
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    """A cache with nothing in it, and little to build."""
+    monkeypatch.setenv("LSTMKERNEL_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(plan, "SECONDS", 0.01)
+    own = f"c:{ISAS[0]}"
+    monkeypatch.setattr(plan, "_names", lambda lstm: [own, own + plan.SPECIALISED])
+    monkeypatch.setattr(specialised, "_made", {})
+    disk_cache._say_once.cache_clear()
+    return tmp_path / "cache"
+
+
+def small():
+    return lk.LSTM(2, 3, seed=0, num_threads=1)
+
+
+def on_specialised(lstm, isa):
+    backend, _ = plan._backend(f"c:{isa}{plan.SPECIALISED}", lstm)
+    return lstm._on(backend, lstm.num_threads)
+
+
+# ---------------------------------------------------------------- the kernels
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_specialised_kernels_give_the_same_bits(kept, dtype, random, network, isa):
+    lstm = lk.LSTM(**NETWORKS[network], dtype=dtype, backend=f"c:{isa}", num_threads=1, seed=0)
+    fast = on_specialised(lstm, isa)
+    assert fast.backend == f"c:{isa}{plan.SPECIALISED}"
+    for T, B in [(1, 1), (64, 1), (300, 1), (7, 2), (5, 40), (0, 1), (3, 0)]:
+        x, state = normal(random, (T, B, lstm.input_size), dtype), random_state(random, lstm, B)
+        assert_same_answer(fast(x, state), lstm(x, state), f"T={T}, B={B}")
+        lengths = random.integers(0, T + 1, B)
+        assert_same_answer(fast(x, state, lengths=lengths), lstm(x, state, lengths=lengths), f"lengths {lengths}")
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_specialised_kernels_on_threads(kept, random, isa, monkeypatch):
+    monkeypatch.setattr("lstmkernel.host.cores.available", lambda: 4)
+    lstm = lk.LSTM(40, 130, 2, backend=f"c:{isa}", num_threads=1, seed=0)
+    x = normal(random, (30, 1, 40), "float32")
+    expected = lstm(x)
+    fast = on_specialised(lstm, isa)._on(on_specialised(lstm, isa)._backend, 3)
+    for _ in range(20):
+        assert_same_answer(fast(x), expected)
+
+
+def test_specialised_kernels_keep_to_their_arrays(kept, random):
+    """h and c of one row of 9 units lie between others' in a larger batch's arrays."""
+    lstm = lk.LSTM(2, 9, num_threads=1, seed=0)
+    fast = on_specialised(lstm, ISAS[0])
+    out = np.full((6, 1, 9), np.nan, "float32")
+    x = normal(random, (6, 1, 2), "float32")
+    fast(x, out=out)
+    assert_same_answer((out, lstm(x)[1]), lstm(x))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("sizes", [(1, 16, 0), (2, 40, 0), (3, 9, 4), (20, 200, 0)])
+def test_they_compile_without_warnings(dtype, isa, sizes, monkeypatch):
+    strict = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
+    monkeypatch.setattr(specialised, "FLAGS", (*(flag for flag in specialised.FLAGS if flag != "-w"), *strict))
+    assert specialised._compile(isa, np.dtype(dtype), sizes)
+
+
+# ---------------------------------------------------------------- the contest
+
+
+def test_the_contest(kept, random):
+    lstm = lk.LSTM(2, 20, num_threads=1, seed=0)
+    fast = lstm.compile(batch_size=3, steps=11)
+    made = fast.plan
+    assert lstm.plan is None
+    assert (made.batch_size, made.steps, made.threads, made.before) == (3, 11, 1, lstm.backend)
+    names = [contender.name for contender in made.contenders]
+    fused = usable(backends.ONE_ANSWER)
+    assert set(names) == {*fused, *(f"{name} special" for name in fused)}
+    for contender in made.contenders:
+        assert contender.note == ""
+        assert contender.same_bits
+        assert 0 <= contender.error <= 1
+    seconds = [contender.seconds for contender in made.contenders]
+    assert seconds == sorted(seconds)
+    assert made.winner in (names[0], lstm.backend)
+    assert fast.backend == made.winner
+    for T, B in [(11, 3), (1, 1), (4, 7)]:
+        x = normal(random, (T, B, 2), "float32")
+        assert_same_answer(fast(x), lstm(x))
+
+
+def test_the_plan_in_words_and_as_json(empty):
+    made = small().compile(2, 5).plan
+    shown = str(made)
+    assert shown.splitlines()[1] == f"batch 2, 5 steps, 1 thread, {made.cpu}"
+    assert all(contender.name in shown for contender in made.contenders)
+    assert "taken" in shown
+    fields = json.loads(json.dumps(made.to_dict()))
+    assert fields["winner"] == made.winner
+    assert len(fields["contenders"]) == 2
+
+
+def test_batch_first_and_unknown_steps(empty):
+    assert "steps unknown" in str(lk.LSTM(2, 3, batch_first=True, seed=0).compile(4).plan)
+
+
+def test_refused():
+    for wrong in ({"batch_size": 0}, {"steps": 0}, {"num_threads": 0}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}: expected at least 1, got 0"):
+            small().compile(**wrong)
+    with pytest.raises(TypeError, match="steps: expected an integer, got float"):
+        small().compile(1, 2.5)
+
+
+def test_what_is_wrong_does_not_win(empty, monkeypatch):
+    own, special = plan._names(None)
+    right = plan._backend
+
+    def spoiled(name, lstm):
+        backend, seconds = right(name, lstm)
+        if name != special:
+            return backend, seconds
+
+        def forward(weights, x, lengths, reset, h, c, out, *rest):
+            backend.lstm_forward(weights, x, lengths, reset, h, c, out, *rest)
+            out += by
+
+        return backend._replace(lstm_forward=forward), seconds
+
+    monkeypatch.setattr(plan, "_backend", spoiled)
+    for by, note in ((1e-3, "its answer is wrong"), (1e-7, "its bits are not the others'")):
+        made = small().compile(1, int(1 / by) % 97 + 1).plan
+        assert made.winner == own
+        assert made.contenders[-1].name == special
+        assert made.contenders[-1].note == note
+        assert made.contenders[-1].seconds is None
+
+
+def test_the_copy_is_a_model_like_any_other(empty):
+    fast = small().compile()
+    x = np.ones((3, 2), "float32")
+    for other in (pickle.loads(pickle.dumps(fast)), copy.deepcopy(fast)):
+        assert_same_answer(other(x), fast(x))
+    fast.load_state_dict({name: 2 * value for name, value in fast.state_dict().items()})
+    assert fast.backend == fast.plan.winner
+    assert fast(x)[0].any()
+
+
+# ---------------------------------------------------------------- what it remembers
+
+
+def test_the_second_time_nothing_is_built_or_timed(empty, monkeypatch):
+    first = small().compile(1, 5)
+
+    def refuse(*arguments):
+        raise AssertionError("not again")
+
+    monkeypatch.setattr(specialised, "_compile", refuse)
+    monkeypatch.setattr(specialised, "_made", {})
+    monkeypatch.setattr(timing, "medians", refuse)
+    second = small().compile(1, 5)
+    assert second.plan.remembered
+    assert second.plan.winner == first.plan.winner
+    assert second.plan.contenders == first.plan.contenders
+    with pytest.raises(AssertionError, match="not again"):
+        small().compile(1, 6)
+    with pytest.raises(AssertionError, match="not again"):
+        small().compile(1, 5, num_threads=1_000_000)._on(None, None)
+
+
+@pytest.mark.parametrize("kind", ["c", "plans"])
+@pytest.mark.parametrize("content", [b"", b"short", b"\x7fELF" + bytes(5000)])
+def test_a_corrupt_entry_is_made_again(empty, kind, content):
+    small().compile(1, 5)
+    for path in list((empty / kind).iterdir()):
+        path.unlink()  # this process has it loaded
+        path.write_bytes(content)
+        path.chmod(0o600)
+    specialised._made.clear()
+    if kind == "c":
+        for path in (empty / "plans").iterdir():
+            path.unlink()
+    fast = small().compile(1, 5)
+    assert not fast.plan.remembered
+    assert fast.plan.contenders[-1].note == ""
+    assert small().compile(1, 5).plan.remembered
+
+
+def test_without_a_disk(tmp_path, empty, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LSTMKERNEL_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="keeps no compiled code") as said:
+        fast = small().compile(1, 5)
+    assert len(said) == 1
+    assert [contender.note for contender in fast.plan.contenders] == ["", ""]
+    assert not small().compile(1, 5).plan.remembered
+
+
+def test_without_a_compiler(empty, monkeypatch):
+    monkeypatch.setenv("CC", "/no/such/compiler")
+    made = small().compile(1, 5).plan
+    assert made.winner == plan._names(None)[0]
+    assert made.contenders[-1].note == "no C compiler: CC='/no/such/compiler' is not a program"
+
+
+@pytest.mark.parametrize(
+    ("command", "note"),
+    [
+        ("'", "No closing quotation"),
+        ("/bin/true", "/bin/true made nothing that can be loaded: .*No such file"),
+        ("sh -c 'echo no library > ${@: -1:1}' -", "made nothing that can be loaded|ended with status"),
+    ],
+)
+def test_a_strange_compiler(empty, monkeypatch, command, note):
+    monkeypatch.setenv("CC", command)
+    made = small().compile(1, 5).plan
+    assert made.winner == plan._names(None)[0]
+    assert re.search(note, made.contenders[-1].note)
+    assert not list(empty.glob("c/*"))
+
+
+def test_a_disk_that_code_may_not_run_from(empty, monkeypatch):
+    small().compile(1, 5)
+    specialised._made.clear()
+    right = specialised._load
+
+    def load(path):
+        if empty in path.parents:
+            raise OSError("failed to map segment from shared object")
+        return right(path)
+
+    monkeypatch.setattr(specialised, "_load", load)
+    assert small().compile(1, 6).plan.contenders[-1].note == ""
+
+
+@pytest.mark.parametrize("scale", [30, np.nan])
+def test_weights_that_no_float32_is_right_for(empty, random, scale):
+    """Nothing is wrong with the kernels: their bits are those of the model as it was."""
+    lstm = lk.LSTM(8, 71, seed=0, num_threads=1)
+    lstm.load_state_dict({name: np.float32(scale) * value for name, value in lstm.state_dict().items()})
+    made = lstm.compile(1, 20).plan
+    assert made.contenders[0].seconds > 0
+    json.dumps(made.to_dict(), allow_nan=False)
+
+
+def test_a_plan_of_another_version_is_made_again(empty):
+    small().compile(1, 5)
+    (path,) = (empty / "plans").iterdir()
+    fields = json.loads(disk_cache.find("plans", path.name).content)
+    disk_cache.keep("plans", path.name, json.dumps({**fields, "new_field": 1}).encode())
+    assert not small().compile(1, 5).plan.remembered
+
+
+def test_the_environment_is_not_baked_in(empty, monkeypatch):
+    monkeypatch.setenv("LSTMKERNEL_NUM_THREADS", "1")
+    lstm = lk.LSTM(2, 3, seed=0)
+    assert lstm.compile(1, 5).config() == lstm.config()
+    assert lstm.compile(1, 5, num_threads=1).config()["num_threads"] == 1
+
+
+def test_parameters_are_shared(empty):
+    lstm = small()
+    assert all(a is b for a, b in zip(lstm.state_dict().values(), lstm.compile().state_dict().values(), strict=True))
+
+
+def test_the_compilers_own_words(empty, monkeypatch):
+    monkeypatch.setattr(specialised, "FLAGS", (*specialised.FLAGS, "-Dvec=7"))
+    note = small().compile(1, 5).plan.contenders[-1].note
+    assert "ended with status 1" in note
+    assert "error:" in note
+    assert "vec_" in note
+
+
+def test_many_processes_at_once(tmp_path):
+    program = f"""
+import lstmkernel as lk
+from lstmkernel import plan
+plan.SECONDS = 0.01
+plan._names = lambda lstm: ["c:{ISAS[0]}", "c:{ISAS[0]} special"]
+made = lk.LSTM(2, 3, seed=0, num_threads=1).compile(1, 5).plan
+assert all(contender.same_bits for contender in made.contenders), made
+"""
+    with ThreadPoolExecutor(3) as threads:
+        environment = {"LSTMKERNEL_CACHE_DIR": str(tmp_path)}
+        for done in threads.map(lambda _: run_python(program, env=environment), range(3)):
+            assert isinstance(done, subprocess.CompletedProcess)
+    assert not list(tmp_path.rglob("*.unfinished"))

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from lstmkernel import backends
 from lstmkernel.backends import Backend
-from lstmkernel.backends.numpy.layers import within
+from lstmkernel.backends.contract import Batch, within
 from lstmkernel.backends.packing import Array, LayerWeights, LSTMWeights
 from lstmkernel.engine import arguments, parameters
 from lstmkernel.engine.call_length import call_work, spans
@@ -345,15 +345,12 @@ class LSTM:
             self._run_by_layer(weights, x, lengths, reset, h, c, out, call_rows * self._shape.num_layers, threads)
             return
         rows_a_call = min(B, max(1, call_rows))
+        batch = Batch(x, lengths, reset, h, c, out)
         for rows in spans(B, rows_a_call):
-            row_lengths = None if lengths is None else lengths[rows]
             for times in spans(T, call_rows // rows_a_call):
                 if self._shape.reverse:
                     times = slice(T - times.stop, T - times.start)
-                steps = slice(0, times.stop - times.start)
-                anew = None if reset is None else np.ascontiguousarray(reset[:, times, rows])
-                part = x[times, rows], within(row_lengths, times), anew, h[:, rows], c[:, rows], out[times, rows]
-                self._backend.lstm_forward(weights, *part, steps, threads)
+                self._backend.lstm_forward(weights, batch.chunk(times).rows(rows), threads)
 
     def _run_episodes(self, x: Array, lengths: Array | None, reset: Any, h: Array, c: Array, out: Array) -> None:
         """As ``_run`` in one direction, from one reset to the next: kernels know no beginning but zeros."""
@@ -383,11 +380,9 @@ class LSTM:
             above = out if layer == self.num_layers - 1 else np.empty((T, B, self._out_features), self._dtype)
             states = slice(2 * layer, 2 * layer + 2)
             for rows in spans(B, rows_a_call):
-                row_lengths = None if lengths is None else lengths[rows]
-                anew = None if reset is None else np.ascontiguousarray(reset[:, :, rows])
-                part = x[:, rows], row_lengths, anew, h[states, rows], c[states, rows], above[:, rows]
+                part = Batch(x, lengths, reset, h[states], c[states], above).rows(rows)
                 for times in spans(T, call_rows // rows_a_call):
-                    self._backend.lstm_forward(weights.layer(layer), *part, times, threads)
+                    self._backend.lstm_forward(weights.layer(layer), part, threads, times)
             x = above
 
     def _add_route(self, T: int, B: int, batched: bool) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from lstmkernel.backends.packing import Array, DenseWeights, LayerVariant, LayerWeights, LSTMWeights
 from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters
 
@@ -105,26 +107,39 @@ class LayerBackwardKernel(Protocol):
         """Through the tape's steps from the last to the first: everything in ``gradients``."""
 
 
+class Batch(NamedTuple):
+    """The arrays of one ``lstm_forward``: rows that run through time together."""
+
+    x: Array  # (T, B, I), any strides along T and B
+    lengths: Array | None  # (B,) int64: the steps of each row; None: T each
+    reset: Array | None  # (D, T, B) bool, contiguous: where a row's states become 0 before that direction's step
+    h: Array  # (L*D, B, R), contiguous rows: the first states, then the last ones
+    c: Array  # (L*D, B, H), likewise
+    out: Array  # (T, B, D*R), any strides along T and B
+
+    def rows(self, rows: slice) -> Batch:
+        """Those rows alone."""
+        lengths = None if self.lengths is None else self.lengths[rows]
+        reset = None if self.reset is None else np.ascontiguousarray(self.reset[:, :, rows])
+        return Batch(self.x[:, rows], lengths, reset, self.h[:, rows], self.c[:, rows], self.out[:, rows])
+
+    def chunk(self, times: slice) -> Batch:
+        """Those time steps alone."""
+        reset = None if self.reset is None else np.ascontiguousarray(self.reset[:, times])
+        return self._replace(x=self.x[times], lengths=within(self.lengths, times), reset=reset, out=self.out[times])
+
+
+def within(lengths: Array | None, times: slice) -> Array | None:
+    """How many of each row's steps are among those times."""
+    return None if lengths is None else np.clip(lengths - times.start, 0, times.stop - times.start)
+
+
 class LSTMForwardKernel(Protocol):
-    def __call__(
-        self,
-        weights: LSTMWeights,
-        x: Array,
-        lengths: Array | None,
-        reset: Array | None,
-        h: Array,
-        c: Array,
-        out: Array,
-        times: slice,
-        threads: int,
-        /,
-    ) -> None:
+    def __call__(self, weights: LSTMWeights, batch: Batch, threads: int, times: slice | None = None, /) -> None:
         """All layers over time, on at most ``threads`` threads.
 
-        x (T, B, I) and out (T, B, D*R): any strides along T and B. lengths (B,) int64 or None. reset (D, T, B) bool or
-        None, contiguous: where a row's states become 0 before that direction takes that step. h (L*D, B, R) and
-        c (L*D, B, H), of contiguous rows, hold the first states and receive the last ones. ``times`` is all of T but
-        for one layer of two directions, which may run a part: those times forwards, and as many from the end backwards.
+        ``times`` is None, for all of T, but for one layer of two directions, which may run a part: those times
+        forwards, and as many from the end backwards.
         """
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lstmkernel.backends.numpy.layers import within
+from lstmkernel.backends.contract import within
 from lstmkernel.backends.packing import Array, LayerWeights
 from lstmkernel.backends.reuse import copied, empty_reused
 from lstmkernel.backends.tape import LayerTape, Parameters, active_rows

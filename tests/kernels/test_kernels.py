@@ -11,7 +11,7 @@ from helpers import assert_close, normal
 
 from lstmkernel import backends
 from lstmkernel.backends import packing
-from lstmkernel.backends.contract import ACTIVATIONS, KERNELS
+from lstmkernel.backends.contract import ACTIVATIONS, KERNELS, Batch
 from lstmkernel.backends.packing import unpack_gates
 from lstmkernel.backends.tape import LayerGradients, LayerTape, ParameterGradients, Parameters, active_rows
 
@@ -492,5 +492,5 @@ def test_lstm_forward_stays_within(backend, dtype, random, guarded, H, D, thread
         for lengths in (None, lengths_for(random, T, B)):
             x, out = guarded.array(normal(random, (T, B, I), dtype)), guarded.empty((T, B, D * R), dtype)
             h, c = guarded.array(np.zeros((L * D, B, R))), guarded.array(np.ones((L * D, B, H)))
-            kernels.lstm_forward(kernels.pack_lstm(packed), x, lengths, None, h, c, out, slice(0, T), threads)
+            kernels.lstm_forward(kernels.pack_lstm(packed), Batch(x, lengths, None, h, c, out), threads)
             assert all(np.isfinite(array).all() for array in (out, h, c))

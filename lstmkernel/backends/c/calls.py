@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lstmkernel.backends.c._kernels import ffi, lib
-from lstmkernel.backends.contract import ACTIVATIONS, VARIANT_ACTIVATIONS, Advance, Backend, BackendError
+from lstmkernel.backends.contract import ACTIVATIONS, VARIANT_ACTIVATIONS, Advance, Backend, BackendError, Batch
 from lstmkernel.backends.packing import (
     Array,
     DenseWeights,
@@ -248,21 +248,11 @@ def _call(
     return ffi.new("lk_call *", (native.kernels, native.layers, *sizes))
 
 
-def _lstm_forward(
-    weights: LSTMWeights,
-    x: Array,
-    lengths: Array | None,
-    reset: Array | None,
-    h: Array,
-    c: Array,
-    out: Array,
-    times: slice,
-    threads: int,
-) -> None:
-    size = x.itemsize
-    strides = (x.strides[0] // size, x.strides[1] // size, out.strides[0] // size, out.strides[1] // size)
-    state_rows = h.strides[0] // (h.shape[2] * size)  # h may be some rows of a larger one
-    call = _call(weights.native, x.shape, strides, state_rows, times, threads)
+def _lstm_forward(weights: LSTMWeights, batch: Batch, threads: int, times: slice | None = None) -> None:
+    x, lengths, reset, h, c, out = batch
+    state_rows = h.strides[0] // (h.shape[2] * h.itemsize)  # h may be some rows of a larger one
+    strides = (*_strides(x), *_strides(out))
+    call = _call(weights.native, x.shape, strides, state_rows, times or slice(0, len(x)), threads)
     status = lib.lk_lstm_forward(
         call,
         _address(x),

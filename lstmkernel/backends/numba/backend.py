@@ -10,7 +10,7 @@ import numpy as np
 from numba import float32, float64
 from numba.core import config
 
-from lstmkernel.backends.contract import ACTIVATIONS, VARIANT_ACTIVATIONS, Advance, Backend, BackendError
+from lstmkernel.backends.contract import ACTIVATIONS, VARIANT_ACTIVATIONS, Advance, Backend, BackendError, Batch
 from lstmkernel.backends.numba.arrays import ADDRESS, address, ffi, scratch
 from lstmkernel.backends.numba.frames import Kernels
 from lstmkernel.backends.numba.kernels.input_product import SLAB
@@ -125,7 +125,7 @@ def _layer_forward(
     size = x.itemsize
     native = weights.native
     if weights.variant is not None:
-        _lstm_forward(_pack_lstm([[weights]], reverse), x, lengths, None, h[None], c[None], out, slice(0, T), 1)
+        _lstm_forward(_pack_lstm([[weights]], reverse), Batch(x, lengths, None, h[None], c[None], out), 1)
         return
     _held, work = scratch.of(workspace(*weights[:3], T, B, _LANES[x.dtype], size))
     native.kernels.layer_forward(
@@ -243,22 +243,14 @@ class _Call:
         return run
 
 
-def _lstm_forward(
-    weights: LSTMWeights,
-    x: Array,
-    lengths: Array | None,
-    reset: Array | None,
-    h: Array,
-    c: Array,
-    out: Array,
-    times: slice,
-    threads: int,
-) -> None:
+def _lstm_forward(weights: LSTMWeights, batch: Batch, threads: int, times: slice | None = None) -> None:
+    x, lengths, reset, h, c, out = batch
     T, B, _ = x.shape
     size = x.itemsize
     strides = (x.strides[0] // size, x.strides[1] // size, out.strides[0] // size, out.strides[1] // size)
     state_rows = h.strides[0] // (h.shape[2] * size)  # h may be some rows of a larger one
-    _Call(weights.native, T, B, strides, state_rows, times, threads).run(x, lengths, reset, (None, None), h, c, out)
+    call = _Call(weights.native, T, B, strides, state_rows, times or slice(0, T), threads)
+    call.run(x, lengths, reset, (None, None), h, c, out)
 
 
 def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Array, Array, Array, Array], None]:

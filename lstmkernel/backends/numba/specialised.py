@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lstmkernel.backends.contract import Backend, BackendError
+from lstmkernel.backends.contract import Backend, BackendError, Batch
 from lstmkernel.backends.numba import backend as general
 from lstmkernel.backends.numba.arrays import address, scratch
 from lstmkernel.backends.numba.kernels import one_row
@@ -44,20 +44,11 @@ def _run(weights: LSTMWeights, T: int, addresses: tuple[int, int, int, int], x_s
         x, x_step, h, c = out, out_step, h + state, c + state
 
 
-def _lstm_forward(
-    weights: LSTMWeights,
-    x: Array,
-    lengths: Array | None,
-    reset: Array | None,
-    h: Array,
-    c: Array,
-    out: Array,
-    times: slice,
-    threads: int,
-) -> None:
+def _lstm_forward(weights: LSTMWeights, batch: Batch, threads: int, times: slice | None = None) -> None:
+    x, lengths, reset, h, c, out = batch
     rows_of_states = h.strides[0] // (h.shape[2] * h.itemsize)  # h may be some rows of a larger one
     if x.shape[1] != 1 or lengths is not None or reset is not None or rows_of_states != 1:
-        general.backend().lstm_forward(weights, x, lengths, reset, h, c, out, times, threads)
+        general.backend().lstm_forward(weights, batch, threads, times)
         return
     addresses = (address(x), address(h), address(c), address(out))
     _run(weights, len(x), addresses, x.strides[0] // x.itemsize, out.strides[0] // x.itemsize)

@@ -10,10 +10,12 @@ import numpy as np
 
 from lstmkernel.backends.contract import (
     Advance,
+    Batch,
     LayerForwardKernel,
     LSTMForwardKernel,
     PrepareAdvanceKernel,
     PrepareKernel,
+    within,
 )
 from lstmkernel.backends.packing import Array, LayerWeights, LSTMWeights
 
@@ -49,7 +51,7 @@ def _prepare(
     def run(x: Array, h: Array, c: Array, out: Array) -> None:
         x, out = (array.reshape(T, B, -1) for array in (x, out))
         h, c = (array.reshape(-1, B, array.shape[-1]) for array in (h, c))
-        _lstm_forward(layer_forward, weights, x, None, None, h, c, out, slice(0, T), threads)
+        _lstm_forward(layer_forward, weights, Batch(x, None, None, h, c, out), threads)
 
     return run
 
@@ -57,37 +59,24 @@ def _prepare(
 def _lstm_forward(
     layer_forward: LayerForwardKernel,
     weights: LSTMWeights,
-    x: Array,
-    lengths: Array | None,
-    reset: Array | None,
-    h: Array,
-    c: Array,
-    out: Array,
-    times: slice,
+    batch: Batch,
     threads: int,
+    times: slice | None = None,
 ) -> None:
     """As LSTMForwardKernel, on the calling thread."""
-    stretches = [times]
-    if len(weights.layers[0]) == 1 < len(weights.layers):  # time goes up through all layers a stretch at a time
-        steps = max(1, HANDOVER_BYTES // (out[0].size * out.itemsize))
-        stretches = [slice(t, min(t + steps, times.stop)) for t in range(times.start, times.stop, steps)]
+    T = len(batch.x)
+    chunks = [times or slice(0, T)]
+    if len(weights.layers[0]) == 1 < len(weights.layers):  # time goes up through all layers a chunk at a time
+        steps = max(1, HANDOVER_BYTES // (batch.out[0].size * batch.out.itemsize))
+        chunks = [slice(t, min(t + steps, T)) for t in range(0, T, steps)]
         if weights.reverse:
-            stretches.reverse()
-    for stretch in stretches:
-        _all_layers(layer_forward, weights, x, lengths, reset, h, c, out, stretch)
+            chunks.reverse()
+    for chunk in chunks:
+        _all_layers(layer_forward, weights, batch, chunk)
 
 
-def _all_layers(
-    layer_forward: LayerForwardKernel,
-    weights: LSTMWeights,
-    x: Array,
-    lengths: Array | None,
-    reset: Array | None,
-    h: Array,
-    c: Array,
-    out: Array,
-    times: slice,
-) -> None:
+def _all_layers(layer_forward: LayerForwardKernel, weights: LSTMWeights, batch: Batch, times: slice) -> None:
+    x, lengths, reset, h, c, out = batch
     T, R = len(x), weights.layers[0][0].output_size
     below, state = x[times] if len(weights.layers[0]) == 1 else x, 0
     for layer, directions in enumerate(weights.layers):
@@ -135,8 +124,3 @@ def _restarting(
         rows = reset[span.stop - 1 if reverse else span.start]
         h[rows], c[rows] = 0, 0
         layer_forward(x[span], weights, within(lengths, span), reverse, h, c, out[span])
-
-
-def within(lengths: Array | None, times: slice) -> Array | None:
-    """How many of each row's steps fall into that span of time."""
-    return None if lengths is None else np.clip(lengths - times.start, 0, times.stop - times.start)

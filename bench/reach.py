@@ -34,6 +34,7 @@ from onnx_model import onnx_model
 from samples import each, last_cores
 
 import lstmkernel as lk
+from lstmkernel import backends
 from lstmkernel.backends.c import specialised
 from lstmkernel.tuning import plan
 from lstmkernel.tuning.timing import medians
@@ -97,12 +98,13 @@ def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(1).standard_normal(shape, dtype="float32")
 
 
-def on_each(shape: shapes.Shape, seconds: float, backends: dict[str, str]) -> dict[str, float]:
+def on_each(shape: shapes.Shape, seconds: float, names: dict[str, str]) -> dict[str, float]:
     """Median seconds of a network on backends, by whatever names; " special" behind one for its constants."""
     calls, x = {}, normal(shape.T, shape.B, shape.I)
     lstm = lk.LSTM(shape.I, shape.H, shape.L, bidirectional=shape.D == 2, num_threads=1, seed=0)
-    for name, backend in backends.items():
-        model = lstm._on(plan._backend(backend, lstm)[0], 1)
+    for name, backend in names.items():
+        backends.register(plan._backend(backend, lstm.engine)[0])
+        model = lk.LSTM.from_config({**lstm.config(), "backend": backend, "num_threads": 1}, lstm.state_dict())
         calls[name] = partial(model, x, out=model(x)[0])
     return medians(calls, seconds)
 

@@ -46,3 +46,8 @@ __all__ = [
     "trace",
     "warmup",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names. Modules are left out: ``lstmkernel.stream`` is one beside the class ``Stream``."""
+    return sorted(__all__)

@@ -10,10 +10,11 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments, parameters
+from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.lstm import LSTM
 
 
-class LSTMCell:
+class LSTMCell(FixedAttributes):
     """One step of one layer, as ``torch.nn.LSTMCell``: ``h, c = cell(x, (h, c))``.
 
     Arguments as for LSTM. Parameters are named as PyTorch's cell names them, without ``_l0``.
@@ -33,7 +34,7 @@ class LSTMCell:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], mapping: Mapping[str, Any]) -> LSTMCell:
-        """The cell of a ``config()`` and a ``state_dict()``, without drawing initial weights first."""
+        """The cell of a ``config()`` and a ``state_dict()``. No initial weights are drawn."""
         one_layer = {"num_layers": 1, "bidirectional": False, "proj_size": 0, "batch_first": False, "num_threads": None}
         self = cls.__new__(cls)
         self._lstm = LSTM.from_config({**config, **one_layer}, {f"{name}_l0": mapping[name] for name in mapping})
@@ -41,18 +42,22 @@ class LSTMCell:
 
     @property
     def input_size(self) -> int:
+        """I: how many numbers x has."""
         return self._lstm.input_size
 
     @property
     def hidden_size(self) -> int:
+        """H: how many units the cell has."""
         return self._lstm.hidden_size
 
     @property
     def bias(self) -> bool:
+        """Whether the cell has bias_ih and bias_hh."""
         return self._lstm.bias
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
         return self._lstm.dtype
 
     @property
@@ -89,7 +94,7 @@ class LSTMCell:
         return h_n[0], c_n[0]
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, but for the seed."""
+        """The constructor's arguments, without the seed."""
         config = self._lstm.config()
         return {name: config[name] for name in ("input_size", "hidden_size", "bias", "dtype", "backend")}
 
@@ -97,4 +102,6 @@ class LSTMCell:
         return type(self).from_config, (self.config(), self.state_dict())
 
     def __repr__(self) -> str:
-        return f"LSTMCell({self.input_size}, {self.hidden_size}, backend={self.backend!r})"
+        bias = "" if self.bias else ", bias=False"
+        sizes = f"{self.input_size}, {self.hidden_size}{bias}"
+        return f"LSTMCell({sizes}, dtype={self.dtype.name!r}, backend={self.backend!r})"

@@ -1,4 +1,4 @@
-"""Dense: the head that follows an LSTM, y = activation(x W^T + b)."""
+"""Dense: the layer behind an LSTM, y = activation(x W^T + b)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from numpy.typing import ArrayLike, DTypeLike
 from lstmkernel import backends
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments, parameters
-from lstmkernel.engine.call_length import CALL_SECONDS, call_work, spans
+from lstmkernel.engine.call_length import slices
+from lstmkernel.engine.fixed_attributes import FixedAttributes
+from lstmkernel.engine.head import Head
 
-#: What the kernels apply to each number by itself, and what is made of a whole row behind them.
+#: The kernels apply these to each number, but softmax, which takes a whole row.
 ACTIVATIONS = (*backends.ACTIVATIONS, "softmax")
 
-#: Seconds of softmax for a row and for each number in it, of many rows: more than it takes, so that calls stay short.
-_SOFTMAX_SECONDS = 1e-7, 4e-9
 
-
-class Dense:
+class Dense(FixedAttributes):
     """A dense layer, as ``torch.nn.Linear`` followed by an activation.
 
     Parameters
@@ -45,12 +44,12 @@ class Dense:
         seed: int | None = None,
     ) -> None:
         self._configure(in_features, out_features, activation, bias, dtype, backend)
-        bound = 1 / np.sqrt(self.in_features)
-        self.load_state_dict(parameters.uniform(self.parameter_shapes(), bound, self.dtype, seed))
+        bound = 1 / np.sqrt(self._in_features)
+        self._take(parameters.frozen(parameters.uniform(self.parameter_shapes(), bound, self._dtype, seed)))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], mapping: Mapping[str, Any]) -> Dense:
-        """The layer of a ``config()`` and a ``state_dict()``, without drawing initial weights first."""
+        """The layer of a ``config()`` and a ``state_dict()``. No initial weights are drawn."""
         self = cls.__new__(cls)
         self._configure(**config)
         self.load_state_dict(mapping)
@@ -71,26 +70,38 @@ class Dense:
         self._asked_backend = backend
         self._backend = backends.get(backend)
 
-    # Kernels trust these, so none of them can be set from outside.
+    def _take(self, checked: Mapping[str, Array]) -> None:
+        """Run with these parameters from now on."""
+        self._engine = Head(checked, self._activation, self._dtype, self._backend)
+
+    @property
+    def engine(self) -> Head:
+        """The layer that runs, packed on its backend, with the parameters of now. Its interface may change."""
+        return self._engine
 
     @property
     def in_features(self) -> int:
+        """K: the width of the input's last axis."""
         return self._in_features
 
     @property
     def out_features(self) -> int:
+        """O: the width of the output's last axis."""
         return self._out_features
 
     @property
     def activation(self) -> str:
+        """The activation's name."""
         return self._activation
 
     @property
     def bias(self) -> bool:
+        """Whether the layer has a bias."""
         return self._bias
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
         return self._dtype
 
     @property
@@ -107,49 +118,26 @@ class Dense:
 
     def state_dict(self) -> dict[str, Array]:
         """``weight`` (O, K) and ``bias`` (O,), read-only."""
-        return dict(self._parameters)
+        return dict(self._engine.parameters)
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
         """Replace the parameters; errors as ``LSTM.load_state_dict``."""
-        new = parameters.checked(mapping, self.parameter_shapes(), self.dtype)
-        bias = new["bias"] if self.bias else np.zeros(self.out_features, self.dtype)
-        in_kernel = "linear" if self.activation == "softmax" else self.activation
-        self._weights = self._backend.pack_dense(new["weight"], bias, in_kernel)
-        self._parameters = new
+        self._take(parameters.checked(mapping, self.parameter_shapes(), self._dtype))
 
     def __call__(self, x: ArrayLike) -> Array:
         """x (..., in_features) -> y (..., out_features)."""
         array = arguments.real("x", x, self.dtype)
         if array.ndim == 0 or array.shape[-1] != self.in_features:
             raise ValueError(f"x: expected shape (..., {self.in_features}), got {array.shape}")
+        head = self._engine
         rows = np.ascontiguousarray(array).reshape(-1, self.in_features)
         y = np.empty((len(rows), self.out_features), self.dtype)
-        for span in spans(len(rows), self._call_rows(len(rows))):
-            self._run_rows(rows[span], y[span])
+        for part in slices(len(rows), head.call_rows(len(rows))):
+            head.run(rows[part], y[part])
         return y.reshape(*array.shape[:-1], self.out_features)
 
-    def _run_rows(self, x: Array, y: Array) -> None:
-        """Without checks: x (N, in_features) and y (N, out_features), contiguous and of the right dtype."""
-        self._backend.dense_forward(x, self._weights, y)
-        if self.activation == "softmax":
-            _softmax(y)
-
-    def _call_rows(self, rows: int) -> int:
-        """Of so many rows, those that one call of the kernel may take without being deaf to Ctrl-C for long."""
-        work = call_work(self._backend, rows, self.dtype.itemsize)
-        most = work // (2 * self.in_features * self.out_features)
-        if self.activation == "softmax":
-            of_row, of_number = _SOFTMAX_SECONDS
-            most = min(most, int(CALL_SECONDS / (of_row + of_number * self.out_features)))
-        return most
-
-    def _snapshot(self) -> Dense:
-        other = type(self).__new__(type(self))
-        other.__dict__ = dict(self.__dict__)
-        return other
-
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, but for the seed."""
+        """The constructor's arguments, without the seed."""
         names = ("in_features", "out_features", "activation", "bias")
         config = {name: getattr(self, name) for name in names}
         return {**config, "dtype": self.dtype.name, "backend": self._asked_backend}
@@ -157,18 +145,13 @@ class Dense:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).from_config, (self.config(), self.state_dict())
 
+    def __copy__(self) -> Dense:
+        """Another layer with the same packed weights, which never change."""
+        other = type(self).__new__(type(self))
+        vars(other).update(vars(self))
+        return other
+
     def __repr__(self) -> str:
-        return f"Dense({self.in_features}, {self.out_features}, {self.activation!r}, backend={self.backend!r})"
-
-
-def _softmax(y: Array) -> None:
-    """exp(y) / sum(exp(y)) of each row of y (N, O), in place.
-
-    In NumPy, on every backend: a row of a head is small beside the LSTM below it (4 us for 5 numbers, 5 for 1000), so a
-    kernel would gain little. The largest number is subtracted first, so that exp cannot overflow; a row with NaN or
-    +Inf, or of -Inf alone, becomes NaN, as in PyTorch.
-    """
-    with np.errstate(all="ignore"):
-        np.subtract(y, y.max(axis=1, keepdims=True), out=y)
-        np.exp(y, out=y)
-        np.divide(y, y.sum(axis=1, keepdims=True), out=y)
+        bias = "" if self.bias else ", bias=False"
+        sizes = f"{self.in_features}, {self.out_features}, {self.activation!r}{bias}"
+        return f"Dense({sizes}, dtype={self.dtype.name!r}, backend={self.backend!r})"

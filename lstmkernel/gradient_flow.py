@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lstmkernel.backends.packing import Array
+from lstmkernel.engine import inputs
 from lstmkernel.lstm import LSTM
 from lstmkernel.trace import Run, as_x, checked_x, follow
 
@@ -67,8 +68,9 @@ def gradient_flow(
     x_steps, batched = checked_x(lstm, x)
     T, B, _ = x_steps.shape
     step = _checked_step(at, T)
-    double = LSTM.from_config({**lstm.config(), "dtype": "float64"}, lstm.state_dict())
-    start = (*lstm._check_state(state, B, batched), x_steps)
+    network = lstm.engine
+    double = network.on(network.backend, network.num_threads, np.dtype(np.float64))
+    start = (*inputs.states_of(network, state, B, batched), x_steps)
     h_0, c_0, x_steps = (array.astype(np.float64) for array in start)
     fields: list[list[Array]] = [[], [], [], []]
     for run in follow(double, x_steps, (h_0, c_0)):
@@ -130,7 +132,7 @@ def _of_rnn(run: Run, at: int) -> Array:
 
 def _plain_rnn(run: Run) -> tuple[Array, Array]:
     """tanh at every step, (T, B, H), of a plain RNN with the weights of gate g; and what it multiplies by, (H, H)."""
-    (T, B, H), (w_ih, w_hh, bias, w_hr) = run.c.shape, run.weights
+    (T, B, H), (w_ih, w_hh, bias, w_hr, _) = run.c.shape, run.weights
     candidate = slice(2 * H, 3 * H)
     w_hh = w_hh[candidate]
     inputs = run.x @ w_ih[candidate].T + bias[candidate]

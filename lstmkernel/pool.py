@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments
+from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.states import OneAtATime, States
 from lstmkernel.lstm import LSTM
 
@@ -37,10 +39,10 @@ class Pool(OneAtATime):
 
     def __init__(self, net: LSTM | Stack, capacity: SupportsIndex) -> None:
         self._capacity = arguments.size("capacity", capacity)
-        snapshot: Any = net._snapshot()
-        self._net, self._dtype = snapshot, net.dtype
-        # Every slot has two rows of states: a step reads one and writes the other, so one that fails changes nothing.
-        self._states = States(snapshot, 2 * self._capacity)
+        self._net: Any = copy(net)  # the weights of now
+        self._dtype = net.dtype
+        # Every slot has two rows of states. A step reads one and writes the other: one that fails changes nothing.
+        self._states = States(Chain.of(self._net.engine), 2 * self._capacity)
         self._row = np.arange(self._capacity)  # of each slot: itself, or capacity + itself
         #: Of each slot: its stream's id, or -1 - the next one's. A slot's ids lie capacity apart.
         self._ids = -1 - np.arange(self._capacity)

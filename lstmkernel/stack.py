@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -12,7 +13,10 @@ from numpy.typing import ArrayLike
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
 from lstmkernel.engine import arguments, parameters
-from lstmkernel.lstm import LSTM, State
+from lstmkernel.engine.chain import Chain
+from lstmkernel.engine.fixed_attributes import FixedAttributes
+from lstmkernel.engine.network import State
+from lstmkernel.lstm import LSTM
 
 if TYPE_CHECKING:
     from lstmkernel.pool import Pool
@@ -21,14 +25,14 @@ if TYPE_CHECKING:
 Layer = LSTM | Dense
 
 
-class Stack:
+class Stack(FixedAttributes):
     """LSTM and Dense layers one after the other.
 
     ``out, states = net(x, states)``: ``states`` holds one ``(h, c)`` for each LSTM of ``layers``, in order. Each
     layer's output width must be the next one's input width; all share one dtype, and all LSTMs one ``batch_first``.
 
-    ``skip`` is how much of the input passes the layers by: the first ``out_features`` numbers of x, times skip, are
-    added to ``out``. Networks that learn what an amplifier changes have 1; 0 is none.
+    The first ``out_features`` numbers of x, times ``skip``, are added to ``out``. A network that predicts what an
+    amplifier changes has 1. 0 is for none.
     """
 
     def __init__(self, layers: Iterable[Layer], *, skip: float = 0) -> None:
@@ -60,20 +64,28 @@ class Stack:
             )
 
     @property
+    def engine(self) -> Chain:
+        """The layers' networks, with the parameters of now. Its interface may change."""
+        return Chain([layer.engine for layer in self._layers], self._skip)
+
+    @property
     def layers(self) -> tuple[Layer, ...]:
+        """The LSTM and Dense layers, the first one first."""
         return self._layers
 
     @property
     def skip(self) -> float:
-        """What the input is multiplied with before it is added to the output; 0: it is not."""
+        """The input, times this, is added to the output; 0 for none."""
         return self._skip
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """float32 or float64, the same in all layers."""
         return self._dtype
 
     @property
     def batch_first(self) -> bool:
+        """Whether batched x and out are (B, T, ...)."""
         return self._batch_first
 
     def _lstms(self) -> list[LSTM]:
@@ -81,11 +93,12 @@ class Stack:
 
     @property
     def input_size(self) -> int:
+        """How many numbers x has at each time step."""
         return _in_features(self.layers[0])
 
     @property
     def out_features(self) -> int:
-        """Width of ``out``."""
+        """The width of ``out``."""
         return self.layers[-1].out_features
 
     @property
@@ -141,9 +154,6 @@ class Stack:
 
         return Pool(self, capacity)
 
-    def _snapshot(self) -> Stack:
-        return Stack((layer._snapshot() for layer in self.layers), skip=self._skip)
-
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's name and shape, as in ``state_dict()``."""
         return {
@@ -153,7 +163,7 @@ class Stack:
         }
 
     def state_dict(self) -> dict[str, Array]:
-        """Every layer's parameters, each name behind the layer's place: "0.weight_ih_l0", ..."""
+        """Every layer's parameters. Each name begins with the layer's place: "0.weight_ih_l0", ..."""
         return {
             f"{i}.{name}": value for i, layer in enumerate(self.layers) for name, value in layer.state_dict().items()
         }
@@ -163,6 +173,10 @@ class Stack:
         parameters.checked(mapping, self.parameter_shapes(), self.dtype)
         for i, layer in enumerate(self.layers):
             layer.load_state_dict({name: mapping[f"{i}.{name}"] for name in layer.parameter_shapes()})
+
+    def __copy__(self) -> Stack:
+        """Another stack, of copies of the layers, with the same packed weights, which never change."""
+        return Stack((copy(layer) for layer in self.layers), skip=self._skip)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), skip=self._skip), (self.layers,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,9 +10,11 @@ from numpy.typing import ArrayLike
 
 from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.packing import Array
-from lstmkernel.engine import arguments
+from lstmkernel.engine import arguments, inputs
+from lstmkernel.engine.chain import Chain
+from lstmkernel.engine.network import State
 from lstmkernel.engine.states import OneAtATime, States
-from lstmkernel.lstm import LSTM, State
+from lstmkernel.lstm import LSTM
 
 if TYPE_CHECKING:
     from lstmkernel.stack import Stack
@@ -33,11 +36,11 @@ class Stream(OneAtATime):
 
     def __init__(self, net: LSTM | Stack, batch_size: int = 1) -> None:
         self._batch_size = B = arguments.size("batch_size", batch_size)
-        snapshot: Any = net._snapshot()
-        self._net = snapshot
+        self._net: Any = copy(net)  # the weights of now
         self._dtype = net.dtype
-        # States have two sides: a step reads one and writes the other, so one that fails has changed nothing.
-        self._states = States(snapshot, 2 * B)
+        self._chain = Chain.of(self._net.engine)
+        # States have two sides. A step reads one and writes the other, so a step that fails has changed nothing.
+        self._states = States(self._chain, 2 * B)
         self._sides = slice(0, B), slice(B, 2 * B)
         self._side = 0
         self._rows = np.arange(B), np.arange(B, 2 * B)
@@ -51,6 +54,7 @@ class Stream(OneAtATime):
 
     @property
     def batch_size(self) -> int:
+        """B: how many rows run side by side."""
         return self._batch_size
 
     # ---------------------------------------------------------------- forward
@@ -166,11 +170,12 @@ class Stream(OneAtATime):
 
     @state.setter
     def state(self, new: Any) -> None:
-        lstms = self._states.lstms
-        given = [new] if self._is_lstm else [None] * len(lstms) if new is None else list(new)
-        if len(given) != len(lstms):
-            raise ValueError(f"state: expected one (h, c) for each of {len(lstms)} LSTMs, got {len(given)}")
-        checked = [lstm._check_state(part, self._batch_size, True) for lstm, part in zip(lstms, given, strict=True)]
+        networks = self._chain.networks
+        given = [new] if self._is_lstm else [None] * len(networks) if new is None else list(new)
+        if len(given) != len(networks):
+            raise ValueError(f"state: expected one (h, c) for each of {len(networks)} LSTMs, got {len(given)}")
+        both = zip(networks, given, strict=True)
+        checked = [inputs.states_of(network, part, self._batch_size, True) for network, part in both]
         with self._alone():
             self._commit(checked)
 
@@ -182,8 +187,8 @@ class Stream(OneAtATime):
         arguments.shape("mask", rows, (self._batch_size,), "(B,)")
         kept = ~rows[:, None]
         with self._alone():
-            now = zip(self._states.read(self._sides[self._side]), self._states.lstms, strict=True)
-            first = ((h, c, *lstm._first) for (h, c), lstm in now)
+            now = zip(self._states.read(self._sides[self._side]), self._chain.networks, strict=True)
+            first = ((h, c, *network.first) for (h, c), network in now)
             self._commit([(np.where(kept, h, h_0), np.where(kept, c, c_0)) for h, c, h_0, c_0 in first])
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +10,11 @@ from numpy.typing import ArrayLike
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.backends.tape import LayerTape
+from lstmkernel.engine import inputs
+from lstmkernel.engine.network import Network, State
+from lstmkernel.engine.parameters import LayerParameters, layer_parameters
 from lstmkernel.engine.tape import record
-from lstmkernel.lstm import LSTM, State
+from lstmkernel.lstm import LSTM
 
 
 class Trace(NamedTuple):
@@ -29,6 +32,11 @@ class Trace(NamedTuple):
     c: Array  # cell state after the step
     h: Array  # hidden state after the step
 
+    def __repr__(self) -> str:
+        """Names and shapes; the arrays themselves are long."""
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(self._fields, self, strict=True))
+        return f"Trace({shapes}, {self.i.dtype})"
+
 
 def trace(lstm: LSTM, x: ArrayLike, state: tuple[ArrayLike, ArrayLike] | None = None) -> Trace:
     """Every gate and state of ``lstm(x, state)``; arguments and errors as there.
@@ -37,26 +45,18 @@ def trace(lstm: LSTM, x: ArrayLike, state: tuple[ArrayLike, ArrayLike] | None = 
     on the backends that promise one answer.
     """
     x_steps, batched = checked_x(lstm, x)
+    network = lstm.engine
     fields: list[list[Array]] = [[], [], [], [], [], []]
-    for run in follow(lstm, x_steps, lstm._check_state(state, x_steps.shape[1], batched)):
+    for run in follow(network, x_steps, inputs.states_of(network, state, x_steps.shape[1], batched)):
         for values, field in zip((*run.gates, run.c, run.h), fields, strict=True):
             field.append(run.in_time(values))
     return Trace(*(as_x(np.stack(field), lstm.batch_first, batched) for field in fields))
 
 
-class Weights(NamedTuple):
-    """One direction of one layer, in float64."""
-
-    w_ih: Array  # (4H, I)
-    w_hh: Array  # (4H, R)
-    bias: Array  # (4H,), bias_ih + bias_hh
-    w_hr: Array | None  # (R, H), the projection
-
-
 class Run(NamedTuple):
     """One direction of one layer over a sequence, its steps in the order in which they were taken."""
 
-    weights: Weights
+    weights: LayerParameters
     reverse: bool
     x: Array  # (T, B, I) of this layer
     h_0: Array  # (B, R)
@@ -73,8 +73,8 @@ def checked_x(lstm: LSTM, x: ArrayLike) -> tuple[Array, bool]:
     """x as (T, B, I), and whether it was batched."""
     if not isinstance(lstm, LSTM):
         raise TypeError(f"lstm: expected an LSTM, got {type(lstm).__name__}")
-    lstm._check_plain("to trace")
-    return lstm._check_x(x)
+    lstm.engine.require_plain("to trace")
+    return inputs.steps_of(lstm.engine, x)
 
 
 def as_x(values: Array, batch_first: bool, batched: bool) -> Array:
@@ -84,24 +84,15 @@ def as_x(values: Array, batch_first: bool, batched: bool) -> Array:
     return values.swapaxes(1, 2) if batch_first else values
 
 
-def follow(lstm: LSTM, x: Array, state: State) -> Iterator[Run]:
+def follow(network: Network, x: Array, state: State) -> Iterator[Run]:
     """Every layer and direction over x (T, B, I), from h_0 (L*D, B, R) and c_0 (L*D, B, H), which it may write to."""
-    for layer in record(lstm, x, None, state, batched=True, every=None)[2].layers:
-        for part in layer.parts:
-            yield _run(part.tape, _weights(lstm.state_dict(), part.name_end))
+    for layer in record(network, x, None, state, batched=True, every=None)[2].layers:
+        for direction in layer.directions:
+            yield _run(direction.tape, layer_parameters(network.parameters, direction.suffix))
 
 
-def _run(tape: LayerTape, weights: Weights) -> Run:
+def _run(tape: LayerTape, weights: LayerParameters) -> Run:
     T, B, _ = tape.x.shape
     x, h = (steps[::-1] if tape.reverse else steps for steps in (tape.x, tape.h))
     gates = np.moveaxis(tape.gates.reshape(T, B, *tape.gates.shape[1:]), 2, 0)
     return Run(weights, tape.reverse, x, tape.h_0, gates, tape.c[1:], h)
-
-
-def _weights(named: Mapping[str, Array], end: str) -> Weights:
-    """Of the layer and direction whose names end so."""
-    double = {name.removesuffix(end): value.astype(np.float64) for name, value in named.items() if name.endswith(end)}
-    bias = np.zeros(len(double["weight_ih"]))
-    if "bias_ih" in double:
-        bias = double["bias_ih"] + double["bias_hh"]
-    return Weights(double["weight_ih"], double["weight_hh"], bias, double.get("weight_hr"))

@@ -79,6 +79,12 @@ def definition(lstm: lk.LSTM) -> lk.LSTM:
     return lk.LSTM.from_config({**lstm.config(), "dtype": "float64", "backend": "numpy"}, lstm.state_dict())
 
 
+def on_backend(lstm: lk.LSTM, backend: backends.Backend) -> lk.LSTM:
+    """The same network on those kernels, which "backends" then knows by their name."""
+    backends.register(backend)
+    return lk.LSTM.from_config({**lstm.config(), "backend": backend.name}, lstm.state_dict())
+
+
 def torch_twin(lstm: lk.LSTM) -> Any:
     """``torch.nn.LSTM`` in float64 with the parameters of ``lstm``."""
     torch = pytest.importorskip("torch")

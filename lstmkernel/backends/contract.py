@@ -143,11 +143,13 @@ class LSTMForwardKernel(Protocol):
         """
 
 
+#: A kernel call that was prepared for one shape: of x, h, c and out, all contiguous.
+Prepared = Callable[[Array, Array, Array, Array], None]
+
+
 class PrepareKernel(Protocol):
-    def __call__(
-        self, weights: LSTMWeights, T: int, B: int, threads: int, /
-    ) -> Callable[[Array, Array, Array, Array], None]:
-        """lstm_forward for contiguous x, h, c and out of one T and B, without lengths: its arguments."""
+    def __call__(self, weights: LSTMWeights, T: int, B: int, threads: int, /) -> Prepared:
+        """lstm_forward for one T and B, without lengths and reset."""
 
 
 #: Of x (T, B, I) and out (T, B, R), both contiguous and as ``Backend.address`` gives them. Returns whether they
@@ -170,7 +172,7 @@ class Backend(NamedTuple):
     """The kernels of one backend and, for C, one instruction set."""
 
     name: str  # "numpy", "numba", "c:avx2", ...
-    gflops: float  # in float32 and on 8 rows and more it is surely not slower than this, on any CPU
+    min_gflops: float  # a lower bound on any CPU, in float32 with 8 rows or more; it bounds a call's duration
     pack_layer: PackLayer
     pack_lstm: PackLSTM
     pack_dense: Callable[[Array, Array, str], DenseWeights]  # of weight, bias, activation

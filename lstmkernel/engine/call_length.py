@@ -1,21 +1,62 @@
-"""How long one kernel call may be: a kernel cannot hear Ctrl-C, so long work is cut into calls."""
+"""How much work one kernel call may take: kernels cannot hear Ctrl-C, so long work is cut into calls.
+
+This asks for the longest time that work can take. What a second thread is worth asks for the usual time; the kernels
+answer that themselves (csrc/run/cost.h).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lstmkernel.backends import Backend
+from lstmkernel.backends.contract import Backend
+from lstmkernel.engine.parameters import LSTMShape
 
-#: A kernel call is kept to about so long, so that Ctrl-C is heard within a second.
+#: A kernel call takes at most about this long, so that Ctrl-C is heard within a second.
 CALL_SECONDS = 0.4
 
+#: Floating-point operations that stand for a layer's step of one row beside its matrix products. They keep the calls
+#: of tiny layers short, too.
+STEP_FLOPS = 1_000
 
-def call_work(backend: Backend, rows: int, itemsize: int) -> int:
-    """Floating-point operations of a call. A few rows are slower: they wait for weights from memory."""
-    return int(CALL_SECONDS * backend.gflops * 1e9 * min(rows, 8) / 8 * 4 / itemsize)
+#: The backward pass of a step takes this many times the forward pass.
+BACKWARD = 2
+
+#: Seconds of softmax for a row, and for each number in it: more than it takes.
+SOFTMAX_SECONDS = 1e-7, 4e-9
 
 
-def spans(total: int, most: int) -> Iterator[slice]:
+def call_flops(backend: Backend, rows: int, itemsize: int) -> int:
+    """Floating-point operations of one call. With few rows the kernels are slower: they wait for weights."""
+    return int(CALL_SECONDS * backend.min_gflops * 1e9 * min(rows, 8) / 8 * 4 / itemsize)
+
+
+def lstm_step_flops(shape: LSTMShape) -> int:
+    """Floating-point operations of one step of one row through all layers and directions, as for the widest layer."""
+    width = max(shape.input_size, shape.directions * shape.output_size) + shape.output_size
+    return shape.num_layers * shape.directions * (8 * shape.hidden_size * width + STEP_FLOPS)
+
+
+def lstm_rows(shape: LSTMShape, backend: Backend, B: int, itemsize: int, threads: int) -> int:
+    """How many rows times steps, of B rows, one call of an LSTM may take."""
+    return call_flops(backend, B, itemsize) * threads // lstm_step_flops(shape)
+
+
+def training_steps(shape: LSTMShape, backend: Backend, B: int, itemsize: int, threads: int) -> int:
+    """How many steps of B rows one call of a layer's training kernels may take, in one direction."""
+    layer_flops = lstm_step_flops(shape) // (shape.num_layers * shape.directions)
+    return call_flops(backend, B, itemsize) * threads // (BACKWARD * layer_flops * max(1, B))
+
+
+def dense_rows(in_features: int, out_features: int, softmax: bool, backend: Backend, rows: int, itemsize: int) -> int:
+    """How many of so many rows one call of a dense layer may take."""
+    most = call_flops(backend, rows, itemsize) // (2 * in_features * out_features)
+    if softmax:
+        of_row, of_number = SOFTMAX_SECONDS
+        most = min(most, int(CALL_SECONDS / (of_row + of_number * out_features)))
+    return most
+
+
+def slices(total: int, most: int) -> Iterator[slice]:
     """0..total in consecutive slices of at most ``most``, and at least 1."""
     most = max(1, most)
     for start in range(0, total, most):

@@ -6,9 +6,9 @@ import numpy as np
 
 from lstmkernel.backends.packing import Array
 
-#: How many sums there are: the first of these primes, or the second where that divides the array's size. Elements that
-#: trade places then mostly belong to different sums: where rows of a batch do, or steps, it is by a multiple of their
-#: width. And some sum has an odd number of elements, so that the new signs of all of them show.
+#: How many sums there are: the first of these primes, or the second if the first divides the array's size. Because they
+#: are prime, rows or steps that trade places mostly move into other sums. Because the size is no multiple, some sum has
+#: an odd number of elements, so that a new sign of every element shows.
 SUMS = 251, 241
 
 

@@ -1,31 +1,70 @@
 """The additive gradient: from dL/d(out) and dL/d(last states) back to every parameter, x and the first states.
 
 What makes an LSTM an LSTM is that c_t = f_t * c_{t-1} + i_t * g_t is a sum: dL/dc flows back gated by f_t, not
-multiplied by a matrix at every step (Hochreiter and Schmidhuber 1997; Gers, Schmidhuber and Cummins 2000). One step
-backwards is in backends/numpy.py, ``layer_backward``.
+multiplied by a matrix at every step (Hochreiter and Schmidhuber 1997; Gers, Schmidhuber and Cummins 2000). One step of
+the backward pass is ``layer_backward`` in backends/numpy/kernels.py.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.backends.reuse import empty_reused
 from lstmkernel.backends.tape import LayerGradients, ParameterGradients
-from lstmkernel.engine.tape import Layer, Part, Tape
+from lstmkernel.engine import arguments, inputs
+from lstmkernel.engine.tape import Direction, Layer, Tape
 
 Named = dict[str, Array]
 
 
-def gradients(tape: Tape, d_out: Array | None, d_h: Array, d_c: Array, *, of_x: bool, of_parameters: bool) -> Named:
+def backward(
+    tape: Tape,
+    d_out: ArrayLike | None,
+    d_state: tuple[ArrayLike | None, ArrayLike | None] | None = None,
+    *,
+    of_x: bool = True,
+    of_parameters: bool = True,
+) -> Named:
+    """As ``LSTM.backward`` says, for the network of the tape; without the gradients that are not needed."""
+    tape.check_x()
+    network, rows, batched = tape.network, tape.rows, tape.batched
+    B, R, H = tape.x.shape[1], network.shape.output_size, network.shape.hidden_size
+    steps = None if d_out is None else rows.sorted(_steps_of(tape, d_out))
+    of_h, of_c = (None, None) if d_state is None else arguments.pair("d_state", d_state, "(d_h_n, d_c_n)")
+    d_h, d_c = (
+        np.zeros((network.num_states, B, width), network.dtype)
+        if value is None
+        else np.ascontiguousarray(rows.sorted(inputs.state_of(network, name, value, B, width, batched)))
+        for name, value, width in (("d_h_n", of_h, R), ("d_c_n", of_c, H))
+    )
+    found = _gradients(tape, steps, d_h, d_c, of_x=of_x, of_parameters=of_parameters)
+    if of_x:
+        found["x"] = inputs.as_given(network, rows.given_back(found["x"]), batched)
+    if tape.from_parameters:
+        return {**found, "h_0": d_h.sum(axis=1), "c_0": d_c.sum(axis=1)}
+    h_0, c_0 = inputs.states_as_given((rows.given_back(d_h), rows.given_back(d_c)), batched)
+    return {**found, "h_0": h_0, "c_0": c_0}
+
+
+def _steps_of(tape: Tape, d_out: ArrayLike) -> Array:
+    """d_out as (T, B, D*R)."""
+    network, (T, B, _) = tape.network, tape.x.shape
+    array = arguments.real("d_out", d_out, network.dtype)
+    arguments.shape("d_out", array, inputs.out_shape(network, T, B, tape.batched), "of out")
+    return inputs.as_steps(network, array, tape.batched)
+
+
+def _gradients(tape: Tape, d_out: Array | None, d_h: Array, d_c: Array, *, of_x: bool, of_parameters: bool) -> Named:
     """By the names of ``state_dict()``, and "x" (T, B, I): what was asked for, rows in the tape's order.
 
     d_out (T, B, D*R), None for zeros; d_h (L*D, B, R) and d_c (L*D, B, H) become those of the first states.
     """
-    lstm = tape.lstm
+    network = tape.network
     found: Named = {}
     if of_parameters:
-        found = {name: np.zeros(shape, lstm.dtype) for name, shape in lstm.parameter_shapes().items()}
+        found = {name: np.zeros(shape, network.dtype) for name, shape in network.shape.parameters().items()}
     if of_x:
         found["x"] = _of_input(tape.x, tape.rows.lengths)
     for times, layers in tape.backwards():
@@ -37,7 +76,7 @@ def gradients(tape: Tape, d_out: Array | None, d_h: Array, d_c: Array, *, of_x: 
                 d_below = found["x"][times] if of_x else None
             _layer_backward(layers[index], index, d_above, d_h, d_c, d_below, found if of_parameters else None)
             d_above = d_below
-    if of_parameters and lstm.bias:
+    if of_parameters and network.shape.bias:
         found |= {
             name.replace("_ih_", "_hh_"): value.copy() for name, value in found.items() if name.startswith("bias_ih")
         }
@@ -55,18 +94,19 @@ def _of_input(x: Array, lengths: Array | None) -> Array:
 def _layer_backward(
     layer: Layer, index: int, d_out: Array | None, d_h: Array, d_c: Array, d_below: Array | None, found: Named | None
 ) -> None:
-    for direction, part in enumerate(layer.parts):
-        R = part.tape.h.shape[-1]
-        columns = None if d_out is None else d_out[:, :, direction * R : direction * R + R]
-        row = index * len(layer.parts) + direction
-        of_parameters = None if found is None else _of_parameters(part, found)
-        of_layer = LayerGradients(columns, d_h[row], d_c[row], d_below, direction > 0, of_parameters)
-        for tape in part.backwards():
-            part.lstm._backend.layer_backward(tape, part.parameters(), of_layer, part.lstm._threads())
+    for place, direction in enumerate(layer.directions):
+        R = direction.tape.h.shape[-1]
+        columns = None if d_out is None else d_out[:, :, place * R : place * R + R]
+        row = index * len(layer.directions) + place
+        of_parameters = None if found is None else _of_parameters(direction, found)
+        of_layer = LayerGradients(columns, d_h[row], d_c[row], d_below, place > 0, of_parameters)
+        network = direction.network
+        for tape in direction.backwards():
+            network.backend.layer_backward(tape, direction.parameters(), of_layer, network.threads())
 
 
-def _of_parameters(part: Part, found: Named) -> ParameterGradients:
-    """The arrays that a part's gradients are added to; bias_ih's serves both biases."""
-    end = part.name_end
-    bias = found[f"bias_ih{end}"] if part.lstm.bias else np.zeros(4 * part.lstm.hidden_size, part.lstm.dtype)
+def _of_parameters(direction: Direction, found: Named) -> ParameterGradients:
+    """The arrays that a direction's gradients are added to; bias_ih's serves both biases."""
+    end, network = direction.suffix, direction.network
+    bias = found[f"bias_ih{end}"] if network.shape.bias else np.zeros(4 * network.shape.hidden_size, network.dtype)
     return ParameterGradients(found[f"weight_ih{end}"], found[f"weight_hh{end}"], bias, found.get(f"weight_hr{end}"))

@@ -98,6 +98,27 @@ class LSTMShape(NamedTuple):
         return shapes
 
 
+class LayerParameters(NamedTuple):
+    """One direction of one layer, as PyTorch has it; one bias for both of PyTorch's."""
+
+    w_ih: Array  # (4H, I)
+    w_hh: Array  # (4H, R)
+    bias: Array  # (4H,): bias_ih + bias_hh, or zeros
+    w_hr: Array | None  # (P, H)
+    peephole: Array | None  # (3, H)
+
+
+def layer_parameters(named: Mapping[str, Array], suffix: str) -> LayerParameters:
+    """Those of the layer and direction whose names end so."""
+    w_ih = named[f"weight_ih{suffix}"]
+    if f"bias_ih{suffix}" in named:
+        bias = named[f"bias_ih{suffix}"] + named[f"bias_hh{suffix}"]
+    else:
+        bias = np.zeros(len(w_ih), w_ih.dtype)
+    optional = (named.get(f"{name}{suffix}") for name in ("weight_hr", "weight_peephole"))
+    return LayerParameters(w_ih, named[f"weight_hh{suffix}"], bias, *optional)
+
+
 def uniform(shapes: Shapes, bound: float, dtype: np.dtype[Any], seed: int | None) -> dict[str, Array]:
     """Values of U(-bound, bound), as PyTorch initialises; the same ones for the same seed."""
     random = np.random.default_rng(seed)
@@ -119,15 +140,17 @@ def checked(mapping: Mapping[str, Any], shapes: Shapes, dtype: np.dtype[Any]) ->
             raise TypeError(f"{name}: expected floating-point numbers, got {value.dtype}")
         if value.shape != expected:
             raise ValueError(f"{name}: expected shape {expected}, got {value.shape}{_hint(name, value.shape)}")
-    return {name: _frozen(value.astype(dtype, order="C")) for name, value in values.items()}
+    return frozen({name: value.astype(dtype, order="C") for name, value in values.items()})
+
+
+def frozen(named: dict[str, Array]) -> dict[str, Array]:
+    """The same arrays, read-only from now on."""
+    for value in named.values():
+        value.flags.writeable = False
+    return named
 
 
 def _hint(name: str, shape: tuple[int, ...]) -> str:
     if name.startswith("weight_hh") and len(shape) == 2 and shape[0] == 3 * shape[1]:
         return ": three gates, a GRU; lstmkernel runs LSTMs"
     return ""
-
-
-def _frozen(array: Array) -> Array:
-    array.flags.writeable = False
-    return array

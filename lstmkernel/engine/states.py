@@ -1,52 +1,46 @@
-"""What streams and pools have in common: rows of states, a step from some rows to others, and one thread at a time."""
+"""What streams and pools share: rows of states, steps that read some rows and write others, one thread at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.packing import Array, empty
-from lstmkernel.dense import Dense
-from lstmkernel.engine.call_length import spans
-from lstmkernel.lstm import LSTM, State
-
-if TYPE_CHECKING:
-    from lstmkernel.stack import Stack
+from lstmkernel.engine.call_length import slices
+from lstmkernel.engine.chain import Chain
+from lstmkernel.engine.head import Head
+from lstmkernel.engine.network import Network, State
 
 Rows = slice | Array
 
 
 class States:
-    """The states of ``count`` rows of a network's LSTMs, as they begin, and calls that read some and write others."""
+    """The states of ``count`` rows of a chain's networks, and calls that read some rows and write others."""
 
-    def __init__(self, net: LSTM | Stack, count: int) -> None:
-        self._layers: Sequence[LSTM | Dense] = (net,) if isinstance(net, LSTM) else net.layers
-        self.lstms = [layer for layer in self._layers if isinstance(layer, LSTM)]
-        for lstm in self.lstms:
-            if any(lstm.shape.backwards):
-                raise ValueError(f"streams know no future, which the backward direction of {lstm!r} begins with")
-        self._skip = 0.0 if isinstance(net, LSTM) else net.skip
-        self._states = [_empty(lstm, count) for lstm in self.lstms]
+    def __init__(self, chain: Chain, count: int) -> None:
+        chain.require_forward()
+        self._chain = chain
+        self._states = [_empty(network, count) for network in chain.networks]
         self.clear(slice(0, count))
-        #: Whether steps are calls of one LSTM's kernels and nothing else; at most half of the rows take one.
-        self._direct = isinstance(net, LSTM) and self.in_one_call(1, count // 2)
+        #: Whether a step is one kernel call of one network and nothing else. At most half of the rows take a step.
+        self._direct = chain.layers == tuple(chain.networks[:1]) and not chain.skip and self.in_one_call(1, count // 2)
         #: How a step takes its arrays.
-        self.address: Callable[[Array], Any] = self.lstms[0]._backend.address if self._direct else _itself
+        self.address: Callable[[Array], Any] = chain.networks[0].backend.address if self._direct else _itself
 
     def in_one_call(self, steps: int, rows: int) -> bool:
-        """Whether one call of each layer's kernels does it without being deaf to Ctrl-C for long."""
-        return all(steps * rows <= layer._call_rows(rows) for layer in self._layers)
+        """Whether so many steps of so many rows are short enough for one kernel call of each layer."""
+        return all(steps * rows <= layer.call_rows(rows) for layer in self._chain.layers)
 
     def advance(self, steps: int, read: Array, write: Array) -> Advance:
         """All layers over so many steps, as ``Backend.prepare_advance``; a step of very many rows is cut into calls."""
         rows = len(read)
         if self._direct or steps > 1 or rows == 1 or self.in_one_call(1, rows):
             return self._in_one_call(steps, read, write)
-        cuts = list(spans(rows, min(layer._call_rows(rows) for layer in self._layers)))
+        cuts = list(slices(rows, min(layer.call_rows(rows) for layer in self._chain.layers)))
         calls = [self._in_one_call(1, read[cut], write[cut]) for cut in cuts]
 
         def run(x: Array, out: Array) -> int:
@@ -59,14 +53,13 @@ class States:
         return run
 
     def _in_one_call(self, steps: int, read: Array, write: Array) -> Advance:
-        parts = [
-            lstm._backend.prepare_advance(lstm._weights, steps, h, c, read, write, lstm._threads())
-            for lstm, (h, c) in zip(self.lstms, self._states, strict=True)
-        ]
+        both = zip(self._chain.networks, self._states, strict=True)
+        calls = [network.prepare_advance(steps, state, read, write) for network, state in both]
         if self._direct:
-            return parts[0]
-        run = _chain(self._layers, parts, steps * len(read))
-        return _past(run, self._layers[-1], self._skip, steps * len(read)) if self._skip else run
+            return calls[0]
+        rows = steps * len(read)
+        run = _in_turn(self._chain.layers, calls, rows)
+        return _with_skip(run, self._chain, rows) if self._chain.skip else run
 
     def read(self, rows: Rows) -> list[State]:
         """(h, c) of every LSTM: views for a slice, copies for an array of places."""
@@ -78,14 +71,14 @@ class States:
 
     def clear(self, rows: Rows) -> None:
         """As they begin: zero, or what the network has learned."""
-        for lstm, (h, c) in zip(self.lstms, self._states, strict=True):
-            h[:, rows], c[:, rows] = lstm._first
+        for network, (h, c) in zip(self._chain.networks, self._states, strict=True):
+            h[:, rows], c[:, rows] = network.first
 
 
-def _empty(lstm: LSTM, count: int) -> State:
-    s = lstm.shape
-    h = empty((s.num_layers, count, s.output_size), lstm.dtype)
-    c = empty((s.num_layers, count, s.hidden_size), lstm.dtype)
+def _empty(network: Network, count: int) -> State:
+    s = network.shape
+    h = empty((s.num_layers, count, s.output_size), network.dtype)
+    c = empty((s.num_layers, count, s.hidden_size), network.dtype)
     return h, c
 
 
@@ -93,12 +86,11 @@ def _itself(array: Array) -> Array:
     return array
 
 
-def _chain(layers: Sequence[LSTM | Dense], parts: Sequence[Advance], rows: int) -> Advance:
-    """All layers in turn, for arrays of so many rows, batch times steps."""
-    left = iter(parts)
+def _in_turn(layers: Sequence[Network | Head], calls: Sequence[Advance], rows: int) -> Advance:
+    """All layers in turn, for arrays of so many rows, batch times steps. calls: of the networks among them."""
+    left = iter(calls)
     *lower, top = [
-        layer._run_rows if isinstance(layer, Dense) else _for_arrays(next(left), layer._backend.address)
-        for layer in layers
+        layer.run if isinstance(layer, Head) else _for_arrays(next(left), layer.backend.address) for layer in layers
     ]
     handed_on = [empty((rows, layer.out_features), layer.dtype) for layer in layers[:-1]]
 
@@ -116,15 +108,15 @@ def _chain(layers: Sequence[LSTM | Dense], parts: Sequence[Advance], rows: int) 
     return run
 
 
-def _past(run: Advance, top: LSTM | Dense, skip: float, rows: int) -> Advance:
-    """And the input's first numbers, times skip, added to what comes out.
+def _with_skip(run: Advance, chain: Chain, rows: int) -> Advance:
+    """``run``, and the input's first numbers, times skip, added to its output.
 
-    Between arrays of one shape, each without gaps: otherwise NumPy would allocate, which a step must not.
+    All arrays have one shape and no gaps: otherwise NumPy would allocate, which a step must not.
     """
-    width = top.out_features
-    share, factor = empty((rows, width), top.dtype), np.full((rows, width), skip, top.dtype)
+    width = chain.out_features
+    share, factor = empty((rows, width), chain.dtype), np.full((rows, width), chain.skip, chain.dtype)
 
-    def run_past(x: Array, out: Array) -> int:
+    def run_with_skip(x: Array, out: Array) -> int:
         if run(x, out):
             return 1
         share[...] = x.reshape(rows, -1)[:, :width]
@@ -133,11 +125,11 @@ def _past(run: Advance, top: LSTM | Dense, skip: float, rows: int) -> Advance:
         np.add(flat, share, flat)
         return 0
 
-    return run_past
+    return run_with_skip
 
 
-def _for_arrays(part: Advance, address: Callable[[Array], Any]) -> Callable[[Array, Array], Any]:
-    return lambda x, out: part(address(x), address(out))
+def _for_arrays(call: Advance, address: Callable[[Array], Any]) -> Callable[[Array, Array], Any]:
+    return lambda x, out: call(address(x), address(out))
 
 
 class OneAtATime:

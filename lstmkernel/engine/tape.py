@@ -1,35 +1,33 @@
-"""The forward pass that keeps what the backward one needs: ``LSTM.forward`` and its tape."""
+"""The forward pass that keeps what the backward pass needs: a tape."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from lstmkernel.backends.contract import within
+from lstmkernel.backends.contract import Batch, within
 from lstmkernel.backends.packing import Array, LayerWeights
 from lstmkernel.backends.reuse import copied, empty_reused
 from lstmkernel.backends.tape import LayerTape, Parameters, active_rows
-from lstmkernel.engine.call_length import call_work, spans
+from lstmkernel.engine.call_length import slices, training_steps
 from lstmkernel.engine.fingerprint import fingerprint
-
-if TYPE_CHECKING:
-    from lstmkernel.lstm import LSTM, State
+from lstmkernel.engine.network import Network, State
 
 
 class Rows(NamedTuple):
     """The rows of a batch in the order of the tape, longest first."""
 
-    order: Array | None  # (B,): each one's place in the caller's batch; None where that order will do
+    order: Array | None  # (B,): each row's place in the caller's batch; None where that is the order
     lengths: Array | None  # (B,) int64, descending
 
     def sorted(self, array: Array) -> Array:
-        """(..., B, n) of the caller's, in the tape's order."""
+        """(..., B, n) from the caller's order to the tape's."""
         return array if self.order is None else array[..., self.order, :]
 
     def given_back(self, array: Array) -> Array:
-        """The other way."""
+        """(..., B, n) from the tape's order to the caller's."""
         if self.order is None:
             return array
         back = empty_reused(array.shape, array.dtype)
@@ -38,7 +36,7 @@ class Rows(NamedTuple):
 
 
 def rows_of(lengths: Array | None) -> Rows:
-    """Of row lengths (B,) in any order, or None."""
+    """The rows of a batch with these lengths (B,), in any order, or None."""
     if lengths is None:
         return Rows(None, None)
     order = np.argsort(-lengths, kind="stable")
@@ -49,16 +47,16 @@ class Layer(NamedTuple):
     """One layer in all its directions."""
 
     out: Array  # (T, B, D*R)
-    parts: list[Part]
+    directions: list[Direction]
 
 
-class Part:
-    """One layer in one direction, all of its steps: kept, or only every k-th cell state, from which they come again."""
+class Direction:
+    """One layer in one direction: all its steps, or every k-th cell state, from which the steps are computed again."""
 
-    def __init__(self, lstm: LSTM, index: int, direction: int, tape: LayerTape, every: int | None) -> None:
-        self.lstm = lstm
-        self.name_end = lstm.shape.suffix(index, direction)
-        self.weights: LayerWeights = lstm._weights.layers[index][direction]
+    def __init__(self, network: Network, index: int, direction: int, tape: LayerTape, every: int | None) -> None:
+        self.network = network
+        self.suffix = network.shape.suffix(index, direction)
+        self.weights: LayerWeights = network.weights.layers[index][direction]
         self.tape = tape  # without c and gates where they are not kept
         self.every = every
         self.checkpoints: list[Array] = []  # c before every k-th step
@@ -74,18 +72,18 @@ class Part:
             self._run(self.tape)
             _read_c(self.tape, c)
             return
-        for steps in spans(self.tape.last, self.every):
+        for steps in slices(self.tape.last, self.every):
             self.checkpoints.append(c.copy())
             _read_c(self._again(steps.start, steps.stop, c), c)
 
     def backwards(self) -> Iterator[LayerTape]:
-        """All steps in parts, each short enough for Ctrl-C, the last part first."""
-        for steps in reversed(list(spans(self.tape.last, self.every or self.tape.last))):
+        """All steps in chunks, each short enough for Ctrl-C, the last chunk first."""
+        for steps in reversed(list(slices(self.tape.last, self.every or self.tape.last))):
             tape = self.tape
             if self.every is not None:
                 tape = self._again(steps.start, steps.stop, self.checkpoints[steps.start // self.every])
-            for part in reversed(list(self._calls(tape))):
-                yield tape.steps(part.start, part.stop)
+            for chunk in reversed(list(self._chunks(tape))):
+                yield tape.steps(chunk.start, chunk.stop)
 
     def _again(self, first: int, last: int, c: Array) -> LayerTape:
         """A tape of those steps, recorded from c (B, H)."""
@@ -97,30 +95,30 @@ class Part:
         return tape
 
     def _run(self, tape: LayerTape) -> None:
-        for part in self._calls(tape):
-            self.lstm._backend.layer_record(tape.steps(part.start, part.stop), self.weights, self.lstm._threads())
+        network = self.network
+        for chunk in self._chunks(tape):
+            network.backend.layer_record(tape.steps(chunk.start, chunk.stop), self.weights, network.threads())
 
-    def _calls(self, tape: LayerTape) -> Iterator[slice]:
-        """Steps of a kernel call. Backwards is twice the work."""
-        lstm, B = self.lstm, tape.x.shape[1]
-        step_work = 2 * lstm._row_work // lstm._states * max(1, B)
-        work = call_work(lstm._backend, B, tape.x.itemsize) * lstm._threads()
-        for part in spans(tape.last - tape.first, work // step_work):
-            yield slice(tape.first + part.start, tape.first + part.stop)
+    def _chunks(self, tape: LayerTape) -> Iterator[slice]:
+        """The steps of each kernel call."""
+        network, B = self.network, tape.x.shape[1]
+        most = training_steps(network.shape, network.backend, B, tape.x.itemsize, network.threads())
+        for chunk in slices(tape.last - tape.first, most):
+            yield slice(tape.first + chunk.start, tape.first + chunk.stop)
 
     def parameters(self) -> Parameters:
-        named, end = self.lstm._parameters, self.name_end
+        named, end = self.network.parameters, self.suffix
         return Parameters(named[f"weight_ih{end}"], named[f"weight_hh{end}"], named.get(f"weight_hr{end}"))
 
 
 def room(H: int, dtype: np.dtype, lengths: Array | None, T: int, B: int, first: int, last: int) -> tuple[Array, Array]:
-    """c and gates of a LayerTape of those steps."""
+    """Empty c and gates of a LayerTape of those steps."""
     rows = int(active_rows(lengths, T, B)[first:last].sum())
     return empty_reused((last - first + 1, B, H), dtype), empty_reused((rows, 4, H), dtype)
 
 
 def _read_c(tape: LayerTape, c: Array) -> None:
-    """c (B, H) becomes that after the tape's last step, or each row's own."""
+    """Write to c (B, H) the cell state after the tape's last step, or after each row's own last step."""
     if tape.lengths is None:
         c[...] = tape.c[-1]
         return
@@ -129,7 +127,7 @@ def _read_c(tape: LayerTape, c: Array) -> None:
 
 
 class Segment(NamedTuple):
-    """Some times of all layers in one direction: the states that they begin with."""
+    """Some time steps of all layers in one direction, and the states before the first of them."""
 
     times: slice
     h: Array  # (L, B, R)
@@ -137,27 +135,27 @@ class Segment(NamedTuple):
 
 
 class Tape:
-    """What ``LSTM.forward`` kept of one call, for ``LSTM.backward``. Opaque, but for ``nbytes``."""
+    """What ``LSTM.forward`` kept of one call, for ``LSTM.backward``. Only ``nbytes`` is meant to be read."""
 
-    def __init__(self, lstm: LSTM, x: Array, rows: Rows, batched: bool, every: int | None) -> None:
-        self.lstm, self.x, self.rows, self.batched, self.every = lstm, x, rows, batched, every
+    def __init__(self, network: Network, x: Array, rows: Rows, batched: bool, every: int | None) -> None:
+        self.network, self.x, self.rows, self.batched, self.every = network, x, rows, batched, every
         self.fingerprint = fingerprint(x)
-        self.from_parameters = False  # whether it began with the model's own h_0 and c_0
+        self.from_parameters = False  # whether the call began with the network's learned h_0 and c_0
         self.layers: list[Layer] = []
         self.segments: list[Segment] = []
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds, beside x.
+        """Bytes that the tape holds, without x.
 
-        Without checkpoints, for each step of a row: (5 H + R) numbers for every layer and direction.
+        Without checkpoints: 5 H + R numbers for each step of a row, in every layer and direction.
         """
-        parts = [part.nbytes for layer in self.layers for part in layer.parts]
+        directions = [direction.nbytes for layer in self.layers for direction in layer.directions]
         states = [array.nbytes for segment in self.segments for array in segment[1:]]
-        return sum(parts) + sum(layer.out.nbytes for layer in self.layers) + sum(states)
+        return sum(directions) + sum(layer.out.nbytes for layer in self.layers) + sum(states)
 
     def check_x(self) -> None:
-        """Raises ValueError where the caller wrote to it."""
+        """Raises ValueError if the caller wrote to x since."""
         if not np.array_equal(fingerprint(self.x), self.fingerprint):
             raise ValueError(
                 "x: expected the numbers that forward had, of which the tape has no copy, got others: "
@@ -165,71 +163,77 @@ class Tape:
             )
 
     def backwards(self) -> Iterator[tuple[slice, list[Layer]]]:
-        """Times and all layers over them, the last times first."""
+        """Chunks of time with all layers over them, the last chunk first."""
         if not self.segments:
             yield slice(0, len(self.x)), self.layers
         for segment in reversed(self.segments):
             lengths = within(self.rows.lengths, segment.times)
             h, c = segment.h.copy(), segment.c.copy()
-            yield segment.times, _record_layers(self.lstm, self.x[segment.times], lengths, (h, c), None)
+            yield segment.times, _record_layers(self.network, self.x[segment.times], lengths, (h, c), None)
+
+    def __repr__(self) -> str:
+        T, B, _ = self.x.shape
+        every = f", a checkpoint every {self.every} steps" if self.every else ""
+        return f"Tape(of {self.network!r}, {T} steps of {B} rows{every}, {self.nbytes} bytes)"
 
 
 def record(
-    lstm: LSTM, x: Array, lengths: Array | None, state: State, batched: bool, every: int | None
+    network: Network, x: Array, lengths: Array | None, state: State, batched: bool, every: int | None
 ) -> tuple[Array, State, Tape]:
-    """(out (T, B, D*R), last states, tape) of x (T, B, I). ``state``, (L*D, B, ...) each, is not read again."""
+    """(out (T, B, D*R), last states, tape) of x (T, B, I). ``state``, (L*D, B, ...) each, may be overwritten."""
     rows = rows_of(lengths)
     x = np.ascontiguousarray(rows.sorted(x))
-    tape = Tape(lstm, x, rows, batched, every)
+    tape = Tape(network, x, rows, batched, every)
     h, c = (np.ascontiguousarray(rows.sorted(part)) for part in state)
-    if every is None or lstm.bidirectional:
-        tape.layers = _record_layers(lstm, x, rows.lengths, (h, c), every)
+    if every is None or network.shape.bidirectional:
+        tape.layers = _record_layers(network, x, rows.lengths, (h, c), every)
         out = tape.layers[-1].out
         if rows.order is None:  # the caller may change it before the tape is read
             out = copied(out)
     else:
-        out = np.zeros((*x.shape[:2], lstm.out_features), lstm.dtype)
-        for times in spans(len(x), every):
+        out = np.zeros((*x.shape[:2], network.out_features), network.dtype)
+        batch = Batch(x, rows.lengths, None, h, c, out)
+        for times in slices(len(x), every):
             tape.segments.append(Segment(times, h.copy(), c.copy()))
-            lstm._run(x[times], within(rows.lengths, times), None, h, c, out[times])
+            network.run(batch.chunk(times))
     return rows.given_back(out), (rows.given_back(h), rows.given_back(c)), tape
 
 
-def _record_layers(lstm: LSTM, x: Array, lengths: Array | None, state: State, every: int | None) -> list[Layer]:
+def _record_layers(network: Network, x: Array, lengths: Array | None, state: State, every: int | None) -> list[Layer]:
     """All layers over all of x; ``state`` becomes the last one."""
     T, B, _ = x.shape
     h, c = state
-    D, R = lstm.shape.directions, lstm.shape.output_size
+    D, R = network.shape.directions, network.shape.output_size
     layers: list[Layer] = []
-    for index in range(lstm.num_layers):
-        out = empty_reused((T, B, D * R), lstm.dtype)
+    for index in range(network.shape.num_layers):
+        out = empty_reused((T, B, D * R), network.dtype)
         if lengths is not None:
             out[...] = 0
-        parts = []
+        directions = []
         for direction in range(D):
             state_row = index * D + direction
             below = layers[-1].out if layers else x
-            tape = _layer_tape(lstm, index, direction, below, lengths, h[state_row], out, every)
-            parts.append(Part(lstm, index, direction, tape, every))
-            parts[-1].record(c[state_row])
+            tape = _layer_tape(network, direction, below, lengths, h[state_row], out, every)
+            directions.append(Direction(network, index, direction, tape, every))
+            directions[-1].record(c[state_row])
             _read_h(tape, h[state_row])
-        layers.append(Layer(out, parts))
+        layers.append(Layer(out, directions))
     return layers
 
 
 def _layer_tape(
-    lstm: LSTM, index: int, direction: int, x: Array, lengths: Array | None, h_0: Array, out: Array, every: int | None
+    network: Network, direction: int, x: Array, lengths: Array | None, h_0: Array, out: Array, every: int | None
 ) -> LayerTape:
     T, B, _ = x.shape
-    R = lstm.shape.output_size
+    R = network.shape.output_size
     kept = 0 if every is not None else T
-    c, gates = room(lstm.hidden_size, lstm.dtype, lengths, T, B, 0, kept)
+    c, gates = room(network.shape.hidden_size, network.dtype, lengths, T, B, 0, kept)
     h = out[:, :, direction * R : direction * R + R]
     return LayerTape(x, lengths, direction == 1, h_0.copy(), h, c, gates, first=0, last=T)
 
 
 def _read_h(tape: LayerTape, h: Array) -> None:
-    """h (B, R) becomes that after each row's last step."""
+    """Write to h (B, R) the hidden state after each row's last step."""
     T, B, _ = tape.x.shape
     steps = np.full(B, T) if tape.lengths is None else tape.lengths
     last = np.zeros(B, np.int64) if tape.reverse else np.maximum(steps - 1, 0)

@@ -13,6 +13,7 @@ from torch.nn import Module
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments
+from lstmkernel.engine.gradients import backward
 from lstmkernel.lstm import LSTM
 from lstmkernel.torch.tapes import tape_of, ticket
 
@@ -121,7 +122,7 @@ class _Run(torch.autograd.Function):
         tape = tape_of(saved)
         needed = ctx.needs_input_grad[3:]
         of_out, of_h, of_c = (None if tensor is None else array(tensor) for tensor in (d_out, d_h, d_c))
-        found = tape.lstm._gradients(tape, of_out, (of_h, of_c), of_x=needed[0], of_parameters=any(needed[3:]))
+        found = backward(tape, of_out, (of_h, of_c), of_x=needed[0], of_parameters=any(needed[3:]))
         gradients = [
             torch.from_numpy(found[name]) if need else None for name, need in zip(ctx.names, needed, strict=True)
         ]

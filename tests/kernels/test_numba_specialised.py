@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import assert_same_answer, normal, random_state
+from helpers import assert_same_answer, normal, on_backend, random_state
 
 pytest.importorskip("numba")
 
 import lstmkernel as lk
 from lstmkernel.backends import BackendError
 from lstmkernel.backends.numba.target import VECTOR_BYTES
+from lstmkernel.engine import call_length
 from lstmkernel.tuning import plan
 
 #: Sizes on both sides of what a kernel's code depends on: lanes, runs of 4 inputs, few units.
@@ -26,7 +27,7 @@ NETWORKS = [
 
 
 def special(lstm):
-    return lstm._on(plan._backend("numba special", lstm)[0], lstm.num_threads)
+    return on_backend(lstm, plan._backend("numba special", lstm.engine)[0])
 
 
 @pytest.mark.skipif(VECTOR_BYTES < 32, reason="fewer units fit, and other tests have them all")
@@ -53,7 +54,7 @@ def test_of_a_large_batch_rows_come_one_by_one(random, monkeypatch):
     lstm = lk.LSTM(2, 9, 2, backend="numba", num_threads=1, seed=0)
     x, state = normal(random, (5, 3, 2), "float32"), random_state(random, lstm, 3)
     expected = lstm(x, state)
-    monkeypatch.setattr("lstmkernel.lstm.call_work", lambda *_: 1)
+    monkeypatch.setattr(call_length, "call_flops", lambda *_: 1)
     assert_same_answer(special(lstm)(x, state), expected)
 
 

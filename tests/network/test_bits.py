@@ -11,10 +11,10 @@ import pytest
 from helpers import assert_same_answer, assert_same_bits, normal, random_state, usable
 
 import lstmkernel as lk
-from lstmkernel import lstm as lstm_module
 from lstmkernel.backends import ONE_ANSWER
 from lstmkernel.backends.numpy import layers
 from lstmkernel.dense import ACTIVATIONS
+from lstmkernel.engine import call_length
 
 SHAPES = {
     "plain": {"input_size": 5, "hidden_size": 9},
@@ -103,8 +103,8 @@ def test_in_one_kernel_call_and_in_many(compiled, dtype, random, monkeypatch, sh
     lengths = random.integers(0, 51, 6) if ragged else None
     whole = lstm(x, lengths=lengths)
     for rows, steps, handed_over in [(1, 1, 1), (1, 7, 10_000), (4, 1, 300), (6, 20, 2000)]:
-        work = lstm._row_work * rows * steps
-        monkeypatch.setattr(lstm_module, "call_work", lambda backend, rows, itemsize, work=work: work)
+        work = call_length.lstm_step_flops(lstm.shape) * rows * steps
+        monkeypatch.setattr(call_length, "call_flops", lambda *_, work=work: work)
         monkeypatch.setattr(layers, "HANDOVER_BYTES", handed_over)
         assert_same_answer(lstm(x, lengths=lengths), whole, f"{rows} rows x {steps} steps, {handed_over} bytes")
 

@@ -118,6 +118,6 @@ def test_new_weights_show(random):
 
 def test_a_bounded_number_is_remembered(random):
     lstm = lk.LSTM(3, 4, seed=0)
-    for T in range(1, 3 * prepared_calls.MOST_ROUTES):
+    for T in range(1, 3 * prepared_calls.MAX_SHAPES):
         lstm(np.zeros((T, 1, 3), "float32"))
-        assert len(lstm._routes._routes) <= prepared_calls.MOST_ROUTES
+        assert len(lstm.engine.prepared) <= prepared_calls.MAX_SHAPES

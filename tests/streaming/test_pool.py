@@ -12,10 +12,11 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers import assert_close, normal
+from helpers import assert_close, normal, on_backend
 
 import lstmkernel as lk
 from lstmkernel import backends, pool
+from lstmkernel.engine import call_length
 from lstmkernel.tuning import plan
 
 NETWORKS = [{"hidden_size": 5}, {"hidden_size": 33, "num_layers": 2}, {"hidden_size": 40, "proj_size": 7}]
@@ -71,18 +72,18 @@ def test_many_rows_whose_lanes_are_rows(backend, random):
 @pytest.mark.parametrize("many", ["pool", "stream"])
 def test_a_step_of_very_many_rows_is_cut_into_calls(backend, random, monkeypatch, kind, many):
     """So that Ctrl-C is heard between them. What takes longest decides, here a head."""
-    lstm, head = lk.LSTM(3, 3, 2, backend=backend, seed=0), lk.Dense(3, 3, backend=backend, seed=1)
-    net, x, rows = lk.Stack([lstm, head]) if kind == "Stack" else lstm, normal(random, (20, 3), "float32"), []
-    expected, _ = net(np.stack([x, x, x]))
-    monkeypatch.setattr(lstm, "_call_rows", lambda _: 7)
-    monkeypatch.setattr(head, "_call_rows", lambda _: 5)
-    prepare = lstm._backend.prepare_advance
+    rows, kernels = [], backends.get(backend)
 
     def counted(weights, steps, h, c, read, write, threads):
-        advance = prepare(weights, steps, h, c, read, write, threads)
+        advance = kernels.prepare_advance(weights, steps, h, c, read, write, threads)
         return lambda x, out: rows.append(len(read)) or advance(x, out)
 
-    monkeypatch.setattr(lstm, "_backend", lstm._backend._replace(prepare_advance=counted))
+    lstm = on_backend(lk.LSTM(3, 3, 2, seed=0), kernels._replace(name="counted", prepare_advance=counted))
+    head = lk.Dense(3, 3, backend=backend, seed=1)
+    net, x = lk.Stack([lstm, head]) if kind == "Stack" else lstm, normal(random, (20, 3), "float32")
+    expected, _ = net(np.stack([x, x, x]))
+    monkeypatch.setattr(call_length, "lstm_rows", lambda *_: 7)
+    monkeypatch.setattr(call_length, "dense_rows", lambda *_: 5)
     streams = net.pool(20) if many == "pool" else net.stream(20)
     step = partial(streams.step, streams.open(20)[::-1]) if many == "pool" else streams.step
     with pytest.raises(ValueError, match="out: overlaps x"):
@@ -125,7 +126,7 @@ def test_kernels_with_constants(random):
     pytest.importorskip("lstmkernel.backends.c.specialised", reason="the C kernels were not built")
     lstm = lk.LSTM(3, 12, seed=0)
     try:
-        fast = lstm._on(plan._backend(lstm.backend + plan.SPECIALISED, lstm)[0], 1)
+        fast = on_backend(lstm, plan._backend(lstm.backend + plan.SPECIALISED, lstm.engine)[0])
     except backends.BackendError as reason:
         pytest.skip(str(reason))
     streams, same = fast.pool(4), lstm.pool(4)

@@ -9,6 +9,7 @@ import pytest
 from helpers import assert_close, normal, random_state
 
 import lstmkernel as lk
+from lstmkernel.engine import call_length
 
 #: One row and several, few units and many, lanes that are units and lanes that are rows, projections.
 NETWORKS = [
@@ -101,9 +102,9 @@ def test_in_short_calls(backend, random, monkeypatch):
         x, state, reset = normal(random, (9, 5, 3), "float32"), random_state(random, lstm, 5), marks(random, 9, 5)
         lengths = np.array([9, 0, 4, 8, 9])
         expected = lstm(x, state, lengths=lengths, reset=reset)
-        for work in (1, lstm._row_work * 7):
+        for work in (1, call_length.lstm_step_flops(lstm.shape) * 7):
             with monkeypatch.context() as patched:
-                patched.setattr("lstmkernel.lstm.call_work", lambda *_, work=work: work)
+                patched.setattr(call_length, "call_flops", lambda *_, work=work: work)
                 got = lstm(x, state, lengths=lengths, reset=reset)
             for g, e in zip((got[0], *got[1]), (expected[0], *expected[1]), strict=True):
                 assert_close(g, e, "float32")

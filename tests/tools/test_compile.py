@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers import assert_same_answer, normal, random_state, run_python, usable
+from helpers import assert_same_answer, normal, on_backend, random_state, run_python, usable
 
 import lstmkernel as lk
 from lstmkernel import backends
@@ -83,8 +83,8 @@ def small():
 
 
 def on_specialised(lstm, isa):
-    backend, _ = plan._backend(f"c:{isa}{plan.SPECIALISED}", lstm)
-    return lstm._on(backend, lstm.num_threads)
+    backend, _ = plan._backend(f"c:{isa}{plan.SPECIALISED}", lstm.engine)
+    return on_backend(lstm, backend)
 
 
 # ---------------------------------------------------------------- the kernels
@@ -106,10 +106,10 @@ def test_specialised_kernels_give_the_same_bits(kept, dtype, random, network, is
 @pytest.mark.parametrize("isa", ISAS)
 def test_specialised_kernels_on_threads(kept, random, isa, monkeypatch):
     monkeypatch.setattr("lstmkernel.host.cores.available", lambda: 4)
-    lstm = lk.LSTM(40, 130, 2, backend=f"c:{isa}", num_threads=1, seed=0)
+    lstm = lk.LSTM(40, 130, 2, backend=f"c:{isa}", num_threads=3, seed=0)
     x = normal(random, (30, 1, 40), "float32")
-    expected = lstm(x)
-    fast = on_specialised(lstm, isa)._on(on_specialised(lstm, isa)._backend, 3)
+    expected = lk.LSTM.from_config({**lstm.config(), "num_threads": 1}, lstm.state_dict())(x)
+    fast = on_specialised(lstm, isa)
     for _ in range(20):
         assert_same_answer(fast(x), expected)
 
@@ -233,7 +233,7 @@ def test_the_second_time_nothing_is_built_or_timed(empty, monkeypatch):
     with pytest.raises(AssertionError, match="not again"):
         small().compile(1, 6)
     with pytest.raises(AssertionError, match="not again"):
-        small().compile(1, 5, num_threads=1_000_000)._on(None, None)
+        small().compile(1, 5, num_threads=1_000_000)
 
 
 @pytest.mark.parametrize("kind", ["c", "plans"])
@@ -342,7 +342,7 @@ def test_the_compilers_own_words(empty, monkeypatch):
 def test_many_processes_at_once(tmp_path):
     program = f"""
 import lstmkernel as lk
-from lstmkernel import plan
+from lstmkernel.tuning import plan
 plan.SECONDS = 0.01
 plan._names = lambda lstm: ["c:{ISAS[0]}", "c:{ISAS[0]} special"]
 made = lk.LSTM(2, 3, seed=0, num_threads=1).compile(1, 5).plan

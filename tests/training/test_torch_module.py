@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 import lstmkernel  # noqa: E402
 import lstmkernel.torch  # noqa: E402
+from lstmkernel.torch import function  # noqa: E402
 from lstmkernel.torch.tapes import _tapes  # noqa: E402
 
 rnn = torch.nn.utils.rnn
@@ -227,8 +228,8 @@ def test_nothing_is_copied(monkeypatch):
 
 def test_gradients_are_the_kernels_memory(monkeypatch):
     found = {}
-    gradients = lstmkernel.LSTM._gradients
-    monkeypatch.setattr(lstmkernel.LSTM, "_gradients", lambda *a, **k: found.setdefault("all", gradients(*a, **k)))
+    backward = function.backward
+    monkeypatch.setattr(function, "backward", lambda *a, **k: found.setdefault("all", backward(*a, **k)))
     lstm = lstmkernel.torch.LSTM(5, 8)
     x = torch.randn(7, 3, 5, requires_grad=True)
     lstm(x)[0].sum().backward()
@@ -238,8 +239,8 @@ def test_gradients_are_the_kernels_memory(monkeypatch):
 
 def test_only_what_is_needed_is_computed(monkeypatch):
     asked = []
-    gradients = lstmkernel.LSTM._gradients
-    monkeypatch.setattr(lstmkernel.LSTM, "_gradients", lambda *a, **k: asked.append(k) or gradients(*a, **k))
+    backward = function.backward
+    monkeypatch.setattr(function, "backward", lambda *a, **k: asked.append(k) or backward(*a, **k))
     lstm = lstmkernel.torch.LSTM(5, 8)
     lstm(torch.randn(4, 2, 5))[0].sum().backward()
     lstm.requires_grad_(False)

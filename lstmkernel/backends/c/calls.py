@@ -23,8 +23,8 @@ from lstmkernel.backends.packing import (
 )
 from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters
 
-#: Backend.gflops.
-GFLOPS = {"avx512": 60.0, "avx2": 40.0, "generic": 8.0}
+#: Backend.min_gflops.
+MIN_GFLOPS = {"avx512": 60.0, "avx2": 40.0, "generic": 8.0}
 
 _per_thread = threading.local()
 
@@ -52,7 +52,7 @@ def backend(isa: str, specialised: Specialised | None = None) -> Backend:
     tables = {np.dtype(dtype): lib.lk_find(index, np.dtype(dtype).itemsize) for dtype in (np.float32, np.float64)}
     return Backend(
         name=f"c:{isa}",
-        gflops=GFLOPS.get(isa, 20),
+        min_gflops=MIN_GFLOPS.get(isa, 20),
         pack_layer=partial(_pack_layer, tables, specialised or {}),
         pack_lstm=_pack_lstm,
         pack_dense=partial(_pack_dense, tables),

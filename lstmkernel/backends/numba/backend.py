@@ -37,7 +37,7 @@ def backend() -> Backend:
         raise BackendError("backend 'numba': NUMBA_DISABLE_JIT is set, and vectors exist only in compiled code")
     return Backend(
         name="numba",
-        gflops=20,
+        min_gflops=20,
         pack_layer=_pack_layer,
         pack_lstm=_pack_lstm,
         pack_dense=_pack_dense,

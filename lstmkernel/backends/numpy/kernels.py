@@ -183,7 +183,7 @@ def backend() -> Backend:
     lstm_forward, prepare, prepare_advance = layers.of(layer_forward)
     return Backend(
         name="numpy",
-        gflops=4,
+        min_gflops=4,
         pack_layer=_pack_layer,
         pack_lstm=LSTMWeights,
         pack_dense=lambda weight, bias, activation: pack_dense(weight, bias, activation, -(-len(bias) // 4)),

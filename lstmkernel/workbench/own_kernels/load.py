@@ -92,7 +92,7 @@ def _backend(path: str, lanes: object, own: Kernels, native: Callable[[LayerWeig
         return weights._replace(native=native(weights))
 
     fields: dict[str, Any] = {field: _Missing(name, field) for field in Backend._fields}
-    fields |= {"name": name, "gflops": 1.0, "pack_layer": pack, "pack_lstm": LSTMWeights, **own}
+    fields |= {"name": name, "min_gflops": 1.0, "pack_layer": pack, "pack_lstm": LSTMWeights, **own}
     return Backend(**fields)
 
 

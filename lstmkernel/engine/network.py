@@ -1,0 +1,176 @@
+"""One network: its shape, its weights packed for one backend, and its threads. Everything that runs an LSTM holds one.
+
+A network never changes, so any number of threads may run it at once. Other weights make another network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from lstmkernel.backends.contract import Advance, Backend, Batch, Prepared
+from lstmkernel.backends.packing import Array, LayerWeights, LSTMWeights
+from lstmkernel.engine import call_length
+from lstmkernel.engine.call_length import slices
+from lstmkernel.engine.parameters import LSTMShape, layer_parameters
+from lstmkernel.engine.prepared_calls import PreparedCalls
+from lstmkernel.host import cores
+
+State = tuple[Array, Array]
+
+
+class Network:
+    """Stacked LSTM layers in one or two directions, packed.
+
+    parameters: by PyTorch's names, checked, read-only, of ``dtype``. num_threads: an upper bound, or None.
+    batch_first: whether callers give (B, T, I); the kernels always get (T, B, I).
+    """
+
+    def __init__(
+        self,
+        shape: LSTMShape,
+        parameters: Mapping[str, Array],
+        dtype: np.dtype[Any],
+        backend: Backend,
+        *,
+        num_threads: int | None = None,
+        batch_first: bool = False,
+    ) -> None:
+        self.shape, self.parameters, self.dtype, self.backend = shape, parameters, dtype, backend
+        self.num_threads, self.batch_first = num_threads, batch_first
+        self.weights = _packed(shape, parameters, backend)
+        self.input_size = shape.input_size
+        self.out_features = shape.directions * shape.output_size
+        #: L*D, the rows of h and c for each row of a batch.
+        self.num_states = shape.num_layers * shape.directions
+        #: h and c where no state is given: zeros, or the learned ones, (L*D, 1, R) and (L*D, 1, H).
+        self.first: tuple[Any, Any] = (0, 0)
+        if shape.initial_state:
+            self.first = parameters["h_0"][:, None], parameters["c_0"][:, None]
+        self.prepared = PreparedCalls(shape, dtype, batch_first, parameters.values())
+
+    def on(self, backend: Backend, num_threads: int | None, dtype: np.dtype[Any] | None = None) -> Network:
+        """The same network on another backend, or in another dtype."""
+        parameters = self.parameters
+        if dtype is not None:
+            parameters = {name: value.astype(dtype) for name, value in parameters.items()}
+        return Network(
+            self.shape,
+            parameters,
+            dtype or self.dtype,
+            backend,
+            num_threads=num_threads,
+            batch_first=self.batch_first,
+        )
+
+    def threads(self) -> int:
+        """How many threads a call may use now."""
+        available = cores.available()
+        return available if self.num_threads is None else min(self.num_threads, available)
+
+    def call_rows(self, B: int) -> int:
+        """How many rows times steps, of B rows, one kernel call may take."""
+        return call_length.lstm_rows(self.shape, self.backend, B, self.dtype.itemsize, self.threads())
+
+    def first_states(self, B: int) -> State:
+        """A new (h, c) for B rows that begin: (L*D, B, R) and (L*D, B, H)."""
+        widths = self.shape.output_size, self.shape.hidden_size
+        h, c = (np.empty((self.num_states, B, width), self.dtype) for width in widths)
+        h[...], c[...] = self.first
+        return h, c
+
+    # ---------------------------------------------------------------- run
+
+    def run(self, batch: Batch) -> None:
+        """All layers over all steps: h, c and out are written. Kernel calls are short enough for Ctrl-C."""
+        if batch.reset is not None and self.shape.initial_state:
+            self._run_episodes(batch)
+            return
+        T, B, _ = batch.x.shape
+        threads, call_rows = self.threads(), self.call_rows(B)
+        if self.shape.bidirectional and call_rows < T * B:
+            self._run_by_layer(batch, call_rows * self.shape.num_layers, threads)
+            return
+        rows_a_call = min(B, max(1, call_rows))
+        for rows in slices(B, rows_a_call):
+            for times in slices(T, call_rows // rows_a_call):
+                if self.shape.reverse:
+                    times = slice(T - times.stop, T - times.start)
+                self.backend.lstm_forward(self.weights, batch.chunk(times).rows(rows), threads)
+
+    def _run_episodes(self, batch: Batch) -> None:
+        """One direction with a learned initial state. The kernels reset to zeros, so a call ends at each reset."""
+        assert batch.reset is not None
+        marks, (first_h, first_c) = batch.reset[0], self.first
+        starts = [0, *(t for t in np.flatnonzero(marks.any(axis=1)) if t), len(batch.x)]
+        for start, stop in pairwise(starts):
+            rows = marks[start]
+            batch.h[:, rows], batch.c[:, rows] = first_h, first_c
+            self.run(batch._replace(reset=None).chunk(slice(start, stop)))
+
+    def _run_by_layer(self, batch: Batch, call_rows: int, threads: int) -> None:
+        """Two directions: a layer reads both directions of the layer below at all times."""
+        T, B, _ = batch.x.shape
+        rows_a_call = min(B, max(1, call_rows))
+        below, last = batch.x, self.shape.num_layers - 1
+        for layer in range(self.shape.num_layers):
+            above = batch.out if layer == last else np.empty((T, B, self.out_features), self.dtype)
+            states = slice(2 * layer, 2 * layer + 2)
+            of_layer = batch._replace(x=below, h=batch.h[states], c=batch.c[states], out=above)
+            for rows in slices(B, rows_a_call):
+                part = of_layer.rows(rows)
+                for times in slices(T, call_rows // rows_a_call):
+                    self.backend.lstm_forward(self.weights.layer(layer), part, threads, times)
+            below = above
+
+    def prepare(self, T: int, B: int) -> Prepared | None:
+        """The kernel call for inputs of T steps and B rows; None where that takes more than one call."""
+        if self.shape.initial_state or self.call_rows(B) < T * B:
+            return None
+        return self.backend.prepare(self.weights, T, B, self.threads())
+
+    def prepare_advance(self, T: int, state: State, read: Array, write: Array) -> Advance:
+        """T steps of rows whose states are some of ``state``; see ``PrepareAdvanceKernel``."""
+        return self.backend.prepare_advance(self.weights, T, *state, read, write, self.threads())
+
+    # ---------------------------------------------------------------- what cannot be done
+
+    def require_plain(self, purpose: str) -> None:
+        """Raises ValueError for a variant and for a network in reverse."""
+        for name in ("variant", "reverse"):
+            if value := getattr(self.shape, name):
+                raise ValueError(f"{name}: expected a plain LSTM that runs forwards, {purpose}, got {value!r}")
+
+    def __repr__(self) -> str:
+        """As the LSTM that holds it."""
+        s = self.shape
+        options = [
+            f"num_layers={s.num_layers}" if s.num_layers > 1 else "",
+            "" if s.bias else "bias=False",
+            "batch_first=True" if self.batch_first else "",
+            "bidirectional=True" if s.bidirectional else "",
+            f"proj_size={s.proj_size}" if s.proj_size else "",
+            f"variant={s.variant!r}" if s.variant else "",
+            "reverse=True" if s.reverse else "",
+            "initial_state=True" if s.initial_state else "",
+            f"dtype={self.dtype.name!r}",
+            f"backend={self.backend.name!r}",
+        ]
+        return f"LSTM({s.input_size}, {s.hidden_size}, {', '.join(filter(None, options))})"
+
+
+def _packed(shape: LSTMShape, parameters: Mapping[str, Array], backend: Backend) -> LSTMWeights:
+    layers = range(shape.num_layers)
+    packed = [[_pack(shape, parameters, backend, l, d) for d in range(shape.directions)] for l in layers]
+    return backend.pack_lstm(packed, shape.reverse)
+
+
+def _pack(
+    shape: LSTMShape, parameters: Mapping[str, Array], backend: Backend, layer: int, direction: int
+) -> LayerWeights:
+    own = layer_parameters(parameters, shape.suffix(layer, direction))
+    variant = None if shape.variant is None else shape.variant.in_direction(direction, own.peephole)
+    return backend.pack_layer(own.w_ih, own.w_hh, own.bias, own.w_hr, variant)

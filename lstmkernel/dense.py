@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from lstmkernel.engine import arguments, parameters
 from lstmkernel.engine.call_length import slices
 from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.engine.head import Head
+from lstmkernel.engine.parameters import Shapes
 
 #: The kernels apply these to each number, but softmax, which takes a whole row.
 ACTIVATIONS = (*backends.ACTIVATIONS, "softmax")
@@ -43,36 +45,42 @@ class Dense(FixedAttributes):
         backend: str = "auto",
         seed: int | None = None,
     ) -> None:
-        self._configure(in_features, out_features, activation, bias, dtype, backend)
-        bound = 1 / np.sqrt(self._in_features)
-        self._take(parameters.frozen(parameters.uniform(self.parameter_shapes(), bound, self._dtype, seed)))
+
+        def values(shapes: Shapes, dtype: np.dtype[Any]) -> dict[str, Array]:
+            return parameters.uniform(shapes, 1 / np.sqrt(shapes["weight"][1]), dtype, seed)
+
+        self._make(values, in_features, out_features, activation, bias, dtype, backend)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], mapping: Mapping[str, Any]) -> Dense:
         """The layer of a ``config()`` and a ``state_dict()``. No initial weights are drawn."""
         self = cls.__new__(cls)
-        self._configure(**config)
-        self.load_state_dict(mapping)
+        self._make(partial(parameters.checked, mapping), **config)
         return self
 
-    def _configure(
-        self, in_features: int, out_features: int, activation: str, bias: bool, dtype: DTypeLike, backend: str
+    def _make(
+        self,
+        values: Callable[[Shapes, np.dtype[Any]], dict[str, Array]],
+        in_features: int,
+        out_features: int,
+        activation: str,
+        bias: bool,
+        dtype: DTypeLike,
+        backend: str,
     ) -> None:
-        self._in_features = arguments.size("in_features", in_features)
-        self._out_features = arguments.size("out_features", out_features)
+        """Check the arguments and pack the parameters. values: gives them for these shapes, in this dtype."""
+        K, O = arguments.size("in_features", in_features), arguments.size("out_features", out_features)
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
-        self._activation = activation
-        self._bias = bool(bias)
-        self._dtype = arguments.float_dtype(dtype)
-        for name, shape in self.parameter_shapes().items():
-            arguments.addressable(name, shape, self.dtype)
+        found = arguments.float_dtype(dtype)
+        shapes: Shapes = {"weight": (O, K)}
+        if bias:
+            shapes["bias"] = (O,)
+        for name, shape in shapes.items():
+            arguments.addressable(name, shape, found)
+        kernels = backends.get(backend)
         self._asked_backend = backend
-        self._backend = backends.get(backend)
-
-    def _take(self, checked: Mapping[str, Array]) -> None:
-        """Run with these parameters from now on."""
-        self._engine = Head(checked, self._activation, self._dtype, self._backend)
+        self._engine = Head(values(shapes, found), activation, found, kernels)
 
     @property
     def engine(self) -> Head:
@@ -82,39 +90,36 @@ class Dense(FixedAttributes):
     @property
     def in_features(self) -> int:
         """K: the width of the input's last axis."""
-        return self._in_features
+        return self._engine.input_size
 
     @property
     def out_features(self) -> int:
         """O: the width of the output's last axis."""
-        return self._out_features
+        return self._engine.out_features
 
     @property
     def activation(self) -> str:
         """The activation's name."""
-        return self._activation
+        return self._engine.activation
 
     @property
     def bias(self) -> bool:
         """Whether the layer has a bias."""
-        return self._bias
+        return "bias" in self._engine.parameters
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64."""
-        return self._dtype
+        return self._engine.dtype
 
     @property
     def backend(self) -> str:
         """The backend that runs, for example "c:avx2"."""
-        return self._backend.name
+        return self._engine.backend.name
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's name and shape."""
-        shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
-        if self.bias:
-            shapes["bias"] = (self.out_features,)
-        return shapes
+        return {name: value.shape for name, value in self._engine.parameters.items()}
 
     def state_dict(self) -> dict[str, Array]:
         """``weight`` (O, K) and ``bias`` (O,), read-only."""
@@ -122,7 +127,9 @@ class Dense(FixedAttributes):
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
         """Replace the parameters; errors as ``LSTM.load_state_dict``."""
-        self._take(parameters.checked(mapping, self.parameter_shapes(), self._dtype))
+        head = self._engine
+        checked = parameters.checked(mapping, self.parameter_shapes(), head.dtype)
+        self._engine = Head(checked, head.activation, head.dtype, head.backend)
 
     def __call__(self, x: ArrayLike) -> Array:
         """x (..., in_features) -> y (..., out_features)."""

@@ -69,7 +69,7 @@ def gradient_flow(
     T, B, _ = x_steps.shape
     step = _checked_step(at, T)
     network = lstm.engine
-    double = network.on(network.backend, network.num_threads, np.dtype(np.float64))
+    double = network.on(network.backend, network.options.num_threads, np.dtype(np.float64))
     start = (*inputs.states_of(network, state, B, batched), x_steps)
     h_0, c_0, x_steps = (array.astype(np.float64) for array in start)
     fields: list[list[Array]] = [[], [], [], []]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from copy import copy
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
@@ -14,8 +14,8 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments, gradients, inputs, parameters, tape
 from lstmkernel.engine.call import call
 from lstmkernel.engine.fixed_attributes import FixedAttributes
-from lstmkernel.engine.network import Network, State
-from lstmkernel.engine.parameters import LSTMShape
+from lstmkernel.engine.network import Network, NetworkOptions, State
+from lstmkernel.engine.parameters import LSTMShape, Shapes
 from lstmkernel.engine.tape import Tape
 from lstmkernel.variant import Variant
 
@@ -91,9 +91,12 @@ class LSTM(FixedAttributes):
     ) -> None:
         sizes = (input_size, hidden_size, num_layers, bias, bidirectional, proj_size)
         shape = LSTMShape(*sizes, variant=variant, reverse=reverse, initial_state=initial_state)
-        self._configure(shape, batch_first, dtype, backend, num_threads)
-        bound = 1 / np.sqrt(self._shape.hidden_size)
-        self._take(parameters.frozen(parameters.uniform(self._shape.parameters(), bound, self._dtype, seed)))
+
+        def values(shapes: Shapes, dtype: np.dtype[Any]) -> dict[str, Array]:
+            gates, _ = shapes["weight_hh_l0"]
+            return parameters.uniform(shapes, 1 / np.sqrt(gates // 4), dtype, seed)
+
+        self._make(values, shape, batch_first, dtype, backend, num_threads)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], mapping: Mapping[str, Any]) -> LSTM:
@@ -103,34 +106,28 @@ class LSTM(FixedAttributes):
         if shape.num_layers > len(mapping):  # a lie in a file must not cost time or memory
             raise ValueError(f"num_layers: {shape.num_layers} layers, but only {len(mapping)} parameters in all")
         self = cls.__new__(cls)
-        self._configure(shape, **options)
-        self.load_state_dict(mapping)
+        self._make(partial(parameters.checked, mapping), shape, **options)
         return self
 
-    def _configure(
-        self, shape: LSTMShape, batch_first: bool, dtype: DTypeLike, backend: str, num_threads: int | None
+    def _make(
+        self,
+        values: Callable[[Shapes, np.dtype[Any]], dict[str, Array]],
+        shape: LSTMShape,
+        batch_first: bool,
+        dtype: DTypeLike,
+        backend: str,
+        num_threads: int | None,
     ) -> None:
-        self._shape = shape.checked()
-        self._batch_first = bool(batch_first)
-        self._dtype = arguments.float_dtype(dtype)
-        for name, parameter_shape in self._shape.parameters().items():
-            arguments.addressable(name, parameter_shape, self._dtype)
-        self._num_threads = arguments.num_threads(num_threads)
+        """Check the arguments and pack the parameters. values: gives them for these shapes, in this dtype."""
+        shape, found = shape.checked(), arguments.float_dtype(dtype)
+        for name, parameter_shape in shape.parameters().items():
+            arguments.addressable(name, parameter_shape, found)
+        threads, kernels = arguments.num_threads(num_threads), backends.get(backend)
         # "auto" and None stay what they are when the model moves to another machine.
         self._asked = {"backend": backend, "num_threads": num_threads}
-        self._backend = backends.get(backend)
         self._plan: Plan | None = None
-
-    def _take(self, checked: Mapping[str, Array]) -> None:
-        """Run with these parameters from now on."""
-        self._engine = Network(
-            self._shape,
-            checked,
-            self._dtype,
-            self._backend,
-            num_threads=self._num_threads,
-            batch_first=self._batch_first,
-        )
+        options = NetworkOptions(threads, bool(batch_first))
+        self._engine = Network(shape, values(shape.parameters(), found), found, kernels, options)
 
     @property
     def engine(self) -> Network:
@@ -142,77 +139,77 @@ class LSTM(FixedAttributes):
     @property
     def shape(self) -> LSTMShape:
         """All arguments that decide the parameters' names and shapes."""
-        return self._shape
+        return self._engine.shape
 
     @property
     def input_size(self) -> int:
         """I: how many numbers x has at each time step."""
-        return self._shape.input_size
+        return self._engine.shape.input_size
 
     @property
     def hidden_size(self) -> int:
         """H: how many units each layer has."""
-        return self._shape.hidden_size
+        return self._engine.shape.hidden_size
 
     @property
     def num_layers(self) -> int:
         """L: how many layers lie on top of each other."""
-        return self._shape.num_layers
+        return self._engine.shape.num_layers
 
     @property
     def bias(self) -> bool:
         """Whether the layers have bias_ih and bias_hh."""
-        return self._shape.bias
+        return self._engine.shape.bias
 
     @property
     def bidirectional(self) -> bool:
         """Whether each layer runs in both directions."""
-        return self._shape.bidirectional
+        return self._engine.shape.bidirectional
 
     @property
     def proj_size(self) -> int:
         """P: the width of h after the projection; 0 for none."""
-        return self._shape.proj_size
+        return self._engine.shape.proj_size
 
     @property
     def variant(self) -> Variant | None:
         """What the layers compute other than the plain LSTM; None for the plain LSTM."""
-        return self._shape.variant
+        return self._engine.shape.variant
 
     @property
     def reverse(self) -> bool:
         """Whether every layer runs only from each row's end to its start."""
-        return self._shape.reverse
+        return self._engine.shape.reverse
 
     @property
     def initial_state(self) -> bool:
         """Whether h_0 and c_0 are parameters."""
-        return self._shape.initial_state
+        return self._engine.shape.initial_state
 
     @property
     def out_features(self) -> int:
         """The width of ``out``: D * R."""
-        return self._shape.directions * self._shape.output_size
+        return self._engine.out_features
 
     @property
     def batch_first(self) -> bool:
         """Whether batched x and out are (B, T, ...)."""
-        return self._batch_first
+        return self._engine.options.batch_first
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64."""
-        return self._dtype
+        return self._engine.dtype
 
     @property
     def num_threads(self) -> int | None:
         """The bound on threads, from the argument or the environment; None for no bound."""
-        return self._num_threads
+        return self._engine.options.num_threads
 
     @property
     def backend(self) -> str:
         """The backend that runs, for example "c:avx2"."""
-        return self._backend.name
+        return self._engine.backend.name
 
     @property
     def plan(self) -> Plan | None:
@@ -221,7 +218,7 @@ class LSTM(FixedAttributes):
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's name and shape, in PyTorch's order."""
-        return self._shape.parameters()
+        return self._engine.shape.parameters()
 
     def state_dict(self) -> dict[str, Array]:
         """Every parameter by PyTorch's name: read-only arrays of the model's dtype."""
@@ -233,7 +230,8 @@ class LSTM(FixedAttributes):
         Raises ValueError for a missing, superfluous or misshapen key and TypeError for a wrong dtype, naming it; the
         model then keeps the parameters that it had.
         """
-        self._take(parameters.checked(mapping, self._shape.parameters(), self._dtype))
+        engine = self._engine
+        self._engine = engine.with_parameters(parameters.checked(mapping, engine.shape.parameters(), engine.dtype))
 
     # ---------------------------------------------------------------- forward
 
@@ -339,7 +337,7 @@ class LSTM(FixedAttributes):
         """
         if not isinstance(tape, Tape):
             raise TypeError(f"tape: expected what forward returned, got {type(tape).__name__}")
-        if (tape.network.shape, tape.network.dtype) != (self._shape, self._dtype):
+        if (tape.network.shape, tape.network.dtype) != (self.shape, self.dtype):
             raise ValueError(f"tape: expected one of {self!r}, got one of {tape.network!r}")
         return gradients.backward(tape, d_out, d_state)
 
@@ -386,25 +384,21 @@ class LSTM(FixedAttributes):
 
         batch_size = arguments.size("batch_size", batch_size)
         steps = None if steps is None else arguments.size("steps", steps)
-        threads = self._num_threads if num_threads is None else arguments.num_threads(num_threads)
+        threads = self.num_threads if num_threads is None else arguments.num_threads(num_threads)
         backend, made = plan.make(self._engine, batch_size, steps, threads)
-        fast = copy(self)
-        fast._backend, fast._num_threads, fast._plan = backend, threads, made
-        fast._engine = self._engine.on(backend, threads)
-        if num_threads is not None:
-            fast._asked = {**self._asked, "num_threads": threads}
-        return fast
+        asked = self._asked if num_threads is None else {**self._asked, "num_threads": threads}
+        return self._copy(_engine=self._engine.on(backend, threads), _plan=made, _asked=asked)
 
     # ---------------------------------------------------------------- the object itself
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments as plain values, without the seed."""
-        variant = self._shape.variant
+        variant = self._engine.shape.variant
         return {
-            **self._shape._asdict(),
+            **self.shape._asdict(),
             "variant": variant and variant.to_dict(),
-            "batch_first": self._batch_first,
-            "dtype": self._dtype.name,
+            "batch_first": self.batch_first,
+            "dtype": self.dtype.name,
             **self._asked,
         }
 
@@ -413,8 +407,11 @@ class LSTM(FixedAttributes):
 
     def __copy__(self) -> LSTM:
         """Another model with the same packed weights, which never change."""
+        return self._copy()
+
+    def _copy(self, **changes: Any) -> LSTM:
         other = type(self).__new__(type(self))
-        vars(other).update(vars(self))
+        vars(other).update(vars(self), **changes)
         return other
 
     def __repr__(self) -> str:

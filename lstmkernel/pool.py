@@ -12,10 +12,11 @@ from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments
 from lstmkernel.engine.chain import Chain
+from lstmkernel.engine.network import State
 from lstmkernel.engine.states import OneAtATime, States
-from lstmkernel.lstm import LSTM
 
 if TYPE_CHECKING:
+    from lstmkernel.lstm import LSTM
     from lstmkernel.stack import Stack
 
 _ndarray = np.ndarray
@@ -171,14 +172,18 @@ class Pool(OneAtATime):
         with self._alone():
             return _restored, (type(self), self._net, self._capacity, self._ids.copy(), self._states.read(self._row))
 
+    def __setstate__(self, open_streams: tuple[Array, list[State]]) -> None:
+        """The ids of all slots, and the states of their streams."""
+        self._ids, states = open_streams
+        self._states.write(self._row, states)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._net!r}, capacity={self._capacity}, open={len(self)})"
 
 
 def _restored(kind: type[Pool], net: LSTM | Stack, capacity: int, ids: Array, states: Any) -> Pool:
     pool = kind(net, capacity)
-    pool._ids = ids
-    pool._states.write(pool._row, states)
+    pool.__setstate__((ids, states))
     return pool
 
 

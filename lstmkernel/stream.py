@@ -12,11 +12,11 @@ from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments, inputs
 from lstmkernel.engine.chain import Chain
-from lstmkernel.engine.network import State
+from lstmkernel.engine.network import Network, State
 from lstmkernel.engine.states import OneAtATime, States
-from lstmkernel.lstm import LSTM
 
 if TYPE_CHECKING:
+    from lstmkernel.lstm import LSTM
     from lstmkernel.stack import Stack
 
 _ndarray = np.ndarray
@@ -193,7 +193,7 @@ class Stream(OneAtATime):
 
     @property
     def _is_lstm(self) -> bool:
-        return isinstance(self._net, LSTM)
+        return isinstance(self._net.engine, Network)
 
     def _packed(self, states: list[State]) -> Any:
         """As the network takes and gives them."""

@@ -20,7 +20,7 @@ class Head:
     ) -> None:
         self.parameters, self.activation, self.dtype, self.backend = parameters, activation, dtype, backend
         weight = parameters["weight"]
-        self.out_features, self.input_size = weight.shape
+        self.out_features, self.input_size = int(weight.shape[0]), int(weight.shape[1])
         bias = parameters["bias"] if "bias" in parameters else np.zeros(self.out_features, dtype)
         self._softmax = activation == "softmax"
         self._weights = backend.pack_dense(weight, bias, "linear" if self._softmax else activation)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,11 +22,17 @@ from lstmkernel.host import cores
 State = tuple[Array, Array]
 
 
+class NetworkOptions(NamedTuple):
+    """What changes no number of the result."""
+
+    num_threads: int | None = None  # at most; None: no bound
+    batch_first: bool = False  # callers give (B, T, I); the kernels always get (T, B, I)
+
+
 class Network:
     """Stacked LSTM layers in one or two directions, packed.
 
-    parameters: by PyTorch's names, checked, read-only, of ``dtype``. num_threads: an upper bound, or None.
-    batch_first: whether callers give (B, T, I); the kernels always get (T, B, I).
+    parameters: by PyTorch's names, checked, read-only, of ``dtype``.
     """
 
     def __init__(
@@ -35,12 +41,10 @@ class Network:
         parameters: Mapping[str, Array],
         dtype: np.dtype[Any],
         backend: Backend,
-        *,
-        num_threads: int | None = None,
-        batch_first: bool = False,
+        options: NetworkOptions,
     ) -> None:
-        self.shape, self.parameters, self.dtype, self.backend = shape, parameters, dtype, backend
-        self.num_threads, self.batch_first = num_threads, batch_first
+        self.shape, self.parameters, self.dtype, self.backend, self.options = shape, parameters, dtype, backend, options
+        self.batch_first = options.batch_first
         self.weights = _packed(shape, parameters, backend)
         self.input_size = shape.input_size
         self.out_features = shape.directions * shape.output_size
@@ -50,26 +54,25 @@ class Network:
         self.first: tuple[Any, Any] = (0, 0)
         if shape.initial_state:
             self.first = parameters["h_0"][:, None], parameters["c_0"][:, None]
-        self.prepared = PreparedCalls(shape, dtype, batch_first, parameters.values())
+        self.prepared = PreparedCalls(shape, dtype, self.batch_first, parameters.values())
+
+    def with_parameters(self, parameters: Mapping[str, Array]) -> Network:
+        """Another network of the same shape."""
+        return Network(self.shape, parameters, self.dtype, self.backend, self.options)
 
     def on(self, backend: Backend, num_threads: int | None, dtype: np.dtype[Any] | None = None) -> Network:
         """The same network on another backend, or in another dtype."""
         parameters = self.parameters
         if dtype is not None:
             parameters = {name: value.astype(dtype) for name, value in parameters.items()}
-        return Network(
-            self.shape,
-            parameters,
-            dtype or self.dtype,
-            backend,
-            num_threads=num_threads,
-            batch_first=self.batch_first,
-        )
+        options = self.options._replace(num_threads=num_threads)
+        return Network(self.shape, parameters, dtype or self.dtype, backend, options)
 
     def threads(self) -> int:
         """How many threads a call may use now."""
         available = cores.available()
-        return available if self.num_threads is None else min(self.num_threads, available)
+        most = self.options.num_threads
+        return available if most is None else min(most, available)
 
     def call_rows(self, B: int) -> int:
         """How many rows times steps, of B rows, one kernel call may take."""

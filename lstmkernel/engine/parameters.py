@@ -120,9 +120,9 @@ def layer_parameters(named: Mapping[str, Array], suffix: str) -> LayerParameters
 
 
 def uniform(shapes: Shapes, bound: float, dtype: np.dtype[Any], seed: int | None) -> dict[str, Array]:
-    """Values of U(-bound, bound), as PyTorch initialises; the same ones for the same seed."""
+    """Read-only values of U(-bound, bound), as PyTorch initialises; the same ones for the same seed."""
     random = np.random.default_rng(seed)
-    return {name: random.uniform(-bound, bound, shape).astype(dtype) for name, shape in shapes.items()}
+    return _frozen({name: random.uniform(-bound, bound, shape).astype(dtype) for name, shape in shapes.items()})
 
 
 def checked(mapping: Mapping[str, Any], shapes: Shapes, dtype: np.dtype[Any]) -> dict[str, Array]:
@@ -140,10 +140,10 @@ def checked(mapping: Mapping[str, Any], shapes: Shapes, dtype: np.dtype[Any]) ->
             raise TypeError(f"{name}: expected floating-point numbers, got {value.dtype}")
         if value.shape != expected:
             raise ValueError(f"{name}: expected shape {expected}, got {value.shape}{_hint(name, value.shape)}")
-    return frozen({name: value.astype(dtype, order="C") for name, value in values.items()})
+    return _frozen({name: value.astype(dtype, order="C") for name, value in values.items()})
 
 
-def frozen(named: dict[str, Array]) -> dict[str, Array]:
+def _frozen(named: dict[str, Array]) -> dict[str, Array]:
     """The same arrays, read-only from now on."""
     for value in named.values():
         value.flags.writeable = False

@@ -111,8 +111,9 @@ def _obstacle(module: nn.Module) -> str | None:
         return f"subclass {kind.__module__}.{kind.__qualname__}: its forward may be its own"
     if "forward" in vars(module):
         return "its forward was replaced"
-    names = module._flat_weights_names if isinstance(module, nn.LSTM) else ["weight_ih", "weight_hh"]
-    if any(name not in module._parameters for name in names):
+    own = dict(module.named_parameters(recurse=False))
+    names = module._flat_weights_names if isinstance(module, nn.LSTM) else ["weight_ih", "weight_hh"]  # noqa: SLF001 - PyTorch's only list
+    if any(name not in own for name in names):
         return "a weight is computed anew at every call: remove_weight_norm or the like first"
     weight = next(module.parameters())
     if weight.device.type != "cpu":

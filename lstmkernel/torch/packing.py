@@ -73,7 +73,7 @@ def _same_bits(a: Array, b: Array) -> bool:
 
 def _version(tensor: Tensor) -> int:
     """PyTorch's counter of in-place changes; -1 where it keeps none."""
-    return -1 if tensor.is_inference() else tensor._version
+    return -1 if tensor.is_inference() else tensor._version  # noqa: SLF001 - the name that PyTorch documents
 
 
 def _untouched(known: Tensor, memory: Tensor, version: int, now: Tensor) -> bool:

@@ -293,7 +293,7 @@ def test_reverse_in_several_calls_of_the_kernels(backend, random, monkeypatch, T
 
 def test_streams_know_no_future():
     for make in (lambda lstm: lstm.stream(), lambda lstm: lstm.pool(3)):
-        with pytest.raises(ValueError, match="streams know no future"):
+        with pytest.raises(ValueError, match="needs the whole sequence first"):
             make(lk.LSTM(2, 3, reverse=True))
 
 

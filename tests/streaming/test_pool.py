@@ -204,7 +204,7 @@ def test_what_a_closed_slot_holds_is_no_id():
 
 
 def test_backwards_and_sizes_are_refused():
-    with pytest.raises(ValueError, match="streams know no future"):
+    with pytest.raises(ValueError, match="needs the whole sequence first"):
         lk.LSTM(2, 3, bidirectional=True).pool(4)
     with pytest.raises(ValueError, match="capacity: expected at least 1, got 0"):
         lk.LSTM(2, 3).pool(0)

@@ -246,7 +246,7 @@ def test_repr_says_what_matters():
         "LSTM(2, 3, num_layers=4, bias=False, batch_first=True, bidirectional=True, proj_size=1, dtype='float64', "
         "backend='numpy')"
     )
-    assert repr(lk.LSTMCell(2, 3, backend="numpy")) == "LSTMCell(2, 3, backend='numpy')"
+    assert repr(lk.LSTMCell(2, 3, backend="numpy")) == "LSTMCell(2, 3, dtype='float32', backend='numpy')"
     assert repr(lk.Dense(2, 3, "tanh", backend="numpy")) == "Dense(2, 3, 'tanh', backend='numpy')"
     assert repr(lk.Stack([lk.Dense(2, 3, backend="numpy")])) == "Stack([Dense(2, 3, 'linear', backend='numpy')])"
 

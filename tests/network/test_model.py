@@ -247,8 +247,11 @@ def test_repr_says_what_matters():
         "backend='numpy')"
     )
     assert repr(lk.LSTMCell(2, 3, backend="numpy")) == "LSTMCell(2, 3, dtype='float32', backend='numpy')"
-    assert repr(lk.Dense(2, 3, "tanh", backend="numpy")) == "Dense(2, 3, 'tanh', backend='numpy')"
-    assert repr(lk.Stack([lk.Dense(2, 3, backend="numpy")])) == "Stack([Dense(2, 3, 'linear', backend='numpy')])"
+    assert repr(lk.Dense(2, 3, "tanh", backend="numpy")) == "Dense(2, 3, 'tanh', dtype='float32', backend='numpy')"
+    assert (
+        repr(lk.Stack([lk.Dense(2, 3, backend="numpy")]))
+        == "Stack([Dense(2, 3, 'linear', dtype='float32', backend='numpy')])"
+    )
 
 
 # ---------------------------------------------------------------- threads and forks

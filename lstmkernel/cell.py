@@ -79,7 +79,7 @@ class LSTMCell(FixedAttributes):
         self._lstm.load_state_dict({f"{name}_l0": value for name, value in mapping.items()})
 
     def __call__(self, x: ArrayLike, state: tuple[ArrayLike, ArrayLike] | None = None) -> tuple[Array, Array]:
-        """x (B, I) or (I,), state (h, c) each (B, H) or (H,), None for zeros -> the next (h, c)."""
+        """One step: x (B, I) or (I,), state (h, c) each (B, H) or (H,), None for zeros. Returns the next (h, c)."""
         dtype, I, H = self._lstm.dtype, self.input_size, self.hidden_size
         x = arguments.real("x", x, dtype)
         if x.ndim not in (1, 2) or x.shape[-1] != I:

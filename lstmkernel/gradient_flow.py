@@ -1,4 +1,4 @@
-"""gradient_flow: how much of the gradient at one cell state reaches the earlier ones, and by which way."""
+"""gradient_flow: how much of the gradient at one cell state reaches the earlier ones, and on which paths."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from lstmkernel.trace import Run, as_x, checked_x, follow
 class GradientFlow(NamedTuple):
     """The size of d c_at / d c_t for every layer, direction and step t.
 
-    Arrays are float64, (L*D, T, B), or (L*D, B, T) with ``batch_first``, or (L*D, T) where x is unbatched; the first
-    index is that of ``c_n``, steps are those of x. Each is 1 at step ``at`` (``other``: 0), and 0 at the steps that the
-    direction takes after it.
+    Arrays are float64, (L*D, T, B), or (L*D, B, T) with ``batch_first``, or (L*D, T) where x is unbatched. The first
+    index is that of ``c_n``; the steps are those of x. Each array is 1 at step ``at`` (``other`` is 0), and 0 at the
+    steps that the direction takes after it.
     """
 
-    straight: Array  # of diag(f_at * ... * f_{t+1}): along the cell state, gated by f
-    other: Array  # of the rest: every way that leaves the cell state through some h
-    total: Array  # of the whole; at most straight + other
-    rnn: Array  # of the plain RNN's d h_at / d h_t
+    straight: Array  # the size of diag(f_at * ... * f_{t+1}): along the cell state, gated by f
+    other: Array  # the size of the rest: all paths that leave the cell state through some h
+    total: Array  # the size of the whole; at most straight + other
+    rnn: Array  # the size of the plain RNN's d h_at / d h_t
 
 
 def gradient_flow(
@@ -38,7 +38,7 @@ def gradient_flow(
     lstm
         An LSTM of any layers, directions and projection. Computed in float64 whatever its dtype.
     x, state
-        As ``lstm`` takes them. Each row has a flow of its own.
+        As ``lstm`` takes them. Each row has its own flow.
     at
         The step that the gradient starts from, -T..T-1 in the order in which each direction takes its steps: -1 is
         where ``c_n`` comes from, step T - 1 of x forward and step 0 reverse.
@@ -63,7 +63,7 @@ def gradient_flow(
     Costs 8 H^3 float64 operations for each step, row, layer and direction (2 H^3 more for ``rnn``), and some B * 8H * H
     numbers of memory.
 
-    Raises ValueError for an ``at`` that x has not, TypeError for one that is no integer; else as ``lstm``.
+    Raises ValueError if x has no step ``at``, TypeError if ``at`` is not an integer; otherwise as ``lstm``.
     """
     x_steps, batched = checked_x(lstm, x)
     T, B, _ = x_steps.shape

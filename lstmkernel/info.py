@@ -16,8 +16,8 @@ from lstmkernel.host import cores, cpu
 def info() -> dict[str, Any]:
     """CPU, instruction sets, backends, threads and versions, as plain values.
 
-    ``backends`` maps each known backend to None where it can run, else to the reason why not; ``default`` is the one
-    that "auto" means here.
+    ``backends`` maps each known backend to None if it can run, or to the reason why it cannot. ``default`` is the
+    backend that "auto" means here.
     """
     reasons = {name: backends.unavailable(name) for name in backends.NAMES}
     return {
@@ -35,7 +35,7 @@ def info() -> dict[str, Any]:
 
 
 def version_of(package: str) -> str | None:
-    """Of an installed package."""
+    """The version of an installed package; None if it is not installed."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

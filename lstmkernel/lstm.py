@@ -254,13 +254,13 @@ class LSTM(FixedAttributes):
             (h_0, c_0) of shapes (L*D, B, R) and (L*D, B, H), without B where x is unbatched; None for zeros, or for
             the model's own h_0 and c_0 in every row (``initial_state``).
         lengths
-            (B,) integers in 0..T, in any order: the steps that each row has. ``out`` is 0 past a row's end, h_n and c_n
-            are the states at its own last step (its initial state for length 0).
+            (B,) integers in 0..T, in any order: how many steps each row has. ``out`` is 0 past a row's end; h_n and c_n
+            are the states at its own last step, or its initial state if the length is 0.
         reset
-            bool, of x's first two dimensions: True at the first step of an episode (an utterance, a game), before which
-            that row's state becomes zero, inside the kernel, or what it is without ``state``. With two directions, no
-            episode sees another: backwards, each begins with zeros at its own last step; a model with two directions
-            and an ``initial_state`` takes no reset.
+            bool, of x's first two dimensions: True at each step at which a new episode starts (an utterance, a game).
+            Before that step the row's state becomes what it is without ``state``: zeros, or the learned state. With two
+            directions, no episode sees another one: the backward direction starts each episode at its last step. A
+            model with two directions and an ``initial_state`` takes no reset.
         out
             Where to write the output: C-contiguous, of the right shape and dtype, overlapping no input.
 
@@ -285,20 +285,21 @@ class LSTM(FixedAttributes):
         lengths: ArrayLike | None = None,
         checkpoint_every: SupportsIndex | None = None,
     ) -> tuple[Array, State, Tape]:
-        """As a call, with the same bits, and a tape of it for ``backward``.
+        """As a call, bit-identical, and a tape of it for ``backward``.
 
-        The tape holds, for each step of a row, 5 H + R numbers of every layer and direction; and x itself, not a copy:
-        do not change it before ``backward``. With ``checkpoint_every`` k it holds only the states before every k-th
-        step, and backward runs forward again from there, k steps at a time: one third more work, and of T steps the
-        memory of T / k + k, least where k is about sqrt(T). Two directions keep every layer's output as well.
+        The tape holds 5 H + R numbers for each step of a row, in every layer and direction. It also holds x itself, not
+        a copy: do not change x before ``backward``. With ``checkpoint_every`` k it holds only the states before every
+        k-th step; backward then runs forward again from there, k steps at a time. That is one third more work, and
+        needs the memory of T / k + k steps instead of T: least where k is about sqrt(T). With two directions the tape
+        keeps every layer's output as well.
 
         Returns
         -------
         out, (h_n, c_n)
             As a call returns them.
         tape
-            For ``backward``, once or several times. ``tape.nbytes`` says what it holds. It keeps the parameters that
-            the model had.
+            For ``backward``, once or several times. ``tape.nbytes`` is its size. It keeps the parameters that the model
+            had.
 
         Raises as a call, and ValueError for a model with a variant or in reverse, which have no backward pass.
         """
@@ -326,14 +327,14 @@ class LSTM(FixedAttributes):
         tape
             As ``forward`` returned it; it is not changed.
         d_out
-            dL/d(out), of out's shape. Past a row's length it does not count. None for zeros.
+            dL/d(out), of out's shape. Past a row's length it is ignored. None if the loss does not use ``out``.
         d_state
-            (dL/dh_n, dL/dc_n), of their shapes; either may be None for zeros.
+            (dL/dh_n, dL/dc_n), of their shapes. Either may be None if the loss does not use it.
 
         Returns the gradient of every parameter under its name in ``state_dict()``, and of "x", "h_0" and "c_0", each of
-        the shape of what it belongs to: where ``forward`` began with the model's own h_0 and c_0, theirs, summed over
-        the rows; else those of its state. Raises ValueError for a wrong shape, another model's tape, or where x was
-        written to since ``forward``.
+        the shape of what it belongs to. If ``forward`` began with the learned h_0 and c_0, the last two are the
+        gradients of those parameters, summed over the rows; otherwise they are the gradients of ``state``. Raises
+        ValueError for a wrong shape, for another model's tape, and if x was written to since ``forward``.
         """
         if not isinstance(tape, Tape):
             raise TypeError(f"tape: expected what forward returned, got {type(tape).__name__}")
@@ -354,7 +355,7 @@ class LSTM(FixedAttributes):
         return Stream(self, batch_size)
 
     def pool(self, capacity: SupportsIndex) -> Pool:
-        """A ``Pool`` of at most ``capacity`` streams of this model, which advance together. Raises as ``stream``."""
+        """A ``Pool`` of at most ``capacity`` streams, which take steps together. Raises as ``stream``."""
         from lstmkernel.pool import Pool
 
         return Pool(self, capacity)
@@ -366,18 +367,18 @@ class LSTM(FixedAttributes):
     ) -> LSTM:
         """The same model on the kernels that are fastest for inputs of ``batch_size`` rows and ``steps`` time steps.
 
-        Candidates are the C kernels of every instruction set that this CPU has, Numba's, and both once more with this
-        model's sizes as constants: from C where there is a compiler, from Numba for one row of narrow layers that run
-        forwards. A variant has none of the latter. Each is built, checked against the float64 definition and, bit by
-        bit, against the others, and timed in turns. The result's ``plan`` prints the contest. Plans and compiled code
-        are kept (``LSTMKERNEL_CACHE_DIR``), so that the next time on this machine takes milliseconds.
+        The candidates are the C kernels of every instruction set that this CPU has, Numba's kernels, and both again
+        with this model's sizes as constants: from C if there is a compiler, from Numba for one row of narrow layers
+        that run forwards; not for a variant. Each candidate is built, checked against the float64 definition and, bit by
+        bit, against the others, and timed in turns. The result's ``plan`` prints all of it. Plans and compiled code are
+        kept on disk (``LSTMKERNEL_CACHE_DIR``): compiling the same model again on this machine takes milliseconds.
 
-        batch_size and steps are what is timed; any other sizes work. Bits are the same, but for a model on "numpy" or
-        "c:generic", which promise none. steps None is a stream of unknown length, timed with 100. num_threads as in the
-        constructor; None keeps this model's. Copied or pickled, the result is this model again: compile it where it
-        arrives, which takes milliseconds where that was done before.
+        Only batch_size and steps are timed; inputs of all other sizes work as well. Results are bit-identical, unless
+        this model runs on "numpy" or "c:generic", which do not promise that. steps None means a stream of unknown
+        length; 100 steps are timed. num_threads as in the constructor; None keeps this model's. A deep copy or a pickle
+        of the result is this model again, not compiled: call ``compile`` where it is loaded.
 
-        Raises ValueError or TypeError for sizes below 1. That a candidate cannot be built is no error: the plan says
+        Raises ValueError or TypeError for sizes below 1. A candidate that cannot be built is no error; the plan says
         why.
         """
         from lstmkernel.tuning import plan

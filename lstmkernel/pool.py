@@ -1,4 +1,4 @@
-"""Pool: many streams on one set of weights, any of which advance together."""
+"""Pool: many streams on one set of weights. Any of them take a step together."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 _ndarray = np.ndarray
 _INT64 = np.dtype(np.int64)
 
-#: Sets of ids whose rows are remembered, and numbers of ids whose calls are.
+#: How many sets of ids a pool remembers, and for how many sizes of sets it keeps a call.
 MOST_SETS = 64
 
 
 class Pool(OneAtATime):
-    """Streams of one network that come and go, and advance in any company.
+    """Streams of one network. They open and close at any time, and any of them take a step together.
 
-    Made by ``LSTM.pool(capacity)`` and ``Stack.pool(capacity)``. ``ids = pool.open(n)`` begins n streams, as a
-    ``Stream`` begins, ``y = pool.step(ids, x)`` takes one step of some of them in one call of the kernels, which reads
-    the weights once for all. Each has the bits that it has in a ``Stream`` of its own. An id is never given twice: one
-    that was closed is refused.
+    ``LSTM.pool(capacity)`` and ``Stack.pool(capacity)`` make one. ``ids = pool.open(n)`` opens n streams, which begin
+    as a ``Stream`` does. ``y = pool.step(ids, x)`` takes one step of some of them, in one kernel call that reads the
+    weights once. The results of a stream are bit-identical to those of a ``Stream`` of its own, no matter which other
+    streams are in the same call. An id is never given twice: a closed one is refused.
 
-    The weights are those that the network had when the pool was made. One thread at a time: a call while another runs
-    raises RuntimeError. One that fails or is interrupted changes nothing.
+    The pool keeps the weights that the network had when the pool was made. One thread at a time may use it: a call
+    while another runs raises RuntimeError. A call that fails or is interrupted changes nothing.
     """
 
     def __init__(self, net: LSTM | Stack, capacity: SupportsIndex) -> None:
@@ -44,16 +44,18 @@ class Pool(OneAtATime):
         self._dtype = net.dtype
         # Every slot has two rows of states. A step reads one and writes the other: one that fails changes nothing.
         self._states = States(Chain.of(self._net.engine), 2 * self._capacity)
-        self._row = np.arange(self._capacity)  # of each slot: itself, or capacity + itself
-        #: Of each slot: its stream's id, or -1 - the next one's. A slot's ids lie capacity apart.
+        self._row = np.arange(self._capacity)  # the valid row of each slot: the slot, or capacity + the slot
+        #: By slot: the id of its stream, or -1 - the id of its next stream. The ids of a slot lie capacity apart.
         self._ids = -1 - np.arange(self._capacity)
         self._in_width, self._out_width = net.input_size, net.out_features
         self._address = self._states.address
         self._forget_sets()
-        self._calls: dict[int, tuple[Array, Array, Advance]] = {}  # by how many: rows read, rows written, and the step
+        self._calls: dict[
+            int, tuple[Array, Array, Advance]
+        ] = {}  # by size of the set: rows read, rows written, the call
 
     def _forget_sets(self) -> None:
-        #: By ids as bytes: their slots, and of each slot the sum of its two rows.
+        #: By ids as bytes: their slots, and the sum of the two rows of each slot.
         self._sets: dict[bytes, tuple[Array, Array]] = {}
 
     @property
@@ -63,7 +65,7 @@ class Pool(OneAtATime):
 
     @property
     def ids(self) -> Array:
-        """Those of all open streams, int64."""
+        """The ids of all open streams, int64."""
         return self._ids[self._ids >= 0]
 
     def __len__(self) -> int:
@@ -71,7 +73,7 @@ class Pool(OneAtATime):
         return int(np.count_nonzero(self._ids >= 0))
 
     def open(self, n: SupportsIndex = 1) -> Array:
-        """Begin n streams: their ids, int64 (n,). Raises RuntimeError where fewer than n are free."""
+        """Open n streams. Returns their ids, int64 (n,). Raises RuntimeError if fewer than n are free."""
         count = arguments.size("n", n, 0)
         with self._alone():
             free = np.flatnonzero(self._ids < 0)
@@ -87,14 +89,14 @@ class Pool(OneAtATime):
         return ids
 
     def close(self, ids: ArrayLike) -> None:
-        """End these streams; their ids are never given again. Raises ValueError for a closed or repeated one."""
+        """Close these streams. Their ids are never given again. Raises ValueError for a closed or repeated id."""
         with self._alone():
             slots, _ = self._checked_slots(_whole_numbers(ids))
             self._forget_sets()
             self._ids[slots] = -1 - (self._ids[slots] + self._capacity)
 
     def reset(self, ids: ArrayLike) -> None:
-        """Begin these streams anew, as ``open`` did. Raises ValueError for a closed or repeated id."""
+        """Give these streams their first states again. Raises ValueError for a closed or repeated id."""
         with self._alone():
             slots, both = self._checked_slots(_whole_numbers(ids))
             rows = both - self._row[slots]
@@ -106,8 +108,8 @@ class Pool(OneAtATime):
 
         out: where to write y, C-contiguous, of the right shape and dtype, not overlapping x.
 
-        Raises ValueError for a closed or repeated id or a wrong shape and TypeError for a wrong dtype; nothing has
-        changed then.
+        Raises ValueError for a closed or repeated id or a wrong shape and TypeError for a wrong dtype; then nothing has
+        changed.
         """
         # Written for speed, as Stream.step.
         dtype = self._dtype
@@ -140,7 +142,7 @@ class Pool(OneAtATime):
         return out
 
     def _remembered(self, ids: Array) -> tuple[Array, Array]:
-        """Of streams that are open and named once; and the sum of each slot's two rows."""
+        """The slots of these ids, checked and remembered, and the sum of the two rows of each slot."""
         if len(self._sets) >= MOST_SETS:
             self._forget_sets()
         known = self._sets[ids.tobytes()] = self._checked_slots(ids)
@@ -159,7 +161,7 @@ class Pool(OneAtATime):
         return slots, 2 * slots + self._capacity
 
     def _new_call(self, n: int) -> tuple[Array, Array, Advance]:
-        """Made once for n rows, for it takes some microseconds."""
+        """The call for n rows. It is kept, because making it takes some microseconds."""
         if len(self._calls) >= MOST_SETS:
             self._calls = {}
         read, write = np.zeros(n, np.int64), np.zeros(n, np.int64)

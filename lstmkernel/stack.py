@@ -135,7 +135,7 @@ class Stack(FixedAttributes):
         return out, tuple(states)
 
     def _clear_past_ends(self, out: Array, lengths: ArrayLike) -> None:
-        """A Dense head's bias, or the input, would show past a row's end, where out is 0."""
+        """Set out to 0 past each row's end, where a Dense head's bias or the skipped input has been added."""
         if out.ndim != 3:
             raise ValueError("lengths: expected a batched x of 3 dimensions, got an unbatched one of 2")
         by_row = out if self.batch_first else out.swapaxes(0, 1)
@@ -143,13 +143,13 @@ class Stack(FixedAttributes):
         by_row[np.arange(T) >= arguments.lengths(lengths, T, B)[:, None]] = 0
 
     def stream(self, batch_size: int = 1) -> Stream:
-        """As ``LSTM.stream``, heads included; its ``state`` is one (h, c) for each LSTM."""
+        """As ``LSTM.stream``, with the heads. Its ``state`` is one (h, c) for each LSTM."""
         from lstmkernel.stream import Stream
 
         return Stream(self, batch_size)
 
     def pool(self, capacity: SupportsIndex) -> Pool:
-        """As ``LSTM.pool``, heads included."""
+        """As ``LSTM.pool``, with the heads."""
         from lstmkernel.pool import Pool
 
         return Pool(self, capacity)

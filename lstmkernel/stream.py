@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 _ndarray = np.ndarray
 
-#: Shapes of chunks that a stream remembers. Each has the kernels' workspace, some megabytes at most.
+#: How many shapes of chunks a stream remembers. Each needs a workspace of the kernels, some megabytes at most.
 MOST_CHUNKS = 4
 
 
 class Stream(OneAtATime):
     """A network that keeps its states: ``y = stream(chunk)``, or ``y = stream.step(x_t)`` for one step at a time.
 
-    Made by ``LSTM.stream(batch_size)`` and ``Stack.stream(batch_size)``. States begin at zero, or where the network
-    has learned to (``initial_state``). A sequence in chunks of any lengths has the bits that it has whole. The weights
-    are those that the network had when the stream was made. One thread at a time: a call while another runs raises
-    RuntimeError. One that fails or is interrupted changes nothing.
+    ``LSTM.stream(batch_size)`` and ``Stack.stream(batch_size)`` make one. The first states are zeros, or the learned
+    ones (``initial_state``). A sequence in chunks of any lengths gives bit-identical results to one call. The stream
+    keeps the weights that the network had when the stream was made. One thread at a time may use it: a call while
+    another runs raises RuntimeError. A call that fails or is interrupted changes nothing.
     """
 
     def __init__(self, net: LSTM | Stack, batch_size: int = 1) -> None:
@@ -45,10 +45,10 @@ class Stream(OneAtATime):
         self._side = 0
         self._rows = np.arange(B), np.arange(B, 2 * B)
         self._steps = self._both_ways(1)
-        #: By shape of a chunk: that of what comes of it, and the ways.
+        #: By the shape of a chunk: the shape of its output, and the calls.
         self._chunks: dict[tuple[int, ...], tuple[tuple[int, ...], tuple[Advance, Advance]]] = {}
         self._address = self._states.address
-        #: Of the last x_t, and of what came of it.
+        #: The shapes of the last x_t, and of its output.
         self._shape: tuple[int, ...] = (B, net.input_size)
         self._out_shape: tuple[int, ...] = (B, net.out_features)
 
@@ -62,13 +62,13 @@ class Stream(OneAtATime):
     def step(self, x_t: ArrayLike, out: Array | None = None) -> Array:
         """One time step: x_t (B, I) -> y (B, out_features); (I,) -> (out_features,) where B is 1.
 
-        out: where to write y, C-contiguous, of the right shape and dtype, not overlapping x_t. With it, and with x_t an
-        array of the network's dtype, a step allocates nothing, takes no lock and makes no system call (unless the
-        network is so large that several threads share a step). A softmax head, which NumPy computes, does allocate.
+        out: where to write y, C-contiguous, of the right shape and dtype, not overlapping x_t. If it is given, and x_t
+        is an array of the network's dtype, a step allocates nothing, takes no lock and makes no system call (unless the
+        network is so large that several threads share a step). A softmax head allocates, because NumPy computes it.
 
-        Raises ValueError for a wrong shape and TypeError for a wrong dtype; nothing has changed then.
+        Raises ValueError for a wrong shape and TypeError for a wrong dtype; then nothing has changed.
         """
-        # Written for speed: what is asked for every 2 us is here, and the rest elsewhere.
+        # Written for speed: a step may come every 2 us, so everything else is elsewhere.
         dtype = self._dtype
         if type(x_t) is not _ndarray or x_t.dtype is not dtype or x_t.shape != self._shape or not x_t.flags.carray:
             x_t = self._checked(x_t)
@@ -91,7 +91,7 @@ class Stream(OneAtATime):
         return out
 
     def _checked(self, x_t: ArrayLike) -> Array:
-        """As the kernels take it. Its shape is the one that the next step expects first."""
+        """x_t as the kernels take it. The next step expects this shape first."""
         array = np.ascontiguousarray(arguments.real("x_t", x_t, self._dtype))
         expected: list[tuple[int, ...]] = [(self._batch_size, self._net.input_size)]
         if self._batch_size == 1:
@@ -102,30 +102,30 @@ class Stream(OneAtATime):
         return array
 
     def __call__(self, chunk: ArrayLike) -> Array:
-        """Any number of time steps, even none: (T, B, I) -> (T, B, out_features), or batch first, as the network.
+        """Any number of time steps, also none: (T, B, I) -> (T, B, out_features), or batch first as the network.
 
-        (T, I) -> (T, out_features) where B is 1. Errors as ``LSTM``.
+        Where B is 1, also (T, I) -> (T, out_features). Raises as a call of ``LSTM``.
         """
         if type(chunk) is not _ndarray or chunk.dtype is not self._dtype or not chunk.flags.carray:
             return self._first_of_its_shape(chunk)
         known = self._chunks.get(chunk.shape)
         if known is None:
             return self._first_of_its_shape(chunk)
-        out_shape, ways = known
+        out_shape, calls = known
         out = np.empty(out_shape, self._dtype)
         if self._busy:
             raise self._in_use()
         self._busy = True
         try:
             side = self._side
-            ways[side](self._address(chunk), self._address(out))
+            calls[side](self._address(chunk), self._address(out))
             self._side = 1 - side
         finally:
             self._busy = False
         return out
 
     def _first_of_its_shape(self, chunk: ArrayLike) -> Array:
-        """Through the network itself, which checks it and cuts long work into calls."""
+        """Run the chunk through the network, which checks it and cuts long work into kernel calls."""
         x = arguments.real("chunk", chunk, self._dtype)
         rows_first, B, I = self._net.batch_first, self._batch_size, self._net.input_size
         by_itself = x.ndim == 2 and B == 1
@@ -144,7 +144,7 @@ class Stream(OneAtATime):
         return out
 
     def _remember(self, shape: tuple[int, ...], out_shape: tuple[int, ...], steps: int) -> None:
-        """The next chunk of that shape goes straight to the kernels, where one call of them does."""
+        """Prepare the kernel calls for the next chunk of that shape, if one call of each layer does it."""
         B = self._batch_size
         in_order = B == 1 or not self._net.batch_first
         if steps and in_order and self._states.in_one_call(steps, B):
@@ -153,7 +153,7 @@ class Stream(OneAtATime):
             self._chunks[shape] = out_shape, self._both_ways(steps)
 
     def _both_ways(self, steps: int) -> tuple[Advance, Advance]:
-        """So many steps, from side 0 to side 1 and from 1 to 0."""
+        """The calls for ``steps`` steps, from side 0 to side 1 and from 1 to 0."""
         first, second = self._rows
         return self._states.advance(steps, first, second), self._states.advance(steps, second, first)
 
@@ -161,9 +161,9 @@ class Stream(OneAtATime):
 
     @property
     def state(self) -> Any:
-        """Copies of the states: (h, c) of shapes (L, B, R) and (L, B, H); of a Stack, one such pair for each LSTM.
+        """Copies of the states: (h, c) of shapes (L, B, R) and (L, B, H). A Stack has one such pair for each LSTM.
 
-        Can be set to such states, or to None for those of the beginning; raises as a call with them.
+        Set it to such states, or to None for the first ones. Wrong states raise as in a call.
         """
         with self._alone():
             return self._packed([(h.copy(), c.copy()) for h, c in self._states.read(self._sides[self._side])])
@@ -180,7 +180,7 @@ class Stream(OneAtATime):
             self._commit(checked)
 
     def reset(self, mask: ArrayLike | None = None) -> None:
-        """Begin anew, with the states of the beginning: all rows, or those where mask (B,), bool, is True."""
+        """Give all rows their first states again, or only the rows where mask (B,), bool, is True."""
         rows = np.ones(self._batch_size, np.bool_) if mask is None else np.asarray(mask)
         if rows.dtype != np.bool_:
             raise TypeError(f"mask: expected bool, got {rows.dtype}")
@@ -196,11 +196,11 @@ class Stream(OneAtATime):
         return isinstance(self._net.engine, Network)
 
     def _packed(self, states: list[State]) -> Any:
-        """As the network takes and gives them."""
+        """The states as the network takes and gives them."""
         return states[0] if self._is_lstm else tuple(states)
 
     def _commit(self, new: Any) -> None:
-        """Take these states, all of them in the last line."""
+        """Take these states. Until the last line, the old ones are valid."""
         side = 1 - self._side
         self._states.write(self._sides[side], new)
         self._side = side

@@ -21,8 +21,8 @@ class Trace(NamedTuple):
     """Every gate and state of every layer, direction and step, in the model's dtype.
 
     Arrays are (L*D, T, B, H), or (L*D, B, T, H) with ``batch_first``, or (L*D, T, H) where x is unbatched; ``h`` has R
-    for H. The first index is that of ``h_n`` and ``c_n``, D * layer + direction. Steps are those of x in both
-    directions: the reverse one begins at step T - 1.
+    instead of H. The first index is D * layer + direction, as in ``h_n`` and ``c_n``. Both directions have the steps of
+    x in the order of x: the reverse direction begins at step T - 1.
     """
 
     i: Array  # input gate, 0..1: the share of the candidate that is written
@@ -41,8 +41,8 @@ class Trace(NamedTuple):
 def trace(lstm: LSTM, x: ArrayLike, state: tuple[ArrayLike, ArrayLike] | None = None) -> Trace:
     """Every gate and state of ``lstm(x, state)``; arguments and errors as there.
 
-    All come from the model's own kernels, as ``LSTM.forward`` keeps them: ``h`` of the top layer is ``out``, to the bit
-    on the backends that promise one answer.
+    All numbers come from the model's own kernels, as ``LSTM.forward`` keeps them. ``h`` of the top layer is
+    bit-identical to ``out``, on the backends that promise bit-identical results.
     """
     x_steps, batched = checked_x(lstm, x)
     network = lstm.engine
@@ -54,7 +54,7 @@ def trace(lstm: LSTM, x: ArrayLike, state: tuple[ArrayLike, ArrayLike] | None = 
 
 
 class Run(NamedTuple):
-    """One direction of one layer over a sequence, its steps in the order in which they were taken."""
+    """One direction of one layer over a sequence. Its steps are in the order in which the direction takes them."""
 
     weights: LayerParameters
     reverse: bool
@@ -78,7 +78,7 @@ def checked_x(lstm: LSTM, x: ArrayLike) -> tuple[Array, bool]:
 
 
 def as_x(values: Array, batch_first: bool, batched: bool) -> Array:
-    """(L*D, T, B, ...) with its time and rows where x has them."""
+    """(L*D, T, B, ...) with the axes of time and rows in the order of x."""
     if not batched:
         return values[:, :, 0]
     return values.swapaxes(1, 2) if batch_first else values

@@ -1,4 +1,4 @@
-"""Variant: what a layer computes where that is not the plain LSTM."""
+"""Variant: what a layer computes, if it is not the plain LSTM."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PLACES = ("gates", "candidate", "output")
 
 @dataclass(frozen=True)
 class Variant:
-    """Options of a layer beside the plain LSTM, those that file formats bring; docs/lstm.md has the formulas.
+    """Options of a layer that model files have and the plain LSTM has not; docs/lstm.md has the formulas.
 
     Parameters
     ----------
@@ -27,22 +27,22 @@ class Variant:
         Whether the gates i and f also see c_{t-1}, and o sees c_t, each unit its own (Gers and Schmidhuber 2000). The
         weights are ``weight_peephole_l0`` (3, H), in the order i, f, o; ONNX's order is i, o, f.
     gate_clip
-        What goes into the activation of a gate or of the candidate is first clipped to [-gate_clip, gate_clip]: ONNX's
-        ``clip``, as ONNX Runtime has it, which leaves c_t as it is on its way to h_t. None for no clipping.
+        The input of each gate's and the candidate's activation is first clipped to [-gate_clip, gate_clip]: ONNX's
+        ``clip``, as in ONNX Runtime, which does not clip c_t before h_t. None for no clipping.
     cell_clip
         c_t is clipped to [-cell_clip, cell_clip] right after the update, before the output gate and the output see it:
         TensorFlow's ``cell_clip``. None for no clipping.
     coupled
-        "forget": the forget gate is 1 - i (ONNX's ``input_forget``); "input": the input gate is 1 - f. The weights of
-        the gate that follows the other are there and not used. None: each gate has its own.
+        "forget": the forget gate is 1 - i (ONNX's ``input_forget``); "input": the input gate is 1 - f. The weights of a
+        coupled gate are stored but ignored. None: each gate has its own weights.
     activations
-        Of the gates, of the candidate, and of the output, as ONNX's f, g and h; or six of them, the second three for
-        the backward direction. Each is a name, or a name with the numbers that it takes, by default ONNX's:
+        For the gates, the candidate and the output, as ONNX's f, g and h; or six, the last three for the backward
+        direction. Each is a name, or a name with the numbers that it takes. The default numbers are ONNX's:
         "sigmoid", "tanh", "relu", "linear", "softsign", "softplus", ("affine", 1, 0), ("scaled_tanh", 1, 1),
         ("hard_sigmoid", 0.2, 0.5), ("leaky_relu", 0.01), ("thresholded_relu", 1), ("elu", 1). Keras 2's hard_sigmoid
         is ("hard_sigmoid", 0.2, 0.5), Keras 3's ("hard_sigmoid", 1 / 6, 0.5).
 
-    Raises ValueError for an unknown name or a number out of range and TypeError for what is no number.
+    Raises ValueError for an unknown name or a number out of range, and TypeError for anything that is not a number.
     """
 
     peephole: bool = False
@@ -65,7 +65,7 @@ class Variant:
 
     @classmethod
     def of(cls, value: Any) -> Variant | None:
-        """A Variant, or what ``to_dict`` gave; None for the plain LSTM, however it is said."""
+        """``value`` as a Variant; it may be the result of ``to_dict``. None if it describes the plain LSTM."""
         if isinstance(value, Mapping):
             value = cls(**value)
         if value is not None and not isinstance(value, cls):
@@ -77,7 +77,7 @@ class Variant:
         return asdict(self)
 
     def in_direction(self, direction: int, peephole: Array | None) -> LayerVariant:
-        """As kernels take it, for one layer and direction with those weights (3, H)."""
+        """The variant as the kernels take it, for one layer and direction. peephole: its weights (3, H)."""
         of_direction = self.activations[3 * direction :] or self.activations
         gates, candidate, output = (_with_numbers(activation) for activation in of_direction[:3])
         return LayerVariant(
@@ -103,7 +103,7 @@ def _activations(given: Any) -> tuple[Activation, ...]:
 
 
 def _activation(place: str, value: Any) -> Activation:
-    """The name alone where it takes no numbers, else with all of them."""
+    """A name that takes no numbers, or a tuple of the name and all its numbers."""
     name, *numbers = (value,) if isinstance(value, str) else value if isinstance(value, Sequence) else (None,)
     if not isinstance(name, str) or name not in VARIANT_ACTIVATIONS:
         raise ValueError(f"{place}: expected one of {', '.join(VARIANT_ACTIVATIONS)}, got {value!r}")

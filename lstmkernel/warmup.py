@@ -1,4 +1,4 @@
-"""warmup: compile before the first call has to wait for it."""
+"""warmup: compile now, so that the first call need not wait."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lstmkernel.lstm import LSTM
 
 
 def warmup(backend: str = "auto", dtype: DTypeLike = "float32") -> float:
-    """Compile now what the first calls of an LSTM, an LSTMCell and a Dense layer would wait for.
+    """Compile the kernels of an LSTM, an LSTMCell and a Dense layer now, so that their first calls need not wait.
 
-    Only Numba's kernels are compiled at run time, once for each dtype and kept on disk (``LSTMKERNEL_CACHE_DIR``); for
-    other backends there is nothing to do. backend and dtype as for ``LSTM``. Returns the seconds that it took.
+    Only Numba compiles at run time: once for each dtype, kept on disk (``LSTMKERNEL_CACHE_DIR``). For other backends
+    there is nothing to do. backend and dtype as for ``LSTM``. Returns the seconds that it took.
     """
     start = perf_counter()
     x = np.zeros((1, 1), dtype)

@@ -32,12 +32,12 @@ INSTRUCTION_SETS = ("avx512", "avx2", "neon", "generic")
 #: Every backend that there is, fastest first and the definition last.
 NAMES = (*(f"c:{isa}" for isa in INSTRUCTION_SETS), "numba", "numpy")
 
-#: Those that promise the same bits, because all their sums are fused multiply-adds in one fixed order.
+#: The backends that promise the same bits: all their sums are fused multiply-adds in one fixed order.
 ONE_ANSWER = tuple(name for name in NAMES if name not in ("c:generic", "numpy"))
 
 _ALIASES = ("auto", "c")
 
-#: Backends that this process has beside NAMES.
+#: More backends of this process, by name.
 _registered: dict[str, Backend] = {}
 
 #: How to get the C backend where it is missing.
@@ -64,12 +64,12 @@ def get(name: str | None = None) -> Backend:
 
 
 def register(backend: Backend) -> None:
-    """Let ``get`` find it by its name, in this process: somebody's own kernels, or some made for certain sizes."""
+    """Let ``get`` find a backend by its name, in this process: a user's own kernels, or kernels for certain sizes."""
     _registered[backend.name] = backend
 
 
 def unavailable(name: str) -> str | None:
-    """Why a backend of NAMES cannot run here; None where it can. Numba, slow to import, is only looked for."""
+    """Why a backend of NAMES cannot run here; None if it can. Numba is not imported, because that takes long."""
     try:
         if name.startswith("c:"):
             _load(name)
@@ -81,7 +81,7 @@ def unavailable(name: str) -> str | None:
 
 
 def usable() -> list[str]:
-    """Those of NAMES that can run here."""
+    """The names of all backends that can run here."""
     return [name for name in NAMES if unavailable(name) is None]
 
 

@@ -95,7 +95,7 @@ class LayerForwardKernel(Protocol):
 
 class LayerRecordKernel(Protocol):
     def __call__(self, tape: LayerTape, weights: LayerWeights, threads: int, /) -> None:
-        """layer_forward with the same bits, of which everything is kept that layer_backward needs.
+        """layer_forward with the same bits; it keeps everything that layer_backward needs.
 
         Of ``tape``, x, lengths, h_0, c[0] and, where it does not begin with step 0, h of the step before are read; h,
         the gates and the rest of c are written, for rows that take the step.
@@ -104,7 +104,7 @@ class LayerRecordKernel(Protocol):
 
 class LayerBackwardKernel(Protocol):
     def __call__(self, tape: LayerTape, parameters: Parameters, gradients: LayerGradients, threads: int, /) -> None:
-        """Through the tape's steps from the last to the first: everything in ``gradients``."""
+        """The backward pass through the tape's steps, from the last to the first. Writes all of ``gradients``."""
 
 
 class Batch(NamedTuple):
@@ -152,8 +152,8 @@ class PrepareKernel(Protocol):
         """lstm_forward for one T and B, without lengths and reset."""
 
 
-#: Of x (T, B, I) and out (T, B, R), both contiguous and as ``Backend.address`` gives them. Returns whether they
-#: overlap, and has done nothing then.
+#: Takes x (T, B, I) and out (T, B, R), both contiguous and as ``Backend.address`` gives them. Returns nonzero, and has
+#: done nothing, if they overlap.
 Advance = Callable[[Any, Any], int]
 
 
@@ -161,10 +161,10 @@ class PrepareAdvanceKernel(Protocol):
     def __call__(
         self, weights: LSTMWeights, T: int, h: Array, c: Array, read: Array, write: Array, threads: int, /
     ) -> Advance:
-        """T steps of B rows whose states are any of S, for one direction.
+        """T steps of B rows, in one direction. The states of the rows are B of S.
 
         h (L, S, R) and c (L, S, H) stay where they are. Row b reads its first states at read[b] and writes its last
-        ones at write[b], both (B,) int64, all different, and looked at in every call.
+        states at write[b]. Both are (B,) int64, and all their numbers differ. Every call looks at them anew.
         """
 
 

@@ -1,7 +1,7 @@
 """Packed weights: the memory order in which every backend's kernels read them.
 
-A block is ``lanes`` neighbouring units. The four gates of a block lie side by side for each input k, so that one sweep
-over k leaves all four gates of the block in registers: ``[blocks][K][4][lanes]``. See csrc/lstmkernel.h.
+A block is ``lanes`` neighbouring units. For each input k, the four gates of a block lie side by side: one pass over k
+then has all four gates of the block in registers: ``[blocks][K][4][lanes]``. See csrc/lstmkernel.h.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 
 class LayerVariant(NamedTuple):
-    """What one direction of one layer computes where it is no plain LSTM."""
+    """What one direction of one layer computes, if it is not the plain LSTM."""
 
     gates: tuple[str, float, float]  # activation, alpha, beta; see contract.VARIANT_ACTIVATIONS
     candidate: tuple[str, float, float]
@@ -39,7 +39,7 @@ class LayerWeights(NamedTuple):
     bias: Array  # bias_ih + bias_hh [blocks, 4, lanes]
     w_r: Array | None  # weight_hr [ceil(P / (4 lanes)), H, 4, lanes]
     variant: LayerVariant | None = None  # None: the plain LSTM
-    native: Any = None  # what the backend made of it, once
+    native: Any = None  # the backend's own form of this, made once
 
     @property
     def output_size(self) -> int:
@@ -54,7 +54,7 @@ class LayerWeights(NamedTuple):
 class LSTMWeights(NamedTuple):
     """All layers of an LSTM, packed."""
 
-    layers: list[list[LayerWeights]]  # of each layer and direction
+    layers: list[list[LayerWeights]]  # by layer and direction
     reverse: bool = False  # one direction, from each row's end to its start
     native: Any = None
 
@@ -101,7 +101,7 @@ def pack_layer(
 
 
 def _pack_variant(variant: LayerVariant, lanes: int) -> LayerVariant:
-    """Peephole weights lie as a bias does, so that a block's three are where its gates are."""
+    """Peephole weights lie as a bias does: the three of a block lie where its gates lie."""
     if variant.peephole is None:
         return variant
     i, f, o = variant.peephole
@@ -145,7 +145,7 @@ def _pack_weights(weight: Array, lanes: int) -> Array:
 
 
 def pack_rows(weight: Array, lanes: int) -> Array:
-    """in_rows, read-only and where packed weights lie."""
+    """``in_rows``, read-only, in the memory for packed weights."""
     return _frozen(in_rows(weight, lanes))
 
 

@@ -1,6 +1,6 @@
-"""Large arrays that come and go in every training step, in memory that arrays before them had.
+"""Large arrays that come and go in every training step use the memory of earlier ones.
 
-The system clears each page of new memory when it is first touched, which would be a tenth of a training step.
+The system clears each page of new memory when it is first touched. That would be a tenth of a training step.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from numpy.typing import DTypeLike
 from lstmkernel.backends.memory import mapped
 from lstmkernel.backends.packing import Array, empty
 
-#: Smaller arrays come from the allocator, which has such memory at hand.
+#: Smaller arrays come from the allocator, which keeps freed memory of that size itself.
 LEAST_BYTES = 1 << 18
-#: No more than so much waits to be used again.
+#: At most this many bytes wait to be used again.
 MOST_SPARE = 1 << 28
 
-#: (bytes, memory) that waits, by when it came, the longest ago first. Only single operations of a dict, for an array's
-#: end may come on any thread at any time, even in the midst of these functions.
+#: Waiting memory as (bytes, memory), by order of arrival, the oldest first. An array may end on any thread at any time,
+#: also while these functions run, so they only use single operations of a dict: those are atomic.
 _spare: dict[int, tuple[int, Any]] = {}
 _arrivals = itertools.count()
 
@@ -48,13 +48,13 @@ def copied(array: Array) -> Array:
 
 
 def _whole(size: int) -> int:
-    """Up to an eighth more: the next batch, of other lengths, is about as large."""
+    """Rounded up by at most an eighth, so that the memory fits the next batch, which has about the same size."""
     step = 1 << (size.bit_length() - 4)
     return -(-size // step) * step
 
 
 def _take(size: int) -> Any | None:
-    """Memory of that size: what came last, which caches may still have."""
+    """Memory of that size: the newest, because the caches may still hold it."""
     for arrival, (spare, _) in reversed(list(_spare.items())):
         if spare == size and (found := _spare.pop(arrival, None)):
             return found[1]
@@ -65,7 +65,7 @@ def _keep(size: int, memory: Any) -> None:
     _spare[next(_arrivals)] = size, memory
     waiting = list(_spare.items())
     excess = sum(spare for _, (spare, _) in waiting) - MOST_SPARE
-    for arrival, (spare, _) in waiting:  # of sizes that nobody asks for any more
+    for arrival, (spare, _) in waiting:  # the oldest first: nobody asks for those sizes any more
         if excess <= 0:
             break
         _spare.pop(arrival, None)

@@ -1,7 +1,7 @@
-"""The kernels' arrays: what one layer and direction keeps of a forward pass for the backward one, and what flows back.
+"""The arrays of training: what a layer's direction keeps of the forward pass for the backward pass, and the gradients.
 
-Rows are sorted longest first, so that the rows which take a step are always the first ones. Time is told in *steps*,
-which every row counts from its own beginning: step s of row b is at time s or, backwards, at time lengths[b] - 1 - s.
+Rows are sorted, the longest first, so the rows that take a step are always the first ones. Every row counts its *steps*
+from its own beginning: step s of row b is at time s or, backwards, at time lengths[b] - 1 - s.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ from lstmkernel.backends.packing import Array
 
 
 class LayerTape(NamedTuple):
-    """Steps first .. last - 1 of one layer in one direction, for T times and B rows."""
+    """Steps first .. last - 1 of one layer in one direction, of T time steps and B rows."""
 
-    x: Array  # (T, B, I), what the layer reads
+    x: Array  # (T, B, I): the layer's input
     lengths: Array | None  # (B,) int64, descending; None: T each
     reverse: bool
-    h_0: Array  # (B, R), contiguous: before step 0
-    h: Array  # (T, B, R), at its time; nothing is written where a row has no step
-    c: Array  # (last - first + 1, B, H), contiguous: before step first + n at n
-    gates: Array  # (N, 4, H), contiguous: i, f, g, o; all rows of a step, one step after the other
+    h_0: Array  # (B, R), contiguous: h before step 0
+    h: Array  # (T, B, R), by time; not written where a row has no step
+    c: Array  # (last - first + 1, B, H), contiguous: at n, the cell state before step first + n
+    gates: Array  # (N, 4, H), contiguous: i, f, g, o, for each step all rows that take it
     first: int
     last: int
 
     def steps(self, first: int, last: int) -> LayerTape:
-        """A part of them."""
+        """A tape of some of the steps. The arrays are views."""
         rows = active_rows(self.lengths, *self.x.shape[:2])
         start, stop = (int(rows[self.first : step].sum()) for step in (first, last))
         c = self.c[first - self.first : last - self.first + 1]
         return self._replace(c=c, gates=self.gates[start:stop], first=first, last=last)
 
     def active_steps(self) -> list[tuple[int, int]]:
-        """Each step that rows take, and how many do."""
+        """(step, number of rows that take it), of all steps that a row takes."""
         rows = active_rows(self.lengths, *self.x.shape[:2])
         return [(step, int(rows[step])) for step in range(self.first, self.last) if rows[step]]
 
     def h_before(self, step: int, rows: int) -> Array:
-        """(rows, R): what that step begins with."""
+        """(rows, R): h before that step."""
         return self.h_0[:rows] if step == 0 else self.h[self.times(step - 1, rows), np.arange(rows)]
 
     def times(self, step: int, rows: int) -> Array:
-        """(rows,) when the first rows take a step."""
+        """(rows,): the time at which each of the first rows takes that step."""
         T, B, _ = self.x.shape
         if not self.reverse:
             return np.full(rows, step)
@@ -52,7 +52,7 @@ class LayerTape(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """One layer's and direction's weights, gates i, f, g, o along the first axis; contiguous."""
+    """The weights of one layer and direction, contiguous. Gates lie along the first axis, in the order i, f, g, o."""
 
     w_ih: Array  # (4H, I)
     w_hh: Array  # (4H, R)
@@ -60,23 +60,23 @@ class Parameters(NamedTuple):
 
 
 class ParameterGradients(NamedTuple):
-    """dL/d... of the parameters, contiguous: what is found is added."""
+    """Gradients of the parameters, contiguous. The kernel adds to them."""
 
     w_ih: Array  # (4H, I)
     w_hh: Array  # (4H, R)
-    bias: Array  # (4H,), of bias_ih and of bias_hh
+    bias: Array  # (4H,): the gradient of bias_ih, and of bias_hh
     w_hr: Array | None  # (P, H); None without a projection
 
 
 class LayerGradients(NamedTuple):
-    """dL/d... of what goes in and out of one layer and direction. Contiguous, but for out and x along T and B."""
+    """Gradients at one layer and direction. Contiguous, but out and x may have any strides along T and B."""
 
-    out: Array | None  # (T, B, R): read; None is zeros
-    h: Array  # (B, R): after the last step; becomes that before the first one, of rows that have steps
-    c: Array  # (B, H): likewise
-    x: Array | None  # (T, B, I): where rows have steps; None: not needed
-    add_x: bool  # to what x has; else it is written
-    parameters: ParameterGradients | None  # None: not needed
+    out: Array | None  # (T, B, R), read; None for zeros
+    h: Array  # (B, R): of h after the last step; the kernel replaces it by that before the first step
+    c: Array  # (B, H): of c, likewise
+    x: Array | None  # (T, B, I), written where rows have steps; None if not needed
+    add_x: bool  # whether the kernel adds to x instead of writing it
+    parameters: ParameterGradients | None  # None if not needed
 
 
 def active_rows(lengths: Array | None, T: int, B: int) -> Array:

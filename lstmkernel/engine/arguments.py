@@ -1,4 +1,4 @@
-"""Arguments are checked here, once; what passes fits the kernels. A message says what was expected and what came."""
+"""Checks of single arguments. What passes fits the kernels. Each message says what was expected and what came."""
 
 from __future__ import annotations
 
@@ -101,10 +101,10 @@ def lengths(value: ArrayLike, T: int, B: int) -> Array:
 def reset(
     value: ArrayLike, T: int, B: int, rows_first: bool, row_lengths: Array | None, backwards: Sequence[bool]
 ) -> Array:
-    """Where each direction's states become zero before its step: bool (D, T, B).
+    """bool (D, T, B): the steps before which each direction's states become zero.
 
-    value marks the first steps of episodes. In a direction that runs backwards, an episode's last step comes first.
-    Past a row's end there are no steps.
+    value marks the first steps of episodes. A direction that runs backwards takes an episode's last step first. A row
+    has no steps past its end.
     """
     array = np.asarray(value)
     if array.dtype != np.bool_ and array.size:
@@ -123,7 +123,7 @@ def reset(
 
 
 def output(out: Any, expected: tuple[int, ...], dtype: np.dtype[Any], inputs: Iterable[tuple[str, Any]]) -> Array:
-    """An array that the kernels may write ``expected`` values of ``dtype`` to, sharing no memory with any input."""
+    """``out``, if the kernels may write to it: shape ``expected``, ``dtype``, no memory shared with an input."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out: expected a NumPy array, got {type(out).__name__}")
     if out.dtype != dtype:

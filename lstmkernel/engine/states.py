@@ -36,7 +36,7 @@ class States:
         return all(steps * rows <= layer.call_rows(rows) for layer in self._chain.layers)
 
     def advance(self, steps: int, read: Array, write: Array) -> Advance:
-        """All layers over so many steps, as ``Backend.prepare_advance``; a step of very many rows is cut into calls."""
+        """All layers over some steps, as ``Backend.prepare_advance``. A step of very many rows is cut into calls."""
         rows = len(read)
         if self._direct or steps > 1 or rows == 1 or self.in_one_call(1, rows):
             return self._in_one_call(steps, read, write)
@@ -70,7 +70,7 @@ class States:
             h[:, rows], c[:, rows] = new_h, new_c
 
     def clear(self, rows: Rows) -> None:
-        """As they begin: zero, or what the network has learned."""
+        """Set the states of these rows to the first ones: zeros, or what the network has learned."""
         for network, (h, c) in zip(self._chain.networks, self._states, strict=True):
             h[:, rows], c[:, rows] = network.first
 
@@ -133,10 +133,10 @@ def _for_arrays(call: Advance, address: Callable[[Array], Any]) -> Callable[[Arr
 
 
 class OneAtATime:
-    """Calls of one thread at a time; a second one raises RuntimeError.
+    """Refuses a call while another thread's call runs: RuntimeError.
 
-    Without a lock: Python looks for other threads and for signals only after calls and in loops, so nothing gets in
-    between asking for ``_busy`` and setting it.
+    There is no lock. Python switches threads and handles signals only after calls and in loops, so nothing happens
+    between reading ``_busy`` and setting it.
     """
 
     _busy = False

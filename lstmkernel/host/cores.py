@@ -1,4 +1,4 @@
-"""How many threads are worth having: the cores that affinity and control groups leave to this process."""
+"""How many cores this process may use: affinity and control groups limit them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def available() -> int:
     return max(1, min(allowed, _cgroup_limit()))
 
 
-@cache  # it belongs to the container and is read from several files
+@cache  # the limit belongs to the container, and reading it takes several files
 def _cgroup_limit() -> int:
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
@@ -28,7 +28,7 @@ def _cgroup_limit() -> int:
 
 
 def cgroup_limit(root: Path, lines: list[str]) -> int:
-    """Whole cores of the least CPU quota on the way from ``root`` to the groups of /proc/self/cgroup's ``lines``."""
+    """Whole cores of the smallest CPU quota between ``root`` and the groups in the ``lines`` of /proc/self/cgroup."""
     quotas = [float(1 << 16)]
     for line in lines:
         _, controllers, path = line.split(":", 2)
@@ -44,7 +44,7 @@ def cgroup_limit(root: Path, lines: list[str]) -> int:
 
 
 def _quota(folder: Path) -> list[float]:
-    """Cores that this group may use, if it says so: cpu.max of version 2, cpu.cfs_quota_us of version 1."""
+    """Cores that this group may use, if it has a limit: cpu.max in version 2, cpu.cfs_quota_us in version 1."""
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text().split()

@@ -9,13 +9,13 @@ from pathlib import Path
 
 @cache
 def model() -> str:
-    """Its name, for people."""
+    """The CPU's name, for people."""
     return _of_cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 @cache
 def features() -> str:
-    """Its features as the system lists them; empty where it does not."""
+    """The CPU's features as the system lists them; empty if the system lists none."""
     return _of_cpuinfo("flags") or _of_cpuinfo("Features")
 
 

@@ -1,9 +1,9 @@
-"""What is kept on disk between runs: compiled code and plans.
+"""The cache on disk: compiled code and plans, kept between runs.
 
-They lie under ``LSTMKERNEL_CACHE_DIR``, or the user's cache directory. An entry is one file, whose name says everything
-that it depends on. It appears whole or not at all, is never changed, and ends with its own checksum, so processes need
-no lock, and one that was killed, a full disk or a flipped bit cost no more than the work of making the entry again.
-Entries are only read where nobody but this user can have written them.
+The cache lies under ``LSTMKERNEL_CACHE_DIR``, or in the user's cache directory. An entry is one file. Its name says
+everything that its content depends on. A file appears whole or not at all, is never changed, and ends with its own
+checksum. So processes need no lock; a killed process, a full disk or a flipped bit only means that the entry is made
+again. An entry is read only if nobody but this user can have written it.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ import platformdirs
 
 from lstmkernel.host.files import replacing
 
-#: A subdirectory of each: machine code of Numba, of the C compiler, and plans.
+#: One subdirectory each: machine code of Numba, machine code of the C compiler, and plans.
 KINDS = ("numba", "c", "plans")
 
 _HASH = hashlib.sha256
-#: What ends an entry's name, or that of one which was never finished: others' files are none of ours.
+#: How the name of an entry ends, also of one that was never finished. Other files are not ours.
 _NAME = re.compile(r"-[0-9a-f]{20}\.(so|bin|json)(\.[0-9a-f]+\.unfinished)?$")
 
 
 class Found(NamedTuple):
-    """An entry that is whole."""
+    """An entry whose checksum is right."""
 
     path: Path
     content: bytes
@@ -47,18 +47,18 @@ class Entry(NamedTuple):
 
 
 def root() -> Path:
-    """Where everything lies."""
+    """The directory of the cache."""
     chosen = os.environ.get("LSTMKERNEL_CACHE_DIR")
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("lstmkernel", appauthor=False))
 
 
 def digest(*parts: object) -> str:
-    """For a file's name: of everything that its content depends on."""
+    """A part of a file's name that changes with everything that the content depends on."""
     return _HASH(repr(parts).encode()).hexdigest()[:20]
 
 
 def find(kind: str, name: str) -> Found | None:
-    """The entry, if it is there, whole, and this user's alone. What is not whole is removed."""
+    """The entry, if it exists, is whole and belongs to this user alone. A damaged entry is removed."""
     path = root() / kind / name
     if not all(_is_ours(each) for each in (root(), path.parent, path)):
         return None
@@ -74,7 +74,7 @@ def find(kind: str, name: str) -> Found | None:
 
 
 def keep(kind: str, name: str, content: bytes) -> Path | None:
-    """Write an entry. None where that cannot be done, which is said once."""
+    """Write an entry. If that fails, warn once and return None."""
     path = root() / kind / name
     try:
         root().parent.mkdir(parents=True, exist_ok=True)
@@ -95,26 +95,26 @@ def keep(kind: str, name: str, content: bytes) -> Path | None:
 
 
 def forget(kind: str, pattern: str, but: str) -> None:
-    """Remove the entries that match, but for one: earlier versions of it."""
+    """Remove the entries that match ``pattern``, except one: they are its earlier versions."""
     for path in (root() / kind).glob(pattern):
         if path.name != but and _NAME.search(path.name):
             _remove(path)
 
 
 def entries() -> Iterator[Entry]:
-    """All that there is, and what killed processes left."""
+    """All entries, also those that a killed process did not finish."""
     for kind in KINDS:
         for path in sorted((root() / kind).glob("*")):
             try:
                 found = path.lstat()
-            except OSError:  # gone meanwhile
+            except OSError:  # removed meanwhile
                 continue
             if _NAME.search(path.name) and stat.S_ISREG(found.st_mode):
                 yield Entry(kind, path, found.st_size, found.st_mtime)
 
 
 def clear() -> int:
-    """Remove everything; how many files that were."""
+    """Remove all entries. Returns how many files were removed."""
     return sum(_remove(entry.path) for entry in entries())
 
 
@@ -127,7 +127,7 @@ def _remove(path: Path) -> bool:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether it belongs to this user and nobody else may write to it."""
+    """Whether the path belongs to this user and nobody else may write to it."""
     if not hasattr(os, "getuid"):  # Windows: a user's profile is the user's
         return True
     try:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Write a file whole, or not at all."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from uuid import uuid4
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[BinaryIO]:
-    """A file to write, which takes the name ``path`` once the block has ended without an exception.
+    """A file to write. It gets the name ``path`` when the block ends without an exception.
 
-    Entering fails where the directory cannot be written, so enter before the long work.
+    Entering the block fails if the directory cannot be written, so enter it before the long work.
     """
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path}: is a directory")
@@ -21,7 +21,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
     try:
         file = open(unfinished, "xb")  # noqa: SIM115 - closed below
     except OSError as error:
-        error.filename = path  # the other name means nothing to the user
+        error.filename = path  # the user does not know the other name
         raise
     try:
         with file:

@@ -1,4 +1,4 @@
-"""How numbers look: ASCII, three digits, the unit beside them."""
+"""Numbers and durations as text: ASCII, three digits, with a unit."""
 
 from __future__ import annotations
 

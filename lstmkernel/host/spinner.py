@@ -1,4 +1,4 @@
-"""A sign of life on a terminal while something is compiled, and nothing anywhere else."""
+"""A progress spinner on stderr while something is compiled, if stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: Seconds after which one would wonder.
+#: Seconds before the spinner appears.
 PATIENCE = 1.0
 
 _silent = threading.local()
 
 
 def on_a_terminal() -> bool:
-    """Whether stderr is one: programs close it, and put objects in its place that cannot tell."""
+    """Whether stderr is a terminal. Programs may close it, or replace it by an object without isatty."""
     try:
         return bool(sys.stderr.isatty())
     except (AttributeError, ValueError):
@@ -23,7 +23,7 @@ def on_a_terminal() -> bool:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """For whoever has a progress bar of their own on this thread."""
+    """No spinner inside the block, on this thread: for code that has its own progress bar."""
     before, _silent.on = getattr(_silent, "on", False), True
     try:
         yield
@@ -33,7 +33,7 @@ def silenced() -> Iterator[None]:
 
 @contextmanager
 def spinning(what: str) -> Iterator[None]:
-    """Say ``what`` on stderr, where that is a terminal, once the block has taken PATIENCE."""
+    """Show ``what`` on stderr, if it is a terminal, once the block has taken PATIENCE seconds."""
     if getattr(_silent, "on", False) or not on_a_terminal():
         yield
         return

@@ -1,9 +1,9 @@
-"""PyTorch's LSTM on lstmkernel's kernels, forwards and backwards: drop-ins, and ``accelerate`` for a whole model.
+"""PyTorch's LSTM on lstmkernel's kernels, forward and backward: drop-in classes, and ``accelerate`` for a whole model.
 
     from lstmkernel.torch import LSTM, LSTMCell, accelerate
 
     lstm = LSTM(40, 128, num_layers=2)    # a torch.nn.LSTM: constructor, state_dict, results, gradients
-    print(accelerate(model))              # every nn.LSTM and nn.LSTMCell of a model; says which, and which not and why
+    print(accelerate(model))              # every nn.LSTM and nn.LSTMCell of a model; prints what was replaced
 
 Needs PyTorch: ``pip install lstmkernel[torch]``.
 """

@@ -1,4 +1,4 @@
-"""``accelerate``: every LSTM of a model onto lstmkernel's kernels, and a report of which not and why."""
+"""``accelerate``: run every LSTM of a model on lstmkernel's kernels. A report says which were not replaced, and why."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REPLACEMENTS: dict[type[nn.Module], type[LSTM] | type[LSTMCell]] = {nn.LSTM: LS
 
 
 class Found(NamedTuple):
-    """An LSTM of the model, and what became of it."""
+    """An LSTM of the model, and whether it was replaced."""
 
     name: str  # within the model; "" is the model itself
     kind: str
@@ -61,13 +61,14 @@ class Accelerated:
 def accelerate(model: nn.Module) -> Accelerated:
     """Let lstmkernel run every ``nn.LSTM`` and ``nn.LSTMCell`` inside a model, in place, for inference on the CPU.
 
-    Modules stay the same objects, of ``lstmkernel.torch``'s classes from then on: their parameters, names, hooks, mode
-    and ``state_dict`` are what they were. Weights are taken to be at rest: changes that PyTorch counts (optimizers,
-    ``load_state_dict``, in-place operations) are seen, writes through ``.data`` or a NumPy array are not, until
-    ``accelerate`` is called again. To train, make the model of ``lstmkernel.torch.LSTM``, which sees both.
+    The modules stay the same objects, with the same parameters, names, hooks, mode and ``state_dict``; their class
+    becomes that of ``lstmkernel.torch``. ``accelerate`` assumes that the weights no longer change. Changes that PyTorch
+    counts (optimizers, ``load_state_dict``, in-place operations) are seen; writes through ``.data`` or a NumPy array
+    are not, until ``accelerate`` is called again. To train, make the model of ``lstmkernel.torch.LSTM``, which sees
+    both.
 
-    Left as they are, each with the reason in the report: quantized and TorchScript ones, subclasses, parametrized or
-    weight-normed ones, other devices and dtypes, modules whose ``forward`` was replaced.
+    Some modules are left as they are, and the report says why: quantized and TorchScript modules, subclasses,
+    parametrized or weight-normed modules, other devices and dtypes, modules whose ``forward`` was replaced.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
@@ -99,7 +100,7 @@ def _replace(name: str, module: nn.Module) -> Found:
 
 
 def _obstacle(module: nn.Module) -> str | None:
-    """Why not, if there is a reason."""
+    """Why the module cannot be replaced; None if it can."""
     kind = type(module)
     if isinstance(module, torch.jit.ScriptModule):
         return "TorchScript, a graph of PyTorch's own operations: accelerate the model that it was made from"

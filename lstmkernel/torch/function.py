@@ -1,4 +1,4 @@
-"""The kernels as a differentiable function of tensors. Memory is shared both ways: nothing is copied at this door."""
+"""The kernels as a differentiable function of tensors. Tensors and arrays share memory: nothing is copied here."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from lstmkernel.torch.tapes import tape_of, ticket
 State = tuple[Tensor, Tensor]
 Run = TypeVar("Run", bound=Callable[..., Any])
 
-_PLAIN = (Tensor, torch.nn.Parameter)  # others only stand for a tensor, or have something to say of their own
+_PLAIN = (Tensor, torch.nn.Parameter)  # subclasses may stand for a tensor, or change operations
 _DTYPES = (torch.float32, torch.float64)
 
 
 def is_traced() -> bool:
-    """Whether a call is only written down, to run as a graph later, where the kernels' results would be constants."""
+    """Whether PyTorch only records this call, as a graph to run later: kernel results would be constants in it."""
     return bool(torch.jit.is_tracing() or torch.compiler.is_exporting())  # type: ignore[no-untyped-call, attr-defined]
 
 
 def between_graphs(run: Run) -> Run:
-    """As it is, for ``torch.compile`` too, whose machinery takes a second to import and is there when it compiles."""
+    """``run`` outside of the graphs of ``torch.compile``. Its modules take a second to import, and it has done that."""
     if torch.compiler.is_compiling():
         return torch.compiler.disable(run)  # type: ignore[no-untyped-call, no-any-return]
     return run
 
 
 def as_pytorchs(module: Module, kind: type[Module]) -> Module:
-    """PyTorch's own module with the same parameters, which ``torch.jit.script`` can read.
+    """PyTorch's own module with the same parameters, for ``torch.jit.script``.
 
-    It takes the module's place in the model that is scripted as well: that is how PyTorch prepares a model.
+    PyTorch also puts it into the model that is scripted.
     """
     own = copy.copy(module)
     own.__class__ = kind
@@ -48,7 +48,7 @@ def as_pytorchs(module: Module, kind: type[Module]) -> Module:
 
 
 def check(x: Any, hx: Any, weights: dict[str, Tensor]) -> None:
-    """Refuse what the kernels cannot take: they want dense tensors of one dtype, float32 or float64, on the CPU."""
+    """Raise for what the kernels cannot take. They need dense tensors of one dtype, float32 or float64, on the CPU."""
     first, dtype = next((name, tensor.dtype) for name, tensor in weights.items())
     if dtype not in _DTYPES:
         raise TypeError(f"{first}: expected torch.float32 or torch.float64, got {dtype}")
@@ -132,9 +132,9 @@ class _Run(torch.autograd.Function):
 
 
 def _once(gradient: Tensor) -> Tensor:
-    """The same numbers, of which no gradient can be had.
+    """The same numbers, whose gradient raises an error.
 
-    PyTorch's ``once_differentiable`` says so for some losses only: a penalty on x's gradient could be a constant to it.
+    PyTorch's ``once_differentiable`` raises for some losses only: it can take a penalty on x's gradient for a constant.
     """
     return _Refuse.apply(gradient.requires_grad_())  # type: ignore[no-any-return, no-untyped-call]
 

@@ -17,17 +17,17 @@ from lstmkernel.torch.packing import Models
 class LSTM(torch.nn.LSTM):
     """A ``torch.nn.LSTM``, its arguments, parameters, results and gradients, computed by lstmkernel.
 
-    Runs on the CPU in float32 and float64, whatever ``torch.autocast`` says: TypeError for other dtypes, ValueError for
-    other devices, before anything runs. A model that is traced, scripted or exported holds PyTorch's own LSTM;
-    ``torch.compile`` leaves this one as it is, between two graphs. Gradients of gradients raise RuntimeError. Threads
-    are at most ``torch.get_num_threads()``.
+    It runs on the CPU in float32 and float64, whatever ``torch.autocast`` says. Other dtypes raise TypeError and other
+    devices ValueError, before anything runs. A model that is traced, scripted or exported contains PyTorch's own LSTM.
+    ``torch.compile`` runs this one between two graphs. Gradients of gradients raise RuntimeError. It uses at most
+    ``torch.get_num_threads()`` threads.
 
-    Weights are packed for the kernels at the first call, and again when they have changed, in whichever way
+    The weights are packed for the kernels at the first call, and again when they have changed in any way
     (``compares_weights``).
     """
 
-    #: Whether each call compares all weights with the packed ones. False is for weights at rest: only changes that
-    #: PyTorch itself counts are seen (optimizers, load_state_dict, in-place operations), not writes through ``.data``.
+    #: Whether each call compares all weights with the packed ones. False is for weights that do not change: then a call
+    #: only sees changes that PyTorch counts (optimizers, load_state_dict, in-place operations), no write to ``.data``.
     compares_weights: bool = True
 
     def forward(self, input: Any, hx: State | None = None) -> Any:  # noqa: A002
@@ -76,7 +76,7 @@ class LSTM(torch.nn.LSTM):
         )
 
     def _check_sizes(self, x: Tensor, state: State | None, batch_sizes: Tensor | None) -> None:
-        """PyTorch's own errors."""
+        """Raise PyTorch's own errors for wrong sizes."""
         if state is None:
             self.check_input(x, batch_sizes)
         else:
@@ -106,13 +106,13 @@ class LSTM(torch.nn.LSTM):
 
 
 def _of_layer(layer: int, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """By the names of an LSTM that is this layer alone."""
+    """The weights of this layer, by the names of an LSTM with one layer."""
     ends = f"_l{layer}", f"_l{layer}_reverse"
     return {name.replace(f"_l{layer}", "_l0"): weight for name, weight in weights.items() if name.endswith(ends)}
 
 
 def _drop(x: Tensor, p: float, lengths: Tensor | None) -> Tensor:
-    """Dropout of what there is, so that the same seed draws what it draws for ``torch.nn.LSTM``."""
+    """Dropout of the steps that rows have, so that a seed draws the same numbers as for ``torch.nn.LSTM``."""
     if lengths is None:
         return dropout(x, p)
     packed = pack_padded_sequence(x, lengths)

@@ -1,4 +1,4 @@
-"""lstmkernel's models of a module's tensors: packed when first used, and again when their numbers have changed."""
+"""lstmkernel's models of a module's tensors: packed at the first call, and again when the numbers have changed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from lstmkernel.torch.function import array
 
 
 class Models(dict[int | None, "_Packed"]):
-    """Of one module. Copies and pickles of the module begin without any."""
+    """The models of one module, by layer. Copies and pickles of the module start without models."""
 
     def of(self, layer: int | None, tensors: dict[str, Tensor], *, by_value: bool) -> LSTM:
-        """The model of tensors under the names that it has for them: of one layer alone, or of all.
+        """The model of these tensors, named as lstmkernel names them: of one layer, or of all.
 
-        ``by_value`` looks at all of their numbers, which takes as long as reading the weights twice. Otherwise
-        PyTorch's counters of in-place changes are believed, which do not see what is written through ``.data`` or a
-        NumPy array.
+        ``by_value`` compares all numbers, which takes as long as reading the weights twice. Otherwise PyTorch's
+        counters of in-place changes decide; they do not count writes through ``.data`` or a NumPy array.
         """
         found, listed = self.get(layer), list(tensors.values())
         if found is None or not found.is_of(listed, by_value):
-            self[layer] = found = _pack(tensors)  # whole: another thread sees what was, or this
+            self[layer] = found = _pack(tensors)  # one assignment: other threads see the old model or this one
         return found.model
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -35,12 +34,12 @@ class Models(dict[int | None, "_Packed"]):
 
 
 class _Packed(NamedTuple):
-    """A model, and what tells whether it still is that of its tensors."""
+    """A model, and what is needed to see whether its tensors have changed."""
 
     model: LSTM
     num_threads: int
     tensors: list[Tensor]
-    memory: list[Tensor]  # the tensors' own: while it is held, no other tensor gets that address
+    memory: list[Tensor]  # the tensors' memory: while it is held, no other tensor gets that address
     versions: list[int]
 
     def is_of(self, tensors: list[Tensor], by_value: bool) -> bool:
@@ -60,13 +59,13 @@ def _pack(tensors: dict[str, Tensor]) -> _Packed:
 
 
 def _num_threads() -> int:
-    """As many as PyTorch may use, if ``LSTMKERNEL_NUM_THREADS`` does not say less."""
+    """As many threads as PyTorch may use, or fewer if ``LSTMKERNEL_NUM_THREADS`` says so."""
     bound = arguments.num_threads(None)
     return torch.get_num_threads() if bound is None else min(bound, torch.get_num_threads())
 
 
 def _same_bits(a: Array, b: Array) -> bool:
-    """As integers, of which NaN equals itself and 0 is not -0."""
+    """Compared as integers: NaN equals itself, and 0 is not -0."""
     integers = f"i{a.itemsize}"
     return a.dtype == b.dtype and np.array_equal(a.view(integers), b.view(integers))
 

@@ -1,8 +1,8 @@
-"""Tapes among autograd's saved tensors, so that a backward pass frees them as it frees those.
+"""Tapes live as long as autograd's saved tensors, so that a backward pass frees both.
 
-What a function keeps beside its saved tensors lives as long as the graph, which in a training loop is until the next
-loss takes the place of this one: there would be two tapes at a time. So a small tensor is saved, and the tape lives as
-long as its memory.
+Anything else that a function keeps lives as long as the graph. In a training loop that is until the next loss replaces
+this one, and there would be two tapes at a time. So the function saves a small tensor, and the tape lives as long as
+that tensor's memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The C kernels, called through cffi. Arguments were checked above; C trusts them."""
+"""The C kernels, called through cffi. The callers have checked the arguments; C trusts them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Specialised = dict[tuple[int, int, int], Any]  # input_size, hidden_size, proj_s
 
 
 def instruction_sets() -> list[str]:
-    """Those that this build has, whether or not the CPU can run them, best first."""
+    """The instruction sets of this build, best first, whether or not the CPU can run them."""
     names: list[str] = []
     while (name := lib.lk_isa_name(len(names))) != ffi.NULL:
         names.append(ffi.string(name).decode())
@@ -41,7 +41,7 @@ def instruction_sets() -> list[str]:
 
 
 def backend(isa: str, specialised: Specialised | None = None) -> Backend:
-    """The C kernels on that instruction set, and those of specialised.py for layers of certain sizes."""
+    """The C kernels on that instruction set. specialised: kernels of specialised.py, for layers of certain sizes."""
     built = instruction_sets()
     if isa not in built:
         raise BackendError(f"backend 'c:{isa}': this build has {', '.join(built)}")
@@ -300,7 +300,7 @@ def _prepare_advance(
 
 
 def _between(native: _NativeLSTM, x_shape: tuple[int, ...], dtype: Any) -> Any:
-    """Room for what two directions hand to the next layer; see lk_lstm_forward."""
+    """Room for the output of two directions between two layers; see lk_lstm_forward."""
     if native.directions == 1 or native.num_layers == 1:
         return ffi.NULL
     return ffi.from_buffer(empty((x_shape[0], x_shape[1], 2 * native.output_size), dtype))
@@ -314,7 +314,7 @@ def _workspace(size: int) -> Any:
     return work
 
 
-#: The address of a contiguous array, several times faster than ctypes.data.
+#: The address of a contiguous array. It takes much less time than ctypes.data.
 _contiguous = ffi.from_buffer
 
 

@@ -1,7 +1,7 @@
-"""The definition: every kernel in plain NumPy, float32 and float64. Also the baseline that the others are held against.
+"""The definition: every kernel in plain NumPy, float32 and float64. It is also the baseline for the other backends.
 
-Arguments and arrays are those of csrc/lstmkernel.h. A block is the whole layer here (lanes = H), so packed weights are
-plain transposed matrices and gates z are (N, 1, 4, H).
+Arguments and arrays are those of csrc/lstmkernel.h. Here a block is the whole layer (lanes = H), so packed weights are
+plain transposed matrices, and the gates z are (N, 1, 4, H).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-#: Inf and NaN are answers here, as in the other backends, and no reason to warn; some BLAS say so of Inf times 0.
+#: Inf and NaN are results here, as in the other backends, and no reason to warn. Some BLAS warn of Inf times 0.
 _quiet = np.errstate(over="ignore", invalid="ignore")
 
 
@@ -122,7 +122,7 @@ def _pack_layer(
 
 @_quiet
 def layer_record(tape: LayerTape, weights: LayerWeights, threads: int) -> None:
-    """layer_forward, of which the gates and c are kept."""
+    """layer_forward that keeps the gates and c."""
     H = weights.hidden_size
     w_h = weights.w_h.reshape(weights.output_size, 4 * H)
     start = 0
@@ -144,11 +144,11 @@ def layer_record(tape: LayerTape, weights: LayerWeights, threads: int) -> None:
 def layer_backward(tape: LayerTape, parameters: Parameters, gradients: LayerGradients, threads: int) -> None:
     """One step after the other, last first:
 
-    d_c += d_h * o * (1 - tanh(c)^2)                      what h says of c, beside what the next step's c says
+    d_c += d_h * o * (1 - tanh(c)^2)                      through h, added to what comes from the next step's c
     d_i, d_f, d_g, d_o = d_c * g, d_c * c_before, d_c * i, d_h * tanh(c)
     d_z = each times the slope of its activation          s (1 - s) of a sigmoid, 1 - g^2 of tanh
     d_c_before = d_c * f                                  the straight road: gated, not multiplied by a matrix
-    d_h_before = d_z W_hh                                 the other paths
+    d_h_before = d_z W_hh                                 all other paths
     """
     w_ih, w_hh, w_hr = parameters
     H = w_ih.shape[0] // 4

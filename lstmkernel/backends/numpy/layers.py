@@ -1,4 +1,4 @@
-"""lstm_forward from layer_forward, for backends that have no such kernel of their own."""
+"""lstm_forward from layer_forward, for backends that have no lstm_forward of their own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lstmkernel.backends.contract import (
 )
 from lstmkernel.backends.packing import Array, LayerWeights, LSTMWeights
 
-#: Bytes of one layer's output handed to the next at a time: they stay in cache, and memory does not grow with T.
+#: A layer hands this many bytes of output to the next one at a time. They stay in cache; memory does not grow with T.
 HANDOVER_BYTES = 1 << 20
 
 
@@ -88,11 +88,11 @@ def _all_layers(layer_forward: LayerForwardKernel, weights: LSTMWeights, batch: 
             span = slice(T - times.stop, T - times.start) if direction else times
             if len(directions) == 2:
                 columns = columns[span]
-            anew = None if reset is None else reset[direction, span]
+            marks = None if reset is None else reset[direction, span]
             part = below if len(directions) == 1 else below[span]
             backwards = direction == 1 or weights.reverse
             arrays = packed, within(lengths, span), backwards, h[state], c[state]
-            _restarting(layer_forward, anew, part, *arrays, columns)
+            _restarting(layer_forward, marks, part, *arrays, columns)
             state += 1
         below = above
 
@@ -108,7 +108,7 @@ def _restarting(
     c: Array,
     out: Array,
 ) -> None:
-    """layer_forward from one reset (T, B) to the next."""
+    """layer_forward, once for the steps between each reset (T, B) and the next."""
     if reset is None:
         layer_forward(x, weights, lengths, reverse, h, c, out)
         return

@@ -369,7 +369,7 @@ class LSTM(FixedAttributes):
 
         The candidates are the C kernels of every instruction set that this CPU has, Numba's kernels, and both again
         with this model's sizes as constants: from C if there is a compiler, from Numba for one row of narrow layers
-        that run forwards; not for a variant. Each candidate is built, checked against the float64 definition and, bit by
+        that run forwards; not for a variant. Each candidate is built, checked against the float64 definition and bit by
         bit, against the others, and timed in turns. The result's ``plan`` prints all of it. Plans and compiled code are
         kept on disk (``LSTMKERNEL_CACHE_DIR``): compiling the same model again on this machine takes milliseconds.
 

@@ -17,6 +17,7 @@ from helpers import refused
 
 import lstmkernel as lk
 from lstmkernel import backends
+from lstmkernel.backends import registry
 from lstmkernel.cli import main
 from lstmkernel.host import numbers_text
 from lstmkernel.models import SUNSPOTS
@@ -67,7 +68,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def pretend(name: str, **kernels: Any) -> None:
         pretended[name] = pretended["numpy"]._replace(name=name, **kernels)
 
-    monkeypatch.setattr(backends, "_load", load)
+    monkeypatch.setattr(registry, "_load", load)
     monkeypatch.setenv("LSTMKERNEL_BACKEND", "numpy")  # what "auto" is
     monkeypatch.setattr(backends, "unavailable", lambda name: None if name in pretended else f"{name} is not here")
     return pretend
@@ -116,7 +117,7 @@ def test_info_without_the_c_kernels_says_how_to_get_them(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backends, "c_is_built", lambda: False)
-    monkeypatch.setattr(backends, "_load", backends._load.__wrapped__)
+    monkeypatch.setattr(registry, "_load", registry._load.__wrapped__)
     assert main(["info"]) == 0
     captured = capsys.readouterr()
     assert "NO C BACKEND" in captured.out

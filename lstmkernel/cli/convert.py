@@ -31,7 +31,9 @@ def add_to(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="IN", help="a file that lstmkernel info can list")
-    parser.add_argument("target", metavar="OUT", help=f"named {', '.join(f'*{suffix}' for suffix in formats.SAVERS)}")
+    parser.add_argument(
+        "target", metavar="OUT", help=f"named {', '.join(f'*{suffix}' for suffix in formats.saving_formats())}"
+    )
     parser.add_argument("--prefix", metavar="P", help="which part of a larger model, as lstmkernel info lists them")
     parser.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the weights")
     parser.set_defaults(command=command, one_thread=False)

@@ -14,10 +14,10 @@ class FormatError(ValueError):
 
 @contextlib.contextmanager
 def naming(path: str) -> Iterator[None]:
-    """What a format's reader finds wrong becomes a FormatError that begins with the file's name.
+    """Within the block, errors about the file's content become FormatErrors that begin with the file's name.
 
-    So readers raise plain ValueErrors about keys; TypeErrors come from the layers, about a parameter's dtype, and
-    RecursionErrors from whatever nests without end.
+    Readers raise ValueErrors about keys. TypeErrors come from the layers, about a parameter's dtype. RecursionErrors
+    come from values that are nested too deeply.
     """
     try:
         yield
@@ -28,7 +28,7 @@ def naming(path: str) -> Iterator[None]:
 
 
 def needed(package: str, extra: str, what: str) -> Any:
-    """An optional package, imported; ModuleNotFoundError says what needs it and how to get it."""
+    """Import an optional package. ModuleNotFoundError says what needs it and how to install it."""
     try:
         return importlib.import_module(package)
     except ImportError as error:

@@ -69,8 +69,7 @@ def assert_survives_changed_bytes(target: Target, folder: Path, places: Iterable
 _MEMORY = """
 import resource, sys, lstmkernel as lk
 from lstmkernel import formats
-for name in formats.FORMATS:
-    formats._module(name)
+formats.formats()
 lk.load(sys.argv[2])  # what only the first load needs
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for door in (lk.inspect, lk.load):

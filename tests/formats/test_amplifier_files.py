@@ -148,7 +148,7 @@ def test_what_is_no_lstm_can_be_inspected(write):
     model = {"version": "0.5.4", "architecture": "WaveNet", "config": {"layers": []}, "weights": [1.0, 2.0]}
     found = lk.inspect(write(model))
     assert not found.networks
-    assert found.notes == ["not to be loaded: architecture: expected 'LSTM', got 'WaveNet'; lstmkernel runs LSTMs"]
+    assert found.notes == ["cannot be loaded: architecture: expected 'LSTM', got 'WaveNet'; lstmkernel runs LSTMs"]
 
 
 # ---------------------------------------------------------------- refused
@@ -226,7 +226,7 @@ REFUSED = [
     ("RTNeural", put("gru", "layers", 0, "type"), r"layers\[0\].type: expected one of 'lstm', .* got 'gru'"),
     ("RTNeural", put("conv1d", "layers", 0, "type"), r"layers\[0\].type: .* got 'conv1d'"),
     ("RTNeural", put("batchnorm", "layers", 1, "type"), r"layers\[1\].type: .* got 'batchnorm'"),
-    ("RTNeural", put("activation", "layers", 0, "type"), r"layers\[0\].type: expected an activation only behind"),
+    ("RTNeural", put("activation", "layers", 0, "type"), r"layers\[0\].type: expected an activation only after"),
     ("RTNeural", put("relu", "layers", 0, "activation"), r"layers\[0\].activation: expected 'tanh', got 'relu'"),
     ("RTNeural", put("elu", "layers", 1, "activation"), r"layers\[1\].activation: expected one of .* got 'elu'"),
     ("RTNeural", put([None, None, HUGE], "layers", 0, "shape"), r"layers\[0\].weights\[0\]: .* \(1, 4000000000\)"),
@@ -308,6 +308,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_cut_anywhere_and_changed_anywhere(name, tmp_path):
     target = Target(name, ".json", json.dumps(SMALL[name]).encode())
@@ -315,6 +316,7 @@ def test_cut_anywhere_and_changed_anywhere(name, tmp_path):
     assert_survives_changed_bytes(target, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -13,6 +13,8 @@ import pytest
 from fuzz_targets import targets
 from hostile import Edit, Target, refused_or_loaded
 
+pytestmark = pytest.mark.slow
+
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 

@@ -79,7 +79,9 @@ def test_go_backwards(saved, answers, backend):
 
 def test_masks_become_lengths(saved, answers, backend):
     """Keras's last output is that of a row's last step which no mask hides."""
-    with pytest.warns(RuntimeWarning, match="layer 'masking' .Masking.: masks are not applied; call with lengths="):
+    with pytest.warns(
+        RuntimeWarning, match="layer 'masking' .Masking.: masks are not applied; give each call lengths="
+    ):
         net = lk.load(saved / "masked_3.keras", backend=backend)
     out, _ = net(answers["masked_3.x"], lengths=[6, 4])
     assert_close(out[[0, 1], [5, 3]], answers["masked_3.y"], "float32")

@@ -194,7 +194,7 @@ NO_CHAIN = {
     ),
     "a constant h and the caller's c": (
         lambda: chain(node("Expand", ["v", "s"], "h0"), states=("h0", "c"), v=numbers(1), s=[1, OPEN[1], 4]),
-        "LSTM node 'lstm': initial states: expected all constant or all the caller's",
+        "LSTM node 'lstm': initial states: expected all from constants or all from the caller",
     ),
     "x as the state": (lambda: chain(states=("x", "c")), "initial_h: expected a state for"),
 }

@@ -24,6 +24,7 @@ def good():
     return model_of([lstm_node(hidden_size=4)], {k: parameters()[k] for k in "WRB"})
 
 
+@pytest.mark.slow
 def test_cut_anywhere_or_changed(tmp_path):
     target = onnx_target()
     assert_refused_wherever_cut(target, tmp_path)
@@ -260,6 +261,7 @@ def test_a_model_that_lies_is_refused_by_name(tmp_path, what):
     assert len(str(error.value)) < 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", BOMBS)
 def test_a_bomb_is_refused_in_little_memory(tmp_path, what):
     make, message = BOMBS[what]

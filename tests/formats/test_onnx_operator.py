@@ -104,7 +104,9 @@ def test_without_sequence_lens_or_bias(tmp_path):
 @pytest.mark.parametrize("prefix", [None, "lstm"])
 def test_weights_are_copied_once_though_the_graph_is_followed_twice(tmp_path, monkeypatch, prefix):
     read = []
-    monkeypatch.setattr(operator, "layer", lambda node, *rest, of=operator.layer: read.append(node) or of(node, *rest))
+    monkeypatch.setattr(
+        operator, "lstm_node", lambda node, *rest, of=operator.lstm_node: read.append(node) or of(node, *rest)
+    )
     lk.load(saved(model_of([lstm_node(hidden_size=4)], {k: parameters()[k] for k in "WRB"}), tmp_path), prefix=prefix)
     assert len(read) == 1
 

@@ -126,7 +126,10 @@ def test_parameters_and_other_values_in_a_checkpoint(path):
     assert [type(layer) for layer in net.layers] == [lk.LSTM, lk.Dense]
     for prefix in ("model_state_dict.rnn", "named"):
         assert_runs_as(lk.load(path, prefix=prefix), model["rnn"])
-    with pytest.raises(lk.FormatError, match=r"weights.pt: not one LSTM alone.*optimizer.*'model_state_dict.rnn'"):
+    with pytest.raises(
+        lk.FormatError,
+        match=r"weights.pt: expected one LSTM, or LSTMs and a last Linear, got also optimizer.*'model_state_dict.rnn'",
+    ):
         lk.load(path)
 
 
@@ -330,7 +333,7 @@ HOSTILE = {
     "two values": (b"\x80\x02NN.", "one value at the end, got 2"),
     "nothing to pop": (b"\x80\x02s.", "SETITEM at byte 2"),
     "no mark": (b"\x80\x02t.", "TUPLE at byte 2"),
-    "no memo": (b"\x80\x02h\x05.", "number 5 of the memo"),
+    "no memo": (b"\x80\x02h\x05.", "memo: expected an entry 5"),
     "no end": (b"\x80\x02}", "expected STOP, got the end at byte 3"),
     "nothing": (b"", "expected STOP, got the end at byte 0"),
     "bytes behind the end": (b"\x80\x02}.}", "expected its end at byte 4, got it at 3"),
@@ -353,17 +356,17 @@ HOSTILE = {
     "an offset beyond": (pickled(Tensor(STORAGE, 8, (1,), (1,))), "within its 8 elements"),
     "an endless shape of one element": (pickled(Tensor(STORAGE, 0, (1 << 40,), (0,))), "within its 8 elements"),
     "sizes that overflow": (pickled(Tensor(STORAGE, 0, (1 << 32, 1 << 32), (1, 1))), "within its 8 elements"),
-    "a negative size": (pickled(Tensor(STORAGE, 0, (-1,), (1,))), "sizes from 0"),
-    "a negative stride": (pickled(Tensor(STORAGE, 7, (8,), (-1,))), "sizes from 0"),
-    "a negative offset": (pickled(Tensor(STORAGE, -1, (1,), (1,))), "sizes from 0"),
-    "a size that is none": (pickled(Tensor(STORAGE, 0, (1.0,), (1,))), "sizes from 0"),
-    "a size that is a bool": (pickled(Tensor(STORAGE, 0, (True,), (1,))), "sizes from 0"),
+    "a negative size": (pickled(Tensor(STORAGE, 0, (-1,), (1,))), "sizes of at least 0"),
+    "a negative stride": (pickled(Tensor(STORAGE, 7, (8,), (-1,))), "sizes of at least 0"),
+    "a negative offset": (pickled(Tensor(STORAGE, -1, (1,), (1,))), "sizes of at least 0"),
+    "a size that is none": (pickled(Tensor(STORAGE, 0, (1.0,), (1,))), "sizes of at least 0"),
+    "a size that is a bool": (pickled(Tensor(STORAGE, 0, (True,), (1,))), "sizes of at least 0"),
     "a stride too few": (pickled(Tensor(STORAGE, 0, (1, 1), (1,))), "a stride for each"),
     "many dimensions": (pickled(Tensor(STORAGE, 0, (1,) * 40, (1,) * 40)), "at most 32 sizes"),
     "a tensor of no storage": (pickled(Tensor("0", 0, (1,), (1,))), "a tensor of a storage"),
     "a name twice": (pickled({"a.b": WEIGHTS["a"], "a": {"b": WEIGHTS["b"]}}), "a.b: the name is there twice"),
-    "a container in itself": (b"\x80\x02]q\x00h\x00a.", "up to 32 containers deep"),
-    "containers without end": (b"\x80\x02" + b"]" * 900 + b"a" * 899 + b".", "up to 32 containers deep"),
+    "a container in itself": (b"\x80\x02]q\x00h\x00a.", "32 containers in one another"),
+    "containers without end": (b"\x80\x02" + b"]" * 900 + b"a" * 899 + b".", "32 containers in one another"),
     "no weights": (pickled({"epoch": 3}), "no LSTM.*got nothing"),
 }
 
@@ -428,6 +431,7 @@ def test_a_changed_weight_is_found_by_the_checksum(path):
         lk.load(path)
 
 
+@pytest.mark.slow
 def test_cut_anywhere_or_changed(tmp_path):
     target = torch_pickle_target()
     assert_refused_wherever_cut(target, tmp_path)
@@ -474,6 +478,7 @@ BOMBS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", BOMBS)
 def test_a_bomb_is_refused_in_little_memory(what, path, tmp_path):
     make, message = BOMBS[what]

@@ -70,7 +70,7 @@ def test_inspect(path):
     found = lk.inspect(path)
     assert ("lstm.weight_ih_l0", (12, 2), "float64") in found.tensors
     assert found.networks == [("", "LSTM 2 -> 3"), ("lstm", "LSTM 2 -> 3")]
-    assert found.notes == ["beside the tensors: epoch"]
+    assert found.notes == ["not tensors: epoch"]
 
 
 def test_nan_loads_with_a_warning(path):
@@ -110,7 +110,7 @@ REFUSED = {
     "a wrong shape": (changed(bias_hh_l0=[1] * 11), r"bias_hh_l0: expected shape \(12,\), got \(11,\)"),
     "one too many": (changed(weight_xx_l0=[1]), "weight_xx_l0"),
     "a GRU": (changed(weight_hh_l0=[[1] * 3] * 9), r"weight_hh_l0: .* three gates, a GRU, not an LSTM"),
-    "weight norm": (changed(weight_hh_l0_g=[[1]]), "weight_hh_l0_g: expected a weight as it is used"),
+    "weight norm": (changed(weight_hh_l0_g=[[1]]), "weight_hh_l0_g: expected the weights themselves"),
 }
 
 
@@ -129,12 +129,14 @@ def test_a_list_is_no_state_dict(tmp_path):
         lk.load(tmp_path / "list.json")
 
 
+@pytest.mark.slow
 def test_cut_or_changed_anywhere(tmp_path):
     target = torch_json_target()
     assert_refused_wherever_cut(target, tmp_path)
     assert_survives_changed_bytes(target, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

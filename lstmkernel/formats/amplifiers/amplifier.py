@@ -1,56 +1,93 @@
-"""What the formats of amplifier and effect models share: one network a file, float32, perhaps with a sample rate."""
+"""What the formats of audio effects share: a file is one JSON object that holds one network, in float32."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
-from lstmkernel.formats import describe
-from lstmkernel.formats.inspection import Contents, Network, Tensor
+from lstmkernel.formats import build, describe
+from lstmkernel.formats.contract import Options
+from lstmkernel.formats.inspection import Contents, LoadableNetwork, Tensor
 from lstmkernel.formats.pytorch import names
+from lstmkernel.formats.untrusted.json import mentions, read_json
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 
 
-def whole(prefix: str | None) -> None:
-    """The file is one network."""
-    if prefix:
-        raise ValueError(f"prefix: expected none, for the file is one network, got {prefix!r}")
+class LSTMLayer(NamedTuple):
+    """The parameters of an LSTM, by PyTorch's names."""
+
+    parameters: dict[str, Array]
+
+    @property
+    def out_features(self) -> int:
+        return len(self.parameters["weight_hh_l0"].T)
+
+    def built(self, options: Options) -> LSTM:
+        return names.lstm(self.parameters, options)
 
 
-def lstm(weights: dict[str, Array], options: dict[str, Any]) -> LSTM:
-    """Of PyTorch's names; options as for ``load``."""
-    return names.lstm(weights, {"dtype": "float32", **options})
+class DenseLayer(NamedTuple):
+    weight: Array  # (O, K)
+    bias: Array | None  # (O,)
+    activation: str = "linear"
+
+    @property
+    def out_features(self) -> int:
+        return len(self.weight)
+
+    def built(self, options: Options) -> Dense:
+        return build.dense(self.weight, self.bias, self.activation, options)
 
 
-def dense(weight: Array, bias: Array | None, options: dict[str, Any], activation: str = "linear") -> Dense:
-    """weight (O, K), bias (O,)."""
-    out_features, in_features = weight.shape
-    config = {"in_features": in_features, "out_features": out_features, "activation": activation}
-    config |= {"bias": bias is not None, "dtype": options.get("dtype", "float32"), "backend": options["backend"]}
-    return Dense.from_config(config, {"weight": weight} if bias is None else {"weight": weight, "bias": bias})
+Layers = list[LSTMLayer | DenseLayer]
 
 
-def contents(
-    kind: str, tensors: list[Tensor], rate: float | None, build: Callable[[dict[str, Any]], Stack]
-) -> Contents:
-    """What is inside; that it is no network which lstmkernel runs is a note."""
-    notes = [f"made for a sample rate of {rate:g} Hz"] if rate else []
+@dataclass
+class AmplifierFormat:
+    """A ``Format`` made of three functions of the parsed file, which may hold anything."""
+
+    NAME: str
+    SUFFIXES: tuple[str, ...]
+    keys: tuple[str, ...]  # a file that contains all of these is of this format
+    network: Callable[[Any], tuple[Layers, float]]  # the layers, and the skip of their Stack
+    tensors: Callable[[Any], list[Tensor]]
+    about: Callable[[Any], tuple[str, Any]]  # the format's name, and the sample rate as the file states it
+
+    def recognises(self, path: str, head: bytes) -> bool:
+        return mentions(path, head, *self.keys)
+
+    def inspect(self, path: str) -> Contents:
+        model = read_json(path)
+        tensors = self.tensors(model)
+        name, stated_rate = self.about(model)
+        rate = _hertz(stated_rate)
+        notes = [f"made for a sample rate of {rate:g} Hz"] if rate else []
+        networks = []
+        try:
+            networks.append(LoadableNetwork("", describe.network(self._built(model, Options()))))
+        except ValueError as error:
+            notes.append(f"cannot be loaded: {error}")
+        return Contents(name, tensors, networks, notes, rate)
+
+    def load(self, path: str, prefix: str | None, options: Options) -> Stack:
+        if prefix:
+            raise ValueError(f"prefix: expected none, for the file is one network, got {prefix!r}")
+        return self._built(read_json(path), options)
+
+    def _built(self, model: Any, options: Options) -> Stack:
+        layers, skip = self.network(model)
+        options = options.or_else("float32")
+        return Stack([layer.built(options) for layer in layers], skip=skip)
+
+
+def _hertz(stated: Any) -> float | None:
+    """A sample rate that is a number or its digits (AIDA-X); None where the file has no such number."""
     try:
-        net = build({"backend": "auto", "num_threads": None})
-        layers = [describe.of_layer(type(layer).__name__, layer.config()) for layer in net.layers]
-        networks = [Network("", describe.THEN.join(layers) + describe.of_skip(net.skip))]
-    except ValueError as error:
-        networks, notes = [], [*notes, f"not to be loaded: {error}"]
-    return Contents(kind, tensors, networks, notes, rate)
-
-
-def sample_rate(value: Any) -> float | None:
-    """Hz, as a number or its digits (AIDA-X); None where the file does not say."""
-    try:
-        rate = float(value) if isinstance(value, int | float | str) else 0.0
+        rate = float(stated) if isinstance(stated, int | float | str) else 0.0
     except (OverflowError, ValueError):
         return None
     return rate if 0 < rate < float("inf") else None

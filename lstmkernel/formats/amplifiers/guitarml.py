@@ -1,44 +1,26 @@
-"""GuitarML's JSON (Proteus, NeuralPi): a recurrent layer ``rec`` and a head ``lin``, under PyTorch's names.
+"""GuitarML's JSON (Proteus, NeuralPi): a recurrent layer ``rec`` and a Dense layer ``lin``, under PyTorch's names.
 
-What CoreAudioML's ``SimpleRNN`` saves: ``model_data`` has the sizes, ``state_dict`` the weights, and the output is
-``lin(rec(x))``, plus the first ``skip`` inputs. The plug-ins always add the first input, so that is what a file without
-``skip`` gets.
+CoreAudioML's ``SimpleRNN`` saves such files: ``model_data`` has the sizes and ``state_dict`` the weights. The output is
+``lin(rec(x))`` plus the first ``skip`` inputs. A file without ``skip`` gets 1, because the plug-ins always add the
+first input.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from lstmkernel.engine.parameters import LSTMShape
-from lstmkernel.formats.amplifiers import amplifier
-from lstmkernel.formats.inspection import Contents, Tensor
+from lstmkernel.formats.amplifiers.amplifier import AmplifierFormat, DenseLayer, Layers, LSTMLayer
+from lstmkernel.formats.inspection import Tensor
 from lstmkernel.formats.pytorch import names
-from lstmkernel.formats.untrusted import json_text
-from lstmkernel.formats.untrusted.json_arrays import array, field, mentions, shape_of, size
-from lstmkernel.stack import Stack
-
-NAME = "GuitarML"
-SUFFIXES: tuple[str, ...] = ()
+from lstmkernel.formats.untrusted.json import array, field, shape_of, size
 
 
-def recognises(path: str, head: bytes) -> bool:
-    return mentions(path, head, "model_data", "state_dict")
+def _tensors(model: Any) -> list[Tensor]:
+    return [Tensor(name, shape_of(value), "float32") for name, value in field(model, "state_dict", dict).items()]
 
 
-def inspect(path: str) -> Contents:
-    model = json_text.read(path)
-    state_dict = field(model, "state_dict", dict)
-    tensors = [Tensor(name, shape_of(value), "float32") for name, value in state_dict.items()]
-    return amplifier.contents(NAME, tensors, None, partial(_net, model))
-
-
-def load(path: str, prefix: str | None, options: dict[str, Any]) -> Stack:
-    amplifier.whole(prefix)
-    return _net(json_text.read(path), options)
-
-
-def _net(model: Any, options: dict[str, Any]) -> Stack:
+def _network(model: Any) -> tuple[Layers, float]:
     about = field(model, "model_data", dict)
     where = "model_data."
     for key, known in (("model", "SimpleRNN"), ("unit_type", "LSTM")):
@@ -52,16 +34,26 @@ def _net(model: Any, options: dict[str, Any]) -> Stack:
         raise ValueError(f"{where}skip: expected 0 or output_size = {outputs}, got {skip}")
 
     values = field(model, "state_dict", dict)
-    if len(values) < 4 * L:  # a lie in a file must not cost time
+    if len(values) < 4 * L:  # a false number must not cost time
         raise ValueError(f"{where}num_layers: {L} layers, but only {len(values)} tensors in state_dict")
     shape = LSTMShape(I, H, L, bias=True, bidirectional=False, proj_size=0)
     expected = {f"rec.{name}": extents for name, extents in shape.parameters().items()}
     expected["lin.weight"] = (outputs, H)
-    if field(about, "bias_fl", bool, True, where=where):  # of lin alone
+    if field(about, "bias_fl", bool, True, where=where):  # says whether lin has a bias; rec always has
         expected["lin.bias"] = (outputs,)
     if set(values) != set(expected):
         wrong = min(set(values) ^ set(expected))
         raise ValueError(f"state_dict: expected exactly {', '.join(expected)}, but {wrong[:60]!r} differs")
     arrays = {name: array(name, values[name], extents) for name, extents in expected.items()}
-    lstm = amplifier.lstm(names.within(arrays, "rec."), options)
-    return Stack([lstm, amplifier.dense(arrays["lin.weight"], arrays.get("lin.bias"), options)], skip=min(skip, 1))
+    head = DenseLayer(arrays["lin.weight"], arrays.get("lin.bias"))
+    return [LSTMLayer(names.within(arrays, "rec.")), head], min(skip, 1)
+
+
+FORMAT = AmplifierFormat(
+    NAME="GuitarML",
+    SUFFIXES=(),
+    keys=("model_data", "state_dict"),
+    network=_network,
+    tensors=_tensors,
+    about=lambda model: ("GuitarML", None),
+)

@@ -1,46 +1,30 @@
-"""Neural Amp Modeler (.nam) of architecture "LSTM": one list of numbers for all layers, and a state to begin with.
+"""Neural Amp Modeler (.nam) of architecture "LSTM": one list of numbers for all layers and their initial state.
 
 The order of the numbers is that of ``NAM/lstm.cpp`` (NeuralAmpModelerCore), which reads what ``recurrent.py`` of
-neural-amp-modeler exports: for each layer the rows [W | R] of the gates i, f, g, o, one bias, h and c to begin with;
-then the head's rows and its bias.
+neural-amp-modeler writes: for each layer the rows [W | R] of the gates i, f, g, o, one bias, the initial h and c; then
+the rows and the bias of the Dense layer at the end.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from lstmkernel.formats.amplifiers import amplifier
-from lstmkernel.formats.inspection import Contents, Tensor
-from lstmkernel.formats.untrusted import json_text
-from lstmkernel.formats.untrusted.json_arrays import array, field, mentions, size
-from lstmkernel.stack import Stack
+from lstmkernel.formats.amplifiers.amplifier import AmplifierFormat, DenseLayer, Layers, LSTMLayer
+from lstmkernel.formats.inspection import Tensor
+from lstmkernel.formats.untrusted.json import array, field, size
+
+NAME = "Neural Amp Modeler"
 
 _CONFIG = ("num_layers", "input_size", "hidden_size", "in_channels", "out_channels")
 
-NAME = "Neural Amp Modeler"
-SUFFIXES = (".nam",)
+
+def _tensors(model: Any) -> list[Tensor]:
+    return [Tensor("weights", (len(field(model, "weights", list)),), "float32")]
 
 
-def recognises(path: str, head: bytes) -> bool:
-    return mentions(path, head, "architecture", "config", "weights")
-
-
-def inspect(path: str) -> Contents:
-    model = json_text.read(path)
-    tensors = [Tensor("weights", (len(field(model, "weights", list)),), "float32")]
-    rate = amplifier.sample_rate(model.get("sample_rate"))
-    return amplifier.contents(NAME, tensors, rate, partial(_net, model))
-
-
-def load(path: str, prefix: str | None, options: dict[str, Any]) -> Stack:
-    amplifier.whole(prefix)
-    return _net(json_text.read(path), options)
-
-
-def _net(model: Any, options: dict[str, Any]) -> Stack:
+def _network(model: Any) -> tuple[Layers, float]:
     architecture = field(model, "architecture", str)
     if architecture != "LSTM":
         raise ValueError(f"architecture: expected 'LSTM', got {architecture[:60]!r}; lstmkernel runs LSTMs")
@@ -53,7 +37,7 @@ def _net(model: Any, options: dict[str, Any]) -> Stack:
     if "in_channels" in config and channels != I:
         raise ValueError(f"config.in_channels: expected input_size = {I}, got {channels}")
 
-    # Without a list of L layers yet: a lie in a file must not cost time or memory.
+    # By a formula, before anything is made for each of L layers: a false number must not cost time or memory.
     count = 4 * H * (I + H) + (L - 1) * 4 * H * 2 * H + L * 6 * H + outputs * (H + 1)
     values = field(model, "weights", list)
     if len(values) != count:
@@ -61,15 +45,24 @@ def _net(model: Any, options: dict[str, Any]) -> Stack:
         raise ValueError(f"weights: expected {count} numbers for {sizes}, got {len(values)}")
     widths = [I] + [H] * (L - 1)
     extents = [extent for width in widths for extent in (4 * H * (width + H), 4 * H, H, H)]
-    pieces = iter(np.split(array("weights", values, (count,)), np.cumsum([*extents, outputs * H])))
+    slices = iter(np.split(array("weights", values, (count,)), np.cumsum([*extents, outputs * H])))
 
-    weights, begin_h, begin_c = {}, [], []
+    weights, h_0, c_0 = {}, [], []
     for layer, width in enumerate(widths):
-        rows, bias = next(pieces).reshape(4 * H, width + H), next(pieces)
+        rows, bias = next(slices).reshape(4 * H, width + H), next(slices)
         weights[f"weight_ih_l{layer}"], weights[f"weight_hh_l{layer}"] = rows[:, :width], rows[:, width:]
         weights[f"bias_ih_l{layer}"], weights[f"bias_hh_l{layer}"] = bias, np.zeros(4 * H)
-        begin_h.append(next(pieces))
-        begin_c.append(next(pieces))
-    weights |= {"h_0": np.array(begin_h), "c_0": np.array(begin_c)}
-    head = amplifier.dense(next(pieces).reshape(outputs, H), next(pieces), options)
-    return Stack([amplifier.lstm(weights, options), head])
+        h_0.append(next(slices))
+        c_0.append(next(slices))
+    weights |= {"h_0": np.array(h_0), "c_0": np.array(c_0)}
+    return [LSTMLayer(weights), DenseLayer(next(slices).reshape(outputs, H), next(slices))], 0
+
+
+FORMAT = AmplifierFormat(
+    NAME=NAME,
+    SUFFIXES=(".nam",),
+    keys=("architecture", "config", "weights"),
+    network=_network,
+    tensors=_tensors,
+    about=lambda model: (NAME, model.get("sample_rate")),
+)

@@ -1,115 +1,95 @@
 """RTNeural's JSON, in Keras's layout, and AIDA-X's, which adds a skip connection and gains.
 
-A kernel is (inputs, units), gates are i, f, c, o as in Keras, which is PyTorch's order by other names, and there is one
-bias: ``RTNeural/model_loader.h``. AIDA-X (``aidadsp-plugin.cpp``) plays ``(in_skip * u + network(u)) * out_gain`` with
-u = x * in_gain, gains in dB.
+A kernel is (inputs, units); the gates are i, f, c, o as in Keras, which is PyTorch's order under other names; there is
+one bias (``RTNeural/model_loader.h``). AIDA-X (``aidadsp-plugin.cpp``) plays ``(in_skip * u + network(u)) * out_gain``
+with u = x * in_gain; its gains are in dB.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from lstmkernel import backends
 from lstmkernel.backends.packing import Array
-from lstmkernel.dense import Dense
-from lstmkernel.formats.amplifiers import amplifier
-from lstmkernel.formats.inspection import Contents, Tensor
-from lstmkernel.formats.untrusted import json_text
-from lstmkernel.formats.untrusted.json_arrays import array, field, mentions, shape_of, shown, size
-from lstmkernel.lstm import LSTM
-from lstmkernel.stack import Stack
+from lstmkernel.formats.amplifiers.amplifier import AmplifierFormat, DenseLayer, Layers, LSTMLayer
+from lstmkernel.formats.inspection import Tensor
+from lstmkernel.formats.untrusted.json import array, field, shape_of, shown, size
 
-#: The types of a dense layer.
+#: RTNeural's names for a dense layer.
 DENSE = ("dense", "time-distributed-dense")
-#: A gain of so many dB or less is silence in AIDA-X; one beyond the other number is a broken file.
+
+#: AIDA-X plays silence at this gain or less. A gain of more than MOST_DB means that the file is broken.
 SILENT_DB, MOST_DB = -90.0, 200.0
 
-NAME = "RTNeural"
-SUFFIXES: tuple[str, ...] = ()
+
+def _about(model: Any) -> tuple[str, Any]:
+    metadata = model.get("metadata")
+    rate = metadata.get("samplerate") if isinstance(metadata, dict) else None
+    return "AIDA-X" if {"in_skip", "in_gain", "out_gain"} & set(model) else "RTNeural", rate
 
 
-def recognises(path: str, head: bytes) -> bool:
-    return mentions(path, head, "in_shape", "layers")
-
-
-def inspect(path: str) -> Contents:
-    model = json_text.read(path)
-    tensors = [
+def _tensors(model: Any) -> list[Tensor]:
+    return [
         Tensor(f"layers[{i}].weights[{j}]", shape_of(value), "float32")
         for i, layer in enumerate(field(model, "layers", list))
         for j, value in enumerate(field(layer, "weights", list, [], where=f"layers[{i}]."))
     ]
-    metadata = model.get("metadata")
-    rate = amplifier.sample_rate(metadata.get("samplerate") if isinstance(metadata, dict) else None)
-    name = "AIDA-X" if {"in_skip", "in_gain", "out_gain"} & set(model) else NAME
-    return amplifier.contents(name, tensors, rate, partial(_net, model))
 
 
-def load(path: str, prefix: str | None, options: dict[str, Any]) -> Stack:
-    amplifier.whole(prefix)
-    return _net(json_text.read(path), options)
-
-
-class _Part(NamedTuple):
-    """A layer's weights by PyTorch's names; an LSTM's has no activation."""
-
-    weights: dict[str, Array]
-    units: int
-    activation: str | None = None
-
-
-def _net(model: Any, options: dict[str, Any]) -> Stack:
+def _network(model: Any) -> tuple[Layers, float]:
     width = _last(model, "in_shape", "")
-    parts: list[_Part] = []
+    layers: Layers = []
     for i, layer in enumerate(field(model, "layers", list)):
         where = f"layers[{i}]."
         kind = field(layer, "type", str, where=where)
         if kind == "activation":
-            parts[-1:] = [_activated(parts, layer, where)]
+            layers[-1:] = [_activated(layers, layer, where)]
         elif kind == "lstm":
-            parts.append(_lstm(layer, width, where))
+            layers.append(_lstm(layer, width, where))
         elif kind in DENSE:
-            parts.append(_dense(layer, width, where))
+            layers.append(_dense(layer, width, where))
         else:
             known = ", ".join(map(repr, ("lstm", *DENSE, "activation")))
             raise ValueError(f"{where}type: expected one of {known}, got {kind[:60]!r}; lstmkernel runs LSTMs")
-        width = parts[-1].units
-    if not parts:
+        width = layers[-1].out_features
+    if not layers:
         raise ValueError("layers: expected at least one, got none")
     skip = size(model, "in_skip", where="", least=0) if model.get("in_skip") is not None else 0
     if skip > 1:
         raise ValueError(f"in_skip: expected 0 or 1, got {skip}")
     in_gain, out_gain = _gain(model, "in_gain"), _gain(model, "out_gain")
-    parts[0].weights["weight_ih_l0" if parts[0].activation is None else "weight"][:, 0] *= in_gain
+    first = layers[0]
+    (first.weight if isinstance(first, DenseLayer) else first.parameters["weight_ih_l0"])[:, 0] *= in_gain
     if out_gain != 1:
-        _scale_output(parts, out_gain)
-    return Stack([_built(part, options) for part in parts], skip=skip * in_gain * out_gain)
+        _scale_output(layers, out_gain)
+    return layers, skip * in_gain * out_gain
 
 
-def _lstm(layer: Any, width: int, where: str) -> _Part:
+def _lstm(layer: Any, width: int, where: str) -> LSTMLayer:
     activation = field(layer, "activation", str, "", where=where)
     if activation not in ("", "tanh"):
         raise ValueError(f"{where}activation: expected 'tanh', got {activation[:60]!r}")
     units = _last(layer, "shape", where)
     shapes = {"kernel": (width, 4 * units), "recurrent kernel": (units, 4 * units), "bias": (4 * units,)}
     kernel, recurrent, bias = _weights(layer, shapes, where)
-    by_name = {"weight_ih_l0": kernel.T, "weight_hh_l0": recurrent.T, "bias_ih_l0": bias}
-    return _Part({**by_name, "bias_hh_l0": np.zeros_like(bias)}, units)
+    weights = {"weight_ih_l0": kernel.T, "weight_hh_l0": recurrent.T}
+    return LSTMLayer({**weights, "bias_ih_l0": bias, "bias_hh_l0": np.zeros_like(bias)})
 
 
-def _dense(layer: Any, width: int, where: str) -> _Part:
+def _dense(layer: Any, width: int, where: str) -> DenseLayer:
     units = _last(layer, "shape", where)
     kernel, bias = _weights(layer, {"kernel": (width, units), "bias": (units,)}, where)
-    return _Part({"weight": kernel.T, "bias": bias}, units, _activation(layer, where))
+    return DenseLayer(kernel.T, bias, _activation(layer, where))
 
 
-def _activated(parts: list[_Part], layer: Any, where: str) -> _Part:
-    if not parts or parts[-1].activation != "linear":
-        raise ValueError(f"{where}type: expected an activation only behind a dense layer that has none")
-    return parts[-1]._replace(activation=_activation(layer, where))
+def _activated(layers: Layers, layer: Any, where: str) -> DenseLayer:
+    """The last layer of ``layers`` with the activation that is ``layer``."""
+    below = layers[-1] if layers else None
+    if not isinstance(below, DenseLayer) or below.activation != "linear":
+        raise ValueError(f"{where}type: expected an activation only after a dense layer that has none")
+    return below._replace(activation=_activation(layer, where))
 
 
 def _activation(layer: Any, where: str) -> str:
@@ -128,15 +108,15 @@ def _weights(layer: Any, shapes: dict[str, tuple[int, ...]], where: str) -> list
 
 
 def _last(mapping: Any, key: str, where: str) -> int:
-    """The width that a shape [batch, time, width] ends with."""
+    """The width, at the end of a shape [batch, time, width]."""
     shape = field(mapping, key, list, where=where)
-    if not 1 <= len(shape) <= 3:  # four are those of two-dimensional convolutions
+    if not 1 <= len(shape) <= 3:  # only two-dimensional convolutions have four
         raise ValueError(f"{where}{key}: expected [batch, time, width], got {len(shape)} of them")
     return size({"width": shape[-1]}, "width", where=f"{where}{key}: ")
 
 
 def _gain(model: Any, key: str) -> float:
-    """The factor of a gain in dB, which may be missing."""
+    """A gain in dB as a factor; 1 where the file has none."""
     value = model.get(key)
     if value is None:
         return 1.0
@@ -145,17 +125,20 @@ def _gain(model: Any, key: str) -> float:
     return float(10 ** (value / 20)) if value > SILENT_DB else 0.0
 
 
-def _scale_output(parts: list[_Part], gain: float) -> None:
-    """Into the last layer's weights where that is the same, else by one more layer."""
-    last = parts[-1]
-    if last.activation == "linear":
-        for value in last.weights.values():
-            value *= gain
+def _scale_output(layers: Layers, gain: float) -> None:
+    """Multiply the output: in the weights of a linear last layer, else by one more layer."""
+    last = layers[-1]
+    if isinstance(last, DenseLayer) and last.activation == "linear":
+        layers[-1] = last._replace(weight=gain * last.weight, bias=None if last.bias is None else gain * last.bias)
     else:
-        parts.append(_Part({"weight": gain * np.eye(last.units)}, last.units, "linear"))
+        layers.append(DenseLayer(gain * np.eye(last.out_features), None))
 
 
-def _built(part: _Part, options: dict[str, Any]) -> LSTM | Dense:
-    if part.activation is None:
-        return amplifier.lstm(part.weights, options)
-    return amplifier.dense(part.weights["weight"], part.weights.get("bias"), options, part.activation)
+FORMAT = AmplifierFormat(
+    NAME="RTNeural",
+    SUFFIXES=(),
+    keys=("in_shape", "layers"),
+    network=_network,
+    tensors=_tensors,
+    about=_about,
+)

@@ -1,4 +1,4 @@
-"""Keras's activations: those inside of an LSTM, that of a Dense, and those that are layers behind a Dense."""
+"""Keras's activations: those of an LSTM, that of a Dense, and those that are a layer after a Dense."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from lstmkernel import dense
-from lstmkernel.formats.keras.config import RECURRENT, Layer, short
+from lstmkernel.formats.keras.config import RECURRENT, KerasLayer, short
 from lstmkernel.variant import Activation, Variant
 
 #: Layers that are an activation and nothing else.
 LAYERS = ("Activation", "Softmax")
 
-#: Keras's activations that an LSTM can have here. hard_sigmoid is one thing in Keras 2 and another in Keras 3
-#: (keras/src/backend.py, hard_sigmoid; keras/src/activations/activations.py, hard_sigmoid: relu6(x + 3) / 6).
+#: Keras's activations that an LSTM can have in lstmkernel. hard_sigmoid differs between Keras 2 (backend.py) and
+#: Keras 3 (activations/activations.py: relu6(x + 3) / 6).
 _OF_LSTM: dict[str, Activation] = {
     **{name: name for name in ("tanh", "sigmoid", "relu", "linear", "softsign", "softplus")},
     "elu": ("elu", 1.0),
@@ -21,7 +21,7 @@ _OF_LSTM: dict[str, Activation] = {
 _HARD_SIGMOID: dict[int, Activation] = {2: ("hard_sigmoid", 0.2, 0.5), 3: ("hard_sigmoid", 1 / 6, 0.5)}
 
 
-def of_lstm(layer: Layer, keras: int) -> Variant | None:
+def of_lstm(layer: KerasLayer, keras: int) -> Variant | None:
     """None for the plain LSTM; ``keras`` is 2 or 3."""
     known = {**_OF_LSTM, "hard_sigmoid": _HARD_SIGMOID[keras]}
 
@@ -32,13 +32,13 @@ def of_lstm(layer: Layer, keras: int) -> Variant | None:
     return Variant.of(Variant(activations=(gates, other, other)))
 
 
-def of_dense(layer: Layer) -> str:
-    """Of a Dense, or what an Activation is, also in TimeDistributed."""
+def of_dense(layer: KerasLayer) -> str:
+    """The activation of a Dense or of an Activation layer, also inside TimeDistributed."""
     return _checked(layer, "activation", layer.inside.config.get("activation", "linear"), dense.ACTIVATIONS)
 
 
-def folded(below: Sequence[Layer], layer: Layer) -> list[Layer]:
-    """The working layers ``below`` when an activation layer has become part of the last one, a linear Dense."""
+def folded(below: Sequence[KerasLayer], layer: KerasLayer) -> list[KerasLayer]:
+    """The layers ``below``, the activation layer joined to the last of them, which must be a linear Dense."""
     name = "softmax" if layer.inside.kind == "Softmax" else of_dense(layer)
     if name == "linear":
         return [*below]
@@ -53,17 +53,17 @@ def folded(below: Sequence[Layer], layer: Layer) -> list[Layer]:
     return [*below[:-1], top.with_option("activation", name)]
 
 
-def _check_axis(layer: Layer, below: Sequence[Layer]) -> None:
-    """Whether a Softmax is over the last axis: the third of a sequence, the second of one step."""
+def _check_axis(layer: KerasLayer, below: Sequence[KerasLayer]) -> None:
+    """A Softmax must be over the last axis: the third one of a sequence, the second one of a single step."""
     recurrent = [other.inside for other in below if other.kind in RECURRENT]
     steps = bool(recurrent) and recurrent[-1].config.get("return_sequences", True)
-    last = 2 if steps and layer.kind == "Softmax" else 1  # TimeDistributed shows it one step at a time
+    last = 2 if steps and layer.kind == "Softmax" else 1  # inside TimeDistributed, it sees one step at a time
     axis = layer.inside.config.get("axis", -1)
     if axis != -1 and not (recurrent and axis == last):
         raise ValueError(f"{layer}: axis: expected -1, the last one, got {short(axis)}; prefix= picks one layer")
 
 
-def _checked(layer: Layer, option: str, value: Any, known: Sequence[str] | dict[str, Activation]) -> str:
+def _checked(layer: KerasLayer, option: str, value: Any, known: Sequence[str] | dict[str, Activation]) -> str:
     name = _name_of(value)
     if name not in known:
         raise ValueError(
@@ -73,7 +73,7 @@ def _checked(layer: Layer, option: str, value: Any, known: Sequence[str] | dict[
 
 
 def _name_of(activation: Any) -> str:
-    """A function that is not Keras's own comes as a mapping; the name in it is only good for the error."""
+    """The activation's name. A user's function is stored as a mapping, whose name only serves the message."""
     if activation is None:
         return "linear"
     if isinstance(activation, dict):

@@ -1,4 +1,4 @@
-"""Which layers a Keras model has and how they follow each other, from the JSON that Keras 2 and 3 write."""
+"""Which layers a Keras model has and how they are connected, from the JSON that Keras 2 and 3 write."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 from collections import Counter
 from typing import Any, NamedTuple
 
-#: Where Keras keeps its own classes; a class of somewhere else is a user's, whatever its name says.
+#: Modules of Keras's own classes. A class of any other module is a user's, even if it has the name of a Keras class.
 _KERAS = re.compile(r"(tf_)?keras(\.|$)")
 
 RECURRENT = ("LSTM", "CuDNNLSTM", "Bidirectional")
 WRAPPERS = ("Bidirectional", "TimeDistributed")
 
 
-class Layer(NamedTuple):
-    """One layer: its name, its class, what it was made with, and where the .weights.h5 of Keras 3 keeps it."""
+class KerasLayer(NamedTuple):
+    """A layer: its name, its class, its constructor's arguments, and its group in the .weights.h5 of Keras 3."""
 
     name: str
     kind: str
@@ -25,39 +25,39 @@ class Layer(NamedTuple):
         return f"layer {short(self.name)} ({self.kind[:80]})"
 
     @property
-    def inside(self) -> Layer:
-        """The layer inside of a wrapper (Bidirectional, TimeDistributed); any other is itself."""
+    def inside(self) -> KerasLayer:
+        """The layer inside a wrapper (Bidirectional, TimeDistributed); any other layer itself."""
         return _layer(self.config.get("layer"), f"{self}: layer") if self.kind in WRAPPERS else self
 
-    def with_option(self, name: str, value: Any) -> Layer:
-        """The same layer made with another option, which a wrapper leaves to the layer inside."""
+    def with_option(self, name: str, value: Any) -> KerasLayer:
+        """The same layer with another value of an option; of a wrapper, the option of the layer inside."""
         if self.kind not in WRAPPERS:
             return self._replace(config={**self.config, name: value})
         inside = self.inside.with_option(name, value)
         return self._replace(config={**self.config, "layer": {**self.config["layer"], "config": inside.config}})
 
     @property
-    def backward(self) -> Layer | None:
-        """The other layer inside of a Bidirectional, where it is written down."""
+    def backward(self) -> KerasLayer | None:
+        """A Bidirectional's layer for the other direction, if the file has it."""
         written = self.config.get("backward_layer")
         return None if written is None else _layer(written, f"{self}: backward_layer")
 
 
-def chain(model: dict[str, Any]) -> list[Layer]:
+def chain(model: dict[str, Any]) -> list[KerasLayer]:
     """The layers from input to output; a model that is no single chain is refused."""
     kind, found = _kind(model, "model"), layers(model)
     if kind == "Sequential":
         return found
-    if kind not in ("Functional", "Model"):  # the latter: Keras 2 before 2.4
+    if kind not in ("Functional", "Model"):  # Keras before 2.4 wrote Model
         raise ValueError(f"model: expected a Sequential or a Functional one, got {kind[:80]}")
     config = _mapping(model.get("config"), "model")
     return _functional(found, config)
 
 
-def layers(model: dict[str, Any]) -> list[Layer]:
+def layers(model: dict[str, Any]) -> list[KerasLayer]:
     """All layers in the order in which Keras lists and saves them."""
     config = model.get("config")
-    # Keras before 2.2.3 wrote a Sequential's layers without a name around them.
+    # Keras before 2.2.3 wrote a Sequential's config as the list of its layers.
     listed = config if isinstance(config, list) else _mapping(config, "model").get("layers")
     if not isinstance(listed, list) or not listed:
         kind = str(model.get("class_name"))[:80]
@@ -75,20 +75,20 @@ def layers(model: dict[str, Any]) -> list[Layer]:
 
 
 def snake_case(name: str) -> str:
-    """A class as a group's name, by the rule of Keras 3: "TimeDistributed" -> "time_distributed", "LSTM" -> "lstm"."""
+    """The name of a class's group, by Keras 3's rule: "TimeDistributed" -> "time_distributed", "LSTM" -> "lstm"."""
     name = re.sub(r"\W+", "", name)
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def _layer(description: Any, what: str) -> Layer:
+def _layer(description: Any, what: str) -> KerasLayer:
     description = _mapping(description, what)
     kind = _kind(description, what)
     config = _mapping(description.get("config"), f"{what}: config")
     name = config.get("name", description.get("name"))
     if not isinstance(name, str):
         raise ValueError(f"{what}: expected a name, got {short(name)}")
-    return Layer(name, kind, config)
+    return KerasLayer(name, kind, config)
 
 
 def _kind(description: dict[str, Any], what: str) -> str:
@@ -105,8 +105,8 @@ def _kind(description: dict[str, Any], what: str) -> str:
 # ---------------------------------------------------------------- functional models
 
 
-def _functional(found: list[Layer], config: dict[str, Any]) -> list[Layer]:
-    """From the output back to the input, one layer feeding the next."""
+def _functional(found: list[KerasLayer], config: dict[str, Any]) -> list[KerasLayer]:
+    """The layers of a Functional model, found from the output back to the input."""
     by_name = {layer.name: layer for layer in found}
     sources = {
         layer.name: _source(description, layer) for layer, description in zip(found, config["layers"], strict=True)
@@ -114,22 +114,22 @@ def _functional(found: list[Layer], config: dict[str, Any]) -> list[Layer]:
     outputs = {name for name, _ in _ends(config.get("output_layers"), "output_layers")}
     if len(outputs) != 1:
         raise ValueError(f"model: expected one output, got {short(sorted(outputs)) if outputs else 'none'}")
-    way: dict[str, Layer] = {}
+    path: dict[str, KerasLayer] = {}
     name: str | None = outputs.pop()
     while name is not None:
         if name not in by_name:
-            raise ValueError(f"model: no layer of the name {short(name)}")
-        if name in way:
-            raise ValueError(f"{by_name[name]}: feeds itself")
-        way[name] = by_name[name]
+            raise ValueError(f"model: expected a layer of the name {short(name)}, got none")
+        if name in path:
+            raise ValueError(f"{by_name[name]}: expected a chain of layers, got a layer that feeds itself")
+        path[name] = by_name[name]
         name = sources[name]
-    beside = [layer for layer in found if layer.name not in way]
+    beside = [layer for layer in found if layer.name not in path]
     if beside:
-        raise ValueError(f"model: expected one chain of layers, but {beside[0]} is not on the way to the output")
-    return list(way.values())[::-1]
+        raise ValueError(f"model: expected one chain of layers, but {beside[0]} does not lead to the output")
+    return list(path.values())[::-1]
 
 
-def _source(description: dict[str, Any], layer: Layer) -> str | None:
+def _source(description: dict[str, Any], layer: KerasLayer) -> str | None:
     """The one layer that feeds this one; None for an input."""
     nodes = description.get("inbound_nodes")
     if not isinstance(nodes, list):
@@ -140,15 +140,15 @@ def _source(description: dict[str, Any], layer: Layer) -> str | None:
         raise ValueError(f"{layer}: expected to be called once, got {len(nodes)} calls")
     sources = _keras_3_call(nodes[0], layer) if isinstance(nodes[0], dict) else _keras_2_call(nodes[0], layer)
     if len(sources) != 1:
-        raise ValueError(f"{layer}: expected one input, got {len(sources)}; initial states are given when calling")
+        raise ValueError(f"{layer}: expected one input, got {len(sources)}; give initial states to each call instead")
     name, part = sources[0]
     if part:
         raise ValueError(f"{layer}: expected the output of {short(name)}, got its state {part}")
     return name
 
 
-def _keras_2_call(node: Any, layer: Layer) -> list[tuple[str, int]]:
-    """[["lstm", 0, 0, {}]]: of which layer, which of its calls, which of its outputs, and the arguments."""
+def _keras_2_call(node: Any, layer: KerasLayer) -> list[tuple[str, int]]:
+    """From [["lstm", 0, 0, {}]]: a layer, the number of its call, the number of its output, the arguments."""
     if not isinstance(node, list):
         raise ValueError(f"{layer}: expected a list of inputs, got {short(node)}")
     sources = []
@@ -164,8 +164,8 @@ def _keras_2_call(node: Any, layer: Layer) -> list[tuple[str, int]]:
     return sources
 
 
-def _keras_3_call(node: dict[str, Any], layer: Layer) -> list[tuple[str, int]]:
-    """The tensors among the arguments of a call."""
+def _keras_3_call(node: dict[str, Any], layer: KerasLayer) -> list[tuple[str, int]]:
+    """From the arguments of a call: all of them must be tensors."""
     _check_arguments(_mapping(node.get("kwargs", {}), f"{layer}: kwargs"), layer)
     sources = []
     arguments = node.get("args") or []
@@ -180,15 +180,15 @@ def _keras_3_call(node: dict[str, Any], layer: Layer) -> list[tuple[str, int]]:
     return sources
 
 
-def _check_arguments(arguments: dict[str, Any], layer: Layer) -> None:
-    """training=True leaves dropout on; masks and states come from elsewhere."""
+def _check_arguments(arguments: dict[str, Any], layer: KerasLayer) -> None:
+    """Arguments change what a layer does: training=True turns dropout on, a mask or a state comes from elsewhere."""
     for name, value in arguments.items():
         if value is not None and not (name == "training" and value is False):
-            raise ValueError(f"{layer}: called with {name[:80]} = {short(value)}, which is not understood")
+            raise ValueError(f"{layer}: expected a call without {name[:80]}, got {name[:80]} = {short(value)}")
 
 
 def _ends(ends: Any, what: str) -> list[tuple[str, int]]:
-    """["lstm", 0, 0], or a list or mapping of such."""
+    """From ["lstm", 0, 0], or a list or an object of such."""
     if isinstance(ends, dict):
         ends = list(ends.values())
     if isinstance(ends, list) and ends and isinstance(ends[0], str):
@@ -199,7 +199,7 @@ def _ends(ends: Any, what: str) -> list[tuple[str, int]]:
             case [str(name), 0, int(part)]:
                 found.append((name, part))
             case _:
-                raise ValueError(f"model: {what}: expected such as ['lstm', 0, 0], got {short(end)}")
+                raise ValueError(f"model: {what}: expected an output such as ['lstm', 0, 0], got {short(end)}")
     return found
 
 
@@ -210,6 +210,6 @@ def _mapping(value: Any, what: str) -> dict[str, Any]:
 
 
 def short(value: Any) -> str:
-    """A value in an error: whatever a file says must not flood it."""
+    """A value in a message, however long it is in the file."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]} ..."

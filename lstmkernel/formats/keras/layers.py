@@ -1,26 +1,30 @@
-"""Keras's layers as LSTM and Dense: transposes, biases, activations, directions. Nothing that Keras computes is left
-out: a layer that has no match here is refused by its name."""
+"""Keras's layers as LSTM and Dense: transposes, biases, activations, directions.
+
+Nothing that Keras computes is left out: a layer that lstmkernel cannot express is refused by its name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
 from lstmkernel.engine.parameters import LSTMShape
+from lstmkernel.formats import build, describe
+from lstmkernel.formats.contract import Options
 from lstmkernel.formats.keras import activations
 from lstmkernel.formats.keras import config as keras_config
-from lstmkernel.formats.keras.config import RECURRENT, Layer
+from lstmkernel.formats.keras.config import RECURRENT, KerasLayer
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 
-#: Weights of a cell or a dense layer by Keras's names: kernel, recurrent_kernel, bias. Bidirectional has two cells.
+#: The arrays of a cell or a Dense by Keras's names: kernel, recurrent_kernel, bias. A Bidirectional has two cells.
 Cell = Mapping[str, Array]
 
-#: What passes its input on, once a model is trained.
+#: Layers that do nothing once a model is trained.
 IDLE = (
     *("InputLayer", "Dropout", "SpatialDropout1D", "GaussianDropout", "AlphaDropout", "GaussianNoise"),
     "ActivityRegularization",
@@ -28,8 +32,8 @@ IDLE = (
 HEADS = ("Dense", "TimeDistributed")
 
 
-def check_kinds(layers: Sequence[Layer]) -> None:
-    """The first layer that is not understood is refused by its name."""
+def check_kinds(layers: Sequence[KerasLayer]) -> None:
+    """Refuse the first layer that is not supported, by its name."""
     passing = ("Dense", *activations.LAYERS, *IDLE, "Masking")
     for layer in layers:
         if layer.kind in RECURRENT or layer.inside.kind in passing:
@@ -41,10 +45,10 @@ def check_kinds(layers: Sequence[Layer]) -> None:
         )
 
 
-def working(layers: Sequence[Layer]) -> list[Layer]:
-    """The layers that compute something, in order, activations as part of the Dense below them."""
+def working(layers: Sequence[KerasLayer]) -> list[KerasLayer]:
+    """The layers that compute something, in order; activation layers are joined to the Dense below them."""
     check_kinds(layers)
-    found: list[Layer] = []
+    found: list[KerasLayer] = []
     for layer in layers:
         if layer.kind in RECURRENT or layer.inside.kind == "Dense":
             found.append(layer)
@@ -55,61 +59,97 @@ def working(layers: Sequence[Layer]) -> list[Layer]:
     return found
 
 
-def network(
-    layers: Sequence[Layer], cells: Mapping[str, Sequence[Cell]], keras: int, options: Mapping[str, Any]
-) -> LSTM | Dense | Stack:
-    """What working layers compute one after the other, with each one's cells under its name; ``keras`` is 2 or 3."""
-    arrays = [array for layer in layers for cell in cells[layer.name] for array in cell.values()]
-    double = all(array.dtype == np.float64 for array in arrays)
-    # Keras's batches are (B, T, I), so that is what its models expect here.
-    options = {"batch_first": True, "dtype": "float64" if double else "float32", **options}
-    built: list[LSTM | Dense] = []
-    backwards = False  # whether Keras's sequence runs against that of x here
+class Shaped(Protocol):
+    """An array, or its description in the file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+class PlacedLayer(NamedTuple):
+    """A working layer in its chain."""
+
+    layer: KerasLayer
+    reverse: bool  # an LSTM that runs from the end of x to its start
+
+
+def placed(layers: Sequence[KerasLayer]) -> list[PlacedLayer]:
+    """The direction in which each working layer runs; ValueError for a chain that a Stack cannot be."""
+    found = []
+    backwards = False  # whether the sequence between Keras's layers runs against x
     for place, layer in enumerate(layers):
-        if layer.kind in HEADS:
-            built.append(_dense(layer, cells[layer.name], options))
-            continue
-        _check_place(layer, layers[place + 1 :], backwards)
-        # Keras hands the outputs of a reversed layer on in the order in which they were computed.
-        backwards ^= _flag(layer, "go_backwards")
-        built.append(_lstm(layer, cells[layer.name], keras, backwards, options))
-    return built[0] if len(built) == 1 else Stack(built)
+        if layer.kind in RECURRENT:
+            _check_place(layer, layers[place + 1 :], backwards)
+            # Keras hands on the outputs of a reversed layer in the order in which it computed them.
+            backwards ^= _flag(layer, "go_backwards")
+        found.append(PlacedLayer(layer, backwards))
+    return found
 
 
-def _check_place(layer: Layer, above: Sequence[Layer], backwards: bool) -> None:
-    """Whether a recurrent layer can stand there in a Stack, whose layers hand on the output of every step."""
+def network(
+    layers: Sequence[KerasLayer], cells: Mapping[str, Sequence[Cell]], keras: int, options: Options
+) -> LSTM | Dense | Stack:
+    """The network that working layers form, from each one's cells under its name; ``keras`` is 2 or 3."""
+    arrays = (array for layer in layers for cell in cells[layer.name] for array in cell.values())
+    # A batch of Keras is (B, T, I), so that is what its models expect here.
+    options = options.or_else(build.dtype_of(arrays), batch_first=True)
+    return build.chain(
+        [
+            _dense(layer, cells[layer.name], options)
+            if layer.kind in HEADS
+            else _lstm(layer, cells[layer.name], keras, reverse, options)
+            for layer, reverse in placed(layers)
+        ]
+    )
+
+
+def described(layer: KerasLayer, cells: Sequence[Mapping[str, Shaped]], keras: int, reverse: bool) -> str:
+    """A working layer in words, from its arrays' shapes."""
+    if layer.kind in HEADS:
+        K, O = cells[0]["kernel"].shape
+        config = {"in_features": K, "out_features": O, "bias": "bias" in cells[0]}
+        return describe.layer("Dense", {**config, "activation": activations.of_dense(layer)})
+    return describe.layer("LSTM", _shape(layer, cells, keras, reverse)._asdict())
+
+
+def _check_place(layer: KerasLayer, above: Sequence[KerasLayer], backwards: bool) -> None:
+    """Refuse a recurrent layer that cannot stand there in a Stack, whose layers hand on the output of every step."""
     if not layer.inside.config.get("return_sequences", True):
-        # With one direction, a head's last step is what Keras gives; with two, no step has both last states.
+        # With one direction, Keras's answer is the last step of ours. With two, no single step has both last states.
         if layer.kind == "Bidirectional" and above:
             raise ValueError(
-                f"{layer}: return_sequences=False hands on the last state of each direction, which no Stack does; "
-                f"load {keras_config.short(layer.name)} and what follows it alone with prefix="
+                f"{layer}: return_sequences=False hands on the last state of each direction, which a Stack cannot; "
+                f"load {keras_config.short(layer.name)} and the layers after it one by one with prefix="
             )
         recurrent = [other for other in above if other.kind in RECURRENT]
         if recurrent:
-            raise ValueError(f"{layer}: return_sequences=False below {recurrent[0]}: expected a sequence for it")
+            raise ValueError(f"{layer}: expected return_sequences=True below {recurrent[0]}, got False")
     if layer.kind == "Bidirectional" and backwards:
-        raise ValueError(f"{layer}: above a layer with go_backwards=True, its directions change places; not supported")
+        raise ValueError(f"{layer}: expected no layer with go_backwards=True below it, which would swap its directions")
 
 
-def _lstm(layer: Layer, cells: Sequence[Cell], keras: int, reverse: bool, options: Mapping[str, Any]) -> LSTM:
+def _lstm(layer: KerasLayer, cells: Sequence[Cell], keras: int, reverse: bool, options: Options) -> LSTM:
     two = layer.kind == "Bidirectional"
     if two:
         _check_bidirectional(layer)
     if len(cells) != 1 + two:
         raise ValueError(f"{layer}: expected weights of {1 + two} cells, got {len(cells)}")
-    inner = layer.inside
-    if _flag(inner, "time_major"):
-        raise ValueError(f"{layer}: time_major=True is not supported")
-    parameters = _parameters(inner, cells[0], "_l0")
-    if two:
-        parameters |= _parameters(inner, cells[1], "_l0_reverse")
-    I, H = parameters["weight_ih_l0"].shape[1], parameters["weight_hh_l0"].shape[1]
-    shape = LSTMShape(I, H, 1, "bias_ih_l0" in parameters, two, 0, activations.of_lstm(inner, keras), reverse)
-    return LSTM.from_config({**shape._asdict(), **options}, parameters)
+    if _flag(layer.inside, "time_major"):
+        raise ValueError(f"{layer}: expected time_major=False, got True")
+    ends = ("_l0", "_l0_reverse")[: 1 + two]
+    parameters: dict[str, Array] = {}
+    for cell, end in zip(cells, ends, strict=True):
+        parameters |= _parameters(layer.inside, cell, end)
+    return build.lstm(_shape(layer, cells, keras, reverse), parameters, options)
 
 
-def _check_bidirectional(layer: Layer) -> None:
+def _shape(layer: KerasLayer, cells: Sequence[Mapping[str, Shaped]], keras: int, reverse: bool) -> LSTMShape:
+    I, H = cells[0]["kernel"].shape[0], cells[0]["recurrent_kernel"].shape[0]
+    variant = activations.of_lstm(layer.inside, keras)
+    return LSTMShape(I, H, 1, "bias" in cells[0], layer.kind == "Bidirectional", 0, variant, reverse)
+
+
+def _check_bidirectional(layer: KerasLayer) -> None:
     merge_mode, inner = layer.config.get("merge_mode", "concat"), layer.inside
     if inner.kind not in ("LSTM", "CuDNNLSTM"):
         raise ValueError(f"{layer}: expected an LSTM inside, got {inner}")
@@ -130,8 +170,8 @@ def _check_bidirectional(layer: Layer) -> None:
             )
 
 
-def _parameters(layer: Layer, cell: Cell, end: str) -> dict[str, Array]:
-    """PyTorch's names and shapes; Keras's gate order i, f, c, o is PyTorch's i, f, g, o."""
+def _parameters(layer: KerasLayer, cell: Cell, end: str) -> dict[str, Array]:
+    """A cell's parameters by PyTorch's names and shapes; Keras's gate order i, f, c, o is PyTorch's i, f, g, o."""
     _check_names(layer, cell, ("kernel", "recurrent_kernel"))
     kernel, recurrent, bias = cell["kernel"], cell["recurrent_kernel"], cell.get("bias")
     units = _units(layer, recurrent)
@@ -156,8 +196,10 @@ def _parameters(layer: Layer, cell: Cell, end: str) -> dict[str, Array]:
 
 
 def _cudnn(kernel: Array, recurrent: Array, bias: Array, end: str) -> dict[str, Array]:
-    """CuDNNLSTM keeps cuDNN's own layout: each gate's numbers are those of PyTorch's, under Keras's shape (tf_keras,
-    saving/legacy/hdf5_format.py, _convert_rnn_weights)."""
+    """The parameters of a CuDNNLSTM, whose gates hold the numbers in PyTorch's order under Keras's shape.
+
+    The source is ``_convert_rnn_weights`` in saving/legacy/hdf5_format.py of tf_keras.
+    """
     I, H = kernel.shape[0], recurrent.shape[0]
     return {
         f"weight_ih{end}": np.concatenate([gate.reshape(H, I) for gate in np.split(kernel, 4, axis=1)]),
@@ -167,36 +209,32 @@ def _cudnn(kernel: Array, recurrent: Array, bias: Array, end: str) -> dict[str, 
     }
 
 
-def _dense(layer: Layer, cells: Sequence[Cell], options: Mapping[str, Any]) -> Dense:
+def _dense(layer: KerasLayer, cells: Sequence[Cell], options: Options) -> Dense:
     inner = layer.inside
     cell = cells[0] if len(cells) == 1 else {}
     _check_names(inner, cell, ("kernel",))
-    activation = activations.of_dense(layer)
     kernel = cell["kernel"]
     units = _units(inner, kernel.T)
     if kernel.ndim != 2 or kernel.shape[1] != units or not kernel.size:
         raise ValueError(f"{layer}: kernel: expected shape (K, {units}), got {kernel.shape}")
-    config = {"in_features": len(kernel), "out_features": units, "activation": activation, "bias": "bias" in cell}
-    own = {name: options[name] for name in ("backend", "dtype") if name in options}
-    parameters = {"weight": kernel.T, **({"bias": cell["bias"]} if "bias" in cell else {})}
-    return Dense.from_config({"backend": "auto", **config, **own}, parameters)
+    return build.dense(kernel.T, cell.get("bias"), activations.of_dense(layer), options)
 
 
-def _check_names(layer: Layer, cell: Cell, kernels: tuple[str, ...]) -> None:
-    """kernel and the like, and a bias where the layer says so; without a word on it, where there is one."""
+def _check_names(layer: KerasLayer, cell: Cell, kernels: tuple[str, ...]) -> None:
+    """A cell must have these kernels, and a bias where the layer says so; if it says nothing, the bias is optional."""
     use_bias = layer.config.get("use_bias", layer.kind == "CuDNNLSTM" or "bias" in cell)
     expected = [*kernels, "bias"] if use_bias else list(kernels)
     if sorted(cell) != sorted(expected):
         raise ValueError(f"{layer}: expected weights {', '.join(expected)}, got {', '.join(cell)[:200] or 'none'}")
 
 
-def _units(layer: Layer, array: Array) -> int:
-    """As the configuration says; without one, the array's first dimension."""
+def _units(layer: KerasLayer, array: Array) -> int:
+    """The number of units as the configuration says; without one, the array's first dimension."""
     units = layer.config.get("units", array.shape[0] if array.ndim else 0)
-    if type(units) is not int or units < 1:  # JSON has true, too
+    if type(units) is not int or units < 1:  # a bool is not an integer here
         raise ValueError(f"{layer}: units: expected a positive integer, got {str(units)[:40]}")
     return units
 
 
-def _flag(layer: Layer, name: str) -> bool:
+def _flag(layer: KerasLayer, name: str) -> bool:
     return bool(layer.config.get(name, False))

@@ -1,6 +1,6 @@
-"""Operators that only move numbers, of weights and of signals alike: NumPy's own functions.
+"""Operators that only move numbers, as NumPy's functions; they serve weights and labels alike.
 
-``move`` takes arrays, None for an input that is left out. What would allocate memory asks the reader first.
+Inputs are arrays, or None where they are left out. An operator that allocates memory asks the reader first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lstmkernel.formats.onnx.tensors import Reader
 
 Inputs = Sequence[Array | None]
 
-#: What exporters write for "up to the end" is this or more.
+#: Exporters write this number or a larger one for "up to the end".
 END = 2**31 - 1
 
 NAMES = (
@@ -95,7 +95,7 @@ def _tile(node: Node, data: Array, repeats: Sequence[int], reader: Reader) -> Ar
 
 
 def slices(node: Node, data: Array, inputs: Inputs) -> tuple[slice, ...]:
-    """What a Slice node takes of each axis."""
+    """The slice of each axis that a Slice node takes."""
     starts, ends = _given(node, "starts", inputs, 1), _given(node, "ends", inputs, 2)
     axes, steps = _given(node, "axes", inputs, 3), _given(node, "steps", inputs, 4)
     if starts is None or ends is None:

@@ -1,4 +1,4 @@
-"""Dense layers of ONNX models: a product with a constant matrix, its bias and its activation are nodes of their own."""
+"""Dense layers of ONNX models, where the product, the bias and the activation are separate nodes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.formats.onnx.graph import Node
 from lstmkernel.formats.onnx.tensors import Reader
 
-#: What may follow a product, by our names.
+#: Activations that may follow a product, and their names in lstmkernel.
 ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softmax": "softmax"}
 
 
-class Dense(NamedTuple):
-    """A product, and what has followed it so far."""
+class DenseNodes(NamedTuple):
+    """A product with a constant matrix, and the nodes that have completed it so far."""
 
     node: Node
     weight: Array  # (O, K)
@@ -22,10 +22,10 @@ class Dense(NamedTuple):
     activation: str = "linear"
 
 
-def begun(node: Node, inputs: Sequence[Array | None], reader: Reader) -> Dense | None:
-    """The layer that begins with this node; None where that is no product with a constant matrix.
+def begun(node: Node, inputs: Sequence[Array | None], reader: Reader) -> DenseNodes | None:
+    """The layer that begins with this node; None if the node is not a product with a constant matrix.
 
-    ``inputs`` are arrays, None where they are the signal or left out.
+    ``inputs`` holds constants, and None for the signal or an input that is left out.
     """
     weight = inputs[1] if node.op in ("MatMul", "Gemm") and len(inputs) >= 2 else None
     if inputs[0] is not None or weight is None or weight.ndim != 2:
@@ -33,16 +33,18 @@ def begun(node: Node, inputs: Sequence[Array | None], reader: Reader) -> Dense |
     bias = inputs[2] if len(inputs) > 2 else None
     numbers = [node.attributes.get(name, 1.0) for name in ("alpha", "beta")]
     if numbers != [1.0, 1.0] or node.attributes.get("transA", 0) or (bias is None and node.input(2)):
-        raise ValueError(f"{node}: expected alpha = beta = 1 and transA = 0, got {numbers}, or a bias not constant")
+        raise ValueError(
+            f"{node}: expected alpha = beta = 1, transA = 0 and a constant bias, got alpha, beta = {numbers}"
+        )
     weight = weight if node.attributes.get("transB", 0) else weight.T
     if weight.dtype.kind != "f" or 0 in weight.shape:
         raise ValueError(f"{node}: expected a matrix of floating-point numbers, got {weight.dtype} {weight.shape}")
     reader.hand(str(node), weight)
-    return Dense(node, weight, None if bias is None else _bias(node, bias, len(weight)))
+    return DenseNodes(node, weight, None if bias is None else _bias(node, bias, len(weight)))
 
 
-def completed(dense: Dense, node: Node, inputs: Sequence[Array | None], dimensions: int) -> Dense | None:
-    """The layer with this node, its bias or its activation; None where it is neither. dimensions: of the signal."""
+def completed(dense: DenseNodes, node: Node, inputs: Sequence[Array | None], dimensions: int) -> DenseNodes | None:
+    """The layer with this node as its bias or activation; None if it is neither. The signal has ``dimensions`` axes."""
     if dense.activation != "linear":
         return None
     if node.op == "Softmax":
@@ -56,9 +58,10 @@ def completed(dense: Dense, node: Node, inputs: Sequence[Array | None], dimensio
 
 
 def _expect_last_axis(node: Node, dimensions: int) -> None:
-    """Left out, the axis is 1 before opset 13 and the last one since then: understood where these are the same.
+    """A Softmax must be over the last axis.
 
-    Before opset 13 all axes from the given one on are one row; of the last axis, each row is one either way.
+    Without the attribute, the axis is 1 before opset 13 and the last one since then; it is accepted where these are the
+    same. Before opset 13 the axes from ``axis`` on form one row, which makes no difference for the last axis.
     """
     axis = node.attributes.get("axis", 1)
     if axis not in (-1, dimensions - 1):

@@ -1,9 +1,8 @@
 """Networks as ONNX models.
 
-Inputs are x, (T, B, I) or (B, T, I) with batch_first, and each LSTM's h_0 and c_0, which may be left out: their default
-is zeros, or the model's own initial state, for a batch of one, which the graph repeats. Outputs are out and each LSTM's
-h_n and c_n, shaped as lstmkernel has them; T and B are open. The LSTMs of a Stack have their place before these names,
-"1.h_0", as in its state_dict.
+Inputs are x, (T, B, I) or (B, T, I) with batch_first, and each LSTM's h_0 and c_0. These may be left out: the default
+is zeros, or the model's own initial state. Outputs are out and each LSTM's h_n and c_n, in lstmkernel's shapes. T and B
+are open. In a Stack, an LSTM's states have its place before their names, as in the state_dict: "1.h_0".
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 from lstmkernel.variant import Variant
 
-#: LSTM with its layout, and shapes given as inputs: what every runtime of today reads.
+#: The first operator set whose LSTM has a layout; every runtime of today reads it.
 OPSET, IR_VERSION = 14, 7
 
 _LSTM_NAMES = {ours: name for name, ours in LSTM_ACTIVATIONS.items()}
@@ -30,12 +29,12 @@ _DENSE_NAMES = {ours: name for name, ours in ACTIVATIONS.items()}
 
 
 def model(net: Any) -> Any:
-    """The ModelProto of an LSTM, or of a Stack that holds one; ValueError for what the operators cannot say."""
+    """The ModelProto of an LSTM, or of a Stack that holds one; ValueError for what ONNX's operators cannot express."""
     layers = net.layers if isinstance(net, Stack) else (net,)
     if not any(isinstance(layer, LSTM) for layer in layers):
-        raise ValueError(f"net: expected an LSTM or a Stack with one, for an ONNX model; got {type(net).__name__}")
+        raise ValueError(f"net: expected an LSTM or a Stack with one for an ONNX model, got {type(net).__name__}")
     if isinstance(net, Stack) and net.skip:
-        raise ValueError(f"skip: expected 0, for an ONNX model; got {net.skip}")
+        raise ValueError(f"skip: expected 0 for an ONNX model, got {net.skip}; save it as .safetensors")
     graph = _Graph(net.dtype)
     batch_first = net.batch_first
     order = ["B", "T"] if batch_first else ["T", "B"]
@@ -56,7 +55,7 @@ def model(net: Any) -> Any:
 
 
 class _Graph:
-    """Nodes, initializers, inputs and outputs as they come together."""
+    """A graph that is being written: its nodes, initializers, inputs and outputs so far."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self._dtype = dtype
@@ -90,7 +89,7 @@ class _Graph:
         return helper.make_tensor_value_info(name, self._type, shape)
 
     def rows(self, x: str) -> str:
-        """B as a list of one, from x (T, B, ...)."""
+        """[B], from x (T, B, ...)."""
         shape = self.node("Shape", [x], "shape")
         return self.node("Gather", [shape, self.constant("batch_axis", np.array([1]))], "rows", axis=0)
 
@@ -108,9 +107,11 @@ class _Graph:
         return value
 
     def lstm(self, lstm: LSTM, prefix: str, value: str, rows: str) -> str:
-        """A node a layer, its directions side by side again behind it."""
+        """A node for each layer, and after it the nodes that put its directions side by side."""
         if lstm.proj_size:
-            raise ValueError(f"{prefix}proj_size: expected 0, for ONNX's LSTM has no projection, got {lstm.proj_size}")
+            raise ValueError(
+                f"{prefix}proj_size: expected 0, since ONNX's LSTM has no projection, got {lstm.proj_size}"
+            )
         L, D, H = lstm.num_layers, lstm.shape.directions, lstm.hidden_size
         first = {"h_0": np.zeros((L * D, H), self._dtype), "c_0": np.zeros((L * D, H), self._dtype)}
         first |= {name: value for name, value in lstm.state_dict().items() if name in first}
@@ -135,7 +136,7 @@ class _Graph:
         return value
 
     def _state(self, name: str, first: Array, rows: str) -> str:
-        """An initial state that the caller may leave out: it is then that of the model, ``first`` (L*D, H)."""
+        """An initial state that the caller may leave out; the default is ``first`` (L*D, H), the same for every row."""
         count, H = first.shape
         self.input(name, [count, f"{name}_rows", H])
         self.constant(name, first[:, None])
@@ -161,12 +162,14 @@ class _Graph:
         if not (lstm.variant and lstm.variant.peephole):
             return ""
         ends = [lstm.shape.suffix(layer, direction) for direction in range(lstm.shape.directions)]
-        parts = [lstm.state_dict()[f"weight_peephole{end}"][[0, 2, 1]].ravel() for end in ends]  # i, f, o -> i, o, f
+        parts = [
+            lstm.state_dict()[f"weight_peephole{end}"][[0, 2, 1]].ravel() for end in ends
+        ]  # to ONNX's order i, o, f
         return self.constant(f"{name}.P", np.stack(parts))
 
 
 def _gates(array: Array) -> Array:
-    """i, f, c, o -> i, o, f, c along the first axis."""
+    """From i, f, c, o to ONNX's order i, o, f, c, along the first axis."""
     return array.reshape(4, -1)[[0, 3, 1, 2]].reshape(array.shape)
 
 
@@ -175,12 +178,12 @@ def _direction(lstm: LSTM) -> str:
 
 
 def _variant(variant: Variant | None, D: int) -> dict[str, Any]:
-    """The operator's attributes."""
+    """A variant as attributes of the operator."""
     if variant is None:
         return {}
     if variant.cell_clip is not None or variant.coupled == "input":
         raise ValueError(
-            f"variant: expected what ONNX's LSTM can do, no cell_clip and no coupled='input', got {variant}"
+            f"variant: expected none of cell_clip and coupled='input', which ONNX's LSTM has not, got {variant}"
         )
     attributes: dict[str, Any] = {}
     if variant.gate_clip is not None:

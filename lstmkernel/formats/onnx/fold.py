@@ -1,4 +1,4 @@
-"""Constants of an ONNX graph: what follows from initializers alone, as exporters build weights, states and shapes."""
+"""Constants of an ONNX graph, also those computed from other constants, as exporters build weights and shapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lstmkernel.formats.onnx import data_movement
 from lstmkernel.formats.onnx.graph import Graph, Node
 from lstmkernel.formats.onnx.tensors import TYPES, Reader
 
-#: Arithmetic is for shapes only: how many inputs, all of few integers, and what becomes of them.
+#: Arithmetic on a few integers, for shapes: the number of inputs, and the function.
 _ARITHMETIC: dict[str, tuple[int, Callable[..., Array]]] = {
     "Add": (2, np.add),
     "Equal": (2, np.equal),
@@ -26,17 +26,16 @@ FOLDED = ("Cast", "Constant", "ConstantOfShape", "Shape", *_ARITHMETIC, *data_mo
 
 
 class Constants(Mapping[str, Array]):
-    """Arrays by name; an initializer is read when it is first asked for. ``outside`` are those around a body.
+    """Arrays by name; an initializer is read when it is first asked for. ``outside`` are the constants around a body.
 
-    Tensors of types that no network here needs, bool and string among them, are not in it; asking for one is an error
-    that names its type.
+    Tensors of types that no LSTM needs, such as strings, are not in it; asking for one is an error that names its type.
     """
 
     def __init__(self, graph: Graph, reader: Reader, outside: Mapping[str, Array]) -> None:
         self._unread = dict(graph.initializers)
         self._arrays: dict[str, Array] = {}
         self._reader, self._outside = reader, outside
-        # Names around it that this graph has for values of its own.
+        # Names that this graph uses for values of its own, whatever they mean outside.
         self._hidden = {*graph.inputs, *(name for node in graph.nodes for name in node.outputs)}
         for node in graph.nodes:
             if node.op in FOLDED and all(not name or name in self for name in node.inputs):
@@ -64,7 +63,7 @@ class Constants(Mapping[str, Array]):
 
 
 def folded(node: Node, inputs: Sequence[Array | None], reader: Reader) -> Array | None:
-    """What a node of ``FOLDED`` makes of constants; None where that is no such operator on constants after all."""
+    """The output of a node of ``FOLDED`` for constant inputs; None for inputs of a kind that is not folded."""
     if node.op == "Constant":
         return _constant(node, reader)
     if node.op in data_movement.NAMES:
@@ -93,7 +92,7 @@ def shape_of(node: Node, data: Array) -> Array:
 
 
 def once(array: Array) -> Array:
-    """The numbers that broadcasting repeats, once: a view may be larger than memory."""
+    """The array without the repetitions that broadcasting made: the whole view may be larger than memory."""
     return array[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
-#: LSTM is as it is now since this operator set.
+#: The operator LSTM has not changed since this operator set.
 OLDEST_OPSET = 7
 
-#: Longer names are no names, and would make endless error messages.
+#: Longer names are refused, because messages contain them.
 MOST_NAME = 500
 
 #: AttributeProto.AttributeType: the field that holds the value.
@@ -16,10 +16,10 @@ _FIELDS = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints", 8: "s
 
 
 class Node(NamedTuple):
-    """One operation: values by name go in and come out; "" is one that is left out."""
+    """One operation, with the names of its inputs and outputs; "" is an input or output that is left out."""
 
-    op: str  # with its domain, where that is not ONNX's own
-    name: str  # of the node, or where it has none of what it makes
+    op: str  # with its domain, unless that is ONNX's own
+    name: str  # the node's name; if it has none, that of its first output
     inputs: list[str]
     outputs: list[str]
     attributes: dict[str, Any]
@@ -39,7 +39,7 @@ class Graph(NamedTuple):
 
     nodes: list[Node]
     initializers: dict[str, Any]  # TensorProtos
-    inputs: dict[str, Any]  # ValueInfoProtos of what the caller gives
+    inputs: dict[str, Any]  # ValueInfoProtos of the values that the caller gives
     outputs: list[str]
 
 
@@ -52,7 +52,7 @@ def opset(model: Any, newest: int) -> int:
 
 
 def graph(proto: Any, outside: Collection[str] = ()) -> Graph:
-    """Check a GraphProto and take it apart; ``outside`` are the names of values that a body sees around it."""
+    """Check a GraphProto and take it apart. ``outside`` are the names that a body can use from the graphs around it."""
     initializers: dict[str, Any] = {}
     for tensor in proto.initializer:
         _expect_short(tensor.name)
@@ -61,7 +61,7 @@ def graph(proto: Any, outside: Collection[str] = ()) -> Graph:
         initializers[tensor.name] = tensor
     inputs = {info.name: info for info in proto.input if info.name not in initializers}
     if len({info.name for info in proto.input}) != len(proto.input):
-        raise ValueError("graph inputs: expected names of their own, got one of them twice")
+        raise ValueError("graph inputs: expected different names, got one of them twice")
     for name in (*inputs, *(info.name for info in proto.output)):
         _expect_short(name)
     made = {*outside, *initializers, *inputs, *(sparse.values.name for sparse in proto.sparse_initializer)}
@@ -70,7 +70,9 @@ def graph(proto: Any, outside: Collection[str] = ()) -> Graph:
         node = _node(proto_node)
         for name in node.inputs:
             if name and name not in made:
-                raise ValueError(f"{node}: expected inputs made before it, got {name!r}, which is made later or never")
+                raise ValueError(
+                    f"{node}: expected inputs that exist before it, got {name!r}, which is made later or never"
+                )
         for name in node.outputs:
             if name in made and name not in outside:
                 raise ValueError(f"{node}: expected outputs of its own, got {name!r}, which exists already")
@@ -92,7 +94,7 @@ def bodies(node: Node) -> Iterator[Any]:
 
 
 def ops(graph: Graph) -> str:
-    """Which operators there are, for messages."""
+    """The operators in a graph, for messages."""
     names = list(dict.fromkeys(node.op for node in graph.nodes))
     return ", ".join(names[:6]) + (" and others" if len(names) > 6 else "") if names else "no nodes"
 

@@ -1,24 +1,26 @@
-"""The LSTM operator: a node and its constants as parameters in PyTorch's names and gate order."""
+"""ONNX's LSTM operator: a node and its constants as parameters in PyTorch's names and gate order."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from lstmkernel.backends.contract import VARIANT_ACTIVATIONS
 from lstmkernel.backends.packing import Array
+from lstmkernel.engine.parameters import LSTMShape
 from lstmkernel.formats.onnx import fold
 from lstmkernel.formats.onnx.graph import Node
 from lstmkernel.formats.onnx.tensors import Reader
+from lstmkernel.variant import Variant
 
-#: Names of the inputs, in order.
+#: The operator's inputs, in order.
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 
-#: The operator's activations, which it writes in capitals or not, by our names.
+#: The operator's activations, in any case, and their names in lstmkernel.
 ACTIVATIONS = {
     "Affine": "affine",
     "Elu": "elu",
@@ -33,11 +35,11 @@ ACTIVATIONS = {
     "ThresholdedRelu": "thresholded_relu",
 }
 _ANY_CASE = {name.lower(): ours for name, ours in ACTIVATIONS.items()}
-#: Of these the operator gives no defaults, or ONNX Runtime has others.
+#: For these the operator has no defaults, or other ones than ONNX Runtime.
 _WITHOUT_DEFAULTS = ("affine", "scaled_tanh", "thresholded_relu")
 PLAIN = ["sigmoid", "tanh", "tanh"]
 
-#: By their types.
+#: The operator's attributes and their types.
 _ATTRIBUTES: dict[str, type] = {
     "activation_alpha": list,
     "activation_beta": list,
@@ -50,8 +52,8 @@ _ATTRIBUTES: dict[str, type] = {
 }
 
 
-class Layer(NamedTuple):
-    """One LSTM node."""
+class LSTMNode(NamedTuple):
+    """An LSTM node, whose directions are one layer of an LSTM."""
 
     node: Node
     input_size: int
@@ -60,22 +62,19 @@ class Layer(NamedTuple):
     directions: int
     reverse: bool
     rows_first: bool  # the operator's layout=1
-    variant: dict[str, Any]  # arguments of Variant, where it is not the plain LSTM
+    variant: Variant | None
     weights: dict[str, Array]  # as in a state_dict, without the layer's number: "weight_ih", "weight_ih_reverse", ...
-    first: tuple[Array, Array] | None = None  # h and c (D, H) that every row begins with, where they are not zeros
+    first: tuple[Array, Array] | None = None  # constant h and c (D, H) that every row begins with; None for zeros
 
-    def options(self) -> dict[str, Any]:
-        """What layers of one LSTM have in common, as arguments of it."""
-        options: dict[str, Any] = {"hidden_size": self.hidden_size, "bias": self.bias}
-        options["bidirectional"] = self.directions == 2
-        if self.variant:
-            options["variant"] = self.variant
-        if self.reverse:
-            options["reverse"] = True
-        return options
+    def matches(self, below: LSTMNode) -> bool:
+        """Whether both can be layers of one LSTM."""
+        mine, others = (
+            (each.hidden_size, each.bias, each.directions, each.reverse, each.variant) for each in (self, below)
+        )
+        return mine == others
 
 
-def layer(node: Node, constants: Mapping[str, Array], reader: Reader) -> Layer:
+def lstm_node(node: Node, constants: Mapping[str, Array], reader: Reader) -> LSTMNode:
     """Check a node's attributes, and the shapes of W, R, B and P against each other."""
     attributes = node.attributes
     unknown = sorted(set(attributes) - set(_ATTRIBUTES))
@@ -112,11 +111,11 @@ def layer(node: Node, constants: Mapping[str, Array], reader: Reader) -> Layer:
             weights[f"weight_peephole{end}"] = P[d].reshape(3, H)[[0, 2, 1]]  # i, o, f -> i, f, o
     variant = _variant(node, D, P is not None)
     rows_first = _flag(node, "layout")
-    return Layer(node, I, H, B is not None, D, direction == "reverse", rows_first, variant, weights)
+    return LSTMNode(node, I, H, B is not None, D, direction == "reverse", rows_first, variant, weights)
 
 
-def constant_state(layer: Layer, name: str, array: Array, rows: int | None) -> Array | None:
-    """An initial state (D, H) that is constant and the same for all rows, None for zeros; rows is B, where known."""
+def constant_state(layer: LSTMNode, name: str, array: Array, rows: int | None) -> Array | None:
+    """A constant initial state as (D, H), the same for all rows; None for zeros. ``rows`` is B, or None if unknown."""
     D, H = layer.directions, layer.hidden_size
     expected = (rows, D, H) if layer.rows_first else (D, rows, H)
     fits = len(array.shape) == 3 and all(e in (None, got) for e, got in zip(expected, array.shape, strict=True))
@@ -132,7 +131,7 @@ def constant_state(layer: Layer, name: str, array: Array, rows: int | None) -> A
     if not np.array_equal(numbers, np.broadcast_to(numbers[:, :1], numbers.shape), equal_nan=True):
         raise ValueError(
             f"{layer.node}: {name}: expected constants that are the same for every row, an input of the graph, or "
-            "nothing, got rows that differ; take them out of the model, and give them as the state of each call"
+            "nothing, got rows that differ; remove them from the model and give them as the state of each call"
         )
     return by_direction[:, 0]
 
@@ -145,7 +144,7 @@ def _weights(node: Node, place: int, constants: Mapping[str, Array], reader: Rea
         array = constants[name]
     except KeyError:
         raise ValueError(
-            f"{node}: {INPUTS[place]}: expected an initializer or what follows from initializers, got {name!r}"
+            f"{node}: {INPUTS[place]}: expected an initializer, or a value computed from initializers, got {name!r}"
         ) from None
     if array.dtype.kind != "f":
         raise ValueError(f"{node}: {INPUTS[place]}: expected floating-point numbers, got {array.dtype}")
@@ -163,27 +162,21 @@ def _expect(node: Node, name: str, array: Array, shape: tuple[int, ...]) -> None
 
 
 def _gates(array: Array, H: int) -> Array:
-    """i, o, f, c -> i, f, c, o along the first axis."""
+    """From ONNX's order i, o, f, c to i, f, c, o, along the first axis."""
     return array.reshape(4, H, -1)[[0, 2, 3, 1]].reshape(4 * H, -1)
 
 
-def _variant(node: Node, D: int, peephole: bool) -> dict[str, Any]:
-    variant: dict[str, Any] = {}
-    if peephole:
-        variant["peephole"] = True
-    if "clip" in node.attributes:
-        variant["gate_clip"] = node.attributes["clip"]
-    if _flag(node, "input_forget"):
-        variant["coupled"] = "forget"
-    if "activations" in node.attributes:
-        activations = _activations(node, D)
-        if activations != PLAIN * D:
-            variant["activations"] = activations
-    return variant
+def _variant(node: Node, D: int, peephole: bool) -> Variant | None:
+    coupled: Literal["forget"] | None = "forget" if _flag(node, "input_forget") else None
+    activations = _activations(node, D) if "activations" in node.attributes else PLAIN
+    try:
+        return Variant.of(Variant(peephole, node.attributes.get("clip"), None, coupled, activations))
+    except ValueError as error:
+        raise ValueError(f"{node}: {error}") from error
 
 
 def _activations(node: Node, D: int) -> list[Any]:
-    """Three for each direction; alpha and beta go, in order, to those that take them, as in ONNX Runtime."""
+    """Three for each direction. The alphas and betas go in order to the activations that take them (ONNX Runtime)."""
     names = [_text(name) for name in node.attributes["activations"]]
     if len(names) != 3 * D or not {name.lower() for name in names} <= set(_ANY_CASE):
         raise ValueError(
@@ -194,7 +187,9 @@ def _activations(node: Node, D: int) -> list[Any]:
     for name in (_ANY_CASE[name.lower()] for name in names):
         pairs = list(zip((alphas, betas), VARIANT_ACTIVATIONS[name], strict=False))
         if name in _WITHOUT_DEFAULTS and not all(given for given, _ in pairs):
-            raise ValueError(f"{node}: activations: expected alpha (and beta) with {name}, where defaults differ")
+            raise ValueError(
+                f"{node}: activations: expected alpha (and beta) with {name}, whose defaults differ between runtimes"
+            )
         numbers = [float(given.pop(0)) if given else default for given, default in pairs]
         activations.append((name, *numbers) if numbers else name)
     if alphas or betas:
@@ -214,15 +209,23 @@ def _text(value: Any) -> str:
     return text[:40]
 
 
-def as_state_dict(layers: list[Layer]) -> dict[str, Array]:
-    """The parameters of layers that are one LSTM, numbered; h_0 and c_0 where any of them begins with constants."""
+def shape_of(layers: list[LSTMNode]) -> LSTMShape:
+    """The shape of the LSTM that these are the layers of."""
+    first = layers[0]
+    states = any(layer.first for layer in layers)
+    sizes = (first.input_size, first.hidden_size, len(layers))
+    return LSTMShape(*sizes, first.bias, first.directions == 2, 0, first.variant, first.reverse, states)
+
+
+def as_state_dict(layers: list[LSTMNode]) -> dict[str, Array]:
+    """Its parameters; h_0 and c_0 where any layer has a constant initial state."""
     named: dict[str, Array] = {}
-    for number, each in enumerate(layers):
-        for name, array in each.weights.items():
+    for number, layer in enumerate(layers):
+        for name, array in layer.weights.items():
             kind, reverse, _ = name.partition("_reverse")
             named[f"{kind}_l{number}{reverse}"] = np.asarray(array)
-    if any(each.first for each in layers):
+    if any(layer.first for layer in layers):
         zeros = np.zeros((layers[0].directions, layers[0].hidden_size), np.float32)
         for place, name in enumerate(("h_0", "c_0")):
-            named[name] = np.concatenate([each.first[place] if each.first else zeros for each in layers])
+            named[name] = np.concatenate([layer.first[place] if layer.first else zeros for layer in layers])
     return named

@@ -1,14 +1,14 @@
-"""What parsing an ONNX model will cost, read off its bytes before they are parsed.
+"""The memory that parsing an ONNX model will take, counted from its bytes before protobuf parses them.
 
-Parsed, each message and each number of a packed list takes more memory than in the file: two bytes become a hundred. A
-model is almost all raw weights, so this hardly matters; a hostile one need not be. Structure is counted first.
+A parsed message takes more memory than its bytes in the file: two bytes can become a hundred. A model consists almost
+entirely of raw weights, where this does not matter, but a hostile file can consist of messages alone.
 """
 
 from __future__ import annotations
 
 from lstmkernel.formats.untrusted import limits
 
-#: Fields of each message that are messages themselves, by number (onnx.proto).
+#: For each message of onnx.proto, its fields that are messages themselves, by number.
 MESSAGES: dict[str, dict[int, str]] = {
     "model": {7: "graph", 8: "small", 14: "small", 20: "graph", 25: "function"},
     "graph": {1: "node", 5: "tensor", 11: "value", 12: "value", 13: "value", 14: "small", 15: "sparse", 16: "small"},
@@ -29,17 +29,17 @@ MESSAGES: dict[str, dict[int, str]] = {
     "function": {7: "node", 9: "small", 10: "small", 11: "attribute", 12: "value", 14: "small"},
     "small": {},
 }
-#: Packed lists of integers, which take one byte or more in the file and eight parsed.
+#: Packed lists of integers, by number. An integer takes one byte or more in the file and eight in memory.
 PACKED = {"tensor": {1, 5, 7, 11}, "attribute": {8}, "sparse": {3}}
 
-#: What a field takes at most, parsed: a message, its name, its place in a list.
+#: The most that a parsed field takes: the message, its name, its place in a list.
 FIELD_BYTES = 200
 
 MOST_NESTING = 64
 
 
 def check(data: bytes) -> None:
-    """Refuse, as a ValueError, what is no protobuf or would take too much memory as one."""
+    """ValueError for bytes that are not protobuf, or that would take too much memory when parsed."""
     needed, waiting = 0, [("model", 0, len(data), 0)]
     while waiting:
         kind, at, end, depth = waiting.pop()

@@ -1,4 +1,4 @@
-"""Which part of an ONNX model is the network: the whole graph, or LSTM nodes by name, in bodies of If and Loop too."""
+"""Which part of an ONNX model is the network: the whole graph, or LSTM nodes by name, also in bodies of If and Loop."""
 
 from __future__ import annotations
 
@@ -10,44 +10,49 @@ from typing import Any
 from lstmkernel.backends.packing import Array
 from lstmkernel.formats.onnx import graph as onnx_graph
 from lstmkernel.formats.onnx.fold import Constants
-from lstmkernel.formats.onnx.follow import OPEN, Follower, Found, Scope
+from lstmkernel.formats.onnx.follow import OPEN, FollowedNetwork, Scope, chosen_nodes, whole_graph
 from lstmkernel.formats.onnx.graph import Graph, Node
 from lstmkernel.formats.onnx.tensors import Reader
 
-#: Bodies within bodies.
+#: Bodies of If and Loop inside each other.
 MOST_NESTING = 8
 
-#: How many of the sizes that a file bakes in are tried.
-MOST_BAKED = 4
+#: How many of the sizes that Reshapes have as constants are tried.
+MOST_FIXED = 4
 
 
-def whole(scope: Scope, reader: Reader) -> Found:
-    """The network that the main graph is, from its input to its outputs."""
+def whole(scope: Scope, reader: Reader) -> FollowedNetwork:
+    """The network that the main graph is, from its input to its outputs.
+
+    Each possible choice of sizes is tried until one gives a network. The first failure is the one to report.
+    """
     source = _source(scope.graph)
     failure = None
     for inputs in _shapes(scope, source):
         found = _tried(scope, reader, inputs, source)
-        if isinstance(found, Found):
+        if isinstance(found, FollowedNetwork):
             return found
         failure = failure or found
     raise failure or ValueError("no LSTM: expected a graph")
 
 
-def _tried(scope: Scope, reader: Reader, inputs: Mapping[str, tuple[int, ...]], source: str) -> Found | ValueError:
+def _tried(
+    scope: Scope, reader: Reader, inputs: Mapping[str, tuple[int, ...]], source: str
+) -> FollowedNetwork | ValueError:
     """The network for inputs of these shapes, or why there is none."""
     swapped = {name: tuple(_SWAPPED.get(extent, extent) for extent in shape) for name, shape in inputs.items()}
-    scope = scope._replace(layers={})  # both times the same; each attempt counts its own
+    scope = scope._replace(known={})
     try:
-        found = Follower(scope, copy(reader), inputs, source).follow()
-        if swapped != inputs:  # once more with other sizes, so that no constant passes for a size by chance
-            Follower(scope, copy(reader), swapped, source).follow()
+        found = whole_graph(scope, copy(reader), inputs, source)
+        if swapped != inputs:  # again with other sizes, so that no constant in the graph equals a size by chance
+            whole_graph(scope, copy(reader), swapped, source)
         return found
     except ValueError as error:
-        return error.with_traceback(None)  # which would keep the layers of this attempt
+        return error.with_traceback(None)  # a traceback would keep this attempt's weights in memory
 
 
-def named(scopes: Sequence[Scope], reader: Reader, prefix: str) -> Found:
-    """The LSTM node of a name, or those whose names begin with it and a slash, as layers one above the other."""
+def named(scopes: Sequence[Scope], reader: Reader, prefix: str) -> FollowedNetwork:
+    """The LSTM node of that name, or a chain of the LSTM nodes whose names begin with it and a slash."""
     within = [(scope, [n for n in scope.graph.nodes if _within(n, prefix) and n.op == "LSTM"]) for scope in scopes]
     within = [(scope, chosen) for scope, chosen in within if chosen]
     if len(within) > 1:
@@ -55,8 +60,7 @@ def named(scopes: Sequence[Scope], reader: Reader, prefix: str) -> Found:
         raise ValueError(f"prefix {prefix[:100]!r}: expected LSTM nodes of one graph, got {len(within)} with {places}")
     if within:
         scope, chosen = within[0]
-        # Twice, with other sizes, as in _tried.
-        found, _ = (Follower(scope, copy(reader), {}, "", chosen, sizes).follow() for sizes in (OPEN, OPEN[::-1]))
+        found, _ = (chosen_nodes(scope, copy(reader), chosen, sizes) for sizes in (OPEN, OPEN[::-1]))  # as in _tried
         return found
     other = next(
         (n for scope in scopes for n in scope.graph.nodes if _within(n, prefix) and n.op in ("GRU", "RNN")), None
@@ -73,7 +77,7 @@ def lstms(scopes: Sequence[Scope]) -> Iterator[tuple[Node, Mapping[str, Array]]]
 
 
 def scopes(proto: Any, reader: Reader) -> list[Scope]:
-    """The main graph and all bodies, each with the constants that it sees."""
+    """The main graph and the bodies in it, each with the constants that it sees."""
     found: list[Scope] = []
     _collect(found, proto, (), {}, reader, 0)
     return found
@@ -94,13 +98,13 @@ def _collect(
 
 
 def _within(node: Node, prefix: str) -> bool:
-    """PyTorch's module "encoder" exports nodes such as "/encoder/LSTM"."""
+    """PyTorch exports a module "encoder" as nodes such as "/encoder/LSTM"."""
     name, place = node.name.strip("/"), prefix.strip("/")
     return node.name == prefix or name == place or name.startswith(f"{place}/")
 
 
 def _source(graph: Graph) -> str:
-    """The input that the first LSTM's X comes from."""
+    """The graph's input that the first LSTM's X comes from."""
     first = next((node for node in graph.nodes if node.op == "LSTM"), None)
     if first is None:
         raise ValueError(f"no LSTM: expected an LSTM node, got {onnx_graph.ops(graph)}")
@@ -121,17 +125,17 @@ _SWAPPED = {OPEN[0]: OPEN[1], OPEN[1]: OPEN[0]}
 
 
 def _shapes(scope: Scope, source: str) -> Iterator[dict[str, tuple[int, ...]]]:
-    """Sizes to try for the inputs: as declared, with open axes of any size or as constants of Reshapes fix them."""
+    """Shapes of the inputs to try: as declared; an open axis has any size, or one that a Reshape has as a constant."""
     declared = {name: _declared(info) for name, info in scope.graph.inputs.items()}
     x = declared[source]
     if len(x) not in (2, 3):
         raise ValueError(f"graph input {source!r}: expected shape (T, B, I), (B, T, I) or (T, I), got {x}")
     width = x[-1] if x[-1] is not None else _input_size(scope)
-    baked = _baked(scope)
+    fixed = _fixed(scope)
     choices = [
-        [given, size] if given is not None else [size, *baked] for size, given in zip(OPEN, x[:-1], strict=False)
+        [given, size] if given is not None else [size, *fixed] for size, given in zip(OPEN, x[:-1], strict=False)
     ]
-    # At last, all of any size: fixed ones may be too large to follow, and need not matter.
+    # At last, any size for every axis: declared sizes may be too large to follow, and may not matter.
     for sizes in dict.fromkeys((*product(*choices), OPEN[: len(choices)])):
         for rows in dict.fromkeys((sizes[-1], sizes[0]) if len(x) == 3 else (1,)):
             others = {name: tuple(rows if e is None else e for e in shape) for name, shape in declared.items()}
@@ -156,12 +160,12 @@ def _input_size(scope: Scope) -> int:
     return int(W.shape[2])
 
 
-def _baked(scope: Scope) -> list[int]:
-    """Leading sizes in constant targets of Reshapes: exporters write those of their example there."""
+def _fixed(scope: Scope) -> list[int]:
+    """The first two sizes in constant targets of Reshapes: exporters write those of their example input there."""
     targets = (
         scope.constants[node.input(1)]
         for node in scope.graph.nodes
         if node.op == "Reshape" and node.output(0) not in scope.constants and node.input(1) in scope.constants
     )
     leading = (int(size) for target in islice(targets, 100) if target.ndim == 1 for size in target[:2] if size > 0)
-    return list(dict.fromkeys(leading))[:MOST_BAKED]
+    return list(dict.fromkeys(leading))[:MOST_FIXED]

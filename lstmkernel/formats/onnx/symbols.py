@@ -1,23 +1,44 @@
-"""Labels: a different number for each number of a signal, so that it is known again wherever operators move it."""
+"""Labels: a different number for each number of the signal, which is recognised wherever operators move it."""
 
 from __future__ import annotations
 
 from itertools import permutations
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
 from lstmkernel.backends.packing import Array
+from lstmkernel.formats.onnx.tensors import Reader
 
-#: What a label takes: an int32, and as much again, three times, while it is looked for.
+#: Memory of a label: an int32, and three more while the labels are searched.
 BYTES = 16
 
 
 class Signal(NamedTuple):
-    """Numbers that depend on the inputs: a label for each."""
+    """Numbers that depend on the graph's inputs: a label for each."""
 
     labels: Array
     kind: str  # of NumPy's dtype: "f", or "i" for lengths
+
+
+class Labels:
+    """Makes labels, none of them twice."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._next = 0
+
+    def fresh(self, what: str, shape: tuple[int, ...]) -> Array:
+        """New labels, which count up in C order; ``what`` has this shape, for messages."""
+        count = prod(shape)
+        if count + self._next >= 2**31 - 1:
+            raise ValueError(
+                f"{what}: shape {shape} is too large to follow; export with dynamic axes, or choose with prefix="
+            )
+        self._reader.make(what, BYTES * count)
+        self._next += count
+        return np.arange(self._next - count, self._next, dtype=np.int32).reshape(shape)
 
 
 def equal(a: Array, b: Array) -> bool:
@@ -25,9 +46,9 @@ def equal(a: Array, b: Array) -> bool:
 
 
 def rows(labels: Array, out: Array, width: int) -> Array | None:
-    """Which rows of ``out`` the labels are, shape without the last axis; None where they are not whole rows in order.
+    """The index in ``out`` of each row of the labels; None if they are not whole rows of ``out``, each in its order.
 
-    The labels of ``out``, or of its transpose, count up along its rows.
+    The result has the labels' shape without the last axis. Along each row of ``out``, labels count up.
     """
     if labels.ndim < 1 or labels.shape[-1] != width or out.shape[-1] != width:
         return None
@@ -38,20 +59,20 @@ def rows(labels: Array, out: Array, width: int) -> Array | None:
 
 
 def within(labels: Array, block: Array) -> Array:
-    """Of each of the labels, whether it is in ``block``: a byte a label, where sorting would take many."""
+    """For each of the labels, whether it is in ``block``, by a table of one byte a label: less memory than sorting."""
     known = np.zeros(max(int(each.max(initial=0)) for each in (labels, block)) + 1, bool)
     known[block] = True
     return known[labels]
 
 
 def in_order(labels: Array, block: Array) -> bool:
-    """Whether those of the labels that are in ``block`` follow each other as there, for some order of its axes.
+    """Whether the labels that are in ``block`` stand in the order of ``block``, for some order of its axes.
 
-    So a part, a transpose and a reshape are in order; a flip, a roll and a repetition are not.
+    A part, a transpose and a reshape are in order; a flip, a roll and a repetition are not.
     """
     found = labels[within(labels, block)]
     for axes in permutations(range(block.ndim)):
-        turned = block.transpose(axes).ravel()
-        if np.array_equal(turned[within(turned, found)], found):
+        transposed = block.transpose(axes).ravel()
+        if np.array_equal(transposed[within(transposed, found)], found):
             return True
     return False

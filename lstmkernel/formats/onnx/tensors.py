@@ -1,4 +1,4 @@
-"""ONNX's tensors as arrays: sizes are checked before memory is taken, external data comes from the model's folder."""
+"""ONNX's tensors as arrays: sizes are checked before memory is taken; other files only from the model's folder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 from lstmkernel.backends.packing import Array
 from lstmkernel.formats.inspection import Tensor
 from lstmkernel.formats.untrusted import limits
+from lstmkernel.formats.untrusted.raw_tensors import from_bfloat16
 
-#: TensorProto.DataType: NumPy's name, and the field that holds the numbers where raw_data does not. Half floats lie in
-#: int32_data as their bits.
+#: TensorProto.DataType: NumPy's name of the type, and the field that holds the numbers if raw_data does not. float16
+#: and bfloat16 stand in int32_data as their bits.
 TYPES = {
     1: ("float32", "float_data"),
     6: ("int32", "int32_data"),
@@ -26,9 +27,9 @@ TYPES = {
 
 
 class Reader:
-    """Reads the tensors of one model, whose folder may hold their data.
+    """Reads the tensors of one model, whose data may be in other files of its folder, and counts the memory.
 
-    A copy counts on its own what it makes and hands out, for an attempt that leaves nothing behind.
+    A copy counts on its own from there, so that an attempt that fails is not counted.
     """
 
     def __init__(self, path: str) -> None:
@@ -40,17 +41,17 @@ class Reader:
         self._external: dict[str, int] = {}  # each file once, with its size
 
     def make(self, what: str, count: int) -> None:
-        """Ask for so many bytes beside what the file itself holds, before they are allocated."""
+        """Count bytes that are about to be allocated beside the file's own; ValueError for too many."""
         limits.check(what, self._made + count, self._given)
         self._made += count
 
     def hand(self, what: str, array: Array) -> None:
-        """Weights go to a layer, which copies them. A model holds each once; nodes that share them are no network."""
+        """Count weights that a layer will copy; ValueError if nodes share weights and the copies become too large."""
         self._handed += array.nbytes
         limits.check(what, 2 * self._handed, self._given + self._of_bfloat16)
 
     def array(self, tensor: Any) -> Array:
-        """A tensor's numbers, bfloat16 widened to float32; read-only where they are the file's own bytes."""
+        """A tensor's numbers, bfloat16 as float32; read-only if they are the file's own bytes."""
         about = described(tensor)
         if tensor.data_type not in TYPES:
             known = ", ".join(name for name, _ in TYPES.values())
@@ -64,7 +65,9 @@ class Reader:
             count *= extent
         external = tensor.data_location == tensor.EXTERNAL
         if (external and tensor.HasField("raw_data")) or tensor.HasField("segment"):
-            raise ValueError(f"{about.name}: expected its data whole, in the model or beside it, got both or a segment")
+            raise ValueError(
+                f"{about.name}: expected all its data in the model or all in a file beside it, got a segment or both"
+            )
         if external:
             values = np.frombuffer(self._outside(tensor, count * stored.itemsize), stored)
         elif tensor.HasField("raw_data"):
@@ -90,10 +93,10 @@ class Reader:
             return values
         self.make(about.name, 4 * values.size)
         self._of_bfloat16 += 2 * values.size
-        return (values.astype(np.uint32) << 16).view(np.float32)  # float32 less the lower half of its bits
+        return from_bfloat16(values)
 
     def _outside(self, tensor: Any, expected: int) -> bytes:
-        """The bytes of external data: from a regular file in the model's folder or below, never through a link."""
+        """The bytes of external data, from a regular file in the model's folder or below, never through a link."""
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
         path = self._beside(tensor.name, location)
@@ -145,7 +148,7 @@ def described(tensor: Any) -> Tensor:
 
 
 def _no_link_no_waiting(path: str, flags: int) -> int:
-    """Opens for ``open``: not through a link, and without waiting for a pipe's other end."""
+    """An opener for ``open`` that does not follow a link and does not wait for the other end of a pipe."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 

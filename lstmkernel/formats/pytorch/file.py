@@ -1,6 +1,6 @@
-"""``.pt`` and ``.pth``: what ``torch.save`` makes of a state_dict or a checkpoint, read without PyTorch.
+"""``.pt`` and ``.pth``: a state_dict or a checkpoint as ``torch.save`` writes it, read without PyTorch.
 
-The file is a zip: ``data.pkl`` describes the tensors (``torch_pickle.py``), ``data/0`` and so on hold their elements.
+The file is a zip: ``data.pkl`` describes the tensors (``unpickle.py``); ``data/0``, ``data/1`` ... hold their elements.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from lstmkernel.backends.packing import Array
+from lstmkernel.formats.contract import Options
 from lstmkernel.formats.inspection import Contents, Tensor
-from lstmkernel.formats.pytorch import pickle, state_dict
-from lstmkernel.formats.pytorch.pickle import Storage, StoredTensor
+from lstmkernel.formats.pytorch import state_dict, unpickle
+from lstmkernel.formats.pytorch.unpickle import Storage, StoredTensor
 from lstmkernel.formats.untrusted import archive, limits
 from lstmkernel.formats.untrusted.archive import Archive
-from lstmkernel.formats.untrusted.raw_tensors import widened
+from lstmkernel.formats.untrusted.raw_tensors import as_array
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 
 NAME = "PyTorch (.pt, .pth)"
-SUFFIXES = (".pt", ".pth")
+SUFFIXES: tuple[str, ...] = (".pt", ".pth")
 
-#: File format versions that hold what this reader knows.
+#: The versions of PyTorch's file format that this reader knows.
 VERSIONS = range(1, 11)
 
-#: Of tensors with names: containers that hold each other twice can speak of more than the file holds.
+#: Bounds on the tree of containers. One container can stand in several others, so a small file can make a huge tree.
 MOST_TENSORS = 50_000
 MOST_NODES = 500_000
 MOST_DEPTH = 32
@@ -38,7 +39,7 @@ class _Checkpoint(NamedTuple):
     root: str  # the folder in the zip, with its slash
     byte_order: Literal["<", ">"]
     stored: dict[str, StoredTensor]
-    others: list[str]  # names of values that are no tensors
+    others: list[str]  # the names of values that are not tensors
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -46,9 +47,9 @@ class _Checkpoint(NamedTuple):
 
 
 def recognises(path: str, head: bytes) -> bool:
-    """A zip with a pickle in it, or a bare pickle, which older versions wrote."""
+    """A zip with a pickle in it, or a pickle alone, which older versions wrote."""
     if head.startswith(archive.MAGIC):
-        first = head[30 : 30 + int.from_bytes(head[26:28], "little")]  # a broken zip has no other member to show
+        first = head[30 : 30 + int.from_bytes(head[26:28], "little")]  # all that a broken zip shows
         return first.endswith(b"/data.pkl") or any(name.endswith("data.pkl") for name in archive.names(path))
     return head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5")
 
@@ -56,19 +57,19 @@ def recognises(path: str, head: bytes) -> bool:
 def inspect(path: str) -> Contents:
     with _opened(path) as zip_file:
         checkpoint = _checkpoint(zip_file)
-    notes = [f"beside the tensors: {', '.join(checkpoint.others[:20])}"] if checkpoint.others else []
+    notes = [f"not tensors: {', '.join(checkpoint.others[:20])}"] if checkpoint.others else []
     return Contents(NAME, checkpoint.tensors, state_dict.networks(checkpoint.tensors), notes)
 
 
-def load(path: str, prefix: str | None, options: dict[str, Any]) -> LSTM | Stack:
+def load(path: str, prefix: str | None, options: Options) -> LSTM | Stack:
     size, taken = os.path.getsize(path), 0
     with _opened(path) as zip_file:
         checkpoint = _checkpoint(zip_file)
 
-        @cache  # cuDNN lays all of an LSTM's weights into one storage
+        @cache  # several tensors can share a storage: with cuDNN, all weights of an LSTM do
         def elements(storage: Storage) -> Array:
             whole = Tensor(f"storage {storage.key}", (storage.elements,), storage.dtype)
-            return widened(whole, zip_file.read(f"{checkpoint.root}data/{storage.key}"), checkpoint.byte_order)
+            return as_array(whole, zip_file.read(f"{checkpoint.root}data/{storage.key}"), checkpoint.byte_order)
 
         def read(tensor: Tensor) -> Array:
             nonlocal taken
@@ -86,8 +87,8 @@ def _opened(path: str) -> Any:
     with open(path, "rb") as file:
         if file.read(1) == b"\x80":
             raise ValueError(
-                "expected a zip, got a bare pickle: of PyTorch before 1.6, or of another program. In PyTorch, "
-                "torch.save(torch.load(old, weights_only=True), new) writes it anew"
+                "expected a zip, got a bare pickle, as PyTorch before 1.6 and other programs write it; in PyTorch, "
+                "torch.save(torch.load(old, weights_only=True), new) converts the file"
             )
     return archive.opened(path)
 
@@ -96,8 +97,8 @@ def _checkpoint(zip_file: Archive) -> _Checkpoint:
     names = zip_file.sizes
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
         raise ValueError(
-            "expected a state_dict, got TorchScript, which is a program. In PyTorch, "
-            "torch.save(torch.jit.load(old).state_dict(), new) writes its weights"
+            "expected a state_dict, got TorchScript, which is a program; in PyTorch, "
+            "torch.save(torch.jit.load(old).state_dict(), new) saves its weights"
         )
     roots = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")]
     if len(roots) != 1:
@@ -109,25 +110,25 @@ def _checkpoint(zip_file: Archive) -> _Checkpoint:
     order = _record(zip_file, f"{root}byteorder", "little")
     if order not in ("little", "big"):
         raise ValueError(f"byteorder: expected little or big, got {order[:20]!r}")
-    if names[f"{root}data.pkl"] > pickle.MOST_BYTES:
-        raise ValueError(f"data.pkl: expected at most {pickle.MOST_BYTES} bytes, got {names[f'{root}data.pkl']}")
-    stored, others = _flat(pickle.parse(zip_file.read(f"{root}data.pkl")))
+    if names[f"{root}data.pkl"] > unpickle.MOST_BYTES:
+        raise ValueError(f"data.pkl: expected at most {unpickle.MOST_BYTES} bytes, got {names[f'{root}data.pkl']}")
+    stored, others = _flat(unpickle.parse(zip_file.read(f"{root}data.pkl")))
     for name, tensor in stored.items():
         _check_storage(name, tensor.storage, names.get(f"{root}data/{tensor.storage.key}"))
     return _Checkpoint(root, "<" if order == "little" else ">", stored, others)
 
 
 def _record(zip_file: Archive, name: str, default: str) -> str:
-    """A short text of its own in the zip."""
+    """A member of the zip that holds a short text."""
     if name not in zip_file.sizes:
         return default
     if zip_file.sizes[name] > 100:
-        raise ValueError(f"zip: {name[:100]}: expected a word, got {zip_file.sizes[name]} bytes")
+        raise ValueError(f"zip: {name[:100]}: expected at most 100 bytes, got {zip_file.sizes[name]}")
     return zip_file.read(name).decode("ascii").strip()
 
 
 def _check_storage(name: str, storage: Storage, size: int | None) -> None:
-    """Whether the zip holds as many bytes as the pickle says."""
+    """The zip must hold as many bytes as the pickle says."""
     if size is None:
         raise ValueError(f"{name}: storage {storage.key[:100]!r} is not in the zip")
     item = 2 if storage.dtype == "bfloat16" else np.dtype(storage.dtype).itemsize
@@ -136,7 +137,7 @@ def _check_storage(name: str, storage: Storage, size: int | None) -> None:
 
 
 def _flat(value: Any) -> tuple[dict[str, StoredTensor], list[str]]:
-    """The tensors in dicts and lists by their keys joined with dots, and the names of what is none."""
+    """The tensors in nested containers, by their keys joined with dots, and the names of everything else."""
     stored: dict[str, StoredTensor] = {}
     others: list[str] = []
     nodes = 0
@@ -146,8 +147,8 @@ def _flat(value: Any) -> tuple[dict[str, StoredTensor], list[str]]:
         nodes += 1
         if depth > MOST_DEPTH or nodes > MOST_NODES or len(stored) > MOST_TENSORS or len(name) > MOST_NAME:
             raise ValueError(
-                f"{name[:100]}: expected names up to {MOST_NAME} letters, up to {MOST_DEPTH} containers deep and up to "
-                f"{MOST_TENSORS} tensors, got more"
+                f"{name[:100]}: expected at most {MOST_TENSORS} tensors, {MOST_DEPTH} containers in one another and "
+                f"{MOST_NAME} letters in a name, got more"
             )
         if isinstance(node, StoredTensor):
             if name in stored:

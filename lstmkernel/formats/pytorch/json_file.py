@@ -1,40 +1,39 @@
-"""A PyTorch state_dict as JSON: ``{"lstm.weight_ih_l0": [[...]], ...}``, or with the names taken apart into objects."""
+"""A PyTorch state_dict as JSON: ``{"lstm.weight_ih_l0": [[...]], ...}``, or ``{"lstm": {"weight_ih_l0": ...}}``."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from lstmkernel.backends.packing import Array
+from lstmkernel.formats.contract import Options
 from lstmkernel.formats.inspection import Contents, Tensor
 from lstmkernel.formats.pytorch import state_dict
-from lstmkernel.formats.untrusted import json_text
+from lstmkernel.formats.untrusted.json import array, read_json
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 
 NAME = "PyTorch state_dict as JSON"
-SUFFIXES = (".json",)
+SUFFIXES: tuple[str, ...] = (".json",)
 
 MOST_DEPTH = 32
 
 
 def recognises(path: str, head: bytes) -> bool:
-    """Any object in JSON: formats that know theirs come first."""
+    """Any JSON object: the formats that look for keys of their own are asked before this one."""
     return head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n").startswith(b"{")
 
 
 def inspect(path: str) -> Contents:
     arrays, others = _read(path)
     tensors = _tensors(arrays)
-    notes = [f"beside the tensors: {', '.join(others[:20])}"] if others else []
+    notes = [f"not tensors: {', '.join(others[:20])}"] if others else []
     return Contents(NAME, tensors, state_dict.networks(tensors), notes)
 
 
-def load(path: str, prefix: str | None, options: dict[str, Any]) -> LSTM | Stack:
-    """float32 unless asked otherwise: decimal digits do not say how many bits the weights had."""
+def load(path: str, prefix: str | None, options: Options) -> LSTM | Stack:
+    """float32 unless ``options`` says otherwise: decimal digits do not tell how many bits the weights had."""
     arrays, _ = _read(path)
-    return state_dict.load(
-        _tensors(arrays), lambda tensor: arrays[tensor.name], prefix, {"dtype": "float32", **options}
-    )
+    return state_dict.load(_tensors(arrays), lambda tensor: arrays[tensor.name], prefix, options.or_else("float32"))
 
 
 def _tensors(arrays: dict[str, Array]) -> list[Tensor]:
@@ -42,8 +41,8 @@ def _tensors(arrays: dict[str, Array]) -> list[Tensor]:
 
 
 def _read(path: str) -> tuple[dict[str, Array], list[str]]:
-    """Weights and biases by their names, and the names of what is neither."""
-    whole = json_text.read(path)
+    """Weights and biases by their names, and the names of everything else."""
+    whole = read_json(path)
     if not isinstance(whole, dict):
         raise ValueError(f"JSON: expected an object of weights by name, got {type(whole).__name__}")
     arrays: dict[str, Array] = {}
@@ -62,6 +61,6 @@ def _collect(place: str, node: dict[str, Any], arrays: dict[str, Array], others:
         if isinstance(value, dict):
             _collect(f"{name}.", value, arrays, others, depth + 1)
         elif isinstance(value, list) and key.rpartition(".")[2].startswith(("weight", "bias")):
-            arrays[name] = json_text.array(name, value)
+            arrays[name] = array(name, value)
         else:
             others.append(name)

@@ -1,4 +1,4 @@
-"""HDF5 that may be hostile: names and numbers of this one file, and no more of them than its size allows for."""
+"""HDF5 from an untrusted file: only what is in this one file, and no more memory than its size allows."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.formats.errors import needed
 from lstmkernel.formats.inspection import Tensor
 from lstmkernel.formats.untrusted import limits
-from lstmkernel.formats.untrusted.raw_tensors import widened
+from lstmkernel.formats.untrusted.raw_tensors import as_array
 
 if TYPE_CHECKING:
     import h5py
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
-#: Deflate, shuffle and Fletcher-32, by HDF5's numbers. Any other filter would be a plugin, which is code.
+#: Deflate, shuffle and Fletcher-32, by HDF5's numbers. Any other filter would be a plug-in, which is code.
 FILTERS = (1, 2, 3)
 
 #: Letters of a path through groups.
-MOST_WAY = 1000
+MOST_PATH = 1000
 
-#: Of one attribute: Keras splits a list of names before it fills an object header of 64 kB.
+#: Names in one attribute. Keras writes at most as many as fit 64 kB, and splits longer lists.
 MOST_NAMES = 1 << 12
 
 
 class Reader:
-    """An open HDF5 file; ``given`` is how many bytes stand for it on disk, where it may lie compressed.
+    """An open HDF5 file. ``given`` is its size on disk in bytes; inside a zip file, the size of the zip file.
 
-    HDF5 itself follows links into other files, reads arrays out of other files and inflates what it is told to. All
-    that is refused here, by name, before it happens.
+    The HDF5 library follows links into other files, reads arrays out of other files and unpacks whatever a file asks
+    for. Here links and arrays in other files, and whatever would become too large, are refused before the library sees
+    them.
     """
 
     def __init__(self, file: h5py.File, given: int) -> None:
@@ -55,47 +56,47 @@ class Reader:
         child = self._child(parent, path)
         if hasattr(child, "keys"):
             raise ValueError(f"{_place(parent, path)}: expected an array, got a group")
-        if child.shape is None:  # HDF5 knows such arrays
+        if child.shape is None:  # HDF5 allows such arrays
             raise ValueError(f"{_place(parent, path)}: expected an array with a shape, got one without")
         return child
 
     def read(self, dataset: h5py.Dataset) -> Array:
-        """The floating-point numbers of an array; bfloat16, which NumPy lacks, is widened."""
+        """The floating-point numbers of an array; bfloat16, which NumPy does not have, becomes float32."""
         tensor = self.tensor(dataset)
         if tensor.dtype not in ("float16", "bfloat16", "float32", "float64"):
             raise ValueError(f"{tensor.name[:200]}: expected float16, bfloat16, float32 or float64, got {tensor.dtype}")
         if dataset.external or dataset.is_virtual:
-            raise ValueError(f"{tensor.name[:200]}: expected numbers inside the file, got some that are in other files")
+            raise ValueError(f"{tensor.name[:200]}: expected numbers inside the file, got some in other files")
         _check_filters(dataset)
         self._take(tensor.name, math.prod(tensor.shape) * dataset.dtype.itemsize)
         array: Array = dataset[()]
         if tensor.dtype == "bfloat16":
-            return widened(tensor, array.tobytes(), "<")
+            return as_array(tensor, array.tobytes(), "<")
         return array.astype(array.dtype.newbyteorder("="), copy=False)
 
     def tensor(self, dataset: h5py.Dataset) -> Tensor:
-        """Name, shape and dtype; Keras 3 writes bfloat16 as two opaque bytes, with a word on what they are."""
+        """Name, shape and dtype. Keras 3 writes bfloat16 as two opaque bytes and an attribute that says so."""
         bfloat16 = dataset.dtype == np.dtype("V2") and self.text(dataset, "dtype") == "bfloat16"
         dtype = "bfloat16" if bfloat16 else dataset.dtype.newbyteorder("=").name
         return Tensor(str(dataset.name).lstrip("/"), dataset.shape or (), dtype)
 
     def tensors(self, top: h5py.Group) -> list[Tensor]:
-        """Every array below a group, each once; links to elsewhere are not followed.
+        """Every array below a group, each once; links are not followed.
 
-        Step by step: HDF5's own visit calls itself for each group in a group, until the stack ends.
+        In a loop: HDF5's own function for this is recursive, and groups nested deeply enough overflow its stack.
         """
         import h5py
 
         found: list[Tensor] = []
         seen, waiting = {_identity(top)}, [(str(top.name), top)]
         while waiting:
-            way, group = waiting.pop()
+            path, group = waiting.pop()
             inside = []
             for name in group:
-                place = f"{way}/{name}"
-                if len(place) > MOST_WAY:  # each array's name repeats it
+                place = f"{path}/{name}"
+                if len(place) > MOST_PATH:  # each array's name repeats it
                     raise ValueError(
-                        f"{place[:200]}: expected a way of at most {MOST_WAY} letters to an array, got more"
+                        f"{place[:200]}: expected a path of at most {MOST_PATH} letters to an array, got a longer one"
                     )
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                     continue
@@ -111,12 +112,12 @@ class Reader:
         return found
 
     def text(self, owner: h5py.Group | h5py.Dataset, name: str) -> str | None:
-        """The attribute that holds one text, or None."""
+        """The text in an attribute, or None."""
         value = self._attribute(owner, name, listed=False)
         return None if value is None else _text(value)
 
     def texts(self, owner: h5py.Group, name: str) -> list[str] | None:
-        """The attribute that holds a list of texts, or None; Keras splits a long one into name0, name1, ..."""
+        """The list of texts in an attribute, or None. Keras splits a long list into name0, name1, ..."""
         whole = self._attribute(owner, name, listed=True)
         if whole is not None:
             return [_text(value) for value in whole]
@@ -128,7 +129,7 @@ class Reader:
         return found if parts else None
 
     def _child(self, parent: h5py.Group, path: str) -> Any:
-        """What is at a relative path, reached through groups that hold the next one themselves."""
+        """What is at a relative path, reached through groups alone and never through a link."""
         import h5py
 
         found: Any = parent
@@ -144,7 +145,7 @@ class Reader:
         return found
 
     def _attribute(self, owner: h5py.Group | h5py.Dataset, name: str, listed: bool) -> Any:
-        """An attribute's value, one text or a list of them, checked before it is read; None where it is not there."""
+        """An attribute's value, one text or a list of them, checked before it is read; None without the attribute."""
         import h5py
 
         if name not in owner.attrs:
@@ -153,12 +154,12 @@ class Reader:
         dimensions = len(attribute.shape)
         if dimensions != listed or (listed and attribute.shape[0] > MOST_NAMES):
             raise ValueError(f"{place}: expected {'texts' if listed else 'a text'}, got shape {attribute.shape}")
-        if attribute.shape == (0,):  # of any type
+        if attribute.shape == (0,):  # its type does not matter
             return []
         string = h5py.check_string_dtype(attribute.dtype)
         if string is None:
             raise ValueError(f"{place}: expected text, got {attribute.dtype}")
-        if listed and string.length is None:  # all of them can be one and the same long text
+        if listed and string.length is None:  # each of them can be the same long text
             limits.check(place, attribute.shape[0] * _longest_text(owner.file.filename), self._given)
         self._take(place, attribute.get_storage_size())
         return owner.attrs[name]
@@ -170,22 +171,22 @@ class Reader:
 
 @contextlib.contextmanager
 def reading(source: str | BinaryIO, head: bytes, size: int, given: int) -> Iterator[Reader]:
-    """A reader of a file of that size, whose first bytes are ``head``; ``given`` as for Reader.
+    """A reader of a file of ``size`` bytes that begins with ``head``; ``given`` as for Reader.
 
-    Whatever the HDF5 library finds wrong with the file is a ValueError.
+    Errors of the HDF5 library become ValueErrors.
     """
     h5py = needed("h5py", "keras", "Keras's HDF5 files")
     _check_size(head, size)
     try:
         with h5py.File(source, "r") as file:
             yield Reader(file, given)
-    # What h5py raises depends on where the library stumbles.
+    # The type of h5py's error depends on where in the library it occurs.
     except (OSError, RuntimeError, LookupError, TypeError, AttributeError, NotImplementedError) as error:
         raise ValueError(f"HDF5: {error}") from error
 
 
 def _check_size(head: bytes, size: int) -> None:
-    """Against the end of the file as its first block states it, at the place where that block's version has it."""
+    """The first block states the file's size, at a place that depends on the block's version."""
     if not head.startswith(SIGNATURE):
         raise ValueError(f"not HDF5: expected a file that begins with {SIGNATURE!r}, got {head[:8]!r}")
     at = {0: 40, 1: 44, 2: 28, 3: 28}.get(head[8] if len(head) > 8 else -1)
@@ -197,7 +198,10 @@ def _check_size(head: bytes, size: int) -> None:
 
 
 def _longest_text(path: str) -> int:
-    """No text of any length is longer than the block that HDF5 keeps it in, whose size follows its signature."""
+    """A bound on texts of variable length: the largest of the blocks that HDF5 keeps them in.
+
+    Each such block states its size after its signature.
+    """
     signature, longest = b"GCOL\1\0\0\0", 0
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         at = data.find(signature)
@@ -216,7 +220,7 @@ def _check_filters(dataset: h5py.Dataset) -> None:
 
 
 def _identity(item: h5py.Group | h5py.Dataset) -> tuple[int, int]:
-    """The same for every name of an object."""
+    """The same for every name of one object."""
     import h5py
 
     about = h5py.h5o.get_info(item.id)
@@ -228,5 +232,5 @@ def _place(parent: h5py.Group, path: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """h5py gives str for texts of any length and bytes for those of a fixed one."""
+    """h5py gives str for texts of variable length and bytes for those of a fixed length."""
     return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,4 +1,4 @@
-"""How much memory a file may ask for: a small file that unpacks to a large one is refused before it does."""
+"""How much memory a file may ask for: a small file that unpacks to a huge one is refused before memory is taken."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _max_bytes: ContextVar[int | None] = ContextVar("max_bytes", default=None)
 
 
 @contextlib.contextmanager
-def raised(max_bytes: int | None) -> Iterator[None]:
-    """Within the block, the limit is ``max_bytes``; None leaves it to ``check``."""
+def at_most(max_bytes: int | None) -> Iterator[None]:
+    """Within the block, the limit is ``max_bytes``. With None it is the default of ``check``."""
     token = _max_bytes.set(max_bytes)
     try:
         yield
@@ -20,7 +20,10 @@ def raised(max_bytes: int | None) -> Iterator[None]:
 
 
 def check(what: str, needed: int, given: int) -> None:
-    """Refuse what makes ``needed`` bytes of a file's ``given``, if that is beyond 2 * given + 32 MiB or max_bytes."""
+    """Raise ValueError where ``given`` bytes of a file would become too many bytes of memory, ``needed``.
+
+    The limit is ``max_bytes``, by default 2 * given + 32 MiB.
+    """
     most = _max_bytes.get()
     if most is None:
         most = 2 * given + (32 << 20)

@@ -1,8 +1,8 @@
 """PyTorch's pickles, read as data: a small interpreter of the opcodes that ``torch.save`` writes for tensors.
 
-Nothing is imported or called. What PyTorch's own unpickler would call becomes a description here; every other name, and
-every opcode that ``torch.save`` does not need for tensors in containers, is refused and named. Sizes are checked where
-they appear: a description that does not fit its storage never leaves this file.
+Nothing is imported or called. Where PyTorch's own unpickler calls a function to make a tensor, this one makes a
+description. Every other function, and every opcode that tensors in containers do not need, is refused by its name.
+Sizes are checked where they appear, so that every description that leaves this file fits its storage.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-#: A tensor takes some 30 operations, so this is a model of 15,000 tensors. Each makes one small object at most.
+#: A tensor takes about 30 operations, so this is a model of 15,000 tensors. Each makes at most one small object.
 MOST_OPERATIONS = 500_000
 MOST_BYTES = 16 << 20
 
@@ -44,7 +44,7 @@ _OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opco
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Elements in a file of their own, by its key."""
+    """Elements in a member of the zip, whose name is the key."""
 
     key: str
     dtype: str
@@ -53,7 +53,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A view of a storage: offset and strides count elements."""
+    """A view of a storage; offset and strides count elements."""
 
     storage: Storage
     offset: int
@@ -63,7 +63,7 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """A global that the pickle may mention."""
+    """A name in a module, which the pickle mentions."""
 
     module: str
     name: str
@@ -72,7 +72,7 @@ class _Name:
 _DICT = _Name("collections", "OrderedDict")
 _TENSOR = _Name("torch._utils", "_rebuild_tensor_v2")
 _PARAMETER = _Name("torch._utils", "_rebuild_parameter")
-_PLAIN = (_Name("torch", "Size"), _Name("torch", "device"))  # their arguments say it all
+_PLAIN = (_Name("torch", "Size"), _Name("torch", "device"))  # called with plain values, which are kept as they are
 _DTYPES = {
     _Name("torch", name)
     for name in ("float16", "bfloat16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
@@ -84,12 +84,12 @@ _KNOWN = {
 
 
 def parse(data: bytes) -> Any:
-    """What was pickled: dicts, lists, tuples, strings, numbers and StoredTensors. It may hold a container twice."""
+    """What was pickled: dicts, lists, tuples, strings, numbers and StoredTensors. One container may be in several."""
     if len(data) > MOST_BYTES:
-        raise ValueError(f"pickle: expected at most {MOST_BYTES} bytes beside the tensors, got {len(data)}")
+        raise ValueError(f"pickle: expected at most {MOST_BYTES} bytes without the tensors' elements, got {len(data)}")
     try:
         return _run(data)
-    except ValueError as error:  # pickletools' own, too
+    except ValueError as error:  # also those of pickletools
         raise ValueError(f"pickle: {error}") from error
 
 
@@ -105,12 +105,15 @@ def _run(data: bytes) -> Any:
         try:
             machine.do(name, argument)
         except IndexError:
-            raise ValueError(f"{name} at byte {position} finds nothing on the stack") from None
+            raise ValueError(f"{name} at byte {position}: expected a value on the stack, got none") from None
     raise ValueError(f"expected STOP, got the end at byte {len(data)}")
 
 
 def _operations(data: bytes) -> Iterator[tuple[str, Any, int]]:
-    """Name, argument and place of each. ``pickletools.genops`` would decode the arguments of those refused, too."""
+    """Name, argument and position of each opcode.
+
+    Not by ``pickletools.genops``, which would decode the arguments of opcodes before they can be refused.
+    """
     file = io.BytesIO(data)
     while code := file.read(1):
         position = file.tell() - 1
@@ -124,7 +127,7 @@ def _operations(data: bytes) -> Iterator[tuple[str, Any, int]]:
 
 
 def _two_lines(file: io.BytesIO) -> str:
-    """A module and a name in it. As they stand: pickletools would decode escapes, and Python warns of odd ones."""
+    """A module and a name in it, undecoded: pickletools would decode escapes, and Python warns about unknown ones."""
     lines = [file.readline(), file.readline()]
     if not all(line.endswith(b"\n") for line in lines):
         raise ValueError("GLOBAL: expected two lines, got the end")
@@ -132,7 +135,7 @@ def _two_lines(file: io.BytesIO) -> str:
 
 
 class _Machine:
-    """The stack, which MARK begins anew above itself, and the memo."""
+    """The interpreter's stack and memo. MARK puts the stack aside and begins an empty one."""
 
     def __init__(self) -> None:
         self._stack: list[Any] = []
@@ -205,7 +208,7 @@ class _Machine:
 
     def _binget(self, index: int) -> None:
         if index not in self._memo:
-            raise ValueError(f"number {index} of the memo is not there")
+            raise ValueError(f"memo: expected an entry {index}, got {len(self._memo)} entries without it")
         self._stack.append(self._memo[index])
 
     _long_binget = _binget
@@ -225,7 +228,7 @@ class _Machine:
         self._stack.append(_called(function, arguments))
 
     def _build(self, _: Any) -> None:
-        """The attributes of an OrderedDict: a state_dict's ``_metadata``, versions of modules."""
+        """Drops the attributes of an OrderedDict: in a state_dict, the versions of the modules."""
         self._stack.pop()
         _expect(self._stack[-1], dict, "a dict with attributes")
 
@@ -244,7 +247,7 @@ def _known(module: str, name: str) -> _Name:
 
 
 def _storage(description: Any) -> Storage:
-    """Of ("storage", torch.FloatStorage, key, where it was, how many elements)."""
+    """From ("storage", torch.FloatStorage, key, device, number of elements)."""
     match description:
         case ("storage", _Name(module="torch", name=kind), str(key), str(), int(elements)) if kind in STORAGES:
             return Storage(key, STORAGES[kind], elements)
@@ -255,7 +258,7 @@ def _called(function: Any, arguments: tuple[Any, ...]) -> Any:
     if function == _DICT and not arguments:
         return {}
     if function == _TENSOR and len(arguments) >= 4:
-        if len(arguments) > 6 and arguments[6]:  # that it is to be negated or conjugated yet
+        if len(arguments) > 6 and arguments[6]:  # flags: its numbers are to be negated or conjugated
             raise ValueError(f"expected the numbers themselves, got a tensor with {str(arguments[6])[:100]}")
         return _tensor(*arguments[:4])
     if function == _PARAMETER and arguments and isinstance(arguments[0], StoredTensor):
@@ -263,14 +266,14 @@ def _called(function: Any, arguments: tuple[Any, ...]) -> Any:
     if function in _PLAIN:
         return arguments
     name = f"{function.module}.{function.name}" if isinstance(function, _Name) else type(function).__name__
-    raise ValueError(f"expected a tensor or a container to be made, got a call of {name} that makes neither")
+    raise ValueError(f"expected a call that makes a tensor or a container, got a call of {name}")
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor:
-    """A view that lies within its storage and has no more elements than it."""
+    """A view within its storage, with no more elements than it has."""
     sizes = (offset, *_expect(shape, tuple, "a shape"), *_expect(strides, tuple, "strides"))
     if not isinstance(storage, Storage) or not all(type(size) is int and size >= 0 for size in sizes):
-        raise ValueError("expected a tensor of a storage and of sizes from 0, got another description")
+        raise ValueError("expected a tensor of a storage and of sizes of at least 0, got another description")
     if len(shape) != len(strides) or len(shape) > 32:
         raise ValueError(f"expected a stride for each of at most 32 sizes, got {len(shape)}, {len(strides)}")
     elements = prod(shape)
@@ -285,7 +288,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor
 
 def _set(target: Any, key: Any, value: Any) -> None:
     target = _expect(target, dict, "a dict to set items of")
-    small = type(key) is int and abs(key) < 1 << 31  # large ones can be made to collide
+    small = type(key) is int and abs(key) < 1 << 31  # a dict of large integers can be made slow
     if not small and not isinstance(key, str):
         raise ValueError(f"expected keys that are strings or small integers, got {type(key).__name__}")
     if key in target:

@@ -1,8 +1,9 @@
-"""Where Keras's files keep the weights of a layer: the layout of Keras 2's .h5 and that of Keras 3's .weights.h5.
+"""Where Keras's files keep a layer's weights: the layout of Keras 2's .h5 and that of Keras 3's .weights.h5.
 
-Both give a layer's cells: one of an LSTM or a Dense, two of a Bidirectional, each with its arrays by Keras's names. An
-optimizer's moments have the same names, but lie elsewhere in the file. Where there is no configuration, the layers are
-told from what the file has: their order as far as it says, their activations as Keras has them by default.
+Both give a layer's cells: one for an LSTM or a Dense, two for a Bidirectional, each with its arrays by Keras's names.
+An optimizer's arrays have the same names, but they are elsewhere in the file. A file of weights alone has no
+configuration. Then the layers are found by their groups and arrays, in the order that the file gives, if it gives one,
+and with Keras's default activations.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
-from lstmkernel.formats.keras.config import RECURRENT, Layer, short, snake_case
+from lstmkernel.formats.keras.config import RECURRENT, KerasLayer, short, snake_case
 from lstmkernel.formats.keras.layers import HEADS, IDLE
 from lstmkernel.formats.untrusted.hdf5 import Reader
 
@@ -21,15 +22,15 @@ Cells = list[dict[str, "h5py.Dataset"]]
 
 UNKNOWN = "of unknown class"
 
-#: The group of the layers at the top of Keras 3's layout; the latter in Keras 2.12.
+#: The group of all layers in Keras 3's layout; Keras 2.12 has the second name.
 LAYERS = ("layers", "_layer_checkpoint_dependencies")
-#: What lies beside it and is no layer's.
+#: Other groups beside it, which belong to no layer.
 OF_TRAINING = ("vars", "optimizer", "metrics")
 
 _RECURRENT_NAMES = ("kernel", "recurrent_kernel", "bias")
 _DENSE_NAMES = ("kernel", "bias")
 
-#: In Keras 3's layout: below a layer's group, where its numbered arrays are, and what they are.
+#: In Keras 3's layout: the groups of a layer's numbered arrays, below the layer's own group, and the arrays' names.
 _PLACES = {
     "LSTM": (("cell/vars",), _RECURRENT_NAMES),
     "Bidirectional": (("forward_layer/cell/vars", "backward_layer/cell/vars"), _RECURRENT_NAMES),
@@ -37,30 +38,30 @@ _PLACES = {
     "TimeDistributed": (("layer/vars",), _DENSE_NAMES),
 }
 
-#: Classes by the names that Keras gives to layers without one, less the number at the end.
+#: Classes by the names that Keras gives to layers by default, without the number at the end.
 _BY_NAME = {snake_case(kind): kind for kind in (*RECURRENT, *HEADS, *IDLE, "Masking")} | {"input": "InputLayer"}
 
 
-class Weights(Protocol):
+class WeightLayout(Protocol):
     top: h5py.Group
 
-    def cells(self, layer: Layer) -> Cells: ...
+    def cells(self, layer: KerasLayer) -> Cells: ...
 
-    def layers(self) -> list[Layer]:
-        """The layers of a file without a configuration, as far as it tells them in order."""
+    def layers(self) -> list[KerasLayer]:
+        """The layers of a file without a configuration, in its order, if it has one."""
 
-    def check_order(self, layers: list[Layer]) -> None:
-        """Raises ValueError where the order of ``layers`` is not known."""
+    def check_order(self, layers: list[KerasLayer]) -> None:
+        """ValueError if the file does not tell the order of ``layers``."""
 
 
-class ByName:
-    """Keras 2: a group for each layer, whose attribute weight_names lists the arrays in it."""
+class Keras2Layout:
+    """Keras 2: a group for each layer; its attribute weight_names lists the arrays in it."""
 
     def __init__(self, reader: Reader, top: h5py.Group) -> None:
         self.top = top
         self._reader = reader
 
-    def cells(self, layer: Layer) -> Cells:
+    def cells(self, layer: KerasLayer) -> Cells:
         group = self._reader.group(self.top, layer.name)
         cells: Cells = []
         for name in self._reader.texts(group, "weight_names") or []:
@@ -70,14 +71,14 @@ class ByName:
             cells[-1][own] = self._reader.dataset(group, name)
         return cells
 
-    def layers(self) -> list[Layer]:
+    def layers(self) -> list[KerasLayer]:
         return [self._layer(name) for name in self._reader.texts(self.top, "layer_names") or []]
 
-    def check_order(self, layers: list[Layer]) -> None:
-        pass  # layer_names has it
+    def check_order(self, layers: list[KerasLayer]) -> None:
+        pass  # the attribute layer_names lists them in order
 
-    def _layer(self, name: str) -> Layer:
-        cells = self.cells(Layer(name, "", {}))
+    def _layer(self, name: str) -> KerasLayer:
+        cells = self.cells(KerasLayer(name, "", {}))
         if not cells:
             kind = _BY_NAME.get(re.sub(r"_\d+$", "", name), UNKNOWN)
             return _without_config(name, kind if kind in (*IDLE, "Masking") else UNKNOWN)
@@ -86,16 +87,16 @@ class ByName:
         return _without_config(name, "Dense" if len(cells) == 1 and cells[0].keys() <= {*_DENSE_NAMES} else UNKNOWN)
 
 
-class ByPlace:
-    """Keras 3: groups named after classes, with numbers where a class is there more than once; arrays are numbered."""
+class Keras3Layout:
+    """Keras 3: groups are named after the layers' classes, with numbers from the second one on; arrays are numbered."""
 
     def __init__(self, reader: Reader, top: h5py.Group) -> None:
         self.top = top
         self._reader = reader
 
-    def cells(self, layer: Layer) -> Cells:
+    def cells(self, layer: KerasLayer) -> Cells:
         if layer.kind not in _PLACES:
-            raise ValueError(f"{layer}: expected {', '.join(_PLACES)} in this layout of Keras 3")
+            raise ValueError(f"{layer}: expected {', '.join(_PLACES)} in a file of Keras 3")
         places, names = _PLACES[layer.kind]
         cells: Cells = []
         for place in places:
@@ -106,8 +107,8 @@ class ByPlace:
             cells.append({names[int(number)]: self._reader.dataset(group, number) for number in numbers})
         return cells
 
-    def layers(self) -> list[Layer]:
-        """Those of one class in their order, heads last."""
+    def layers(self) -> list[KerasLayer]:
+        """Recurrent layers, then Dense layers; those of one class in their order."""
         found = []
         for stored in self.top:
             match = re.fullmatch(r"(.+?)(?:_(\d{1,9}))?", stored)
@@ -116,25 +117,25 @@ class ByPlace:
             found.append((kind in HEADS, kind, number, self._layer(stored, kind)))
         return [layer for *_, layer in sorted(found, key=lambda entry: entry[:3])]
 
-    def check_order(self, layers: list[Layer]) -> None:
+    def check_order(self, layers: list[KerasLayer]) -> None:
         root = self._reader.root
         beside = [name for name in root if name not in (*LAYERS, *OF_TRAINING)]
         others = [name for name in beside if self._reader.tensors(self._reader.group(root, name))]
         if others:
             raise ValueError(
-                f"expected layers alone, got also {short(others[0])}: a subclassed model is a program, which is not in "
-                "the file; pick one layer with prefix="
+                f"expected layers alone, got also {short(others[0])}: the model is subclassed, and how it connects its "
+                "layers is not in the file; pick one layer with prefix="
             )
         for kinds in (RECURRENT, HEADS):
             several = sorted({layer.kind for layer in layers if layer.kind in kinds})
             if len(several) > 1:
                 raise ValueError(
-                    f"expected a model, or layers of one class, got weights alone of {' and '.join(several)} layers, "
-                    "whose order is not in the file: save the model as .keras, or pick one layer with prefix="
+                    f"expected a whole model, or layers of one class, got weights alone of {' and '.join(several)} "
+                    "layers, whose order is not in the file; save the model as .keras, or pick one layer with prefix="
                 )
 
-    def _layer(self, stored: str, kind: str) -> Layer:
-        """Keras 3 notes the layer's own name beside its arrays."""
+    def _layer(self, stored: str, kind: str) -> KerasLayer:
+        """The layer's own name is an attribute of its group ``vars``."""
         try:
             name = self._reader.text(self._reader.group(self.top, f"{stored}/vars"), "name")
         except ValueError:
@@ -142,8 +143,8 @@ class ByPlace:
         return _without_config(name or stored, kind)._replace(stored=stored)
 
 
-def _without_config(name: str, kind: str) -> Layer:
-    """A layer as Keras makes it by default, but for what the arrays' shapes say."""
+def _without_config(name: str, kind: str) -> KerasLayer:
+    """A layer with Keras's default options; its sizes come from its arrays."""
     inside = {"Bidirectional": "LSTM", "TimeDistributed": "Dense"}.get(kind)
     config = {} if inside is None else {"layer": {"class_name": inside, "config": {"name": name}}}
-    return Layer(name, kind, config)
+    return KerasLayer(name, kind, config)

@@ -1,0 +1,69 @@
+"""What a format is: the functions that ``lstmkernel.load``, ``inspect`` and ``save`` call.
+
+To add a format, write a module with the names of ``Format`` and put it into ``formats()`` of ``formats/__init__.py``;
+mypy checks it there. Readers raise plain ValueErrors that name the key, what was expected and what came. The caller
+turns each into a FormatError that names the file.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+from numpy.typing import DTypeLike
+
+from lstmkernel.cell import LSTMCell
+from lstmkernel.dense import Dense
+from lstmkernel.formats.inspection import Contents
+from lstmkernel.lstm import LSTM
+from lstmkernel.stack import Stack
+
+#: What a file can hold.
+Network = LSTM | LSTMCell | Dense | Stack
+
+
+class Options(NamedTuple):
+    """The arguments of ``load`` that say how the network will run. None leaves the choice to the file."""
+
+    backend: str = "auto"
+    num_threads: int | None = None
+    dtype: DTypeLike | None = None
+    batch_first: bool | None = None
+
+    def or_else(self, dtype: str, batch_first: bool = False) -> Options:
+        """The same, with these values where the caller has given none."""
+        return self._replace(
+            dtype=dtype if self.dtype is None else self.dtype,
+            batch_first=batch_first if self.batch_first is None else self.batch_first,
+        )
+
+    def of_dense(self) -> dict[str, Any]:
+        """What the caller has given, as entries of the ``config()`` of a Dense or an LSTMCell."""
+        return {"backend": self.backend} | ({} if self.dtype is None else {"dtype": self.dtype})
+
+    def of_lstm(self) -> dict[str, Any]:
+        """What the caller has given, as entries of an LSTM's ``config()``."""
+        order = {} if self.batch_first is None else {"batch_first": self.batch_first}
+        return {**self.of_dense(), "num_threads": self.num_threads, **order}
+
+
+class Format(Protocol):
+    """A format that lstmkernel reads."""
+
+    NAME: str  #: stands in messages and in what ``inspect`` returns
+    SUFFIXES: tuple[str, ...]  #: only choose whose error is shown when no format recognises the content
+
+    def recognises(self, path: str, head: bytes) -> bool:
+        """Whether the file is of this format, by its content; ``head`` is its first 64 KiB."""
+
+    def inspect(self, path: str) -> Contents:
+        """What is in the file; numbers are not read where the format allows that."""
+
+    def load(self, path: str, prefix: str | None, options: Options) -> Network:
+        """The whole file's network, or the one that ``prefix`` picks."""
+
+
+class SavingFormat(Format, Protocol):
+    """A format that lstmkernel writes as well."""
+
+    def save(self, net: Network, path: str) -> None:
+        """Write the whole file or leave what was there; ValueError for a network that the format cannot express."""

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike
 from lstmkernel import backends
 from lstmkernel.engine import arguments
 from lstmkernel.formats import errors
-from lstmkernel.formats.contract import Format, Network, Options, SavingFormat
+from lstmkernel.formats.contract import AnyNetwork, Format, Options, SavingFormat
 from lstmkernel.formats.errors import FormatError
 from lstmkernel.formats.inspection import Contents
 from lstmkernel.formats.pytorch.from_torch import from_torch
@@ -113,7 +113,7 @@ def inspect(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Co
         return _format_of(path).inspect(path)
 
 
-def save(net: Network, path: str | os.PathLike[str]) -> None:
+def save(net: AnyNetwork, path: str | os.PathLike[str]) -> None:
     """Save a network as ``.safetensors`` or ``.onnx``; ``load`` gives the same network back.
 
     The file is written whole or not at all. A name without a suffix is a safetensors file; there an LSTM's tensors have
@@ -121,7 +121,7 @@ def save(net: Network, path: str | os.PathLike[str]) -> None:
     out, h_n, c_n, and runs in ONNX Runtime; the package onnx writes it. Any other suffix is a ValueError, and so is a
     network that the format cannot express.
     """
-    if not isinstance(net, Network):
+    if not isinstance(net, AnyNetwork):
         raise TypeError(f"net: expected an LSTM, LSTMCell, Dense or Stack, got {type(net).__name__}")
     path = os.fspath(path)
     suffix = os.path.splitext(path)[1].lower() or ".safetensors"

@@ -17,8 +17,8 @@ from lstmkernel.formats.inspection import Contents
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 
-#: What a file can hold.
-Network = LSTM | LSTMCell | Dense | Stack
+#: Whatever a file can hold.
+AnyNetwork = LSTM | LSTMCell | Dense | Stack
 
 
 class Options(NamedTuple):
@@ -58,12 +58,12 @@ class Format(Protocol):
     def inspect(self, path: str) -> Contents:
         """What is in the file; numbers are not read where the format allows that."""
 
-    def load(self, path: str, prefix: str | None, options: Options) -> Network:
+    def load(self, path: str, prefix: str | None, options: Options) -> AnyNetwork:
         """The whole file's network, or the one that ``prefix`` picks."""
 
 
 class SavingFormat(Format, Protocol):
     """A format that lstmkernel writes as well."""
 
-    def save(self, net: Network, path: str) -> None:
+    def save(self, net: AnyNetwork, path: str) -> None:
         """Write the whole file or leave what was there; ValueError for a network that the format cannot express."""

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+
+class Shaped(Protocol):
+    """An array, or the description of one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
 
 class Tensor(NamedTuple):

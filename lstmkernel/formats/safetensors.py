@@ -13,7 +13,7 @@ from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
 from lstmkernel.engine import parameters
 from lstmkernel.formats import describe
-from lstmkernel.formats.contract import Network, Options
+from lstmkernel.formats.contract import AnyNetwork, Options
 from lstmkernel.formats.inspection import Contents, LoadableNetwork, Tensor
 from lstmkernel.formats.pytorch import names, state_dict
 from lstmkernel.formats.untrusted.json import parse_json
@@ -62,7 +62,7 @@ def inspect(path: str) -> Contents:
     return Contents(NAME, header.tensors, networks, notes)
 
 
-def load(path: str, prefix: str | None, options: Options) -> Network:
+def load(path: str, prefix: str | None, options: Options) -> AnyNetwork:
     header = _header(path)
 
     def read(tensor: Tensor) -> Array:
@@ -77,7 +77,7 @@ def load(path: str, prefix: str | None, options: Options) -> Network:
     return state_dict.load(header.tensors, read, prefix, options, ordered=False)
 
 
-def save(net: Network, path: str) -> None:
+def save(net: AnyNetwork, path: str) -> None:
     metadata = _stack_config(net) if isinstance(net, Stack) else _layer_config(net)
     with replacing(path) as file:
         file.write(serialize(net.state_dict(), {KEY: json.dumps(metadata)}))
@@ -127,7 +127,7 @@ def _in_words(description: Any) -> str:
     return _short(describe.chain(known, skip))
 
 
-def _restore(description: Any, tensors: dict[str, Array], options: Options) -> Network:
+def _restore(description: Any, tensors: dict[str, Array], options: Options) -> AnyNetwork:
     skip: Any = 0
     if isinstance(description, dict) and description.get("type") == "Stack":
         description, skip = description.get("layers"), description.get("skip")

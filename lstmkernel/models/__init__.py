@@ -2,5 +2,6 @@
 
 from pathlib import Path
 
-#: (T, 1) yearly sunspot numbers, from 1700 on -> (T, 1), each year's forecast for the next. examples/train_sunspots.py
+#: Forecasts sunspots: yearly numbers from 1700 on, (T, 1), to each next year's number, (T, 1). Made by
+#: examples/train_sunspots.py.
 SUNSPOTS = Path(__file__).parent / "sunspots.safetensors"

@@ -210,6 +210,6 @@ def _mapping(value: Any, what: str) -> dict[str, Any]:
 
 
 def short(value: Any) -> str:
-    """A value in a message, however long it is in the file."""
+    """A value in a message; a long one is cut."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]} ..."

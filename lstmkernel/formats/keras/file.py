@@ -19,7 +19,7 @@ from lstmkernel.formats.keras import layers as keras_layers
 from lstmkernel.formats.keras.config import KerasLayer
 from lstmkernel.formats.keras.layouts import LAYERS, Keras2Layout, Keras3Layout, WeightLayout
 from lstmkernel.formats.untrusted import archive, hdf5, limits
-from lstmkernel.formats.untrusted.hdf5 import Reader
+from lstmkernel.formats.untrusted.hdf5 import HDF5Reader
 from lstmkernel.formats.untrusted.json import parse_json
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
@@ -41,7 +41,7 @@ class _OpenFile(NamedTuple):
     config: dict[str, Any] | None  # None: weights alone
     layers: list[KerasLayer]
     weights: WeightLayout
-    reader: Reader
+    reader: HDF5Reader
 
     def chain(self) -> list[KerasLayer]:
         """The working layers of the whole model, one after the other."""
@@ -65,7 +65,7 @@ class _OpenFile(NamedTuple):
         """Working layers as one network."""
         return describe.chain(
             keras_layers.described(layer, self.weights.cells(layer), self.keras, reverse)
-            for layer, reverse in keras_layers.placed(layers)
+            for layer, reverse in keras_layers.with_directions(layers)
         )
 
 
@@ -129,7 +129,7 @@ def _opened(path: str) -> Iterator[_OpenFile]:
         yield _OpenFile(f"Keras {keras}, .keras", keras, config, keras_config.layers(config), _keras_3(reader), reader)
 
 
-def _of_hdf5(reader: Reader) -> _OpenFile:
+def _of_hdf5(reader: HDF5Reader) -> _OpenFile:
     """A whole model, or weights alone as Keras 2 or as Keras 3 writes them."""
     root = reader.root
     text = reader.text(root, "model_config")
@@ -151,7 +151,7 @@ def _of_hdf5(reader: Reader) -> _OpenFile:
     return _OpenFile("Keras 3, .weights.h5", 3, None, keras_3.layers(), keras_3, reader)
 
 
-def _keras_3(reader: Reader) -> Keras3Layout:
+def _keras_3(reader: HDF5Reader) -> Keras3Layout:
     for name in LAYERS:
         if name in reader.root:
             return Keras3Layout(reader, reader.group(reader.root, name))

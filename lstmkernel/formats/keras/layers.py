@@ -6,7 +6,6 @@ Nothing that Keras computes is left out: a layer that lstmkernel cannot express 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from lstmkernel.dense import Dense
 from lstmkernel.engine.parameters import LSTMShape
 from lstmkernel.formats import build, describe
 from lstmkernel.formats.contract import Options
+from lstmkernel.formats.inspection import Shaped
 from lstmkernel.formats.keras import activations
 from lstmkernel.formats.keras import config as keras_config
 from lstmkernel.formats.keras.config import RECURRENT, KerasLayer
@@ -59,22 +59,8 @@ def working(layers: Sequence[KerasLayer]) -> list[KerasLayer]:
     return found
 
 
-class Shaped(Protocol):
-    """An array, or its description in the file."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-
-class PlacedLayer(NamedTuple):
-    """A working layer in its chain."""
-
-    layer: KerasLayer
-    reverse: bool  # an LSTM that runs from the end of x to its start
-
-
-def placed(layers: Sequence[KerasLayer]) -> list[PlacedLayer]:
-    """The direction in which each working layer runs; ValueError for a chain that a Stack cannot be."""
+def with_directions(layers: Sequence[KerasLayer]) -> list[tuple[KerasLayer, bool]]:
+    """Each working layer, and whether it runs from the end of x to its start; ValueError for what no Stack can be."""
     found = []
     backwards = False  # whether the sequence between Keras's layers runs against x
     for place, layer in enumerate(layers):
@@ -82,7 +68,7 @@ def placed(layers: Sequence[KerasLayer]) -> list[PlacedLayer]:
             _check_place(layer, layers[place + 1 :], backwards)
             # Keras hands on the outputs of a reversed layer in the order in which it computed them.
             backwards ^= _flag(layer, "go_backwards")
-        found.append(PlacedLayer(layer, backwards))
+        found.append((layer, backwards))
     return found
 
 
@@ -98,7 +84,7 @@ def network(
             _dense(layer, cells[layer.name], options)
             if layer.kind in HEADS
             else _lstm(layer, cells[layer.name], keras, reverse, options)
-            for layer, reverse in placed(layers)
+            for layer, reverse in with_directions(layers)
         ]
     )
 
@@ -113,7 +99,7 @@ def described(layer: KerasLayer, cells: Sequence[Mapping[str, Shaped]], keras: i
 
 
 def _check_place(layer: KerasLayer, above: Sequence[KerasLayer], backwards: bool) -> None:
-    """Refuse a recurrent layer that cannot stand there in a Stack, whose layers hand on the output of every step."""
+    """Refuse a recurrent layer that a Stack cannot have there: its layers hand on the output of every step."""
     if not layer.inside.config.get("return_sequences", True):
         # With one direction, Keras's answer is the last step of ours. With two, no single step has both last states.
         if layer.kind == "Bidirectional" and above:
@@ -125,7 +111,7 @@ def _check_place(layer: KerasLayer, above: Sequence[KerasLayer], backwards: bool
         if recurrent:
             raise ValueError(f"{layer}: expected return_sequences=True below {recurrent[0]}, got False")
     if layer.kind == "Bidirectional" and backwards:
-        raise ValueError(f"{layer}: expected no layer with go_backwards=True below it, which would swap its directions")
+        raise ValueError(f"{layer}: expected no layer with go_backwards=True below it; prefix= picks one layer")
 
 
 def _lstm(layer: KerasLayer, cells: Sequence[Cell], keras: int, reverse: bool, options: Options) -> LSTM:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lstmkernel.formats.keras.config import RECURRENT, KerasLayer, short, snake_case
 from lstmkernel.formats.keras.layers import HEADS, IDLE
-from lstmkernel.formats.untrusted.hdf5 import Reader
+from lstmkernel.formats.untrusted.hdf5 import HDF5Reader
 
 if TYPE_CHECKING:
     import h5py
@@ -57,7 +57,7 @@ class WeightLayout(Protocol):
 class Keras2Layout:
     """Keras 2: a group for each layer; its attribute weight_names lists the arrays in it."""
 
-    def __init__(self, reader: Reader, top: h5py.Group) -> None:
+    def __init__(self, reader: HDF5Reader, top: h5py.Group) -> None:
         self.top = top
         self._reader = reader
 
@@ -90,7 +90,7 @@ class Keras2Layout:
 class Keras3Layout:
     """Keras 3: groups are named after the layers' classes, with numbers from the second one on; arrays are numbered."""
 
-    def __init__(self, reader: Reader, top: h5py.Group) -> None:
+    def __init__(self, reader: HDF5Reader, top: h5py.Group) -> None:
         self.top = top
         self._reader = reader
 

@@ -8,13 +8,13 @@ from lstmkernel.formats.onnx.dense import DenseNodes
 from lstmkernel.formats.onnx.graph import Node
 from lstmkernel.formats.onnx.operator import LSTMNode
 from lstmkernel.formats.onnx.symbols import Labels, equal
-from lstmkernel.formats.onnx.tensors import Reader
+from lstmkernel.formats.onnx.tensors import TensorReader
 
 
 class LayerChain:
     """Layers, and the labels of the numbers between them and at their end."""
 
-    def __init__(self, x: Array | None, labels: Labels, reader: Reader) -> None:
+    def __init__(self, x: Array | None, labels: Labels, reader: TensorReader) -> None:
         self.layers: list[LSTMNode | DenseNodes] = []
         self.states: list[tuple[Array, Array]] = []  # of h_n and c_n of each LSTM node
         self.out = x  # of the last layer's output, or the input, if it is known

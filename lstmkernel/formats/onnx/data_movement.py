@@ -12,7 +12,7 @@ import numpy as np
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.formats.onnx.graph import Node
-from lstmkernel.formats.onnx.tensors import Reader
+from lstmkernel.formats.onnx.tensors import TensorReader
 
 Inputs = Sequence[Array | None]
 
@@ -34,7 +34,7 @@ NAMES = (
 )
 
 
-def move(node: Node, inputs: Inputs, reader: Reader) -> Array:
+def move(node: Node, inputs: Inputs, reader: TensorReader) -> Array:
     """The output of a node of ``NAMES``."""
     data = inputs[0]
     if data is None:
@@ -45,7 +45,7 @@ def move(node: Node, inputs: Inputs, reader: Reader) -> Array:
         raise ValueError(f"{node}: of shape {data.shape}: {error}") from error
 
 
-def _move(node: Node, data: Array, inputs: Inputs, reader: Reader) -> Array:
+def _move(node: Node, data: Array, inputs: Inputs, reader: TensorReader) -> Array:
     if node.op == "Identity":
         return data
     if node.op == "Transpose":
@@ -77,7 +77,7 @@ def _move(node: Node, data: Array, inputs: Inputs, reader: Reader) -> Array:
     return np.concatenate(parts, axis)
 
 
-def _reshape(node: Node, data: Array, target: Sequence[int], reader: Reader) -> Array:
+def _reshape(node: Node, data: Array, target: Sequence[int], reader: TensorReader) -> Array:
     if not node.attributes.get("allowzero", 0):
         target = [data.shape[place] if extent == 0 else extent for place, extent in enumerate(target)]
     if prod(extent for extent in target if extent >= 0) > data.size:
@@ -87,7 +87,7 @@ def _reshape(node: Node, data: Array, target: Sequence[int], reader: Reader) -> 
     return data.reshape(target)
 
 
-def _tile(node: Node, data: Array, repeats: Sequence[int], reader: Reader) -> Array:
+def _tile(node: Node, data: Array, repeats: Sequence[int], reader: TensorReader) -> Array:
     if len(repeats) != data.ndim or min(repeats, default=0) < 0:
         raise ValueError(f"expected a number of repeats for each axis, got {tuple(repeats)}")
     reader.make(str(node), data.nbytes * prod(repeats))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.formats.onnx.graph import Node
-from lstmkernel.formats.onnx.tensors import Reader
+from lstmkernel.formats.onnx.tensors import TensorReader
 
 #: Activations that may follow a product, and their names in lstmkernel.
 ACTIVATIONS = {"Relu": "relu", "Sigmoid": "sigmoid", "Tanh": "tanh", "Softmax": "softmax"}
@@ -22,7 +22,7 @@ class DenseNodes(NamedTuple):
     activation: str = "linear"
 
 
-def begun(node: Node, inputs: Sequence[Array | None], reader: Reader) -> DenseNodes | None:
+def begun(node: Node, inputs: Sequence[Array | None], reader: TensorReader) -> DenseNodes | None:
     """The layer that begins with this node; None if the node is not a product with a constant matrix.
 
     ``inputs`` holds constants, and None for the signal or an input that is left out.

@@ -9,14 +9,14 @@ from typing import Any
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
 from lstmkernel.formats import build, describe, errors
-from lstmkernel.formats.contract import Network, Options
+from lstmkernel.formats.contract import AnyNetwork, Options
 from lstmkernel.formats.inspection import Contents, LoadableNetwork
 from lstmkernel.formats.onnx import graph, operator, parse_budget, select
 from lstmkernel.formats.onnx.dense import DenseNodes
 from lstmkernel.formats.onnx.follow import FollowedNetwork
 from lstmkernel.formats.onnx.graph import Node
 from lstmkernel.formats.onnx.operator import LSTMNode
-from lstmkernel.formats.onnx.tensors import Reader, described
+from lstmkernel.formats.onnx.tensors import TensorReader, described
 from lstmkernel.host.files import replacing
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
@@ -51,7 +51,7 @@ def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stac
     return _built(found, options)
 
 
-def save(net: Network, path: str) -> None:
+def save(net: AnyNetwork, path: str) -> None:
     """Save as an ONNX model; ``export.py`` says with which inputs and outputs."""
     from lstmkernel.formats.onnx import export
 
@@ -60,7 +60,7 @@ def save(net: Network, path: str) -> None:
         file.write(export.model(net).SerializeToString())
 
 
-def _model(path: str) -> tuple[Any, Reader]:
+def _model(path: str) -> tuple[Any, TensorReader]:
     onnx = errors.needed("onnx", "onnx", f"{path}: reading ONNX")
     protobuf = errors.needed("google.protobuf.message", "onnx", f"{path}: reading ONNX")
     with open(path, "rb") as file:
@@ -72,7 +72,7 @@ def _model(path: str) -> tuple[Any, Reader]:
     except protobuf.DecodeError as error:
         raise ValueError(f"not an ONNX model: {error}") from error
     graph.opset(model, onnx.defs.onnx_opset_version())
-    return model, Reader(path)
+    return model, TensorReader(path)
 
 
 def _built(found: FollowedNetwork, options: Options) -> LSTM | Dense | Stack:
@@ -102,7 +102,7 @@ def _in_words(part: list[LSTMNode] | DenseNodes) -> str:
     return describe.layer("LSTM", operator.shape_of(part)._asdict())
 
 
-def _node_in_words(node: Node, constants: Mapping[str, Array], reader: Reader) -> str:
+def _node_in_words(node: Node, constants: Mapping[str, Array], reader: TensorReader) -> str:
     try:
         return _in_words([operator.lstm_node(node, constants, copy(reader))])
     except ValueError as error:

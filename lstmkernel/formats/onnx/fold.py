@@ -10,7 +10,7 @@ import numpy as np
 from lstmkernel.backends.packing import Array
 from lstmkernel.formats.onnx import data_movement
 from lstmkernel.formats.onnx.graph import Graph, Node
-from lstmkernel.formats.onnx.tensors import TYPES, Reader
+from lstmkernel.formats.onnx.tensors import TYPES, TensorReader
 
 #: Arithmetic on a few integers, for shapes: the number of inputs, and the function.
 _ARITHMETIC: dict[str, tuple[int, Callable[..., Array]]] = {
@@ -31,7 +31,7 @@ class Constants(Mapping[str, Array]):
     Tensors of types that no LSTM needs, such as strings, are not in it; asking for one is an error that names its type.
     """
 
-    def __init__(self, graph: Graph, reader: Reader, outside: Mapping[str, Array]) -> None:
+    def __init__(self, graph: Graph, reader: TensorReader, outside: Mapping[str, Array]) -> None:
         self._unread = dict(graph.initializers)
         self._arrays: dict[str, Array] = {}
         self._reader, self._outside = reader, outside
@@ -62,7 +62,7 @@ class Constants(Mapping[str, Array]):
         return len(list(iter(self)))
 
 
-def folded(node: Node, inputs: Sequence[Array | None], reader: Reader) -> Array | None:
+def folded(node: Node, inputs: Sequence[Array | None], reader: TensorReader) -> Array | None:
     """The output of a node of ``FOLDED`` for constant inputs; None for inputs of a kind that is not folded."""
     if node.op == "Constant":
         return _constant(node, reader)
@@ -96,7 +96,7 @@ def once(array: Array) -> Array:
     return array[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in array.strides)]
 
 
-def _constant(node: Node, reader: Reader) -> Array | None:
+def _constant(node: Node, reader: TensorReader) -> Array | None:
     for name, dtype in {"value_int": "i8", "value_ints": "i8", "value_float": "f4", "value_floats": "f4"}.items():
         if name in node.attributes:
             return np.array(node.attributes[name], dtype)
@@ -104,7 +104,7 @@ def _constant(node: Node, reader: Reader) -> Array | None:
     return None if value is None or value.data_type not in TYPES else reader.array(value)
 
 
-def _cast(node: Node, data: Array, reader: Reader) -> Array | None:
+def _cast(node: Node, data: Array, reader: TensorReader) -> Array | None:
     to: Any = node.attributes.get("to")
     if to not in TYPES or TYPES[to][0] == "bfloat16":
         return None
@@ -114,7 +114,7 @@ def _cast(node: Node, data: Array, reader: Reader) -> Array | None:
         return data.astype(dtype)
 
 
-def _constant_of_shape(node: Node, shape: Array, reader: Reader) -> Array:
+def _constant_of_shape(node: Node, shape: Array, reader: TensorReader) -> Array:
     if shape.dtype.kind != "i" or shape.ndim != 1 or shape.size > 8 or (shape < 0).any():
         raise ValueError(f"{node}: expected up to 8 sizes of at least 0, got {shape.dtype} {shape.shape}")
     value = node.attributes.get("value")

@@ -21,7 +21,7 @@ from lstmkernel.formats.onnx.graph import Graph, Node
 from lstmkernel.formats.onnx.graph_inputs import GraphInputs
 from lstmkernel.formats.onnx.operator import LSTMNode
 from lstmkernel.formats.onnx.symbols import Labels, Signal
-from lstmkernel.formats.onnx.tensors import TYPES, Reader
+from lstmkernel.formats.onnx.tensors import TYPES, TensorReader
 from lstmkernel.formats.onnx.values import Values, of_unknown_shape
 
 #: Sizes that stand for time and batch where the file leaves them open: unlikely in a model, and different.
@@ -42,7 +42,7 @@ class Scope(NamedTuple):
     constants: Mapping[str, Array]
     known: dict[tuple[str, ...], LSTMNode]
 
-    def lstm_node(self, node: Node, reader: Reader) -> LSTMNode:
+    def lstm_node(self, node: Node, reader: TensorReader) -> LSTMNode:
         """Read once, because its weights are copies, and each graph is followed twice."""
         key = tuple(node.outputs)
         if key not in self.known:
@@ -50,7 +50,9 @@ class Scope(NamedTuple):
         return self.known[key]
 
 
-def whole_graph(scope: Scope, reader: Reader, inputs: Mapping[str, tuple[int, ...]], source: str) -> FollowedNetwork:
+def whole_graph(
+    scope: Scope, reader: TensorReader, inputs: Mapping[str, tuple[int, ...]], source: str
+) -> FollowedNetwork:
     """The network that a graph is; ``inputs`` are shapes of the graph's inputs, and ``source`` is the one that is x."""
     labels, values = Labels(reader), Values(scope.constants, reader)
     signals = {}
@@ -73,7 +75,7 @@ def whole_graph(scope: Scope, reader: Reader, inputs: Mapping[str, tuple[int, ..
 
 
 def chosen_nodes(
-    scope: Scope, reader: Reader, chosen: Sequence[Node], sizes: tuple[int, int] = OPEN
+    scope: Scope, reader: TensorReader, chosen: Sequence[Node], sizes: tuple[int, int] = OPEN
 ) -> FollowedNetwork:
     """The network of these LSTM nodes alone, from the first one's X on, with ``sizes`` for T and B.
 
@@ -153,7 +155,7 @@ def _initial_state(layer: LSTMNode, place: int, name: str, B: int, values: Value
     )
 
 
-def _head(node: Node, values: Values, chain: LayerChain, reader: Reader) -> None:
+def _head(node: Node, values: Values, chain: LayerChain, reader: TensorReader) -> None:
     """A product with a constant matrix, or a node that completes the one before: its bias, its activation."""
     inputs = values.inputs(node)
     taken = next((value.labels for value in inputs if isinstance(value, Signal)), None)

@@ -39,7 +39,7 @@ class Graph(NamedTuple):
 
     nodes: list[Node]
     initializers: dict[str, Any]  # TensorProtos
-    inputs: dict[str, Any]  # ValueInfoProtos of the values that the caller gives
+    inputs: dict[str, Any]  # ValueInfoProtos, without the inputs that have an initializer
     outputs: list[str]
 
 

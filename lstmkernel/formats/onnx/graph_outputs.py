@@ -45,7 +45,7 @@ def parts(layers: Sequence[LSTMNode | DenseNodes], joins: Sequence[bool]) -> lis
             parts.append(layer)
             continue
         below = parts[-1] if parts else None
-        if next(may_join) and isinstance(below, list) and layer.matches(below[-1]):
+        if next(may_join) and isinstance(below, list) and below[-1].kind == layer.kind:
             below.append(layer)
         else:
             parts.append([layer])

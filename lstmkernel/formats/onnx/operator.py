@@ -12,7 +12,7 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.engine.parameters import LSTMShape
 from lstmkernel.formats.onnx import fold
 from lstmkernel.formats.onnx.graph import Node
-from lstmkernel.formats.onnx.tensors import Reader
+from lstmkernel.formats.onnx.tensors import TensorReader
 from lstmkernel.variant import Variant
 
 #: The operator's inputs, in order.
@@ -66,15 +66,13 @@ class LSTMNode(NamedTuple):
     weights: dict[str, Array]  # as in a state_dict, without the layer's number: "weight_ih", "weight_ih_reverse", ...
     first: tuple[Array, Array] | None = None  # constant h and c (D, H) that every row begins with; None for zeros
 
-    def matches(self, below: LSTMNode) -> bool:
-        """Whether both can be layers of one LSTM."""
-        mine, others = (
-            (each.hidden_size, each.bias, each.directions, each.reverse, each.variant) for each in (self, below)
-        )
-        return mine == others
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """Equal for the layers of one LSTM."""
+        return self.hidden_size, self.bias, self.directions, self.reverse, self.variant
 
 
-def lstm_node(node: Node, constants: Mapping[str, Array], reader: Reader) -> LSTMNode:
+def lstm_node(node: Node, constants: Mapping[str, Array], reader: TensorReader) -> LSTMNode:
     """Check a node's attributes, and the shapes of W, R, B and P against each other."""
     attributes = node.attributes
     unknown = sorted(set(attributes) - set(_ATTRIBUTES))
@@ -136,7 +134,7 @@ def constant_state(layer: LSTMNode, name: str, array: Array, rows: int | None) -
     return by_direction[:, 0]
 
 
-def _weights(node: Node, place: int, constants: Mapping[str, Array], reader: Reader) -> Array | None:
+def _weights(node: Node, place: int, constants: Mapping[str, Array], reader: TensorReader) -> Array | None:
     name = node.input(place)
     if not name:
         return None
@@ -210,7 +208,7 @@ def _text(value: Any) -> str:
 
 
 def shape_of(layers: list[LSTMNode]) -> LSTMShape:
-    """The shape of the LSTM that these are the layers of."""
+    """The shape of the LSTM with these layers."""
     first = layers[0]
     states = any(layer.first for layer in layers)
     sizes = (first.input_size, first.hidden_size, len(layers))
@@ -218,7 +216,7 @@ def shape_of(layers: list[LSTMNode]) -> LSTMShape:
 
 
 def as_state_dict(layers: list[LSTMNode]) -> dict[str, Array]:
-    """Its parameters; h_0 and c_0 where any layer has a constant initial state."""
+    """The parameters of the LSTM with these layers; h_0 and c_0 too if any of them has a constant initial state."""
     named: dict[str, Array] = {}
     for number, layer in enumerate(layers):
         for name, array in layer.weights.items():

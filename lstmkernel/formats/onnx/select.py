@@ -12,16 +12,16 @@ from lstmkernel.formats.onnx import graph as onnx_graph
 from lstmkernel.formats.onnx.fold import Constants
 from lstmkernel.formats.onnx.follow import OPEN, FollowedNetwork, Scope, chosen_nodes, whole_graph
 from lstmkernel.formats.onnx.graph import Graph, Node
-from lstmkernel.formats.onnx.tensors import Reader
+from lstmkernel.formats.onnx.tensors import TensorReader
 
-#: Bodies of If and Loop inside each other.
+#: How deep bodies of If and Loop may be nested.
 MOST_NESTING = 8
 
 #: How many of the sizes that Reshapes have as constants are tried.
 MOST_FIXED = 4
 
 
-def whole(scope: Scope, reader: Reader) -> FollowedNetwork:
+def whole(scope: Scope, reader: TensorReader) -> FollowedNetwork:
     """The network that the main graph is, from its input to its outputs.
 
     Each possible choice of sizes is tried until one gives a network. The first failure is the one to report.
@@ -37,7 +37,7 @@ def whole(scope: Scope, reader: Reader) -> FollowedNetwork:
 
 
 def _tried(
-    scope: Scope, reader: Reader, inputs: Mapping[str, tuple[int, ...]], source: str
+    scope: Scope, reader: TensorReader, inputs: Mapping[str, tuple[int, ...]], source: str
 ) -> FollowedNetwork | ValueError:
     """The network for inputs of these shapes, or why there is none."""
     swapped = {name: tuple(_SWAPPED.get(extent, extent) for extent in shape) for name, shape in inputs.items()}
@@ -51,7 +51,7 @@ def _tried(
         return error.with_traceback(None)  # a traceback would keep this attempt's weights in memory
 
 
-def named(scopes: Sequence[Scope], reader: Reader, prefix: str) -> FollowedNetwork:
+def named(scopes: Sequence[Scope], reader: TensorReader, prefix: str) -> FollowedNetwork:
     """The LSTM node of that name, or a chain of the LSTM nodes whose names begin with it and a slash."""
     within = [(scope, [n for n in scope.graph.nodes if _within(n, prefix) and n.op == "LSTM"]) for scope in scopes]
     within = [(scope, chosen) for scope, chosen in within if chosen]
@@ -76,7 +76,7 @@ def lstms(scopes: Sequence[Scope]) -> Iterator[tuple[Node, Mapping[str, Array]]]
     return ((node, scope.constants) for scope in scopes for node in scope.graph.nodes if node.op == "LSTM")
 
 
-def scopes(proto: Any, reader: Reader) -> list[Scope]:
+def scopes(proto: Any, reader: TensorReader) -> list[Scope]:
     """The main graph and the bodies in it, each with the constants that it sees."""
     found: list[Scope] = []
     _collect(found, proto, (), {}, reader, 0)
@@ -84,7 +84,12 @@ def scopes(proto: Any, reader: Reader) -> list[Scope]:
 
 
 def _collect(
-    found: list[Scope], proto: Any, names: Collection[str], outside: Mapping[str, Array], reader: Reader, depth: int
+    found: list[Scope],
+    proto: Any,
+    names: Collection[str],
+    outside: Mapping[str, Array],
+    reader: TensorReader,
+    depth: int,
 ) -> None:
     if depth > MOST_NESTING:
         raise ValueError(f"expected at most {MOST_NESTING} graphs in one another, got more")

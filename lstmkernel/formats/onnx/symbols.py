@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.formats.onnx.tensors import Reader
+from lstmkernel.formats.onnx.tensors import TensorReader
 
 #: Memory of a label: an int32, and three more while the labels are searched.
 BYTES = 16
@@ -25,7 +25,7 @@ class Signal(NamedTuple):
 class Labels:
     """Makes labels, none of them twice."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: TensorReader) -> None:
         self._reader = reader
         self._next = 0
 

@@ -26,7 +26,7 @@ TYPES = {
 }
 
 
-class Reader:
+class TensorReader:
     """Reads the tensors of one model, whose data may be in other files of its folder, and counts the memory.
 
     A copy counts on its own from there, so that an attempt that fails is not counted.

@@ -11,7 +11,7 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.formats.onnx import data_movement, fold
 from lstmkernel.formats.onnx.graph import Node
 from lstmkernel.formats.onnx.symbols import Signal
-from lstmkernel.formats.onnx.tensors import TYPES, Reader
+from lstmkernel.formats.onnx.tensors import TYPES, TensorReader
 
 Value = Signal | Array | None
 
@@ -22,7 +22,7 @@ _NOT_ZERO = np.ones((), np.float32)
 class Values:
     """Values by name, for one choice of the sizes that the file leaves open."""
 
-    def __init__(self, constants: Mapping[str, Array], reader: Reader) -> None:
+    def __init__(self, constants: Mapping[str, Array], reader: TensorReader) -> None:
         self._constants = constants
         self._reader = reader
         self._computed: dict[str, Array] = {}  # constants that depend on the choice of sizes

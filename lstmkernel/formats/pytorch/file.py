@@ -57,8 +57,7 @@ def recognises(path: str, head: bytes) -> bool:
 def inspect(path: str) -> Contents:
     with _opened(path) as zip_file:
         checkpoint = _checkpoint(zip_file)
-    notes = [f"not tensors: {', '.join(checkpoint.others[:20])}"] if checkpoint.others else []
-    return Contents(NAME, checkpoint.tensors, state_dict.networks(checkpoint.tensors), notes)
+    return state_dict.contents(NAME, checkpoint.tensors, checkpoint.others)
 
 
 def load(path: str, prefix: str | None, options: Options) -> LSTM | Stack:

@@ -25,9 +25,7 @@ def recognises(path: str, head: bytes) -> bool:
 
 def inspect(path: str) -> Contents:
     arrays, others = _read(path)
-    tensors = _tensors(arrays)
-    notes = [f"not tensors: {', '.join(others[:20])}"] if others else []
-    return Contents(NAME, tensors, state_dict.networks(tensors), notes)
+    return state_dict.contents(NAME, _tensors(arrays), others)
 
 
 def load(path: str, prefix: str | None, options: Options) -> LSTM | Stack:

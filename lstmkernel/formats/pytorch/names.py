@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine.parameters import LSTMShape
 from lstmkernel.formats import build
 from lstmkernel.formats.contract import Options
+from lstmkernel.formats.inspection import Shaped
 from lstmkernel.lstm import LSTM
 
 #: "encoder.weight_ih_l0_reverse": the prefix "encoder.", then the parameter's own name. LSTMCell's lack "_l0".
@@ -19,13 +20,6 @@ _NAME = re.compile(
 )
 
 Named = TypeVar("Named")
-
-
-class Shaped(Protocol):
-    """An array, or its description."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
 
 
 def within(mapping: Mapping[str, Any], place: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from lstmkernel.backends.packing import Array
 from lstmkernel.formats import build, describe
 from lstmkernel.formats.contract import Options
-from lstmkernel.formats.inspection import LoadableNetwork, Tensor
+from lstmkernel.formats.inspection import Contents, LoadableNetwork, Tensor
 from lstmkernel.formats.pytorch import names
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
@@ -65,6 +65,12 @@ def load(
         for group, arrays in zip(chosen, values, strict=True)
     ]
     return layers[0] if len(layers) == 1 and isinstance(layers[0], LSTM) else Stack(layers)
+
+
+def contents(name: str, tensors: list[Tensor], others: list[str]) -> Contents:
+    """What ``inspect`` returns for a file of that format; ``others`` are names of what is not a tensor."""
+    notes = [f"not tensors: {', '.join(others[:20])}"] if others else []
+    return Contents(name, tensors, networks(tensors), notes)
 
 
 def networks(tensors: Sequence[Tensor], ordered: bool = True) -> list[LoadableNetwork]:

@@ -1,1 +1,1 @@
-"""Reading files that nobody vouches for: sizes are checked before memory is taken, nothing is executed."""
+"""Readers for untrusted files: sizes are checked before memory is taken, and nothing is executed."""

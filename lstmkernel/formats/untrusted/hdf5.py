@@ -31,7 +31,7 @@ MOST_PATH = 1000
 MOST_NAMES = 1 << 12
 
 
-class Reader:
+class HDF5Reader:
     """An open HDF5 file. ``given`` is its size on disk in bytes; inside a zip file, the size of the zip file.
 
     The HDF5 library follows links into other files, reads arrays out of other files and unpacks whatever a file asks
@@ -170,8 +170,8 @@ class Reader:
 
 
 @contextlib.contextmanager
-def reading(source: str | BinaryIO, head: bytes, size: int, given: int) -> Iterator[Reader]:
-    """A reader of a file of ``size`` bytes that begins with ``head``; ``given`` as for Reader.
+def reading(source: str | BinaryIO, head: bytes, size: int, given: int) -> Iterator[HDF5Reader]:
+    """A reader of a file of ``size`` bytes that begins with ``head``; ``given`` as for HDF5Reader.
 
     Errors of the HDF5 library become ValueErrors.
     """
@@ -179,7 +179,7 @@ def reading(source: str | BinaryIO, head: bytes, size: int, given: int) -> Itera
     _check_size(head, size)
     try:
         with h5py.File(source, "r") as file:
-            yield Reader(file, given)
+            yield HDF5Reader(file, given)
     # The type of h5py's error depends on where in the library it occurs.
     except (OSError, RuntimeError, LookupError, TypeError, AttributeError, NotImplementedError) as error:
         raise ValueError(f"HDF5: {error}") from error

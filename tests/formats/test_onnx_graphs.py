@@ -197,6 +197,10 @@ NO_CHAIN = {
         "LSTM node 'lstm': initial states: expected all from constants or all from the caller",
     ),
     "x as the state": (lambda: chain(states=("x", "c")), "initial_h: expected a state for"),
+    "one zero as the state": (
+        lambda: chain(states=("none", "none"), none=np.float32(0)),
+        "initial_h: expected floating-point numbers of shape",
+    ),
 }
 
 

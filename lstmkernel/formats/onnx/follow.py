@@ -145,7 +145,7 @@ def _initial_state(layer: LSTMNode, place: int, name: str, B: int, values: Value
     if constant is None:
         given.take_state(layer, name, place, values.signal(value), B)
         return None
-    if not of_unknown_shape(constant):
+    if given.known or not of_unknown_shape(constant):
         return operator.constant_state(layer, name, constant, B if given.known else None)
     if not constant.any():
         return None

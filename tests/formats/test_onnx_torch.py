@@ -43,9 +43,14 @@ EXPORTERS = {
 }
 
 
+def marked(exporters):
+    """PyTorch's newer exporter takes seconds for each model."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if "dynamo" in name else []) for name in exporters]
+
+
 @pytest.mark.parametrize("backend", COMPILED)
 @pytest.mark.parametrize("options", SHAPES, ids=str)
-@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("exporter", marked(EXPORTERS))
 def test_what_pytorch_exports(tmp_path, exporter, options, backend):
     """The whole LSTM is one LSTM here; with a head, a Stack; in each case PyTorch's answer as ONNX Runtime gives it."""
     x = numbers(4, 2, 5)
@@ -68,7 +73,7 @@ def test_what_pytorch_exports(tmp_path, exporter, options, backend):
 
 @pytest.mark.parametrize("options", SHAPES[:5], ids=str)
 @pytest.mark.parametrize("dynamic", [True, False], ids=["open", "fixed"])
-@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+@pytest.mark.parametrize("exporter", marked(["torchscript", "dynamo"]))
 def test_states_that_are_inputs_are_the_callers(tmp_path, exporter, dynamic, options):
     def forward(torch, net, x, h, c):
         out, (h, c) = net.lstm(x, (h, c))
@@ -118,7 +123,7 @@ LEARNED = {
 
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("how", LEARNED)
-@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("exporter", marked(EXPORTERS))
 def test_a_learned_first_state_is_the_initial_state(tmp_path, exporter, how, layers):
     def forward(torch, net, x):
         repeated = [LEARNED[how](torch, torch.from_numpy(first), x.shape[1]) for first in states]
@@ -143,7 +148,7 @@ HEADS_ON_ONE_STEP = {
 
 
 @pytest.mark.parametrize("where", HEADS_ON_ONE_STEP)
-@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+@pytest.mark.parametrize("exporter", marked(["torchscript", "dynamo"]))
 def test_a_head_on_one_step(tmp_path, exporter, where):
     """The Stack runs it at every step, which holds that one."""
     x = numbers(4, 2, 5)
@@ -190,7 +195,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-@pytest.mark.parametrize("exporter", ["torchscript, sizes fixed", "dynamo, sizes fixed"])
+@pytest.mark.parametrize("exporter", marked(["torchscript, sizes fixed", "dynamo, sizes fixed"]))
 def test_what_a_stack_cannot_say_is_refused_by_name(tmp_path, exporter, what):
     forward, options, message = REFUSED[what]
     model = EXPORTERS[exporter](torch_net(forward, **options), numbers(4, 2, 5))
@@ -198,6 +203,7 @@ def test_what_a_stack_cannot_say_is_refused_by_name(tmp_path, exporter, what):
         lk.load(saved(model, tmp_path))
 
 
+@pytest.mark.slow
 def test_pytorchs_broken_export_of_a_projection_is_refused(tmp_path):
     """It drops the projection, but not the width of c_0 (PyTorch 2.13)."""
     model = dynamo(torch_net(plain, proj_size=3), numbers(4, 2, 5))

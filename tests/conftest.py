@@ -5,12 +5,14 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
+import networks
 import numpy as np
 import pytest
-from helpers import DATA, DTYPES, OPTIONS
+from helpers import DATA, DTYPES
 
 import lstmkernel as lk
 from lstmkernel import backends
+from lstmkernel.host import cores
 
 
 def _runnable(name: str) -> str:
@@ -27,24 +29,26 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(params=[name for name in backends.NAMES if name != "numpy"])
-def compiled(request: pytest.FixtureRequest) -> str:
-    """As ``backend``, without NumPy: its BLAS sums in an order of its own, and flushes no denormals."""
+def compiled_backend(request: pytest.FixtureRequest) -> str:
+    """As ``backend``, without NumPy: its BLAS sums in an order of its own, and does not flush denormals."""
     return _runnable(request.param)
 
 
 @pytest.fixture(params=DTYPES)
 def dtype(request: pytest.FixtureRequest) -> str:
+    """The name of each dtype that networks have."""
     return request.param
 
 
 @pytest.fixture
 def random(request: pytest.FixtureRequest) -> np.random.Generator:
-    """Seeded by the test's own name: the same numbers on every run, others in every test."""
+    """Seeded by the test's own name: the same numbers on every run, other numbers in every test."""
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
 @pytest.fixture
 def data() -> Path:
+    """The folder of files that others made; where it is absent, the test skips."""
     if not DATA.is_dir():
         pytest.skip(f"no outside data: {DATA.parent.name}/{DATA.name} is not beside the project")
     return DATA
@@ -67,17 +71,25 @@ def one_torch_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(params=[{}, {"bidirectional": True}, {"proj_size": 4}], ids=["plain", "bidirectional", "projection"])
-def lstm(request, backend, dtype):
-    return lk.LSTM(**OPTIONS, **request.param, dtype=dtype, backend=backend, seed=2)
+@pytest.fixture
+def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many threads as asked for, up to 8, whatever the machine has."""
+    monkeypatch.setattr(cores, "available", lambda: 8)
+
+
+@pytest.fixture(params=["two layers", "two directions", "projected"])
+def lstm(request: pytest.FixtureRequest, backend: str, dtype: str) -> lk.LSTM:
+    """Three networks of 5 inputs, 9 units and 2 layers, on every backend."""
+    return networks.make(request.param, backend, dtype)
 
 
 @pytest.fixture
-def simple(backend, dtype):
-    return lk.LSTM(**OPTIONS, dtype=dtype, backend=backend, seed=2)
+def two_layers(backend: str, dtype: str) -> lk.LSTM:
+    """Only the first of them."""
+    return networks.make("two layers", backend, dtype)
 
 
 @pytest.fixture
-def checked():
-    """For what is refused before any backend is called."""
-    return lk.LSTM(**OPTIONS, seed=2)
+def default_lstm() -> lk.LSTM:
+    """The same on the default backend: for what is refused before any backend is called."""
+    return networks.make("two layers")

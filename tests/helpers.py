@@ -1,4 +1,6 @@
-"""What several test files share: tolerances, random networks, the float64 definition, PyTorch as the judge."""
+"""What several test files share: comparisons, the float64 definition, PyTorch as the judge, backends that are watched,
+fresh interpreters.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -22,14 +27,16 @@ DATA = ROOT.parent / "shared" / "data"
 
 DTYPES = ("float32", "float64")
 
-#: A network for the edges: arguments of an LSTM.
-OPTIONS = {"input_size": 5, "hidden_size": 9, "num_layers": 2}
-
 #: A result may differ from the reference by this much, plus this much of the reference.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
 
+#: For a fresh interpreter: as many threads as asked for, up to 4, whatever the machine has.
+FOUR_CORES = "from lstmkernel.host import cores; cores.available = lambda: 4\n"
+
+
 def usable(names: tuple[str, ...] = backends.NAMES) -> list[str]:
+    """Those that can run here."""
     return [name for name in names if backends.unavailable(name) is None]
 
 
@@ -49,12 +56,14 @@ def assert_close(got: Any, reference: Any, dtype: str, what: str = "result") -> 
         )
 
 
-def assert_same_bits(got: Any, expected: Any, what: str = "result") -> None:
-    """Equal in dtype, shape and every bit."""
+def assert_same_bits(got: Any, expected: Any, what: str = "result", *, any_nan: bool = False) -> None:
+    """Equal in dtype, shape and every bit: -0 is not 0. With ``any_nan``, NaN is NaN whatever its sign and payload."""
     got, expected = np.ascontiguousarray(got), np.ascontiguousarray(expected)
     assert (got.dtype, got.shape) == (expected.dtype, expected.shape), what
     different = (got != expected) & ~(np.isnan(got) & np.isnan(expected))
     assert not different.any(), f"{what}: {different.sum()} of {different.size} elements differ"
+    if any_nan:
+        got, expected = got[~np.isnan(got)], expected[~np.isnan(expected)]
     assert got.tobytes() == expected.tobytes(), f"{what}: signs of zeros or NaNs differ"
 
 
@@ -65,13 +74,94 @@ def flat(result: Any) -> list[tuple[str, np.ndarray]]:
 
 
 def assert_same_answer(got: Any, expected: Any, what: str = "") -> None:
+    """``out, (h_n, c_n)``, bit by bit."""
     for (name, a), (_, b) in zip(flat(got), flat(expected), strict=True):
         assert_same_bits(a, b, f"{what} {name}".strip())
 
 
 def assert_close_answer(got: Any, reference: Any, dtype: str, what: str = "") -> None:
+    """``out, (h_n, c_n)``, within the promise for ``dtype``."""
     for (name, a), (_, b) in zip(flat(got), flat(reference), strict=True):
         assert_close(a, b, dtype, f"{what} {name}".strip())
+
+
+def same_or_close(got: Any, expected: Any, lstm: Any, what: str = "result") -> None:
+    """Bit by bit where the backend promises that, else within the promise for the dtype."""
+    if lstm.backend in backends.ONE_ANSWER:
+        assert_same_bits(got, expected, what)
+    else:
+        assert_close(got, expected, np.dtype(lstm.dtype).name, what)
+
+
+class Watched:
+    """A backend that passes calls on to the kernels of another one and notes them. Ask for it by ``name``.
+
+    ``calls`` has the name of each function of the backend that was called, and its arguments. "prepared call" and
+    "advance" are calls of what ``prepare`` and ``prepare_advance`` returned. Further arguments replace fields of the
+    backend: with a small ``min_gflops``, work is cut into many calls.
+    """
+
+    def __init__(self, backend: str, **fields: Any) -> None:
+        kernels = backends.get(backend)
+        self.name = f"watched {backend}"
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        #: What they returned, as long as somebody holds it.
+        self.prepared: dict[str, WeakSet[Callable[..., Any]]] = {"prepare": WeakSet(), "prepare_advance": WeakSet()}
+        own = {name: self._noted(name, value) for name, value in kernels._asdict().items() if callable(value)}
+        own |= {
+            "address": kernels.address,
+            "prepare": self._preparing("prepare", kernels.prepare, "prepared call"),
+            "prepare_advance": self._preparing("prepare_advance", kernels.prepare_advance, "advance"),
+        }
+        backends.register(kernels._replace(**{**own, "name": self.name, **fields}))
+
+    def _noted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            self.calls.append((name, arguments))
+            return function(*arguments)
+
+        return call
+
+    def _preparing(self, name: str, prepare: Callable[..., Any], made: str) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            self.calls.append((name, arguments))
+            run = self._noted(made, prepare(*arguments))
+            self.prepared[name].add(run)
+            return run
+
+        return call
+
+    @property
+    def called(self) -> list[str]:
+        """The names alone."""
+        return [name for name, _ in self.calls]
+
+    def of(self, name: str) -> list[tuple[Any, ...]]:
+        """The arguments of each call of that function."""
+        return [arguments for called, arguments in self.calls if called == name]
+
+
+def held_open(inside: threading.Event, done: threading.Event) -> str:
+    """The name of a backend whose streams set ``inside`` in the middle of a step and wait for ``done``."""
+    numpy = backends.get("numpy")
+
+    def prepare_advance(*arguments: Any) -> Any:
+        advance = numpy.prepare_advance(*arguments)
+
+        def run(x: Any, out: Any) -> int:
+            inside.set()
+            assert done.wait(60)
+            return advance(x, out)
+
+        return run
+
+    def lstm_forward(*arguments: Any) -> None:
+        inside.set()
+        assert done.wait(60)
+        numpy.lstm_forward(*arguments)
+
+    backends.register(numpy._replace(name="held open", prepare_advance=prepare_advance, lstm_forward=lstm_forward))
+    return "held open"
 
 
 def definition(lstm: lk.LSTM) -> lk.LSTM:
@@ -113,7 +203,8 @@ def random_state(random: np.random.Generator, lstm: lk.LSTM, batch: int | None) 
     )
 
 
-def normal(random: np.random.Generator, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def normal(random: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Normally distributed numbers."""
     return random.standard_normal(shape).astype(dtype)
 
 
@@ -158,6 +249,7 @@ def assert_ctrl_c_is_heard(code: str, backend: str) -> None:
         child.communicate()
 
 
-def readonly(array):
+def readonly(array: np.ndarray) -> np.ndarray:
+    """The same array, no longer writeable."""
     array.flags.writeable = False
     return array

@@ -7,14 +7,8 @@ import platform
 
 import numpy as np
 import pytest
-from helpers import (
-    OPTIONS,
-    assert_close_answer,
-    assert_same_answer,
-    assert_same_bits,
-    definition,
-    normal,
-)
+from helpers import assert_close_answer, assert_same_answer, assert_same_bits, definition, normal
+from networks import make
 
 import lstmkernel as lk
 
@@ -37,8 +31,8 @@ def forgetful(backend, dtype):
     return lstm
 
 
-def test_denormals_are_flushed_inside_and_the_callers_kept(compiled, dtype):
-    lstm = forgetful(compiled, dtype)
+def test_denormals_are_flushed_inside_and_the_callers_kept(compiled_backend, dtype):
+    lstm = forgetful(compiled_backend, dtype)
     smallest = float(np.finfo(dtype).smallest_normal)
     state = (np.zeros((1, 1, 9)), np.full((1, 1, 9), 6 * smallest))
     out, (h, c) = lstm(np.zeros((2, 1, 1)), state)
@@ -59,7 +53,7 @@ def test_silence_dies_away(backend, dtype):
 
 
 def test_tiny_inputs_count_as_nothing(backend, dtype):
-    lstm = lk.LSTM(**OPTIONS, dtype=dtype, backend=backend, seed=1)
+    lstm = make("two layers", backend, dtype)
     x = np.full((4, 2, 5), TINY[dtype], dtype)
     assert_close_answer(lstm(x), definition(lstm)(np.zeros_like(x)), dtype)
     assert halves_tiny_numbers()
@@ -75,8 +69,8 @@ def flushing():
     torch.set_flush_denormal(False)
 
 
-def test_a_caller_that_flushes_denormals_still_does(compiled, dtype, random, flushing):
-    lstm = lk.LSTM(**OPTIONS, dtype=dtype, backend=compiled, seed=1)
+def test_a_caller_that_flushes_denormals_still_does(compiled_backend, dtype, random, flushing):
+    lstm = make("two layers", compiled_backend, dtype)
     x = normal(random, (6, 3, 5), dtype)
     result = lstm(x)
     assert not halves_tiny_numbers()
@@ -88,10 +82,10 @@ def test_a_caller_that_flushes_denormals_still_does(compiled, dtype, random, flu
 
 
 @needs_x86_or_arm
-def test_a_caller_that_rounds_upward_still_does(compiled, dtype, random):
+def test_a_caller_that_rounds_upward_still_does(compiled_backend, dtype, random):
     libm = ctypes.CDLL(ctypes.util.find_library("m"))
-    lstm = lk.LSTM(**OPTIONS, proj_size=4, dtype=dtype, backend=compiled, seed=1)
-    dense = lk.Dense(4, 3, "tanh", dtype=dtype, backend=compiled, seed=1)
+    lstm = make("projected", compiled_backend, dtype)
+    dense = lk.Dense(4, 3, "tanh", dtype=dtype, backend=compiled_backend, seed=1)
     x, lengths = normal(random, (6, 3, 5), dtype), np.array([6, 2, 4])
     expected = lstm(x, lengths=lengths)
     expected_y = dense(expected[0])
@@ -108,10 +102,10 @@ def test_a_caller_that_rounds_upward_still_does(compiled, dtype, random):
     assert_same_bits(y, expected_y)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="MXCSR by way of glibc")
-def test_the_callers_exception_flags_are_left_alone(compiled, random):
+@pytest.mark.skipif(os.name != "posix", reason="MXCSR through glibc")
+def test_the_callers_exception_flags_are_left_alone(compiled_backend, random):
     """An inexact or overflowing kernel raises no flag that NumPy would turn into a warning of its own."""
-    lstm = lk.LSTM(**OPTIONS, backend=compiled, seed=1)
+    lstm = make("two layers", compiled_backend)
     with np.errstate(all="raise"):
         lstm(np.full((6, 3, 5), 1e38, "float32"))
         lstm(np.full((6, 3, 5), 1e-38, "float32"))

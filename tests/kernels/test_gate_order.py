@@ -5,8 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 from helpers import assert_close_answer, normal, torch_twin
-
-import lstmkernel as lk
+from networks import make
 
 RIGHT = (0, 1, 2, 3)
 
@@ -26,7 +25,7 @@ def network(backend, dtype):
     import torch
 
     random = np.random.default_rng(20)
-    lstm = lk.LSTM(5, 7, 2, bidirectional=True, dtype=dtype, backend=backend, seed=1)
+    lstm = make("two directions", backend, dtype)
     x = normal(random, (6, 3, 5), dtype)
     out, (h_n, c_n) = torch_twin(lstm)(torch.tensor(x, dtype=torch.float64))
     return lstm, x, (out.numpy(), (h_n.numpy(), c_n.numpy()))

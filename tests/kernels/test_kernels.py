@@ -19,7 +19,7 @@ DEFINITION = backends.get("numpy")
 
 #: Around a vector and around what a register tile holds, whatever the instruction set.
 WIDTHS = sorted({n + d for n in (4, 8, 16, 32) for d in (-1, 0, 1)} | {1, 2, 24, 40, 64, 65})
-#: Around slices of K, which are 64, 128 or 256 long.
+#: The number of terms of a sum: few, and around powers of two.
 DEPTHS = [1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 300]
 ROWS = range(1, 14)
 
@@ -117,7 +117,7 @@ def test_gate_matmul(backend, dtype, random, H):
 
 
 @pytest.mark.parametrize("I", DEPTHS)
-def test_gate_matmul_over_slices(backend, dtype, random, I):
+def test_gate_matmul_of_long_sums(backend, dtype, random, I):
     for N in ROWS:
         check_gate_matmul(backend, dtype, random, N, I, 9)
 
@@ -156,7 +156,7 @@ def test_dense_forward(backend, dtype, random, activation):
 
 
 @pytest.mark.parametrize("K", DEPTHS)
-def test_dense_forward_over_depths(backend, dtype, random, K):
+def test_dense_forward_of_long_sums(backend, dtype, random, K):
     for N in ROWS:
         check_dense(backend, dtype, random, N, K, 33, "linear")
 
@@ -190,7 +190,7 @@ def test_layer_forward(backend, dtype, random, H, ragged, reverse):
 
 
 @pytest.mark.parametrize("B", ROWS)
-def test_layer_forward_over_slices(backend, dtype, random, B):
+def test_layer_forward_of_long_sums(backend, dtype, random, B):
     for H in (64, 65, 128, 129, 257):
         check_layer(backend, dtype, random, 2, B, 300, H, 0, True, False)
 
@@ -231,11 +231,11 @@ def check_layer(backend, dtype, random, T, B, I, H, P, ragged, reverse):
     canaries.check()
 
 
-# ---------------------------------------------------------------- the layer, kept and gone through backwards
+# ---------------------------------------------------------------- training: recorded forwards, and the backward pass
 
 
 class Training:
-    """One layer's arrays for both training kernels, made by ``place(content)``; rows sorted by length."""
+    """One layer's arrays for both training kernels, made by ``place(content)``. Rows are sorted by length."""
 
     def __init__(self, random, place, dtype, T, B, I, H, P, ragged, reverse):
         R = P or H
@@ -290,7 +290,7 @@ def test_training_over_chunks(backend, dtype, random, T, B, H):
 
 
 def check_training(backend, dtype, random, T, B, I, H, P, ragged, reverse):
-    """Both kernels in two calls each, against the definition; the forward one has layer_forward's bits."""
+    """Both kernels in two calls each, against the definition. layer_record has the bits of layer_forward."""
     kernels, arrays = backends.get(backend), weights_of(random, I, H, P, dtype)
     weights, reference_weights = pack_both(backend, arrays)
     canaries = Canaries(dtype)
@@ -338,7 +338,7 @@ def assert_of_size(got, reference, dtype, what):
 
 
 def test_training_without_what_is_not_needed(backend, dtype, random):
-    """No d_out, no d_x, no gradients of parameters: the rest has the same bits."""
+    """Without d_out, d_x and the gradients of parameters, the rest is bit-identical."""
     kernels, arrays = backends.get(backend), weights_of(random, 3, 9, 4, dtype)
     weights = kernels.pack_layer(*arrays)
     parameters = Parameters(arrays[0], arrays[1], arrays[3])
@@ -363,14 +363,14 @@ def test_training_without_what_is_not_needed(backend, dtype, random):
 
 
 class Guarded:
-    """Arrays against a page that may not be touched: one element further and the process dies."""
+    """Arrays next to a page that may not be touched: the process dies if one element more is read or written."""
 
     def __init__(self, dtype, end):
         self.dtype, self.end = np.dtype(dtype), end
         self.libc = ctypes.CDLL(None, use_errno=True)
 
     def empty(self, shape, dtype):
-        """Of NaNs; at a multiple of its itemsize, and at a cache line where its size is one of whole lines."""
+        """Full of NaNs, at a multiple of the itemsize; at a cache line where the size is a multiple of one."""
         page, nbytes = mmap.PAGESIZE, int(np.prod(shape)) * np.dtype(dtype).itemsize
         pages = -(-max(nbytes, 1) // page)
         memory = np.frombuffer(mmap.mmap(-1, (pages + 2) * page), np.uint8)
@@ -389,7 +389,10 @@ class Guarded:
 
 @pytest.fixture(params=["before", "behind"])
 def guarded(request, backend, dtype, monkeypatch):
-    """For arguments, and from now on also for packed weights, workspaces and what one layer hands to the next."""
+    """Memory for arguments. Packed weights, workspaces and what a layer hands to the next one lie in such memory, too.
+
+    The kernels' own memory comes from five places, which this fixture replaces.
+    """
     guarded = Guarded(dtype, request.param)
     monkeypatch.setattr(packing, "empty_weights", guarded.empty)
     if backend.startswith("c:"):

@@ -1,4 +1,4 @@
-"""Threads: the same bits on any number of them, from many Python threads at once, after fork, in step with affinity."""
+"""Threads: the same bits on any number of them, from many Python threads at once and after fork; and how many run."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from helpers import assert_same_answer, normal, random_state, usable
+from helpers import FOUR_CORES, assert_same_answer, normal, random_state, usable
 
 import lstmkernel as lk
 from lstmkernel.host import cores
@@ -14,14 +14,14 @@ from lstmkernel.host import cores
 #: The definition runs on one thread.
 NAMES = [name for name in usable() if name != "numpy"]
 
-#: T, B and a network, by the way in which threads share the work; each large enough that they do.
+#: T, B and a network, by the way in which threads share the work. Each is so large that they do.
 SHARED = {
     "directions": (40, 3, {"input_size": 20, "hidden_size": 50, "num_layers": 3, "bidirectional": True}),
     "directions and rows": (9, 50, {"input_size": 20, "hidden_size": 40, "num_layers": 2, "bidirectional": True}),
     "projected directions": (20, 5, {"input_size": 9, "hidden_size": 70, "proj_size": 11, "bidirectional": True}),
-    "wave": (210, 2, {"input_size": 30, "hidden_size": 40, "num_layers": 3}),
-    "wave of many rows": (50, 70, {"input_size": 10, "hidden_size": 30, "num_layers": 2}),
-    "projected wave": (300, 1, {"input_size": 30, "hidden_size": 60, "num_layers": 2, "proj_size": 20}),
+    "layers": (210, 2, {"input_size": 30, "hidden_size": 40, "num_layers": 3}),
+    "layers of many rows": (50, 70, {"input_size": 10, "hidden_size": 30, "num_layers": 2}),
+    "projected layers": (300, 1, {"input_size": 30, "hidden_size": 60, "num_layers": 2, "proj_size": 20}),
     "rows": (20, 100, {"input_size": 15, "hidden_size": 20}),
     "rows of one step": (1, 400, {"input_size": 45, "hidden_size": 40, "num_layers": 2}),
     "team": (11, 1, {"input_size": 130, "hidden_size": 200}),
@@ -33,9 +33,8 @@ SHARED = {
 
 
 @pytest.fixture
-def eight_cores(monkeypatch):
-    """As many threads as asked for, whatever the machine has; on Numba for little work, too."""
-    monkeypatch.setattr(cores, "available", lambda: 8)
+def threads_as_asked(monkeypatch, eight_cores):
+    """On Numba also for little work."""
     if "numba" in NAMES:
         from lstmkernel.backends.numba.run import threads
 
@@ -45,7 +44,7 @@ def eight_cores(monkeypatch):
 @pytest.mark.parametrize("way", SHARED)
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
 @pytest.mark.parametrize("backend", NAMES)
-def test_any_number_of_threads(backend, dtype, random, eight_cores, way, ragged):
+def test_any_number_of_threads(backend, dtype, random, threads_as_asked, way, ragged):
     T, B, options = SHARED[way]
     first = lk.LSTM(**options, dtype=dtype, backend=backend, num_threads=1, seed=3)
     x, state = normal(random, (T, B, first.input_size), dtype), random_state(random, first, B)
@@ -58,10 +57,10 @@ def test_any_number_of_threads(backend, dtype, random, eight_cores, way, ragged)
 
 
 @pytest.mark.parametrize("backend", NAMES)
-def test_from_many_python_threads_at_once(random, eight_cores, backend):
-    """C's pool serves one call at a time, the others run alone; Numba's serves all: nothing waits for ever or mixes."""
+def test_from_many_python_threads_at_once(random, threads_as_asked, backend):
+    """C's pool serves one call at a time, Numba's all at once. No call waits for ever, and no two mix."""
     options = {"backend": backend, "num_threads": 4, "seed": 1}
-    models = {way: lk.LSTM(**SHARED[way][2], **options) for way in ("wave", "team", "directions", "rows")}
+    models = {way: lk.LSTM(**SHARED[way][2], **options) for way in ("layers", "team", "directions", "rows")}
     inputs = {way: normal(random, (*SHARED[way][:2], lstm.input_size), "float32") for way, lstm in models.items()}
     expected = {way: lk.LSTM(**SHARED[way][2], **options | {"num_threads": 1})(inputs[way]) for way in models}
 
@@ -77,12 +76,11 @@ def test_from_many_python_threads_at_once(random, eight_cores, backend):
 @pytest.mark.parametrize("backend", NAMES)
 def test_after_fork(backend):
     """A child has none of the parent's threads. In a process of its own: pytest's must not fork with threads."""
-    program = """
+    program = f"""
 import os, sys, warnings
 import numpy as np, lstmkernel as lk
-from lstmkernel import cores
+{FOUR_CORES}
 warnings.simplefilter("ignore")  # Python warns of fork with threads
-cores.available = lambda: 4
 lstm = lk.LSTM(64, 64, 3, backend=sys.argv[1], seed=0)
 x = np.random.default_rng(0).standard_normal((300, 12, 64)).astype("float32")
 expected = lstm(x)[0]
@@ -114,7 +112,6 @@ def threads_of_a_process(program):
 
 LARGE = """
 import numpy as np, lstmkernel as lk
-from lstmkernel import cores
 lk.LSTM(100, 100, 2, num_threads={threads}, backend={backend!r}, seed=0)(np.ones(({steps}, {rows}, 100), "float32"))
 """
 
@@ -123,16 +120,15 @@ lk.LSTM(100, 100, 2, num_threads={threads}, backend={backend!r}, seed=0)(np.ones
 @pytest.mark.parametrize("backend", NAMES)
 def test_no_more_threads_than_asked_for_than_cores_or_than_pay(backend):
     allowed = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\n"
-    pretend = "from lstmkernel import cores; cores.available = lambda: 4\n"
 
     def threads(before, **options):
         return threads_of_a_process(before + LARGE.format(backend=backend, **{"steps": 50, "rows": 40, **options}))
 
-    fewest = 2 if backend == "numba" else 4  # there, a thread that has finished takes the next part
-    assert min(fewest, 3) <= threads(pretend, threads=3) <= 3
-    assert fewest <= threads(pretend, threads=None) <= 4
-    assert threads(pretend, threads=1) == 1
-    assert threads(pretend, threads=3, steps=1, rows=1) == 1, "too little work"
+    fewest = 2 if backend == "numba" else 4  # there, a thread that has finished takes the next task
+    assert min(fewest, 3) <= threads(FOUR_CORES, threads=3) <= 3
+    assert fewest <= threads(FOUR_CORES, threads=None) <= 4
+    assert threads(FOUR_CORES, threads=1) == 1
+    assert threads(FOUR_CORES, threads=3, steps=1, rows=1) == 1, "too little work"
     assert threads(allowed, threads=None) == 1, "one core"
 
 

@@ -1,33 +1,30 @@
-"""One answer: equality, not tolerance. A sequence gives the same bits alone or in a batch, whole or in chunks, on any
-instruction set that fuses, from C or from Numba, on any thread.
+"""Bit-identical results: tested by equality, not tolerance. A sequence gives the same bits alone or in a batch, whole
+or in chunks, on any instruction set with fused multiply-add, from C or from Numba, on any thread.
 
-Not promised by NumPy, whose BLAS sums as it likes; c:generic keeps the promise against itself only.
+NumPy does not promise that, because its BLAS sums in an order of its own. c:generic promises it among its own calls
+only.
 """
 
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers import assert_same_answer, assert_same_bits, normal, random_state, usable
+from helpers import Watched, assert_same_answer, assert_same_bits, normal, random_state, usable
+from networks import SIZES, each, make, without
 
 import lstmkernel as lk
 from lstmkernel.backends import ONE_ANSWER
-from lstmkernel.backends.numpy import layers
 from lstmkernel.dense import ACTIVATIONS
-from lstmkernel.engine import call_length
 
-SHAPES = {
-    "plain": {"input_size": 5, "hidden_size": 9},
-    "stacked": {"input_size": 17, "hidden_size": 33, "num_layers": 3},
-    "bidirectional": {"input_size": 3, "hidden_size": 20, "num_layers": 2, "bidirectional": True},
-    "projection": {"input_size": 4, "hidden_size": 40, "num_layers": 2, "proj_size": 7},
-    "wide": {"input_size": 130, "hidden_size": 150},
-}
-ONE_WAY = [name for name, options in SHAPES.items() if not options.get("bidirectional")]
+every_size = each(*SIZES)
 
 
-def network(shape, dtype, backend, **options):
-    return lk.LSTM(**SHAPES[shape], dtype=dtype, backend=backend, seed=5, **options)
+def fused_backends():
+    """All that promise the same bits."""
+    names = usable(ONE_ANSWER)
+    if len(names) < 2:
+        pytest.skip(f"needs two fused backends, got {', '.join(names) or 'none'}")
+    return names
 
 
 def row(result, b):
@@ -36,9 +33,9 @@ def row(result, b):
     return out[:, b : b + 1], (h[:, b : b + 1], c[:, b : b + 1])
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_row_alone_and_in_a_batch(compiled, dtype, random, shape):
-    lstm = network(shape, dtype, compiled)
+@every_size
+def test_a_row_alone_and_in_a_batch(compiled_backend, dtype, random, network):
+    lstm = make(network, compiled_backend, dtype)
     x = normal(random, (7, 13, lstm.input_size), dtype)
     state = random_state(random, lstm, 13)
     alone = [lstm(x[:, b : b + 1], [part[:, b : b + 1] for part in state]) for b in range(13)]
@@ -48,28 +45,28 @@ def test_a_row_alone_and_in_a_batch(compiled, dtype, random, shape):
             assert_same_answer(row(together, b), alone[b], f"row {b} of {B}")
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_row_among_hundreds(compiled, dtype, random, shape):
-    lstm = network(shape, dtype, compiled)
+@every_size
+def test_a_row_among_hundreds(compiled_backend, dtype, random, network):
+    lstm = make(network, compiled_backend, dtype)
     x = normal(random, (3, 150, lstm.input_size), dtype)
     together = lstm(x)
     for b in (0, 1, 63, 64, 65, 149):
         assert_same_answer(row(together, b), lstm(x[:, b : b + 1]), f"row {b}")
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_unbatched_and_batched(compiled, dtype, random, shape):
-    lstm = network(shape, dtype, compiled)
+@every_size
+def test_unbatched_and_batched(compiled_backend, dtype, random, network):
+    lstm = make(network, compiled_backend, dtype)
     x = normal(random, (11, lstm.input_size), dtype)
     out, (h, c) = lstm(x)
     assert_same_answer((out[:, None], (h[:, None], c[:, None])), lstm(x[:, None]))
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("shape", ONE_WAY)
-def test_whole_and_in_chunks(compiled, dtype, random, shape, batch):
+@each(*without("bidirectional", SIZES))
+def test_whole_and_in_chunks(compiled_backend, dtype, random, network, batch):
     """The state of one call carried on into the next."""
-    lstm = network(shape, dtype, compiled)
+    lstm = make(network, compiled_backend, dtype)
     x = normal(random, (40, batch, lstm.input_size), dtype)
     whole = lstm(x)
     for size in (1, 3, 16, 39):
@@ -80,9 +77,9 @@ def test_whole_and_in_chunks(compiled, dtype, random, shape, batch):
         assert_same_answer((np.concatenate(pieces), state), whole, f"chunks of {size}")
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_padded_and_each_row_at_its_own_length(compiled, dtype, random, shape):
-    lstm = network(shape, dtype, compiled)
+@every_size
+def test_padded_and_each_row_at_its_own_length(compiled_backend, dtype, random, network):
+    lstm = make(network, compiled_backend, dtype)
     lengths = np.array([9, 0, 4, 12, 1, 9, 12, 5])
     x = normal(random, (12, len(lengths), lstm.input_size), dtype)
     state = random_state(random, lstm, len(lengths))
@@ -94,40 +91,43 @@ def test_padded_and_each_row_at_its_own_length(compiled, dtype, random, shape):
         assert not out[length:].any()
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@every_size
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
-def test_in_one_kernel_call_and_in_many(compiled, dtype, random, monkeypatch, shape, ragged):
-    """Long calls are cut, over rows and over time, so that Ctrl-C is heard: the cuts must not show."""
-    lstm = network(shape, dtype, compiled)
+def test_in_one_kernel_call_and_in_many(compiled_backend, dtype, random, network, ragged):
+    """Long work is cut into calls, over rows and over time, so that Ctrl-C is heard: no bit may depend on where."""
+    lstm = make(network, compiled_backend, dtype)
     x = normal(random, (50, 6, lstm.input_size), dtype)
     lengths = random.integers(0, 51, 6) if ragged else None
-    whole = lstm(x, lengths=lengths)
-    for rows, steps, handed_over in [(1, 1, 1), (1, 7, 10_000), (4, 1, 300), (6, 20, 2000)]:
-        work = call_length.lstm_step_flops(lstm.shape) * rows * steps
-        monkeypatch.setattr(call_length, "call_flops", lambda *_, work=work: work)
-        monkeypatch.setattr(layers, "HANDOVER_BYTES", handed_over)
-        assert_same_answer(lstm(x, lengths=lengths), whole, f"{rows} rows x {steps} steps, {handed_over} bytes")
+    whole, counts = lstm(x, lengths=lengths), []
+    gflops, least = (
+        1e-6,
+        lstm.num_layers if lstm.bidirectional else 1,
+    )  # two directions: each layer has calls of its own
+    while not counts or counts[-1] > least:
+        backend = Watched(compiled_backend, min_gflops=gflops)
+        in_parts = make(network, backend.name, dtype, num_threads=1)
+        assert_same_answer(in_parts(x, lengths=lengths), whole, f"{gflops:.0g} GFLOP/s")
+        counts.append(len(backend.of("lstm_forward")))
+        gflops *= 8
+    assert counts[0] == 6 * 50 * least, "calls of one row and one step"
+    assert len(set(counts)) > 2, counts
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_every_fused_backend(dtype, random, shape):
-    names = usable(ONE_ANSWER)
-    if len(names) < 2:
-        pytest.skip(f"needs two fused backends, got {', '.join(names) or 'none'}")
+@every_size
+def test_every_fused_backend(dtype, random, network):
+    names = fused_backends()
     for B, T in [(1, 30), (2, 9), (5, 9), (13, 9)]:
-        first = network(shape, dtype, names[0])
+        first = make(network, names[0], dtype)
         x = normal(random, (T, B, first.input_size), dtype)
         state, lengths = random_state(random, first, B), random.integers(0, T + 1, B)
         expected = first(x, state, lengths=lengths)
         for name in names[1:]:
-            assert_same_answer(network(shape, dtype, name)(x, state, lengths=lengths), expected, f"{name}, B={B}")
+            assert_same_answer(make(network, name, dtype)(x, state, lengths=lengths), expected, f"{name}, B={B}")
 
 
 def test_every_fused_backend_over_many_rows_and_steps(dtype, random):
-    """What layers hand to each other is more than a stretch holds: it is cut over rows and over time."""
-    names = usable(ONE_ANSWER)
-    if len(names) < 2:
-        pytest.skip(f"needs two fused backends, got {', '.join(names) or 'none'}")
+    """What a layer hands to the next one is more than one chunk holds: it is cut over rows and over time."""
+    names = fused_backends()
     nets = [lk.LSTM(3, 100, 2, dtype=dtype, backend=name, num_threads=1, seed=0) for name in names]
     x = normal(random, (30, 100, 3), dtype)
     for lengths in (None, random.integers(0, 31, 100)):
@@ -138,10 +138,8 @@ def test_every_fused_backend_over_many_rows_and_steps(dtype, random):
 
 @pytest.mark.parametrize("H", [1, 3, 15, 20])
 def test_every_fused_backend_on_many_rows_of_few_units(dtype, random, H):
-    """Where lanes of a vector are rows."""
-    names = usable(ONE_ANSWER)
-    if len(names) < 2:
-        pytest.skip(f"needs two fused backends, got {', '.join(names) or 'none'}")
+    """The lanes of a vector are rows there."""
+    names = fused_backends()
     for B, I in [(16, 2), (50, 5), (97, 1), (200, 9)]:
         nets = [lk.LSTM(I, H, dtype=dtype, backend=name, seed=0) for name in names]
         x, state = normal(random, (7, B, I), dtype), random_state(random, nets[0], B)
@@ -153,9 +151,7 @@ def test_every_fused_backend_on_many_rows_of_few_units(dtype, random, H):
 
 @pytest.mark.parametrize("H", range(1, 70))
 def test_every_fused_backend_at_every_tail(H):
-    names = usable(ONE_ANSWER)
-    if len(names) < 2:
-        pytest.skip(f"needs two fused backends, got {', '.join(names) or 'none'}")
+    names = fused_backends()
     random = np.random.default_rng(H)
     for dtype in ("float32", "float64"):
         for I, B, P in [(H % 7 + 1, H % 5 + 1, 0), (3, 1, H // 2)]:
@@ -167,19 +163,19 @@ def test_every_fused_backend_at_every_tail(H):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_dense_on_every_fused_backend_and_row_by_row(compiled, dtype, random, activation):
+def test_dense_on_every_fused_backend_and_row_by_row(compiled_backend, dtype, random, activation):
     x = 3 * normal(random, (13, 21), dtype)
-    dense = lk.Dense(21, 35, activation, dtype=dtype, backend=compiled, seed=1)
+    dense = lk.Dense(21, 35, activation, dtype=dtype, backend=compiled_backend, seed=1)
     y = dense(x)
     for b in range(13):
         assert_same_bits(dense(x[b]), y[b], f"row {b}")
-    for name in usable(ONE_ANSWER) if compiled in ONE_ANSWER else []:
+    for name in usable(ONE_ANSWER) if compiled_backend in ONE_ANSWER else []:
         assert_same_bits(lk.Dense(21, 35, activation, dtype=dtype, backend=name, seed=1)(x), y, name)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_again_and_on_other_threads(compiled, dtype, random, shape):
-    lstm = network(shape, dtype, compiled)
+@every_size
+def test_again_and_on_other_threads(compiled_backend, dtype, random, network):
+    lstm = make(network, compiled_backend, dtype)
     x = normal(random, (20, 3, lstm.input_size), dtype)
     first = lstm(x)
     assert_same_answer(lstm(x), first, "second call")
@@ -188,13 +184,13 @@ def test_again_and_on_other_threads(compiled, dtype, random, shape):
             assert_same_answer(answer, first, "another thread")
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_layouts_of_one_input(compiled, dtype, random, shape):
+@every_size
+def test_layouts_of_one_input(compiled_backend, dtype, random, network):
     """batch_first, strided, reversed twice, cast: the numbers are the same, so the bits are."""
-    lstm, x = network(shape, dtype, compiled), None
+    lstm, x = make(network, compiled_backend, dtype), None
     x = normal(random, (8, 3, lstm.input_size), dtype)
     expected = lstm(x)
-    out, state = network(shape, dtype, compiled, batch_first=True)(x.swapaxes(0, 1))
+    out, state = make(network, compiled_backend, dtype, batch_first=True)(x.swapaxes(0, 1))
     assert_same_answer((out.swapaxes(0, 1), state), expected, "batch_first")
     wide = np.zeros((16, 6, 2 * lstm.input_size), dtype)
     wide[::2, ::2, ::2] = x
@@ -207,9 +203,9 @@ def test_layouts_of_one_input(compiled, dtype, random, shape):
         assert_same_answer(lstm(view), expected, name)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_into_out(compiled, dtype, random, shape):
-    lstm = network(shape, dtype, compiled)
+@every_size
+def test_into_out(compiled_backend, dtype, random, network):
+    lstm = make(network, compiled_backend, dtype)
     x = normal(random, (8, 3, lstm.input_size), dtype)
     out = np.full((8, 3, lstm.out_features), np.nan, dtype)
     result = lstm(x, out=out)

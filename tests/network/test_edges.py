@@ -33,9 +33,9 @@ def test_two_dimensions_are_unbatched(lstm, random, batch_first):
     assert_close_answer((out, (h, c)), definition(lstm)(x, state), lstm.dtype.name)
 
 
-def test_lengths_need_a_batch(checked, random):
+def test_lengths_need_a_batch(default_lstm, random):
     with pytest.raises(ValueError, match="lengths: expected a batched x"):
-        checked(normal(random, (6, 5), "float32"), lengths=[3])
+        default_lstm(normal(random, (6, 5), "float32"), lengths=[3])
 
 
 # ---------------------------------------------------------------- lengths
@@ -86,11 +86,11 @@ def test_what_lies_past_a_rows_end_does_not_matter(lstm, random):
 
 
 @pytest.mark.parametrize("kind", ["int8", "uint8", "int32", "uint64", ">i8", "list", "tuple", "strided"])
-def test_lengths_of_any_integers(simple, random, kind):
+def test_lengths_of_any_integers(two_layers, random, kind):
     x, lengths = normal(random, (7, 3, 5), "float32"), np.array([4, 7, 0])
-    expected = simple(x, lengths=lengths)
+    expected = two_layers(x, lengths=lengths)
     other = {"list": list, "tuple": tuple, "strided": lambda a: np.repeat(a, 2)[::2]}.get(kind)
-    assert_same_answer(simple(x, lengths=other(lengths) if other else lengths.astype(kind)), expected)
+    assert_same_answer(two_layers(x, lengths=other(lengths) if other else lengths.astype(kind)), expected)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +111,10 @@ def test_lengths_of_any_integers(simple, random, kind):
         (["1", "2", "3"], TypeError, "lengths: expected integers, got <U1"),
     ],
 )
-def test_wrong_lengths(checked, random, lengths, error, message):
-    out = np.full((7, 3, 9), 5, checked.dtype)
+def test_wrong_lengths(default_lstm, random, lengths, error, message):
+    out = np.full((7, 3, 9), 5, default_lstm.dtype)
     with pytest.raises(error, match=message):
-        checked(normal(random, (7, 3, 5), "float32"), lengths=lengths, out=out)
+        default_lstm(normal(random, (7, 3, 5), "float32"), lengths=lengths, out=out)
     assert (out == 5).all()
 
 
@@ -139,8 +139,8 @@ def test_no_steps_unbatched(lstm, random):
     assert_same_answer(lstm(np.zeros((0, 5)), state), (np.zeros((0, lstm.out_features), lstm.dtype), state))
 
 
-def test_no_rows_with_an_empty_list_of_lengths(checked):
-    out, _ = checked(np.zeros((4, 0, 5)), lengths=[])
+def test_no_rows_with_an_empty_list_of_lengths(default_lstm):
+    out, _ = default_lstm(np.zeros((4, 0, 5)), lengths=[])
     assert out.shape == (4, 0, 9)
 
 
@@ -160,11 +160,11 @@ def test_no_rows_in_cell_dense_and_stack(backend, dtype):
 @pytest.mark.parametrize(
     "other", ["float16", "float32", "float64", "longdouble", ">f4", ">f8", "int8", "uint16", "int64", "bool"]
 )
-def test_other_real_dtypes_are_cast(simple, random, other):
+def test_other_real_dtypes_are_cast(two_layers, random, other):
     x = (3 * normal(random, (6, 3, 5), "float64")).astype(other)
-    state = [(2 * part).astype(other) for part in random_state(random, simple, 3)]
-    expected = simple(x.astype(simple.dtype), [part.astype(simple.dtype) for part in state])
-    assert_same_answer(simple(x, state), expected)
+    state = [(2 * part).astype(other) for part in random_state(random, two_layers, 3)]
+    expected = two_layers(x.astype(two_layers.dtype), [part.astype(two_layers.dtype) for part in state])
+    assert_same_answer(two_layers(x, state), expected)
 
 
 @pytest.mark.parametrize(
@@ -182,12 +182,12 @@ def test_other_real_dtypes_are_cast(simple, random, other):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_not_real_is_a_type_error(checked, other, name):
+def test_what_is_not_real_is_a_type_error(default_lstm, other, name):
     for call in (
-        lambda: checked(other),
-        lambda: checked(np.zeros((6, 3, 5)), (other, np.zeros((2, 3, 9)))),
-        lambda: checked(np.zeros((6, 3, 5)), (np.zeros((2, 3, 9)), other)),
-        lambda: lk.Dense(5, 2, backend=checked.backend)(other),
+        lambda: default_lstm(other),
+        lambda: default_lstm(np.zeros((6, 3, 5)), (other, np.zeros((2, 3, 9)))),
+        lambda: default_lstm(np.zeros((6, 3, 5)), (np.zeros((2, 3, 9)), other)),
+        lambda: lk.Dense(5, 2, backend=default_lstm.backend)(other),
     ):
         with pytest.raises(TypeError, match="expected real numbers") as error:
             call()
@@ -233,22 +233,22 @@ def odd_strides(array):
     return np.ndarray(array.shape, array.dtype, memory, strides=(apart * array.shape[1], apart, array.itemsize))
 
 
-def test_any_layout(simple, random):
-    x, (h, c) = normal(random, (6, 3, 5), simple.dtype.name), random_state(random, simple, 3)
-    expected = simple(x, (h, c))
+def test_any_layout(two_layers, random):
+    x, (h, c) = normal(random, (6, 3, 5), two_layers.dtype.name), random_state(random, two_layers, 3)
+    expected = two_layers(x, (h, c))
     for name, other in layouts(x):
-        assert_same_answer(simple(other, (h, c)), expected, f"x {name}")
+        assert_same_answer(two_layers(other, (h, c)), expected, f"x {name}")
     for (name, other_h), (_, other_c) in zip(layouts(h), layouts(c), strict=True):
-        assert_same_answer(simple(x, (other_h, other_c)), expected, f"state {name}")
+        assert_same_answer(two_layers(x, (other_h, other_c)), expected, f"state {name}")
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_broadcast_inputs(simple, random, axis):
+def test_broadcast_inputs(two_layers, random, axis):
     shape = [6, 3, 5]
     shape[axis] = 1
-    x = np.broadcast_to(normal(random, tuple(shape), simple.dtype.name), (6, 3, 5))
+    x = np.broadcast_to(normal(random, tuple(shape), two_layers.dtype.name), (6, 3, 5))
     assert 0 in x.strides
-    assert_same_answer(simple(x), simple(x.copy()))
+    assert_same_answer(two_layers(x), two_layers(x.copy()))
 
 
 def test_inputs_are_left_as_they_were(lstm, random):

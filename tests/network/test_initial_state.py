@@ -8,30 +8,29 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers import assert_close, assert_close_answer, assert_same_answer, assert_same_bits, normal
+from helpers import assert_close, assert_close_answer, assert_same_answer, assert_same_bits, normal, same_or_close
+from networks import each, make, with_head
 
 import lstmkernel as lk
-from lstmkernel import backends
 
-NETWORKS = [{"hidden_size": 5}, {"hidden_size": 33, "num_layers": 2}, {"hidden_size": 9, "proj_size": 4}]
-every_network = pytest.mark.parametrize("network", NETWORKS, ids=str)
+every_network = each("few units", "learned state", "projected")
 
 
-def learned(backend="auto", dtype="float32", **network):
-    return lk.LSTM(3, **{"hidden_size": 5, **network}, initial_state=True, backend=backend, dtype=dtype, seed=4)
+def learned(network="few units", backend="auto", dtype="float32", **more):
+    return make(network, backend, dtype, initial_state=True, **more)
 
 
-def plain(lstm):
-    """The same layers with zeros to begin with, and the states that lstm begins with for B rows."""
+def without_initial_state(lstm):
+    """The same layers, which begin with zeros; and a function of B: the states with which B rows of lstm begin."""
     weights = dict(lstm.state_dict())
     h, c = weights.pop("h_0"), weights.pop("c_0")
     twin = lk.LSTM.from_config({**lstm.config(), "initial_state": False}, weights)
     return twin, lambda B: (np.repeat(h[:, None], B, 1), np.repeat(c[:, None], B, 1))
 
 
-def amplifier(backend="auto", dtype="float32", skip=0.5, **network):
-    lstm = learned(backend, dtype, **network)
-    return lk.Stack([lstm, lk.Dense(lstm.out_features, 2, backend=backend, dtype=dtype, seed=1)], skip=skip)
+def amplifier(network="few units", backend="auto", dtype="float32"):
+    """A Stack that adds half of its input to its output."""
+    return lk.Stack(with_head(learned(network, backend, dtype)).layers, skip=0.5)
 
 
 # ---------------------------------------------------------------- calls
@@ -40,8 +39,9 @@ def amplifier(backend="auto", dtype="float32", skip=0.5, **network):
 @every_network
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_a_call_without_a_state_begins_there(backend, dtype, random, network, bidirectional):
-    lstm, x = learned(backend, dtype, **network, bidirectional=bidirectional), normal(random, (6, 4, 3), dtype)
-    twin, first = plain(lstm)
+    lstm = learned(network, backend, dtype, bidirectional=bidirectional)
+    x = normal(random, (6, 4, lstm.input_size), dtype)
+    twin, first = without_initial_state(lstm)
     for _ in range(2):  # the second call knows the shape
         assert_same_answer(lstm(x), twin(x, first(4)))
         out, (h, c) = lstm(x[:, 1])
@@ -55,13 +55,14 @@ def test_a_call_without_a_state_begins_there(backend, dtype, random, network, bi
 
 def test_the_beginning_matters(random):
     lstm, x = learned(), normal(random, (3, 1, 3), "float32")
-    assert not np.array_equal(lstm(x)[0], plain(lstm)[0](x)[0])
+    assert not np.array_equal(lstm(x)[0], without_initial_state(lstm)[0](x)[0])
 
 
 @every_network
 @pytest.mark.parametrize("lengths", [None, [9, 4, 0]])
 def test_episodes_begin_there(backend, dtype, random, network, lengths):
-    lstm, x = learned(backend, dtype, **network), normal(random, (9, 3, 3), dtype)
+    lstm = learned(network, backend, dtype)
+    x = normal(random, (9, 3, lstm.input_size), dtype)
     reset = random.random((9, 3)) < 0.3
     reset[4] = True
     out, (h, c) = lstm(x, lengths=lengths, reset=reset)
@@ -86,8 +87,9 @@ def test_two_directions_take_no_reset():
 
 @every_network
 def test_gradients_of_the_beginning_sum_over_the_rows(dtype, random, network):
-    lstm, x = learned(dtype=dtype, **network), normal(random, (6, 4, 3), dtype)
-    twin, first = plain(lstm)
+    lstm = learned(network, dtype=dtype)
+    x = normal(random, (6, 4, lstm.input_size), dtype)
+    twin, first = without_initial_state(lstm)
     lengths, d_out = [6, 0, 3, 1], normal(random, (6, 4, lstm.out_features), dtype)
     out, state, tape = lstm.forward(x, lengths=lengths)
     assert_same_answer((out, state), lstm(x, lengths=lengths))
@@ -109,10 +111,14 @@ def test_gradients_of_the_beginning_sum_over_the_rows(dtype, random, network):
 @every_network
 @pytest.mark.parametrize("kind", ["LSTM", "Stack"])
 def test_streams_and_pools_begin_there(backend, dtype, random, network, kind):
-    net = amplifier(backend, dtype, **network)
-    net, x = (net if kind == "Stack" else net.layers[0]), normal(random, (8, 3, 3), dtype)
+    net = amplifier(network, backend, dtype)
+    lstm, net = net.layers[0], net if kind == "Stack" else net.layers[0]
+    x = normal(random, (8, 3, lstm.input_size), dtype)
     whole, _ = net(x)
-    same = assert_same_bits if backend in backends.ONE_ANSWER else lambda got, ref: assert_close(got, ref, dtype)
+
+    def same(got, expected):
+        same_or_close(got, expected, lstm)
+
     stream, pool = net.stream(3), net.pool(4)
     same(np.concatenate([stream(x[:3]), stream.step(x[3])[None], stream(x[4:7]), stream(x[7:])]), whole)
     stream.reset([True, False, True])
@@ -133,7 +139,7 @@ def test_streams_and_pools_begin_there(backend, dtype, random, network, kind):
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["copy", "pickle"])
-def test_copies(random, copied):
+def test_a_copy_gives_the_same(random, copied):
     net, x = amplifier(), normal(random, (4, 2, 3), "float32")
     assert_same_bits(copied(net)(x)[0], net(x)[0])
     assert repr(copied(net)) == repr(net)
@@ -153,10 +159,9 @@ def test_files(random, tmp_path):
     assert lk.inspect(tmp_path / "net.safetensors").networks[0].description.endswith("; skip 0.5")
 
 
-def test_compile(random, monkeypatch, tmp_path):
+@pytest.mark.slow
+def test_a_compiled_model_begins_there(random, monkeypatch, tmp_path):
     monkeypatch.setenv("LSTMKERNEL_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr("lstmkernel.tuning.plan.SECONDS", 0.01)
-    monkeypatch.setattr("lstmkernel.tuning.plan._names", lambda network: [network.backend.name])
     lstm, x = learned(), normal(random, (4, 1, 3), "float32")
     assert_same_answer(lstm.compile()(x), lstm(x))
 

@@ -7,32 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from helpers import assert_same_answer, assert_same_bits, normal, run_python
+from networks import KINDS, make
 
 import lstmkernel as lk
 
 torch = pytest.importorskip("torch")
 
-CONFIGURATIONS = [
-    {"input_size": 3, "hidden_size": 4},
-    {"input_size": 3, "hidden_size": 4, "num_layers": 3, "bidirectional": True},
-    {"input_size": 2, "hidden_size": 5, "num_layers": 2, "proj_size": 3},
-    {"input_size": 2, "hidden_size": 5, "num_layers": 2, "bias": False},
-    {"input_size": 6, "hidden_size": 5, "num_layers": 2, "bias": False, "proj_size": 2, "bidirectional": True},
-]
 
-
-@pytest.fixture(params=CONFIGURATIONS, ids=lambda c: "-".join(f"{k}{v}" for k, v in list(c.items())[2:]) or "plain")
-def configuration(request):
+@pytest.fixture(params=KINDS)
+def network(request):
+    """The name of a network."""
     return request.param
 
 
 @pytest.fixture
-def lstm(configuration, dtype):
-    return lk.LSTM(**configuration, dtype=dtype, seed=1)
-
-
-def like(lstm, **changed):
-    return {**lstm.state_dict(), **changed}
+def lstm(network, dtype):
+    return make(network, dtype=dtype)
 
 
 # ---------------------------------------------------------------- parameters
@@ -42,8 +32,8 @@ def shapes(state_dict):
     return [(name, tuple(value.shape)) for name, value in state_dict.items()]
 
 
-def test_names_shapes_and_order_are_pytorchs(configuration, lstm):
-    expected = shapes(torch.nn.LSTM(**configuration).state_dict())
+def test_names_shapes_and_order_are_pytorchs(network, lstm):
+    expected = shapes(torch.nn.LSTM(**KINDS[network]).state_dict())
     assert shapes(lstm.state_dict()) == expected
     assert list(lstm.parameter_shapes().items()) == expected
 
@@ -61,12 +51,12 @@ def test_dense_names_are_pytorchs():
     assert shapes(lk.Dense(3, 4).state_dict()) == shapes(torch.nn.Linear(3, 4).state_dict())
 
 
-def test_what_is_loaded_comes_back(lstm, configuration, dtype):
-    """Of any float dtype, cast; mapping, arrays or tensors."""
-    parameters = lk.LSTM(**configuration, dtype=dtype, seed=9).state_dict()
+def test_what_is_loaded_comes_back(lstm, network, dtype):
+    """Of any float dtype, cast; arrays, tensors or lists."""
+    parameters = make(network, dtype=dtype, seed=9).state_dict()
     tensors = {name: torch.tensor(value) for name, value in parameters.items()}
     for given in (parameters, tensors, {name: value.tolist() for name, value in parameters.items()}):
-        fresh = lk.LSTM(**configuration, dtype=dtype, seed=2)
+        fresh = make(network, dtype=dtype)
         fresh.load_state_dict(given)
         for name, value in fresh.state_dict().items():
             assert_same_bits(value, parameters[name], name)
@@ -78,15 +68,16 @@ def test_what_is_loaded_comes_back(lstm, configuration, dtype):
 def test_parameters_are_copied_in_and_read_only_out(lstm):
     given = {name: value.copy() for name, value in lstm.state_dict().items()}
     lstm.load_state_dict(given)
-    before = lstm(np.ones((3, 1, lstm.input_size)))
+    x = np.ones((3, 1, lstm.input_size))
+    before = lstm(x)
     for value in given.values():
         value[...] = 0
-    assert_same_answer(lstm(np.ones((3, 1, lstm.input_size))), before)
+    assert_same_answer(lstm(x), before)
     for value in lstm.state_dict().values():
         with pytest.raises(ValueError, match="read-only"):
             value[...] = 0
     lstm.state_dict().clear()  # the caller's own mapping
-    assert_same_answer(lstm(np.ones((3, 1, lstm.input_size))), before)
+    assert_same_answer(lstm(x), before)
 
 
 WRONG = {
@@ -157,9 +148,9 @@ def test_a_cells_errors_have_a_cells_names():
 # ---------------------------------------------------------------- seeds
 
 
-def test_a_seed_decides(configuration, backend, dtype):
-    one, same, other = (lk.LSTM(**configuration, dtype=dtype, backend=backend, seed=seed) for seed in (7, 7, 8))
-    default = lk.LSTM(**configuration, dtype=dtype, seed=7)
+def test_a_seed_decides(network, backend, dtype):
+    one, same, other = (make(network, backend, dtype, seed=seed) for seed in (7, 7, 8))
+    default = make(network, dtype=dtype, seed=7)
     for name, value in one.state_dict().items():
         assert_same_bits(value, same.state_dict()[name])
         assert_same_bits(value, default.state_dict()[name])

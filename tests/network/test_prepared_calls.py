@@ -1,18 +1,11 @@
-"""A call of a shape seen before takes the short way: the same answer, the same errors, nothing kept that may change."""
+"""Prepared calls, for shapes that were seen before: the same answer, the same errors, nothing kept that may change."""
 
 import numpy as np
 import pytest
-from helpers import assert_same_answer, normal, random_state
+from helpers import Watched, assert_same_answer, normal, random_state
+from networks import KINDS, OWN, each, make
 
 import lstmkernel as lk
-from lstmkernel.engine import inputs, prepared_calls
-
-NETWORKS = [
-    {"input_size": 5, "hidden_size": 9},
-    {"input_size": 4, "hidden_size": 20, "num_layers": 2, "proj_size": 3},
-    {"input_size": 3, "hidden_size": 7, "num_layers": 3, "bidirectional": True},
-    {"input_size": 3, "hidden_size": 7, "batch_first": True, "bidirectional": True},
-]
 
 
 def shapes_of_x(lstm):
@@ -20,9 +13,9 @@ def shapes_of_x(lstm):
         yield (*shape, lstm.input_size)
 
 
-@pytest.mark.parametrize("options", NETWORKS)
-def test_the_second_call_answers_as_the_first(backend, dtype, random, options):
-    lstm = lk.LSTM(**options, backend=backend, dtype=dtype, seed=2)
+@each(*KINDS, *OWN)
+def test_the_second_call_answers_as_the_first(backend, dtype, random, network):
+    lstm = make(network, backend, dtype)
     for shape in shapes_of_x(lstm):
         x = normal(random, shape, dtype)
         first = lstm(x)
@@ -37,18 +30,20 @@ def test_the_second_call_answers_as_the_first(backend, dtype, random, options):
         assert all(np.array_equal(part, was) for part, was in zip(state, before, strict=True))
 
 
-def test_the_way_is_short_where_it_can_be(random, monkeypatch):
-    lstm = lk.LSTM(3, 4, seed=0)
-    x = normal(random, (2, 5, 3), "float32")
+def test_a_call_is_prepared_where_it_can_be(backend, random):
+    kernels = Watched(backend)
+    lstm = lk.LSTM(3, 4, backend=kernels.name, seed=0)
+    x, out = normal(random, (2, 5, 3), "float32"), np.empty((2, 5, 4), "float32")
     lstm(x)
-    monkeypatch.setattr(inputs, "steps_of", lambda *_: pytest.fail("not prepared"))
+    kernels.calls.clear()
     lstm(x)
     lstm(x, (np.zeros((1, 5, 4), "float32"), np.zeros((1, 5, 4), "float32")))
-    out = np.empty((2, 5, 4), "float32")
     assert lstm(x, out=out)[0] is out
     assert_same_answer((out, lstm(x)[1]), lstm(x))
-    with pytest.raises(pytest.fail.Exception):
-        lstm(x, lengths=[1, 2, 2, 0, 1])
+    assert set(kernels.called) == {"prepared call"}
+    kernels.calls.clear()
+    lstm(x, lengths=[1, 2, 2, 0, 1])
+    assert "prepared call" not in kernels.called
 
 
 def test_outputs_that_are_not_ready_are_refused_as_ever(random):
@@ -80,7 +75,7 @@ def test_outputs_that_are_not_ready_are_refused_as_ever(random):
 
 
 @pytest.mark.parametrize("kind", ["strided", "read-only", "other dtype", "swapped", "list", "subclass", "unaligned"])
-def test_other_inputs_of_that_shape_go_the_long_way(random, kind):
+def test_other_inputs_of_that_shape_are_checked_and_cast(random, kind):
     lstm = lk.LSTM(3, 4, seed=0)
     x = normal(random, (2, 5, 3), "float32")
     expected = lstm(x)
@@ -116,8 +111,9 @@ def test_new_weights_show(random):
     assert_same_answer(lstm(x), other(x), "after load_state_dict")
 
 
-def test_a_bounded_number_is_remembered(random):
-    lstm = lk.LSTM(3, 4, seed=0)
-    for T in range(1, 3 * prepared_calls.MAX_SHAPES):
+def test_a_bounded_number_is_remembered(backend):
+    kernels = Watched(backend)
+    lstm = lk.LSTM(3, 4, backend=kernels.name, seed=0)
+    for T in range(1, 200):
         lstm(np.zeros((T, 1, 3), "float32"))
-        assert len(lstm.engine.prepared) <= prepared_calls.MAX_SHAPES
+        assert 1 <= len(kernels.prepared["prepare"]) <= 64

@@ -4,13 +4,8 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import (
-    OPTIONS,
-    assert_same_answer,
-    normal,
-    readonly,
-    run_python,
-)
+from helpers import assert_same_answer, normal, readonly, run_python
+from networks import NETWORKS
 
 import lstmkernel as lk
 from lstmkernel.engine import arguments as checks
@@ -36,15 +31,15 @@ STATE = (np.zeros((2, 3, 9)), np.zeros((2, 3, 9)))
         (np.zeros((6, 5)), STATE, r"h_0: expected shape \(L\*D, R\) = \(2, 9\), got \(2, 3, 9\)"),
     ],
 )
-def test_wrong_shapes(checked, x, state, message):
+def test_wrong_shapes(default_lstm, x, state, message):
     with pytest.raises(ValueError, match=message):
-        checked(x, state)
+        default_lstm(x, state)
 
 
 @pytest.mark.parametrize("state", [STATE[0], STATE[:1], (*STATE, STATE[0]), {"h": 1, "c": 2}, 3, "hc"])
-def test_a_state_is_a_pair(checked, state):
+def test_a_state_is_a_pair(default_lstm, state):
     with pytest.raises(TypeError, match=r"state: expected a pair \(h_0, c_0\)"):
-        checked(np.zeros((6, 3, 5)), state)
+        default_lstm(np.zeros((6, 3, 5)), state)
 
 
 @pytest.mark.parametrize("state", [STATE[0][0], (STATE[0][0],), (*(part[0] for part in STATE), 0), 3, "hc"])
@@ -100,7 +95,7 @@ def test_dense_wants_its_width(x):
 )
 def test_wrong_sizes(arguments, error, message):
     with pytest.raises(error, match=message):
-        lk.LSTM(**{**OPTIONS, **arguments})
+        lk.LSTM(**{**NETWORKS["two layers"], **arguments})
 
 
 @pytest.mark.parametrize(
@@ -210,16 +205,16 @@ def overlapping(lstm, name):
 
 
 @pytest.mark.parametrize("name", ["x", "state[0]", "state[1]", "lengths"])
-def test_an_out_that_overlaps_an_input_is_refused(checked, name):
-    out, x, state, lengths = overlapping(checked, name)
+def test_an_out_that_overlaps_an_input_is_refused(default_lstm, name):
+    out, x, state, lengths = overlapping(default_lstm, name)
     with pytest.raises(ValueError, match="out: overlaps") as error:
-        checked(x, state, lengths=lengths, out=out)
+        default_lstm(x, state, lengths=lengths, out=out)
     assert name in str(error.value)
     assert not out.any()
 
 
 @pytest.mark.parametrize("cast", ["reversed", "int32", "lengths"])
-def test_an_out_that_overlaps_what_was_cast_is_refused(checked, cast):
+def test_an_out_that_overlaps_what_was_cast_is_refused(default_lstm, cast):
     """The caller's own array counts, not the copy that the kernels would read."""
     out = np.zeros((2, 6, 9), "float32")
     x, lengths = np.zeros((2, 6, 5)), None
@@ -230,13 +225,13 @@ def test_an_out_that_overlaps_what_was_cast_is_refused(checked, cast):
     else:
         lengths = out.view("int32").ravel()[:6]
     with pytest.raises(ValueError, match="out: overlaps"):
-        checked(x, lengths=lengths, out=out)
+        default_lstm(x, lengths=lengths, out=out)
 
 
 @pytest.mark.parametrize("name", ["shape", "dtype", "batch_first", "hidden_size", "backend"])
-def test_what_kernels_trust_cannot_be_set(checked, name):
+def test_what_kernels_trust_cannot_be_set(default_lstm, name):
     with pytest.raises(AttributeError):
-        setattr(checked, name, getattr(checked, name))
+        setattr(default_lstm, name, getattr(default_lstm, name))
 
 
 @pytest.mark.parametrize("name", ["in_features", "out_features", "activation", "dtype"])
@@ -251,9 +246,9 @@ def test_lengths_that_change_after_the_check_do_no_harm():
     assert not np.shares_memory(checks.lengths(given, 2, 2), given)
 
 
-def test_a_mask_is_refused_rather_than_forgotten(checked):
+def test_a_mask_is_refused_rather_than_forgotten(default_lstm):
     with pytest.raises(TypeError, match="x: expected an array without a mask"):
-        checked(np.ma.masked_equal(np.zeros((2, 6, 5)), 1))
+        default_lstm(np.ma.masked_equal(np.zeros((2, 6, 5)), 1))
 
 
 @pytest.mark.parametrize("dtype", [None, "float16", "bogus", int])
@@ -273,8 +268,8 @@ def test_an_out_that_overlaps_a_parameter_is_refused():
         lstm(np.zeros((4, 1)), out=parameter[:4])
 
 
-def test_an_out_beside_the_input_is_taken(simple, random):
-    memory = np.zeros(1000, simple.dtype)
+def test_an_out_beside_the_input_is_taken(two_layers, random):
+    memory = np.zeros(1000, two_layers.dtype)
     x, out = memory[:90].reshape(6, 3, 5), memory[90:252].reshape(6, 3, 9)
-    x[...] = normal(random, (6, 3, 5), simple.dtype.name)
-    assert_same_answer(simple(x, out=out), simple(x.copy()))
+    x[...] = normal(random, (6, 3, 5), two_layers.dtype.name)
+    assert_same_answer(two_layers(x, out=out), two_layers(x.copy()))

@@ -6,7 +6,16 @@ import copy
 
 import numpy as np
 import pytest
-from helpers import assert_close, assert_same_answer, assert_same_bits, normal, random_state, usable
+from helpers import (
+    Watched,
+    assert_close_answer,
+    assert_same_answer,
+    assert_same_bits,
+    normal,
+    random_state,
+    usable,
+)
+from networks import each, make
 
 import lstmkernel as lk
 from lstmkernel.backends import ONE_ANSWER
@@ -28,7 +37,7 @@ VARIANTS = {
     },
     "input and all": {"peephole": True, "gate_clip": 0.3, "cell_clip": 0.2, "coupled": "input", "activations": OTHERS},
 }
-#: Each with numbers of its own, and ONNX's name and how many numbers it has there.
+#: Each with numbers of its own, and its name in ONNX.
 ACTIVATIONS = {
     "sigmoid": ("sigmoid", "Sigmoid"),
     "tanh": ("tanh", "Tanh"),
@@ -43,12 +52,13 @@ ACTIVATIONS = {
     "elu": (("elu", 1.25), "Elu"),
     "linear": ("linear", None),
 }
-SHAPES = {
-    "plain": {"hidden_size": 9},
-    "two ways": {"hidden_size": 20, "num_layers": 2, "bidirectional": True},
-    "backwards": {"hidden_size": 7, "num_layers": 2, "reverse": True},
-    "projection": {"hidden_size": 33, "proj_size": 6, "bias": False},
-}
+every_network = each(
+    "plain",
+    "two directions with a tail",
+    "reverse",
+    "projected to a few",
+    "without bias, projected, two directions",
+)
 FORMULAS = {
     "linear": lambda x: x,
     "sigmoid": lambda x: 1 / (1 + np.exp(np.minimum(-x, 700))),
@@ -65,8 +75,8 @@ FORMULAS = {
 }
 
 
-def network(backend, variant, dtype="float32", **options):
-    return lk.LSTM(5, dtype=dtype, backend=backend, seed=3, variant=lk.Variant(**VARIANTS[variant]), **options)
+def varied(network, variant, backend="auto", dtype="float32", **options):
+    return make(network, backend, dtype, variant=lk.Variant(**VARIANTS[variant]), **options)
 
 
 def activated(which, x):
@@ -121,26 +131,21 @@ def _by_gate(z):
     return dict(zip("ifgo", z.reshape(4, -1), strict=True))
 
 
-def assert_close_answer(got, expected, dtype):
-    for name, a, b in zip(("out", "h_n", "c_n"), (got[0], *got[1]), (expected[0], *expected[1]), strict=True):
-        assert_close(a, b, dtype, name)
-
-
 # ---------------------------------------------------------------- against the formulas
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@every_network
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_against_the_formulas(backend, dtype, random, variant, shape):
-    lstm = network(backend, variant, dtype, **SHAPES[shape])
-    x, state = normal(random, (6, 5, 5), dtype), random_state(random, lstm, 5)
+def test_against_the_formulas(backend, dtype, random, variant, network):
+    lstm = varied(network, variant, backend, dtype)
+    x, state = normal(random, (6, 5, lstm.input_size), dtype), random_state(random, lstm, 5)
     assert_close_answer(lstm(x, state), by_formulas(lstm, x, state), dtype)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_lengths_and_reset_against_the_formulas(backend, dtype, random, shape):
-    lstm = network(backend, "forget and all", dtype, **SHAPES[shape])
-    x, state = normal(random, (7, 6, 5), dtype), random_state(random, lstm, 6)
+@every_network
+def test_lengths_and_reset_against_the_formulas(backend, dtype, random, network):
+    lstm = varied(network, "forget and all", backend, dtype)
+    x, state = normal(random, (7, 6, lstm.input_size), dtype), random_state(random, lstm, 6)
     lengths, reset = np.array([3, 7, 0, 1, 6, 7]), random.random((7, 6)) < 0.3
     given = {"lengths": lengths}, {"reset": reset}, {"lengths": lengths, "reset": reset}
     for options in given:
@@ -178,11 +183,11 @@ def candidate_of(x, activation, dtype, backend, **options):
 #: In units in the last place, where the result does not come from a difference: those of v_tanh and v_sigmoid are
 #: tested elsewhere.
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_how_exact_an_activation_is(compiled, random, activation):
+def test_how_exact_an_activation_is(compiled_backend, random, activation):
     which = ACTIVATIONS[activation][0]
     small = np.ldexp(random.uniform(1, 2, 500), random.integers(-30, 8, 500)).astype(np.float32)
     x = np.concatenate([small, -small, np.float32([0, 87, 88, 89, -87, -88, -89, 3e38, -3e38])])
-    got, exact = candidate_of(x, which, "float32", compiled), activated(which, x.astype(np.float64))
+    got, exact = candidate_of(x, which, "float32", compiled_backend), activated(which, x.astype(np.float64))
     limits = np.finfo(np.float32)
     ulp = np.spacing(np.abs(exact).clip(limits.tiny, limits.max).astype(np.float32)).astype(np.float64)
     if activation in ("affine", "hard_sigmoid"):  # their sums may cancel: of the larger part, then
@@ -208,12 +213,12 @@ def test_what_is_clipped_where(backend, dtype):
 
 
 @pytest.mark.parametrize("batch", [1, 2, 13, 100])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_bits_of_every_backend(dtype, random, shape, batch):
+@every_network
+def test_the_bits_of_every_backend(dtype, random, network, batch):
     names = usable(ONE_ANSWER)
     for variant in VARIANTS:
-        lstms = [network(name, variant, dtype, **SHAPES[shape]) for name in names]
-        x, state = normal(random, (5, batch, 5), dtype), random_state(random, lstms[0], batch)
+        lstms = [varied(network, variant, name, dtype) for name in names]
+        x, state = normal(random, (5, batch, lstms[0].input_size), dtype), random_state(random, lstms[0], batch)
         lengths = random.integers(0, 6, batch)
         first, *others = [(lstm(x, state), lstm(x, state, lengths=lengths)) for lstm in lstms]
         for name, other in zip(names[1:], others, strict=True):
@@ -230,10 +235,10 @@ def test_the_bits_of_every_activation(dtype, random):
             assert_same_bits(candidate_of(x, which, dtype, name), expected, f"{activation}, {name} of {names}")
 
 
-@pytest.mark.parametrize("shape", ["plain", "projection"])
-def test_rows_alone_chunks_and_streams(compiled, dtype, random, shape):
-    lstm = network(compiled, "forget and all", dtype, **SHAPES[shape])
-    x = normal(random, (12, 7, 5), dtype)
+@each("plain", "projected to a few")
+def test_rows_alone_chunks_and_streams(compiled_backend, dtype, random, network):
+    lstm = varied(network, "forget and all", compiled_backend, dtype)
+    x = normal(random, (12, 7, lstm.input_size), dtype)
     out, (h, c) = whole = lstm(x)
     for b in range(7):
         alone = lstm(x[:, b : b + 1])
@@ -247,9 +252,10 @@ def test_rows_alone_chunks_and_streams(compiled, dtype, random, shape):
 
 
 @pytest.mark.parametrize("batch", [1, 40])
-def test_the_bits_of_any_number_of_threads(compiled, random, batch):
+def test_the_bits_of_any_number_of_threads(compiled_backend, random, batch):
     for variant, options in (("input and all", {}), ("peephole", {"num_layers": 2, "reverse": True})):
-        one, two = (network(compiled, variant, hidden_size=150, num_threads=n, **options) for n in (1, 2))
+        more = {"backend": compiled_backend, "hidden_size": 150, **options}
+        one, two = (varied("plain", variant, num_threads=threads, **more) for threads in (1, 2))
         x = normal(random, (20, batch, 5), "float32")
         assert_same_answer(two(x), one(x), variant)
 
@@ -258,15 +264,15 @@ def test_the_bits_of_any_number_of_threads(compiled, random, batch):
 
 
 @pytest.mark.parametrize("variant", ["peephole", None])
-def test_reverse_is_forwards_over_the_turned_sequence(compiled, dtype, random, variant):
+def test_reverse_is_forwards_over_the_reversed_sequence(compiled_backend, dtype, random, variant):
     of = variant and lk.Variant(**VARIANTS[variant])
-    options = {"num_layers": 3, "dtype": dtype, "backend": compiled, "seed": 8, "variant": of}
+    options = {"num_layers": 3, "dtype": dtype, "backend": compiled_backend, "seed": 8, "variant": of}
     forwards, backwards = lk.LSTM(5, 11, **options), lk.LSTM(5, 11, reverse=True, **options)
     x, lengths = normal(random, (9, 6, 5), dtype), np.array([9, 4, 0, 7, 1, 9])
-    turned = x.copy()
+    reversed_x = x.copy()
     for b, length in enumerate(lengths):
-        turned[:length, b] = x[:length, b][::-1]
-    expected, state = forwards(turned, lengths=lengths)
+        reversed_x[:length, b] = x[:length, b][::-1]
+    expected, state = forwards(reversed_x, lengths=lengths)
     out = expected.copy()
     for b, length in enumerate(lengths):
         out[:length, b] = expected[:length, b][::-1]
@@ -276,15 +282,16 @@ def test_reverse_is_forwards_over_the_turned_sequence(compiled, dtype, random, v
 
 
 @pytest.mark.parametrize("T", [40, 700])
-def test_reverse_in_several_calls_of_the_kernels(backend, random, monkeypatch, T):
-    lstm = lk.LSTM(5, 11, 2, reverse=True, backend=backend, seed=8)
+def test_reverse_in_several_calls_of_the_kernels(backend, random, T):
+    lstm = make("reverse", backend)
     x, state = normal(random, (T, 3, 5), "float32"), random_state(random, lstm, 3)
     lengths, reset = np.array([T, T // 2, T - 1]), random.random((T, 3)) < 0.1
     whole = lstm(x, state, lengths=lengths, reset=reset)
-    monkeypatch.setattr(lk.LSTM, "_call_rows", lambda self, B: 6 * B)
-    in_parts = lstm(x, state, lengths=lengths, reset=reset)
+    kernels = Watched(backend, min_gflops=3e-4)
+    in_parts = make("reverse", kernels.name, num_threads=1)(x, state, lengths=lengths, reset=reset)
+    assert len(kernels.of("lstm_forward")) > 3
     if backend == "numpy":
-        assert_close_answer(in_parts, (whole[0], whole[1]), "float32")
+        assert_close_answer(in_parts, whole, "float32")
     else:
         assert_same_answer(in_parts, whole)
     if T == 40:
@@ -292,9 +299,10 @@ def test_reverse_in_several_calls_of_the_kernels(backend, random, monkeypatch, T
 
 
 def test_streams_know_no_future():
-    for make in (lambda lstm: lstm.stream(), lambda lstm: lstm.pool(3)):
+    lstm = lk.LSTM(2, 3, reverse=True)
+    for begin in (lstm.stream, lambda: lstm.pool(3)):
         with pytest.raises(ValueError, match="needs the whole sequence first"):
-            make(lk.LSTM(2, 3, reverse=True))
+            begin()
 
 
 # ---------------------------------------------------------------- ONNX Runtime's operator
@@ -427,7 +435,7 @@ def test_the_plain_lstm_is_no_variant():
 def test_a_copy_and_a_file_keep_the_options(tmp_path, random):
     x = normal(random, (4, 2, 5), "float32")
     for variant in VARIANTS:
-        lstm = network("auto", variant, hidden_size=6, reverse=True)
+        lstm = varied("reverse", variant)
         lk.save(lstm, tmp_path / "net.safetensors")
         for other in (copy.deepcopy(lstm), lk.load(tmp_path / "net.safetensors")):
             assert (other.variant, other.reverse) == (lstm.variant, True)

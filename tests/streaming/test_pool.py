@@ -1,4 +1,6 @@
-"""Pools: every stream has the bits of a Stream of its own, whoever it advances with; what is refused moves nothing."""
+"""Pools: every stream gives the bits of a Stream of its own, no matter which others are in the same call. A call that
+is refused changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +8,25 @@ import copy
 import pickle
 import signal
 import threading
-import time
 import traceback
+import tracemalloc
 from functools import partial
 
 import numpy as np
 import pytest
-from helpers import assert_close, normal, on_backend
+from helpers import Watched, assert_close, held_open, normal, same_or_close
+from networks import each, make, with_head
 
 import lstmkernel as lk
-from lstmkernel import backends, pool
-from lstmkernel.engine import call_length
-from lstmkernel.tuning import plan
-
-NETWORKS = [{"hidden_size": 5}, {"hidden_size": 33, "num_layers": 2}, {"hidden_size": 40, "proj_size": 7}]
-
-
-def network(backend, dtype, sizes, kind):
-    lstm = lk.LSTM(3, **sizes, dtype=dtype, backend=backend, seed=0)
-    if kind == "LSTM":
-        return lstm
-    return lk.Stack([lstm, lk.Dense(lstm.out_features, 2, "softmax", dtype=dtype, backend=backend, seed=1)])
+from lstmkernel import backends
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "Stack"])
-@pytest.mark.parametrize("sizes", NETWORKS, ids=str)
-def test_each_has_the_bits_of_its_own_stream(backend, dtype, random, sizes, kind):
-    """They come, go, begin anew, and advance in any company and order."""
-    net = network(backend, dtype, sizes, kind)
+@each("few units", "two blocks and a tail", "projected to a few")
+def test_each_has_the_bits_of_its_own_stream(backend, dtype, random, network, kind):
+    """They are opened, closed and reset, and advance in any order with any others."""
+    lstm = make(network, backend, dtype)
+    net = lstm if kind == "LSTM" else with_head(lstm)
     pool, alone = net.pool(40), {}
     for _ in range(60):
         for new in pool.open(random.integers(0, 40 - len(pool) + 1) // 4):
@@ -47,19 +40,16 @@ def test_each_has_the_bits_of_its_own_stream(backend, dtype, random, sizes, kind
         for i in gone:
             del alone[i]
         some = random.permutation(sorted(alone))[: random.integers(0, len(alone) + 1)].astype(np.int64)
-        x = normal(random, (len(some), 3), dtype)
+        x = normal(random, (len(some), lstm.input_size), dtype)
         y = pool.step(some, x)
         expected = np.array([alone[i].step(row) for i, row in zip(some, x, strict=True)], dtype)
-        if backend in backends.ONE_ANSWER:
-            np.testing.assert_array_equal(y, expected.reshape(y.shape))
-        else:
-            assert_close(y, expected.reshape(y.shape), dtype)
+        same_or_close(y, expected.reshape(y.shape), lstm)
         assert len(pool) == len(alone)
         assert sorted(pool.ids) == sorted(alone)
 
 
 def test_many_rows_whose_lanes_are_rows(backend, random):
-    """So many that their states are turned, csrc/kernels/transposed.h; in two groups, on two threads."""
+    """So many that their states are transposed, csrc/kernels/transposed.h; in two row groups, on two threads."""
     lstm = lk.LSTM(3, 6, backend=backend, num_threads=2, seed=0)
     streams, one = lstm.pool(300), lstm.stream(130)
     ids = streams.open(300)[::2][:130]
@@ -70,29 +60,28 @@ def test_many_rows_whose_lanes_are_rows(backend, random):
 
 @pytest.mark.parametrize("kind", ["LSTM", "Stack"])
 @pytest.mark.parametrize("many", ["pool", "stream"])
-def test_a_step_of_very_many_rows_is_cut_into_calls(backend, random, monkeypatch, kind, many):
-    """So that Ctrl-C is heard between them. What takes longest decides, here a head."""
-    rows, kernels = [], backends.get(backend)
+def test_a_step_of_very_many_rows_is_cut_into_calls(backend, random, kind, many):
+    """So that Ctrl-C is heard between them. The layer that takes longest decides, here the Dense one."""
+    x = normal(random, (20, 3), "float32")
+    kernels = Watched(backend, min_gflops=5e-5)
 
-    def counted(weights, steps, h, c, read, write, threads):
-        advance = kernels.prepare_advance(weights, steps, h, c, read, write, threads)
-        return lambda x, out: rows.append(len(read)) or advance(x, out)
+    def network(backend):
+        lstm = lk.LSTM(3, 3, 2, backend=backend, num_threads=1, seed=0)
+        head = lk.Dense(3, 2000, backend=backend, seed=1)
+        return lk.Stack([lstm, head]) if kind == "Stack" else lstm
 
-    lstm = on_backend(lk.LSTM(3, 3, 2, seed=0), kernels._replace(name="counted", prepare_advance=counted))
-    head = lk.Dense(3, 3, backend=backend, seed=1)
-    net, x = lk.Stack([lstm, head]) if kind == "Stack" else lstm, normal(random, (20, 3), "float32")
-    expected, _ = net(np.stack([x, x, x]))
-    monkeypatch.setattr(call_length, "lstm_rows", lambda *_: 7)
-    monkeypatch.setattr(call_length, "dense_rows", lambda *_: 5)
+    net, (expected, _) = network(kernels.name), network(backend)(np.stack([x, x, x]))
     streams = net.pool(20) if many == "pool" else net.stream(20)
     step = partial(streams.step, streams.open(20)[::-1]) if many == "pool" else streams.step
+    memory = np.zeros(20 * net.out_features, "float32")
     with pytest.raises(ValueError, match="out: overlaps x"):
-        step(x, x[:])
-    assert rows == []
+        step(memory[:60].reshape(20, 3), memory.reshape(20, -1))
+    assert not kernels.of("advance")
     for right in expected:
-        rows.clear()
+        kernels.calls.clear()
         assert_close(step(x), right, "float32")
-        assert rows == ([5, 5, 5, 5] if kind == "Stack" else [7, 7, 6])
+        calls = len(kernels.of("advance"))
+        assert calls == 20 if kind == "Stack" else 1 < calls < 20
 
 
 def test_ids_are_never_given_twice():
@@ -107,29 +96,42 @@ def test_ids_are_never_given_twice():
     assert len(streams) == 0
 
 
-def test_more_sets_and_sizes_than_are_remembered(random, monkeypatch):
-    monkeypatch.setattr(pool, "MOST_SETS", 3)
+def test_more_sets_and_sizes_than_are_remembered(random):
     lstm = lk.LSTM(3, 5, seed=0)
-    streams, alone = lstm.pool(8), [lstm.stream() for _ in range(8)]
-    streams.open(8)
-    for _ in range(50):
-        some = random.permutation(8)[: random.integers(1, 9)]
-        x = normal(random, (len(some), 3), "float32")
-        expected = [alone[i].step(row) for i, row in zip(some, x, strict=True)]
-        np.testing.assert_array_equal(streams.step(some, x), expected)
-        assert len(streams._sets) <= 3
-        assert len(streams._calls) <= 3
+    kernels = Watched(lstm.backend)
+    streams, alone = lk.LSTM(3, 5, backend=kernels.name, seed=0).pool(80), [lstm.stream() for _ in range(80)]
+    streams.open(80)
+    tracemalloc.start()
+    try:
+        for _ in range(2):
+            before, _ = tracemalloc.get_traced_memory()
+            for size in range(16, 80):  # as many as are remembered
+                some = random.permutation(80)[:size]
+                x = normal(random, (size, 3), "float32")
+                expected = [alone[i].step(row) for i, row in zip(some, x, strict=True)]
+                np.testing.assert_array_equal(streams.step(some, x), expected)
+                assert len(kernels.prepared["prepare_advance"]) <= 64
+                kernels.calls.clear()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 100_000  # bytes, of 64 more sets
 
 
 def test_kernels_with_constants(random):
     """A compiled model's pool runs on its kernels."""
-    pytest.importorskip("lstmkernel.backends.c.specialised", reason="the C kernels were not built")
+    specialised = pytest.importorskip("lstmkernel.backends.c.specialised", reason="the C kernels were not built")
+    from lstmkernel.backends.c import calls
+
     lstm = lk.LSTM(3, 12, seed=0)
+    isa, sizes = lstm.backend.removeprefix("c:"), (3, 12, 0)
     try:
-        fast = on_backend(lstm, plan._backend(lstm.backend + plan.SPECIALISED, lstm.engine)[0])
+        made = specialised.get(isa, lstm.dtype, sizes)
     except backends.BackendError as reason:
         pytest.skip(str(reason))
-    streams, same = fast.pool(4), lstm.pool(4)
+    kernels = calls.backend(isa, {sizes: made.kernels})
+    backends.register(kernels._replace(name="with constants"))
+    streams, same = lk.LSTM(3, 12, backend="with constants", seed=0).pool(4), lstm.pool(4)
     ids = streams.open(4)
     same.open(4)
     for n in (1, 3, 4):
@@ -211,26 +213,25 @@ def test_backwards_and_sizes_are_refused():
 
 
 def test_two_threads_at_once_are_refused():
-    streams = lk.LSTM(64, 512, 4, seed=0).pool(400)
-    ids, x = streams.open(400), np.zeros((400, 64), "float32")
-    thread = threading.Thread(target=lambda: [streams.step(ids, x) for _ in range(20)])
+    inside, done = threading.Event(), threading.Event()
+    streams = lk.LSTM(3, 3, backend=held_open(inside, done), seed=0).pool(4)
+    ids = streams.open(2)
+    thread = threading.Thread(target=streams.step, args=(ids, X))
     thread.start()
-    refused = 0
-    while thread.is_alive():
-        if streams._busy:
-            for call in (lambda: streams.step(ids, x), streams.open, lambda: streams.close(ids)):
-                try:
-                    call()
-                except RuntimeError as error:
-                    assert "in use by another thread" in str(error)  # noqa: PT017
-                    refused += 1
-                    continue
-                break
-        time.sleep(0)
-        if refused > 10:
-            break
-    thread.join()
-    assert refused
+    assert inside.wait(30)
+    try:
+        for call in (
+            lambda: streams.step(ids, X),
+            streams.open,
+            lambda: streams.close(ids),
+            lambda: streams.reset(ids),
+        ):
+            with pytest.raises(RuntimeError, match="in use by another thread"):
+                call()
+    finally:
+        done.set()
+        thread.join()
+    streams.step(ids, X)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer of microseconds")
@@ -245,8 +246,8 @@ def test_an_interrupted_step_was_taken_by_none(random):
         raise AlarmError
 
     def states(of):
-        (h, c), *_ = of._states.read(of._row)
-        return np.concatenate([h, c])
+        """Seen in the next step, which depends on all of them."""
+        return copy.deepcopy(of).step(ids, x)
 
     previous = signal.signal(signal.SIGALRM, interrupt)
     try:

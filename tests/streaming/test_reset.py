@@ -1,4 +1,4 @@
-"""reset=: an episode that begins in the midst of a sequence has the bits that it has alone."""
+"""reset=: an episode that starts inside a sequence gives the same bits as alone."""
 
 from __future__ import annotations
 
@@ -6,30 +6,32 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers import assert_close, normal, random_state
+from helpers import Watched, assert_close, normal, random_state, same_or_close
+from networks import make
 
 import lstmkernel as lk
-from lstmkernel.engine import call_length
 
-#: One row and several, few units and many, lanes that are units and lanes that are rows, projections.
-NETWORKS = [
-    ({"hidden_size": 5}, 1),
-    ({"hidden_size": 33, "num_layers": 2}, 3),
-    ({"hidden_size": 12}, 70),
-    ({"hidden_size": 20, "num_layers": 2, "bidirectional": True}, 40),
-    ({"hidden_size": 9, "proj_size": 4, "bidirectional": True}, 4),
+#: Networks and rows: one row and several, few units and many, lanes that are units and lanes that are rows.
+CASES = [
+    ("few units", 1),
+    ("two blocks and a tail", 3),
+    ("plain", 70),
+    ("few units", 70),
+    ("two directions with a tail", 40),
+    ("projected", 4),
+    ("projected, two directions", 4),
 ]
 
 
 def marks(random, T, B):
-    """Episodes of some steps, some of one step, some that begin at step 0."""
+    """Where episodes start: some have many steps, some have one, some start at step 0."""
     reset = random.random((T, B)) < 0.2
     reset[3:5, B // 2] = True
     return reset
 
 
 def in_episodes(lstm, x, state, lengths, reset):
-    """Every episode of every row alone: (out, (h_n, c_n)) in float64 or in the model's own kernels."""
+    """(out, (h_n, c_n)) of every episode of every row run alone."""
     T, B, _ = x.shape
     out = np.zeros((T, B, lstm.out_features), lstm.dtype)
     h_n, c_n = (part.copy() for part in state)
@@ -54,27 +56,24 @@ def in_episodes(lstm, x, state, lengths, reset):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize(("network", "B"), NETWORKS, ids=str)
+@pytest.mark.parametrize(("network", "B"), CASES)
 def test_episodes_alone(backend, dtype, random, network, B, threads):
-    if network.get("bidirectional") and network.get("num_layers", 1) > 1:
-        network = {**network, "num_layers": 1}  # a row's second layer reads both sides of the first one
-    lstm = lk.LSTM(3, **network, dtype=dtype, backend=backend, num_threads=threads, seed=0)
+    lstm = make(network, backend, dtype, num_threads=threads)
+    if lstm.bidirectional:  # one layer: a second one would read both directions of the first one
+        lstm = make(network, backend, dtype, num_threads=threads, num_layers=1)
     T = 17
-    x, state, reset = normal(random, (T, B, 3), dtype), random_state(random, lstm, B), marks(random, T, B)
+    x, state = normal(random, (T, B, lstm.input_size), dtype), random_state(random, lstm, B)
+    reset = marks(random, T, B)
     for lengths in (np.full(B, T), random.integers(0, T + 1, B)):
         given = None if (lengths == T).all() else lengths
         got = lstm(x, state, lengths=given, reset=reset)
         expected = in_episodes(lstm, x, state, lengths, reset)
         for g, e in zip((got[0], *got[1]), (expected[0], *expected[1]), strict=True):
-            if backend in ("numpy", "c:generic"):
-                assert_close(g, e, dtype)
-            else:
-                np.testing.assert_array_equal(g, e)
+            same_or_close(g, e, lstm)
 
 
-def test_threads_that_share_a_layer(random, monkeypatch):
-    """Each clears its own part of h, which the others read in the next step."""
-    monkeypatch.setattr("lstmkernel.host.cores.available", lambda: 3)
+def test_threads_that_share_a_layer(random, eight_cores):
+    """Each thread of a team clears its own part of h, which the others read in the next step."""
     x, reset = normal(random, (60, 2, 3), "float32"), np.ones((60, 2), bool)
     alone, shared = (lk.LSTM(3, 160, num_threads=threads, seed=0) for threads in (1, 3))
     state = random_state(random, alone, 2)
@@ -84,7 +83,7 @@ def test_threads_that_share_a_layer(random, monkeypatch):
 
 
 def test_two_layers_two_directions(backend, dtype, random):
-    """Layer by layer: each layer's episodes are cut alike."""
+    """In every layer the episodes start at the same steps."""
     lstm = lk.LSTM(3, 6, 2, bidirectional=True, dtype=dtype, backend=backend, seed=0)
     x = normal(random, (12, 1, 3), dtype)
     reset = np.zeros((12, 1), bool)
@@ -95,19 +94,22 @@ def test_two_layers_two_directions(backend, dtype, random):
         assert_close(out[low:high], alone, dtype)
 
 
-def test_in_short_calls(backend, random, monkeypatch):
+def test_in_short_calls(backend, random):
     """Long work is cut into calls: at any step, between any rows."""
     for bidirectional in (False, True):
-        lstm = lk.LSTM(3, 6, 2, bidirectional=bidirectional, backend=backend, num_threads=1, seed=0)
+        options = {"num_layers": 2, "bidirectional": bidirectional, "num_threads": 1, "seed": 0}
+        lstm = lk.LSTM(3, 6, **options, backend=backend)
         x, state, reset = normal(random, (9, 5, 3), "float32"), random_state(random, lstm, 5), marks(random, 9, 5)
         lengths = np.array([9, 0, 4, 8, 9])
         expected = lstm(x, state, lengths=lengths, reset=reset)
-        for work in (1, call_length.lstm_step_flops(lstm.shape) * 7):
-            with monkeypatch.context() as patched:
-                patched.setattr(call_length, "call_flops", lambda *_, work=work: work)
-                got = lstm(x, state, lengths=lengths, reset=reset)
+        counts = []
+        for gflops in (1e-6, 1.5e-4):  # calls of one row and step, and of a few
+            kernels = Watched(backend, min_gflops=gflops)
+            got = lk.LSTM(3, 6, **options, backend=kernels.name)(x, state, lengths=lengths, reset=reset)
+            counts.append(len(kernels.of("lstm_forward")))
             for g, e in zip((got[0], *got[1]), (expected[0], *expected[1]), strict=True):
                 assert_close(g, e, "float32")
+        assert counts[0] > counts[1] > (2 if bidirectional else 1), counts
 
 
 def test_layouts(random):

@@ -1,4 +1,4 @@
-"""Streams: chunks have the bits of the whole; what fails changes nothing; a step asks nothing of the system."""
+"""Streams: chunks give the bits of the whole; a call that fails changes nothing; a step makes no system call."""
 
 from __future__ import annotations
 
@@ -15,25 +15,22 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from helpers import assert_close, normal
+from helpers import Watched, assert_close, held_open, normal, same_or_close
+from networks import make
 
 import lstmkernel as lk
-from lstmkernel import backends
 
-NETWORKS = [
-    ({"hidden_size": 5}, 1),
-    ({"hidden_size": 33, "num_layers": 2}, 3),
-    ({"hidden_size": 12, "batch_first": True}, 70),
-    ({"hidden_size": 128, "num_layers": 3, "proj_size": 20}, 2),
+#: Networks and rows.
+CASES = [
+    ("few units", 1),
+    ("two blocks and a tail", 3),
+    ("batch first", 70),
+    ("whole blocks, projected", 2),
 ]
 
 
-def model(backend, dtype, network, **more):
-    return lk.LSTM(3, **network, dtype=dtype, backend=backend, seed=0, **more)
-
-
-def heads(lstm):
-    """A network of several layers around lstm."""
+def stack_on(lstm):
+    """lstm, a Dense layer, a second LSTM and another Dense layer."""
     kind = {"dtype": lstm.dtype, "backend": lstm.backend, "seed": 1}
     above = lk.LSTM(4, 6, batch_first=lstm.batch_first, **kind)
     return lk.Stack([lstm, lk.Dense(lstm.out_features, 4, "relu", **kind), above, lk.Dense(6, 3, "softmax", **kind)])
@@ -59,11 +56,10 @@ def in_chunks(stream, net, x, random):
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "Stack"])
-@pytest.mark.parametrize(("network", "B"), NETWORKS, ids=str)
-def test_chunks_have_the_bits_of_the_whole(backend, dtype, random, network, B, kind):
-    net = model(backend, dtype, network)
-    if kind == "Stack":
-        net = heads(net)
+@pytest.mark.parametrize(("network", "B"), CASES)
+def test_chunks_give_the_bits_of_the_whole(backend, dtype, random, network, B, kind):
+    lstm = make(network, backend, dtype)
+    net = lstm if kind == "LSTM" else stack_on(lstm)
     x = normal(random, (40, B, 3), dtype)
     whole, last = net(time_first(net, x))
     stream = net.stream(B)
@@ -72,38 +68,40 @@ def test_chunks_have_the_bits_of_the_whole(backend, dtype, random, network, B, k
     states = zip([stream.state] if kind == "LSTM" else stream.state, [last] if kind == "LSTM" else last, strict=True)
     pairs += [pair for got_state, state in states for pair in zip(got_state, state, strict=True)]
     for g, w in pairs:
-        if backend in backends.ONE_ANSWER:
-            np.testing.assert_array_equal(g, w)
-        else:
-            assert_close(g, w, dtype)
+        same_or_close(g, w, lstm)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("B", [1, 97])
+@pytest.mark.parametrize("B", [pytest.param(1, marks=pytest.mark.slow), 97])
 def test_long_chunks_of_one_shape(backend, random, B, threads):
-    """So long that time goes up through the layers in stretches; the second one goes straight to the kernels."""
-    lstm = model(backend, "float32", {"hidden_size": 33, "num_layers": 2}, num_threads=threads)
-    stream, x = lstm.stream(B), normal(random, (3 * (9000 // B), B, 3), "float32")
-    got = np.concatenate([stream(part) for part in np.split(x, 3)])
-    assert len(stream._chunks) == stream._states.in_one_call(9000 // B, B)
-    assert_close(got, lstm(x)[0], "float32")
-    if backend in backends.ONE_ANSWER:
-        np.testing.assert_array_equal(got, lstm(x)[0])
+    """So long that time goes up through the layers chunk by chunk. From the second one on, they are prepared calls."""
+    kernels = Watched(backend)
+    stream = make("two blocks and a tail", kernels.name, num_threads=threads).stream(B)
+    x = normal(random, (2 * (9000 // B), B, 3), "float32")
+    got = np.concatenate([stream(part) for part in np.split(x, 2)])
+    lstm = make("two blocks and a tail", backend, num_threads=threads)
+    whole, prepared = len(kernels.of("lstm_forward")), len(kernels.of("advance"))
+    assert (whole, prepared) == (1, 1) or (whole > 2 and prepared == 0), "none where a chunk is cut into calls"
+    same_or_close(got, lstm(x)[0], lstm)
 
 
 def test_more_shapes_than_are_remembered(random):
-    stream, same = lk.LSTM(3, 4, seed=0).stream(), lk.LSTM(3, 4, seed=0).stream()
-    for steps in (1, 2, 3, 4, 5, 6, 5, 4, 1, 2, 1, 2):
+    lstm = lk.LSTM(3, 4, seed=0)
+    kernels = Watched(lstm.backend)
+    stream, same = lk.LSTM(3, 4, backend=kernels.name, seed=0).stream(), lstm.stream()
+    for steps in (1, 2, 3, 4, 5, 6, 5, 4, 1, 2, 1, 2, *range(1, 20)):
         x = normal(random, (steps, 1, 3), "float32")
         np.testing.assert_array_equal(stream(x), [same.step(x_t) for x_t in x])
-        assert len(stream._chunks) <= 4
+        assert len(kernels.prepared["prepare_advance"]) <= 2 * (1 + 4), (
+            "both ways for a step and for 4 lengths of chunks"
+        )
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "Stack"])
 def test_one_row_alone(backend, random, kind):
-    net = model(backend, "float32", {"hidden_size": 9})
-    net = net if kind == "LSTM" else heads(net)
-    x = normal(random, (5, 3), "float32")
+    net = make("plain", backend)
+    net = net if kind == "LSTM" else stack_on(net)
+    x = normal(random, (5, 5), "float32")
     whole, _ = net(x)
     stream, width = net.stream(), net.out_features
     got = [stream.step(x[0]), *stream(x[1:3]), stream.step(x[3:4])[0], stream(x[4:][:, None])[0, 0]]
@@ -126,8 +124,8 @@ def test_other_layouts_are_taken_as_calls_take_them(random):
 
 @pytest.mark.parametrize("kind", ["LSTM", "Stack"])
 def test_states_are_copies(backend, random, kind):
-    net = model(backend, "float32", {"hidden_size": 5, "num_layers": 2})
-    net = net if kind == "LSTM" else heads(net)
+    net = make("two blocks and a tail", backend)
+    net = net if kind == "LSTM" else stack_on(net)
     stream, x = net.stream(2), normal(random, (6, 2, 3), "float32")
     stream(x[:2])
     state = stream.state
@@ -141,7 +139,7 @@ def test_states_are_copies(backend, random, kind):
 
 
 def test_reset(backend, random):
-    net = heads(model(backend, "float32", {"hidden_size": 5}))
+    net = stack_on(make("few units", backend))
     stream, x = net.stream(3), normal(random, (4, 3, 3), "float32")
     stream(x)
     stream.reset([True, False, True])
@@ -153,7 +151,7 @@ def test_reset(backend, random):
 
 
 def test_the_weights_are_those_of_the_start(backend, random):
-    lstm, x = model(backend, "float32", {"hidden_size": 5}), normal(random, (4, 1, 3), "float32")
+    lstm, x = make("few units", backend), normal(random, (4, 1, 3), "float32")
     expected, _ = lstm(x)
     stream = lstm.stream()
     lstm.load_state_dict({name: 0 * value for name, value in lstm.state_dict().items()})
@@ -161,7 +159,7 @@ def test_the_weights_are_those_of_the_start(backend, random):
 
 
 def test_pickle_and_copy(backend, random):
-    stream, x = model(backend, "float32", {"hidden_size": 5}).stream(2), normal(random, (4, 2, 3), "float32")
+    stream, x = make("few units", backend).stream(2), normal(random, (4, 2, 3), "float32")
     stream(x)
     others = [pickle.loads(pickle.dumps(stream)), copy.deepcopy(stream)]
     expected = stream.step(x[0])
@@ -248,18 +246,20 @@ def test_32_threads_with_a_stream_each(backend, random):
 
 
 def test_two_threads_at_once_are_refused(random):
-    stream = lk.LSTM(8, 512, 2, seed=0).stream()
-    x = normal(random, (4000, 1, 8), "float32")
-    expected = lk.LSTM(8, 512, 2, seed=0)(x)[0]
-    got = []
+    inside, done, got = threading.Event(), threading.Event(), []
+    stream = lk.LSTM(8, 5, 2, backend=held_open(inside, done), seed=0).stream()
+    x = normal(random, (40, 1, 8), "float32")
+    expected = lk.LSTM(8, 5, 2, backend="numpy", seed=0)(x)[0]
     thread = threading.Thread(target=lambda: got.append(stream(x)))
     thread.start()
-    while not stream._busy and thread.is_alive():
-        time.sleep(0)
-    for call in (lambda: stream.step(x[0]), lambda: stream(x), stream.reset, lambda: stream.state):
-        with pytest.raises(RuntimeError, match="in use by another thread"):
-            call()
-    thread.join()
+    assert inside.wait(30)
+    try:
+        for call in (lambda: stream.step(x[0]), lambda: stream(x), stream.reset, lambda: stream.state):
+            with pytest.raises(RuntimeError, match="in use by another thread"):
+                call()
+    finally:
+        done.set()
+        thread.join()
     np.testing.assert_array_equal(got[0], expected)
 
 

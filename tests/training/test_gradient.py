@@ -1,32 +1,28 @@
-"""LSTM.forward and backward: PyTorch's autograd, differences, and everything that must not change a bit."""
+"""LSTM.forward and backward: against PyTorch's autograd and differences; and what must give the same bits."""
 
 import numpy as np
 import pytest
 from helpers import assert_close_answer, assert_ctrl_c_is_heard, assert_same_answer, normal, random_state, usable
+from networks import make
 
 import lstmkernel as lk
-from lstmkernel.host import cores
 
-#: Of the largest gradient of a network.
+#: How far a gradient may be off, relative to the largest gradient of the network.
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 
-NETWORKS = {
-    "plain": {},
-    "two layers": {"num_layers": 2},
-    "bidirectional": {"bidirectional": True, "num_layers": 2},
-    "projected": {"proj_size": 3, "num_layers": 2},
-    "projected, bidirectional": {"proj_size": 4, "bidirectional": True, "num_layers": 2},
-    "without bias": {"bias": False},
-}
+TRAINED = ("plain", "two layers", "two directions", "projected", "projected, two directions", "without bias")
 
 
-@pytest.fixture(params=NETWORKS.values(), ids=NETWORKS)
-def options(request):
+@pytest.fixture(params=TRAINED)
+def network(request):
+    """The name of a network."""
     return request.param
 
 
-def network(backend, dtype, options, I=5, H=9, **more):
-    return lk.LSTM(I, H, **options, dtype=dtype, backend=backend, seed=1, **more)
+@pytest.fixture
+def lstm(network, backend, dtype):
+    """Each of them, all of 5 inputs and 9 units, on every backend."""
+    return make(network, backend, dtype, input_size=5, hidden_size=9)
 
 
 def loss_gradients(random, results, dtype):
@@ -115,7 +111,7 @@ def test_as_autograd_has_it(backend, part):
 
 @pytest.mark.parametrize("every", [None, 45])
 def test_over_two_thousand_steps(backend, dtype, random, every):
-    lstm = network(backend, dtype, {"num_layers": 2})
+    lstm = make("two layers", backend, dtype)
     x, state = normal(random, (2000, 2, 5), dtype), random_state(random, lstm, 2)
     *results, tape = lstm.forward(x, state, checkpoint_every=every)
     d_out, d_state = loss_gradients(random, results, dtype)
@@ -123,9 +119,9 @@ def test_over_two_thousand_steps(backend, dtype, random, every):
     assert_gradients(lstm.backward(tape, d_out, d_state), expected, dtype)
 
 
-def test_as_central_differences_have_it(backend, options, random):
+def test_as_central_differences_have_it(backend, network, random):
     """Of the loss sum(out * d_out) + sum(h_n * d_h_n) + sum(c_n * d_c_n), one number of each array at a time."""
-    lstm = network(backend, "float64", options)
+    lstm = make(network, backend, "float64", input_size=5, hidden_size=9)
     x, state, lengths = normal(random, (6, 3, 5), "float64"), random_state(random, lstm, 3), np.array([6, 0, 4])
     *results, tape = lstm.forward(x, state, lengths=lengths)
     d_out, d_state = loss_gradients(random, results, "float64")
@@ -152,8 +148,7 @@ def test_as_central_differences_have_it(backend, options, random):
 
 
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
-def test_forward_is_a_call(backend, dtype, options, random, ragged):
-    lstm = network(backend, dtype, options)
+def test_forward_is_a_call(lstm, backend, dtype, random, ragged):
     x, state = normal(random, (7, 6, 5), dtype), random_state(random, lstm, 6)
     lengths = [3, 7, 0, 1, 7, 5] if ragged else None
     expected = lstm(x, state, lengths=lengths)
@@ -166,8 +161,7 @@ def test_forward_is_a_call(backend, dtype, options, random, ragged):
 
 
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
-def test_checkpoints_change_no_bit_and_hold_less(backend, dtype, options, random, ragged):
-    lstm = network(backend, dtype, options)
+def test_checkpoints_change_no_bit_and_hold_less(lstm, backend, dtype, random, ragged):
     x, state = normal(random, (50, 6, 5), dtype), random_state(random, lstm, 6)
     lengths = [31, 50, 0, 1, 50, 5] if ragged else None
     *results, whole = lstm.forward(x, state, lengths=lengths)
@@ -186,8 +180,7 @@ def test_checkpoints_change_no_bit_and_hold_less(backend, dtype, options, random
 
 @pytest.mark.parametrize("backend", [name for name in usable() if name != "numpy"])
 @pytest.mark.parametrize(("T", "B", "I", "H"), [(40, 1, 30, 200), (30, 9, 20, 50), (6, 100, 5, 30), (5, 3, 300, 300)])
-def test_any_number_of_threads(backend, dtype, random, monkeypatch, T, B, I, H):
-    monkeypatch.setattr(cores, "available", lambda: 8)
+def test_any_number_of_threads(backend, dtype, random, eight_cores, T, B, I, H):
     x, lengths = normal(random, (T, B, I), dtype), random.integers(0, T + 1, B)
     expected = None
     for proj_size in (0, H // 3):
@@ -200,14 +193,15 @@ def test_any_number_of_threads(backend, dtype, random, monkeypatch, T, B, I, H):
             assert_same(found, expected, f"{threads} threads")
 
 
-def test_one_answer(dtype, options, random):
+def test_one_answer(dtype, network, random):
     """The same bits on every instruction set with fused multiply-add, in C and in Numba."""
     names = [name for name in usable() if name not in ("numpy", "c:generic")]
     x = normal(random, (6, 11, 5), dtype)
     for H in (3, 8, 24, 40):
         answers = []
         for name in names:
-            lstm = network(name, dtype, {**options, "proj_size": 2} if "proj_size" in options else options, H=H)
+            projection = {"proj_size": 2} if "projected" in network else {}
+            lstm = make(network, name, dtype, input_size=5, hidden_size=H, **projection)
             out, _, tape = lstm.forward(x)
             d_out = np.cos(np.arange(out.size)).reshape(out.shape).astype(dtype)
             answers.append(lstm.backward(tape, d_out))
@@ -219,8 +213,7 @@ def test_one_answer(dtype, options, random):
 
 
 @pytest.mark.parametrize("where", ["d_out", "x"])
-def test_nan_stays_in_its_row(backend, dtype, options, random, where):
-    lstm = network(backend, dtype, options)
+def test_nan_stays_in_its_row(lstm, backend, dtype, random, where):
     x = normal(random, (7, 5, 5), dtype)
     clean = lstm.forward(x)
     d_out = normal(random, clean[0].shape, dtype)
@@ -236,8 +229,7 @@ def test_nan_stays_in_its_row(backend, dtype, options, random, where):
             assert np.array_equal(found[name][:, others], expected[name][:, others]), name
 
 
-def test_none_is_zeros(backend, dtype, options, random):
-    lstm = network(backend, dtype, options)
+def test_none_is_zeros(lstm, backend, dtype, random):
     *results, tape = lstm.forward(normal(random, (4, 3, 5), dtype))
     d_out, (d_h, d_c) = loss_gradients(random, results, dtype)
     zeros = [np.zeros_like(array) for array in (d_out, d_h, d_c)]
@@ -250,9 +242,8 @@ def test_none_is_zeros(backend, dtype, options, random):
 
 @pytest.mark.parametrize(("T", "B"), [(0, 3), (4, 0), (0, 0)])
 @pytest.mark.parametrize("every", [None, 2])
-def test_nothing_to_do(backend, dtype, options, T, B, every):
-    """The gradients of the first states are those of the last ones, which they are."""
-    lstm = network(backend, dtype, options)
+def test_nothing_to_do(lstm, backend, dtype, T, B, every):
+    """The first states are the last ones, so their gradients are the same."""
     out, (h_n, c_n), tape = lstm.forward(np.zeros((T, B, 5), dtype), checkpoint_every=every)
     found = lstm.backward(tape, out, (h_n + 1, c_n + 2))
     assert (found.pop("h_0") == 1).all()
@@ -260,8 +251,7 @@ def test_nothing_to_do(backend, dtype, options, T, B, every):
     assert not any(array.any() for array in found.values())
 
 
-def test_rows_without_steps(backend, dtype, options, random):
-    lstm = network(backend, dtype, options)
+def test_rows_without_steps(lstm, backend, dtype, random):
     out, (h_n, _), tape = lstm.forward(normal(random, (4, 3, 5), dtype), lengths=[0, 4, 0])
     d_out, d_state = normal(random, out.shape, dtype), (np.ones_like(h_n), None)
     found = lstm.backward(tape, d_out, d_state)
@@ -271,8 +261,7 @@ def test_rows_without_steps(backend, dtype, options, random):
     assert_same(lstm.backward(tape, d_out, d_state), found)
 
 
-def test_unbatched(backend, dtype, options, random):
-    lstm = network(backend, dtype, options)
+def test_unbatched(lstm, backend, dtype, random):
     x = normal(random, (6, 5), dtype)
     *results, tape = lstm.forward(x)
     *_, batched = lstm.forward(x[:, None])
@@ -286,7 +275,7 @@ def test_unbatched(backend, dtype, options, random):
 
 def test_the_tape_keeps_what_was_then(backend, dtype, random):
     """The caller's arrays may change, and the model learn, before the tape is read."""
-    lstm = network(backend, dtype, {"num_layers": 2})
+    lstm = make("two layers", backend, dtype)
     x, (h, c) = normal(random, (5, 3, 5), dtype), random_state(random, lstm, 3)
     out, _, tape = lstm.forward(x, (h, c))
     kept = out.copy()
@@ -298,7 +287,7 @@ def test_the_tape_keeps_what_was_then(backend, dtype, random):
 
 @pytest.mark.parametrize("T", [1, 300])
 def test_x_is_not_copied_and_must_not_change(backend, dtype, random, T):
-    lstm = network(backend, dtype, {})
+    lstm = make("plain", backend, dtype)
     x = normal(random, (T, 3, 5), dtype)
     out, _, tape = lstm.forward(x)
     lstm.backward(tape, out)
@@ -321,7 +310,7 @@ def test_x_is_not_copied_and_must_not_change(backend, dtype, random, T):
 @pytest.mark.parametrize("shape", [(4, 1, 251), (502, 1, 3), (512, 1, 251), (4, 3, 241), (6, 7, 40)])
 def test_what_changes_all_of_x_is_seen(dtype, random, shape):
     """Also where the sums of a fingerprint begin anew with each row, or have an even number of elements each."""
-    lstm = network("numpy", dtype, {}, I=shape[-1])
+    lstm = make("plain", "numpy", dtype, input_size=shape[-1])
     x = normal(random, shape, dtype)
     tape = lstm.forward(x)[2]
     kept = x.copy()
@@ -332,8 +321,8 @@ def test_what_changes_all_of_x_is_seen(dtype, random, shape):
 
 
 def test_a_step_down_the_gradient_lowers_the_loss(backend, random):
-    """What it is for."""
-    lstm = network(backend, "float64", {"num_layers": 2})
+    """Training is for that."""
+    lstm = make("two layers", backend, "float64")
     x, wanted = normal(random, (9, 4, 5), "float64"), normal(random, (9, 4, 9), "float64")
 
     def loss():
@@ -350,7 +339,7 @@ def test_a_step_down_the_gradient_lowers_the_loss(backend, random):
 def test_what_a_tape_holds(backend, dtype):
     """For each step of a row 5 H + R numbers of each layer; c before the first step, and h."""
     T, B, I, H = 30, 4, 5, 37
-    tape = network(backend, dtype, {"num_layers": 2}, I=I, H=H).forward(np.zeros((T, B, I), dtype))[2]
+    tape = make("two layers", backend, dtype, input_size=I, hidden_size=H).forward(np.zeros((T, B, I), dtype))[2]
     numbers = T * B * 2 * 6 * H + 2 * B * 2 * H
     assert tape.nbytes == numbers * np.dtype(dtype).itemsize
 
@@ -359,7 +348,7 @@ def test_what_a_tape_holds(backend, dtype):
 
 
 def test_refused(random):
-    lstm = network("numpy", "float32", {})
+    lstm = make("plain", "numpy")
     out, (h_n, c_n), tape = lstm.forward(np.zeros((4, 3, 5), "float32"))
     with pytest.raises(ValueError, match=r"d_out: expected shape of out = \(4, 3, 9\), got \(4, 3, 8\)"):
         lstm.backward(tape, out[..., :8])
@@ -370,7 +359,7 @@ def test_refused(random):
     with pytest.raises(TypeError, match="tape: expected what forward returned, got str"):
         lstm.backward("tape", out)
     with pytest.raises(ValueError, match="tape: expected one of LSTM"):
-        network("numpy", "float32", {}, H=8).backward(tape, out)
+        make("plain", "numpy", hidden_size=8).backward(tape, out)
     with pytest.raises((TypeError, ValueError), match="checkpoint_every: expected"):
         lstm.forward(np.zeros((4, 3, 5), "float32"), checkpoint_every=0)
 

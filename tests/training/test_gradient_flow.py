@@ -6,17 +6,19 @@ from itertools import product
 import numpy as np
 import pytest
 from helpers import random_state, torch_twin
+from networks import each, make
 
 import lstmkernel as lk
 
 T, B, I, H, L = 6, 3, 4, 5, 3
-OPTIONS = [{}, {"bidirectional": True}, {"proj_size": 3}, {"bias": False}]
+#: Small ones: a Jacobian takes a call for each unit, step and row.
+SMALL = {"input_size": I, "hidden_size": H, "num_layers": L, "dtype": "float64"}
 
 
-@pytest.fixture(params=OPTIONS, ids=lambda options: next(iter(options), "plain"))
+@pytest.fixture(params=["two layers", "two directions", "projected", "without bias"])
 def net(request):
-    """With weights large enough that the other paths are no trifle."""
-    lstm = lk.LSTM(I, H, L, **request.param, dtype="float64", seed=1)
+    """With weights so large that the other paths count."""
+    lstm = make(request.param, **SMALL)
     lstm.load_state_dict({name: 3 * value for name, value in lstm.state_dict().items()})
     return lstm
 
@@ -141,10 +143,10 @@ def last_h(h_t, rnn, x):
     return rnn(x, h_t[None])[1][0]
 
 
-@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"bias": False}])
-def test_the_plain_rnn_is_pytorchs_with_the_weights_of_gate_g(options, random):
+@each("two layers", "two directions", "without bias")
+def test_the_plain_rnn_is_pytorchs_with_the_weights_of_gate_g(network, random):
     torch = pytest.importorskip("torch")
-    net = lk.LSTM(I, H, L, **options, dtype="float64", seed=1)
+    net = make(network, **SMALL)
     x, state = random.standard_normal((T, B, I)), random_state(random, net, B)
     flow, trace = lk.gradient_flow(net, x, state=state), lk.trace(net, x, state)
     for k in range(len(trace.c)):
@@ -202,9 +204,9 @@ def test_float32_models_flow_in_float64_and_time_and_rows_are_where_x_has_them(r
     double = lk.LSTM.from_config({**lstm.config(), "dtype": "float64"}, lstm.state_dict())
     x = random.standard_normal((T, B, I)).astype("float32")
     expected = lk.gradient_flow(double, x)
-    turned = lk.gradient_flow(rows_first, x.swapaxes(0, 1))
+    batch_first = lk.gradient_flow(rows_first, x.swapaxes(0, 1))
     alone = lk.gradient_flow(lstm, x[:, 1])
-    for whole, swapped, row in zip(expected, turned, alone, strict=True):
+    for whole, swapped, row in zip(expected, batch_first, alone, strict=True):
         assert (whole.shape, whole.dtype, swapped.dtype, row.dtype) == ((4, T, B), *["float64"] * 3)
         np.testing.assert_allclose(swapped, whole.swapaxes(1, 2), rtol=1e-12)
         np.testing.assert_allclose(row, whole[:, :, 1], rtol=1e-12)
@@ -225,19 +227,19 @@ def test_why_an_lstm_remembers(random):
     assert lk.gradient_flow(lstm, 0 * x).rnn[0, 0] > 1e6
 
 
-def test_errors(checked):
+def test_errors(default_lstm):
     x = np.zeros((4, 5))
     with pytest.raises(ValueError, match=r"at: expected -4\.\.3, a step of x, got 4"):
-        lk.gradient_flow(checked, x, 4)
+        lk.gradient_flow(default_lstm, x, 4)
     with pytest.raises(ValueError, match="got -5"):
-        lk.gradient_flow(checked, x, -5)
+        lk.gradient_flow(default_lstm, x, -5)
     with pytest.raises(TypeError, match="at: expected an integer, got float"):
-        lk.gradient_flow(checked, x, 0.5)
+        lk.gradient_flow(default_lstm, x, 0.5)
     with pytest.raises(ValueError, match="at: x has no steps"):
-        lk.gradient_flow(checked, x[:0])
+        lk.gradient_flow(default_lstm, x[:0])
     with pytest.raises(TypeError, match="lstm: expected an LSTM, got Stack"):
-        lk.gradient_flow(lk.Stack([checked]), x)
+        lk.gradient_flow(lk.Stack([default_lstm]), x)
     with pytest.raises(ValueError, match="x: expected shape"):
-        lk.gradient_flow(checked, np.zeros((4, 6)))
+        lk.gradient_flow(default_lstm, np.zeros((4, 6)))
     with pytest.raises(TypeError, match="state: expected a pair"):
-        lk.gradient_flow(checked, x, state=x)
+        lk.gradient_flow(default_lstm, x, state=x)

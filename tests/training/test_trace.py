@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from helpers import assert_close, assert_same_bits, normal, random_state, torch_twin
+from helpers import assert_close, normal, random_state, same_or_close, torch_twin
+from networks import each, make
 
 import lstmkernel as lk
-from lstmkernel import backends
 
 T, B = 7, 4
 
@@ -26,14 +26,11 @@ def test_h_and_c_are_those_of_the_model(lstm, random):
     ends = [np.stack([part[k, t] for k, t in enumerate(last)]) for part in (trace.h, trace.c)]
     answer = zip((np.concatenate(trace.h[-D:], axis=-1), *ends), (out, h_n, c_n), strict=True)
     for got, expected in answer:
-        if lstm.backend in backends.ONE_ANSWER:
-            assert_same_bits(got, expected)
-        else:
-            assert_close(got, expected, lstm.dtype.name)
+        same_or_close(got, expected, lstm)
 
 
 def test_gates_of_every_layer_are_those_of_the_formulas(lstm, random):
-    """By the definition once more, written out: every layer and direction from the layer below, step by step."""
+    """The definition, written out once more: every layer and direction from the layer below, step by step."""
     x, state = call(random, lstm)
     trace = lk.trace(lstm, x, state)
     assert all(part.dtype == lstm.dtype for part in trace)
@@ -61,11 +58,11 @@ def test_gates_of_every_layer_are_those_of_the_formulas(lstm, random):
         below = np.concatenate(above, axis=-1)
 
 
-@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"proj_size": 3}, {"bias": False}])
-def test_states_are_those_of_pytorch_run_a_prefix_at_a_time(options, random):
-    lstm = lk.LSTM(3, 5, 2, **options, dtype="float64", seed=0)
+@each("two layers", "two directions", "projected", "without bias", "two blocks and a tail")
+def test_states_are_those_of_pytorch_run_a_prefix_at_a_time(network, random):
+    lstm = make(network, dtype="float64")
     torch = pytest.importorskip("torch")
-    twin, x = torch_twin(lstm), random.standard_normal((T, B, 3))
+    twin, x = torch_twin(lstm), random.standard_normal((T, B, lstm.input_size))
     trace = lk.trace(lstm, x)
     D = lstm.shape.directions
     for t in range(T):
@@ -78,16 +75,16 @@ def test_states_are_those_of_pytorch_run_a_prefix_at_a_time(options, random):
     assert_close(np.concatenate(trace.h[-D:], axis=-1), out.numpy(), "float64")
 
 
-@pytest.mark.parametrize("options", [{}, {"bidirectional": True}])
-def test_time_and_rows_are_where_x_has_them(options, random):
-    lstm = lk.LSTM(3, 5, 2, **options, seed=0)
+@each("two layers", "two directions")
+def test_time_and_rows_are_where_x_has_them(network, random):
+    lstm = make(network)
     rows_first = lk.LSTM.from_config({**lstm.config(), "batch_first": True}, lstm.state_dict())
     x, state = call(random, lstm)
     expected = lk.trace(lstm, x, state)
-    turned = lk.trace(rows_first, x.swapaxes(0, 1), state)
+    batch_first = lk.trace(rows_first, x.swapaxes(0, 1), state)
     alone = lk.trace(lstm, x[:, 1], tuple(part[:, 1] for part in state))
-    for whole, swapped, row in zip(expected, turned, alone, strict=True):
-        assert whole.shape == (2 * lstm.shape.directions, T, B, 5)
+    for whole, swapped, row in zip(expected, batch_first, alone, strict=True):
+        assert whole.shape == (2 * lstm.shape.directions, T, B, 9)
         np.testing.assert_array_equal(swapped, whole.swapaxes(1, 2))
         np.testing.assert_allclose(row, whole[:, :, 1], rtol=1e-6)
 
@@ -98,13 +95,13 @@ def test_nothing_has_an_empty_trace(steps, rows):
     assert all(part.shape == (4, steps, rows, 5) for part in trace)
 
 
-def test_errors_are_those_of_the_model(checked):
+def test_errors_are_those_of_the_model(default_lstm):
     with pytest.raises(TypeError, match="lstm: expected an LSTM, got Dense"):
         lk.trace(lk.Dense(3, 4), np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"x: expected shape \(T, B, I\) or \(T, I\) with I = 5, got \(2, 3\)"):
-        lk.trace(checked, np.zeros((2, 3)))
+        lk.trace(default_lstm, np.zeros((2, 3)))
     with pytest.raises(ValueError, match="h_0: expected shape"):
-        lk.trace(checked, np.zeros((2, 5)), (np.zeros((1, 9)), np.zeros((2, 9))))
+        lk.trace(default_lstm, np.zeros((2, 5)), (np.zeros((1, 9)), np.zeros((2, 9))))
 
 
 def test_a_variant_is_refused():

@@ -1,37 +1,43 @@
-"""lstmkernel.torch.LSTM and LSTMCell beside torch.nn's: results, gradients, and what one does with modules."""
+"""lstmkernel.torch.LSTM and LSTMCell against torch.nn's: results, gradients, and what one does with modules."""
 
 import gc
 
 import numpy as np
 import pytest
-from helpers import run_python
+from helpers import Watched, run_python
+from networks import options as options_of
 
 torch = pytest.importorskip("torch")
 
 import lstmkernel  # noqa: E402
 import lstmkernel.torch  # noqa: E402
-from lstmkernel.torch import function  # noqa: E402
-from lstmkernel.torch.tapes import _tapes  # noqa: E402
+from lstmkernel.engine.tape import Tape  # noqa: E402
 
 rnn = torch.nn.utils.rnn
 
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 
-#: Of the largest number, gradients among them.
+#: How far a number may be off, relative to the largest one: of the results, and of the gradients.
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-10}
 
 NETWORKS = {
-    "plain": {},
-    "two layers, batch first": {"num_layers": 2, "batch_first": True},
-    "bidirectional": {"bidirectional": True, "num_layers": 2},
-    "projected, without bias": {"proj_size": 3, "bias": False},
-    "dropout": {"num_layers": 3, "dropout": 0.5},
-}
+    name: options_of(name)
+    for name in ("plain", "batch first", "two directions", "projected", "without bias, projected, two directions")
+} | {"dropout": {"num_layers": 3, "dropout": 0.5}}
 
 
 @pytest.fixture(params=NETWORKS.values(), ids=NETWORKS)
 def options(request):
+    """Arguments beside input_size and hidden_size."""
     return request.param
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """The default backend, watched."""
+    watched = Watched(lstmkernel.info()["default"])
+    monkeypatch.setenv("LSTMKERNEL_BACKEND", watched.name)
+    return watched
 
 
 def pair(I, H, ours=lstmkernel.torch.LSTM, theirs=torch.nn.LSTM, **options):
@@ -197,80 +203,72 @@ def test_training_step_by_step(options):
 # ---------------------------------------------------------------- memory
 
 
-def test_nothing_is_copied(monkeypatch):
-    """The kernels' arrays and the caller's tensors are the same memory, in and out, with gradients and without."""
-    seen = {}
-
-    def spy(method):
-        def call(self, x, state, **options):
-            results = method(self, x, state, **options)
-            seen["given"], seen["results"] = [x, *state], [results[0], *results[1]]
-            return results
-
-        return call
-
-    monkeypatch.setattr(lstmkernel.LSTM, "__call__", spy(lstmkernel.LSTM.__call__))
-    monkeypatch.setattr(lstmkernel.LSTM, "forward", spy(lstmkernel.LSTM.forward))
-    for batch_first in (False, True):
-        lstm = lstmkernel.torch.LSTM(5, 8, batch_first=batch_first)
-        x, h, c = (
-            torch.randn(7, 3, 5),
-            torch.randn(1, 7 if batch_first else 3, 8),
-            torch.randn(1, 7 if batch_first else 3, 8),
-        )
-        for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
-            seen.clear()
-            with mode():
-                out, (h_n, c_n) = lstm(x, (h, c))
-            assert [array.ctypes.data for array in seen["given"]] == [tensor.data_ptr() for tensor in (x, h, c)]
-            assert [array.ctypes.data for array in seen["results"]] == [tensor.data_ptr() for tensor in (out, h_n, c_n)]
+def addresses(arrays):
+    return [array.ctypes.data if isinstance(array, np.ndarray) else array.data_ptr() for array in arrays]
 
 
-def test_gradients_are_the_kernels_memory(monkeypatch):
-    found = {}
-    backward = function.backward
-    monkeypatch.setattr(function, "backward", lambda *a, **k: found.setdefault("all", backward(*a, **k)))
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_nothing_is_copied(kernels, batch_first, mode):
+    """The kernels' arrays and the caller's tensors are the same memory, in and out."""
+    lstm = lstmkernel.torch.LSTM(5, 8, batch_first=batch_first)
+    B = 7 if batch_first else 3
+    x, h, c = torch.randn(7, 3, 5), torch.randn(1, B, 8), torch.randn(1, B, 8)
+    with mode():
+        out, (h_n, c_n) = lstm(x, (h, c))
+    if mode is torch.enable_grad:
+        ((tape, *_),) = kernels.of("layer_record")
+        assert batch_first or addresses([tape.x]) == addresses([x]), "with rows first, the tape has a copy"
+    else:
+        ((_, batch, *_),) = kernels.of("lstm_forward")
+        assert addresses([batch.x, batch.out, batch.h, batch.c]) == addresses([x, out, h_n, c_n])
+
+
+def test_gradients_are_the_kernels_memory(kernels):
     lstm = lstmkernel.torch.LSTM(5, 8)
     x = torch.randn(7, 3, 5, requires_grad=True)
     lstm(x)[0].sum().backward()
-    assert x.grad.data_ptr() == found["all"]["x"].ctypes.data
-    assert lstm.weight_ih_l0.grad.data_ptr() == found["all"]["weight_ih_l0"].ctypes.data
+    ((_, _, gradients, *_),) = kernels.of("layer_backward")
+    assert addresses([gradients.x, gradients.parameters.w_ih, gradients.parameters.w_hh]) == addresses(
+        [x.grad, lstm.weight_ih_l0.grad, lstm.weight_hh_l0.grad]
+    )
 
 
-def test_only_what_is_needed_is_computed(monkeypatch):
-    asked = []
-    backward = function.backward
-    monkeypatch.setattr(function, "backward", lambda *a, **k: asked.append(k) or backward(*a, **k))
+def test_only_what_is_needed_is_computed(kernels):
     lstm = lstmkernel.torch.LSTM(5, 8)
     lstm(torch.randn(4, 2, 5))[0].sum().backward()
     lstm.requires_grad_(False)
     lstm(torch.randn(4, 2, 5, requires_grad=True))[0].sum().backward()
-    assert asked == [{"of_x": False, "of_parameters": True}, {"of_x": True, "of_parameters": False}]
+    asked = [gradients for _, _, gradients, *_ in kernels.of("layer_backward")]
+    assert [(of.x is None, of.parameters is None) for of in asked] == [(True, False), (False, True)]
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_no_tape_without_gradients(monkeypatch, options, mode):
-    def refuse(*_, **__):
-        raise AssertionError("a tape was made")
-
+def test_no_tape_without_gradients(kernels, options, mode):
     ours, theirs = pair(5, 8, **options)
-    monkeypatch.setattr(lstmkernel.LSTM, "forward", refuse)
     x = torch.randn(7, 3, 5)
     with mode():
         out, expected = (module.eval()(x)[0] for module in (ours, theirs))
     assert not out.requires_grad
     torch.testing.assert_close(out, expected)
     assert not ours.requires_grad_(False)(x)[0].requires_grad
+    assert "lstm_forward" in kernels.called
+    assert "layer_record" not in kernels.called
+
+
+def tapes():
+    """How many there are."""
+    return sum(type(some) is Tape for some in gc.get_objects())
 
 
 def test_a_tape_lives_as_long_as_saved_tensors_do():
     gc.collect()
-    assert not _tapes
+    assert not tapes()
     lstm, x = lstmkernel.torch.LSTM(5, 8), torch.randn(7, 3, 5)
     loss = lstm(x)[0].sum()
-    assert len(_tapes) == 1
+    assert tapes() == 1
     loss.backward()
-    assert not _tapes, "loss, and so the graph, still lives"
+    assert not tapes(), "loss, and so the graph, still lives"
     with pytest.raises(RuntimeError, match="second time"):
         loss.backward()
     loss = lstm(x)[0].sum()
@@ -278,7 +276,7 @@ def test_a_tape_lives_as_long_as_saved_tensors_do():
     loss.backward()
     loss = lstm(x)[0].sum()
     del loss
-    assert not _tapes
+    assert not tapes()
 
 
 def test_x_may_change_where_the_tape_has_a_copy():
@@ -415,14 +413,16 @@ def test_autocast_leaves_it_as_it_is():
         assert lstm(x)[0].dtype is torch.float32
 
 
-def test_threads_of_torch_are_a_bound():
+def test_threads_of_torch_are_a_bound(kernels, eight_cores):
     lstm = lstmkernel.torch.LSTM(5, 8)
     before = torch.get_num_threads()
     try:
         for threads in (2, 1):
             torch.set_num_threads(threads)
-            lstm(torch.zeros(2, 2, 5))
-            assert lstm._models[None].model.num_threads == threads
+            kernels.calls.clear()
+            lstm(torch.zeros(2 + threads, 2, 5))  # not a prepared call
+            ((*_, number),) = kernels.of("layer_record")
+            assert number == threads
     finally:
         torch.set_num_threads(before)
 

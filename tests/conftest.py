@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from pathlib import Path
 
 import networks
 import numpy as np
 import pytest
-from helpers import DATA, DTYPES
+from helpers import DATA, DTYPES, unavailable
 
 import lstmkernel as lk
 from lstmkernel import backends
 from lstmkernel.host import cores
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiling Numba's kernels takes minutes, which ``-m "not slow"`` does not have. Once: workers inherit it."""
+    if not hasattr(config, "workerinput") and config.option.markexpr == "not slow" and not _numba_is_compiled():
+        os.environ["TESTS_WITHOUT_NUMBA"] = "1"
+
+
+def _numba_is_compiled() -> bool:
+    """Whether its largest kernels are on disk."""
+    if backends.unavailable("numba"):
+        return False
+    from lstmkernel.backends.numba.jit_cache import DiskCache
+
+    names = (f"{kernel}-{dtype}" for kernel in ("lstm_forward", "layer_record", "layer_backward") for dtype in DTYPES)
+    return all(DiskCache(name).content() is not None for name in names)
+
+
 def _runnable(name: str) -> str:
-    reason = backends.unavailable(name)
+    reason = unavailable(name)
     if reason:
         pytest.skip(reason)
     return name

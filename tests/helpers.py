@@ -35,9 +35,16 @@ TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 FOUR_CORES = "from lstmkernel.host import cores; cores.available = lambda: 4\n"
 
 
+def unavailable(name: str) -> str | None:
+    """Why a backend cannot run here, or is left out of this run; None where it runs."""
+    if name == "numba" and os.environ.get("TESTS_WITHOUT_NUMBA"):  # set by conftest.py
+        return "-m 'not slow' leaves Numba out, because its kernels are not on disk"
+    return backends.unavailable(name)
+
+
 def usable(names: tuple[str, ...] = backends.NAMES) -> list[str]:
     """Those that can run here."""
-    return [name for name in names if backends.unavailable(name) is None]
+    return [name for name in names if unavailable(name) is None]
 
 
 def assert_close(got: Any, reference: Any, dtype: str, what: str = "result") -> None:

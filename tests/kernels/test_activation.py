@@ -10,7 +10,7 @@ import pytest
 
 from lstmkernel import backends
 
-#: Where the error curve peaks or a branch of the exact function lies: every float of these, in magnitude.
+#: Intervals in which the error is largest, or in which the function takes another branch. Every float is tried.
 HOT = [(3.4e-4, 3.5e-4), (0.503, 0.506), (0.3465, 0.3468), (9.0, 9.05), (86.99, 87.01), (87.99, 88.01)]
 #: Limits in ulp. NumPy composes its own sigmoid from exp, whose float32 version is itself 2.5 ulp off.
 LIMIT = {"float32": 2.0, "float64": 2.0}
@@ -25,7 +25,7 @@ def apply(backend, name, x):
 
 
 def exact(name, x):
-    """In a wider format than x."""
+    """The exact values, in a wider format than x."""
     if x.dtype == np.float64 and np.finfo(np.longdouble).nmant <= 52:
         pytest.skip("no format wider than float64 here")
     wide = x.astype(np.float64 if x.dtype == np.float32 else np.longdouble)
@@ -34,7 +34,7 @@ def exact(name, x):
 
 
 def errors_in_ulp(y, expected):
-    """Zero where a result below the smallest normal number is 0: kernels flush those."""
+    """The error of each result. 0 in place of a denormal is no error: kernels flush those."""
     info = np.finfo(y.dtype)
     smallest = expected.dtype.type(info.smallest_normal)
     _, exponent = np.frexp(np.maximum(np.abs(expected), smallest))
@@ -125,7 +125,7 @@ def test_results_stay_in_range(backend, dtype, name):
 
 
 def test_numpys_own_vectors_for_tanh(backend, data, dtype):
-    """Inputs and exact outputs as bits, denormals included."""
+    """They give inputs and exact outputs as bits. Denormals are among them."""
     word = {"float32": np.uint32, "float64": np.uint64}[dtype]
     with (data / "numpy_ulp" / "umath-validation-set-tanh.csv").open() as file:
         rows = [row for row in csv.reader(file) if row and row[0] == f"np.{dtype}"]

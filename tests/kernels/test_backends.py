@@ -87,7 +87,7 @@ def test_instruction_sets_have_tables_of_their_own(dtype):
 
 
 def test_only_the_generic_kernels_round_twice(dtype):
-    """Seen from outside: c:generic differs from the fused ones in some bits, and those agree among each other."""
+    """c:generic differs from the fused backends in some bits, and those agree with each other."""
     x = normal(np.random.default_rng(3), (40, 3, 17), dtype)
     out = {name: lk.LSTM(17, 33, backend=name, dtype=dtype, seed=1)(x)[0] for name in usable() if name != "numpy"}
     fused = [out[name] for name in ONE_ANSWER if name in out]

@@ -1,4 +1,4 @@
-"""Denormals are flushed inside the kernels; the caller's floating-point environment is put back."""
+"""Denormals are flushed inside the kernels; the caller's floating-point environment is restored."""
 
 import ctypes
 import ctypes.util
@@ -25,7 +25,7 @@ def halves_tiny_numbers():
 
 
 def forgetful(backend, dtype):
-    """A network of zeros: every step halves c, for sigmoid(0) is 0.5."""
+    """A network of zeros: every step halves c, because sigmoid(0) is 0.5."""
     lstm = lk.LSTM(1, 9, bias=False, dtype=dtype, backend=backend)
     lstm.load_state_dict({name: np.zeros_like(value) for name, value in lstm.state_dict().items()})
     return lstm
@@ -104,7 +104,7 @@ def test_a_caller_that_rounds_upward_still_does(compiled_backend, dtype, random)
 
 @pytest.mark.skipif(os.name != "posix", reason="MXCSR through glibc")
 def test_the_callers_exception_flags_are_left_alone(compiled_backend, random):
-    """An inexact or overflowing kernel raises no flag that NumPy would turn into a warning of its own."""
+    """Kernels round and overflow, and raise no flag of which NumPy would make a warning."""
     lstm = make("two layers", compiled_backend)
     with np.errstate(all="raise"):
         lstm(np.full((6, 3, 5), 1e38, "float32"))

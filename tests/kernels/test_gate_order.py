@@ -1,4 +1,4 @@
-"""Gates are i, f, g, o. Every other order of the four blocks of a weight gives another network."""
+"""Gates are i, f, g, o. Every other order of the four parts of a weight gives another network."""
 
 from itertools import permutations
 
@@ -11,7 +11,7 @@ RIGHT = (0, 1, 2, 3)
 
 
 def reordered(state_dict, order):
-    """Every parameter with its four gate blocks in another order."""
+    """Every parameter with the parts of its four gates in another order."""
     return {
         name: np.concatenate([np.split(value, 4)[gate] for gate in order])
         for name, value in state_dict.items()

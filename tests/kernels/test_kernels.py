@@ -1,4 +1,4 @@
-"""Every kernel of the contract, on every backend, against the definition in float64; and nothing else is written."""
+"""Every kernel of the contract on every backend, against the definition in float64. No other memory may be written."""
 
 import ctypes
 import importlib
@@ -17,7 +17,7 @@ from lstmkernel.backends.tape import LayerGradients, LayerTape, ParameterGradien
 
 DEFINITION = backends.get("numpy")
 
-#: Around a vector and around what a register tile holds, whatever the instruction set.
+#: Numbers of units around the widths of vectors and of register tiles, of every instruction set.
 WIDTHS = sorted({n + d for n in (4, 8, 16, 32) for d in (-1, 0, 1)} | {1, 2, 24, 40, 64, 65})
 #: The number of terms of a sum: few, and around powers of two.
 DEPTHS = [1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 300]
@@ -25,7 +25,7 @@ ROWS = range(1, 14)
 
 
 def weights_of(random, I, H, P, dtype):
-    """w_ih, w_hh, bias and w_hr (None without P), sized so that sums stay about 1."""
+    """w_ih, w_hh, bias and w_hr (None without P), so small that sums stay about 1."""
     R = P or H
     return (
         normal(random, (4 * H, I), dtype) / np.sqrt(I).astype(dtype),
@@ -56,7 +56,7 @@ def pack_gates(gates, like):
 
 
 class Canaries:
-    """Arrays inside larger memory whose other bytes must not change."""
+    """Arrays inside larger memory. Its other bytes must not change."""
 
     def __init__(self, dtype, seed=7):
         self.dtype = np.dtype(dtype)
@@ -197,7 +197,7 @@ def test_layer_forward_of_long_sums(backend, dtype, random, B):
 
 @pytest.mark.parametrize(("T", "B", "H"), [(3, 64, 2), (3, 65, 2), (2, 200, 9), (9000, 1, 1), (700, 3, 30)])
 def test_layer_forward_over_groups_and_chunks(backend, dtype, random, T, B, H):
-    """More rows than a group holds, more steps than a chunk."""
+    """More rows than a row group holds, and more steps than a chunk holds."""
     check_layer(backend, dtype, random, T, B, 2, H, 0, True, True)
     check_layer(backend, dtype, random, T, B, 2, H, H // 2, False, False)
 
@@ -207,7 +207,7 @@ def test_a_wide_layer_takes_few_rows_at_a_time(backend, dtype, random):
 
 
 def check_layer(backend, dtype, random, T, B, I, H, P, ragged, reverse):
-    """x is a (B, T, I) array seen as (T, B, I); out is the second half of a bidirectional (B, T, 2R) seen likewise."""
+    """x is a (B, T, I) array seen as (T, B, I). out is the second half of a (B, T, 2R) array, seen as (T, B, R)."""
     arrays, R = weights_of(random, I, H, P, dtype), P or H
     weights, reference_weights = pack_both(backend, arrays)
     lengths = lengths_for(random, T, B) if ragged else None
@@ -257,7 +257,7 @@ class Training:
 
 
 def in_double(record):
-    """A tape or gradients in float64: the arrays are copies."""
+    """A copy of a tape or of gradients, in float64."""
     wide = {name: array.astype(float) for name, array in record._asdict().items() if is_real(array)}
     if isinstance(record, LayerGradients) and record.parameters is not None:
         wide["parameters"] = ParameterGradients(*map(double, record.parameters))
@@ -284,7 +284,7 @@ def test_training_over_tiles(backend, dtype, random, B):
 
 @pytest.mark.parametrize(("T", "B", "H"), [(3, 100, 5), (2, 300, 9), (600, 1, 3), (90, 7, 30), (3, 2, 1030)])
 def test_training_over_chunks(backend, dtype, random, T, B, H):
-    """More rows and steps than a chunk holds; units so many that it holds fewer."""
+    """More rows and steps than a chunk holds; and so many units that a chunk holds fewer rows."""
     check_training(backend, dtype, random, T, B, 2, H, 0, True, True)
     check_training(backend, dtype, random, T, B, 2, H, H // 2, False, False)
 
@@ -324,7 +324,7 @@ def check_training(backend, dtype, random, T, B, I, H, P, ragged, reverse):
 
 
 def assert_gradients(gradients, right, dtype, what):
-    """To the accuracy of their largest element: sums of many terms of both signs."""
+    """Relative to the largest element of each array: small elements are sums of many terms of both signs."""
     for name in ("h", "c", "x"):
         assert_of_size(getattr(gradients, name), getattr(right, name), dtype, f"d_{name}, {what}")
     for name, array in gradients.parameters._asdict().items():
@@ -359,7 +359,7 @@ def test_training_without_what_is_not_needed(backend, dtype, random):
     assert np.array_equal(run(parameters=None).x, whole.x)
 
 
-# ---------------------------------------------------------------- nothing is read or written past an end
+# ---------------------------------------------------------------- no access past the end of an array
 
 
 class Guarded:

@@ -1,4 +1,4 @@
-"""Memory of large arrays that is used again: by later arrays of about that size, never by two at a time."""
+"""Memory of large arrays that is used again: by later arrays of about the same size, never by two at a time."""
 
 import gc
 import threading
@@ -12,8 +12,11 @@ from lstmkernel.backends.reuse import LEAST_BYTES, copied, empty_reused
 
 @pytest.fixture(autouse=True)
 def nothing_spare(monkeypatch):
+    """Where nothing may wait, the end of one array gives back all that waits."""
     gc.collect()
-    monkeypatch.setattr(reuse, "_spare", {})
+    with monkeypatch.context() as patched:
+        patched.setattr(reuse, "MOST_SPARE", 0)
+        empty_reused((2 * LEAST_BYTES,), np.uint8)
 
 
 def address(array):
@@ -33,7 +36,7 @@ def test_memory_of_the_same_size_comes_again():
 
 @pytest.mark.parametrize("rows", [900, 1000, 1023])
 def test_memory_of_about_the_size_comes_again(rows):
-    """Sentences of a batch are never quite as many words as those of the last."""
+    """The sentences of a batch are rarely as long as those of the batch before."""
     array = empty_reused((rows, 512), "float32")
     place = address(array)
     del array

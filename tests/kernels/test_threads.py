@@ -34,7 +34,7 @@ SHARED = {
 
 @pytest.fixture
 def threads_as_asked(monkeypatch, eight_cores):
-    """On Numba also for little work."""
+    """``eight_cores``, and Numba uses threads for little work, too."""
     if "numba" in NAMES:
         from lstmkernel.backends.numba.run import threads
 
@@ -58,7 +58,7 @@ def test_any_number_of_threads(backend, dtype, random, threads_as_asked, way, ra
 
 @pytest.mark.parametrize("backend", NAMES)
 def test_from_many_python_threads_at_once(random, threads_as_asked, backend):
-    """C's pool serves one call at a time, Numba's all at once. No call waits for ever, and no two mix."""
+    """C's pool serves one call at a time, Numba's all at once. No call waits without end, and no two mix."""
     options = {"backend": backend, "num_threads": 4, "seed": 1}
     models = {way: lk.LSTM(**SHARED[way][2], **options) for way in ("layers", "team", "directions", "rows")}
     inputs = {way: normal(random, (*SHARED[way][:2], lstm.input_size), "float32") for way, lstm in models.items()}
@@ -102,7 +102,7 @@ print("same")
 
 
 def threads_of_a_process(program):
-    """How many it has at its end, by the kernel's count."""
+    """How many it has at its end, as the system counts them."""
     program += "\nimport os; print(len(os.listdir('/proc/self/task')))"
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", program]

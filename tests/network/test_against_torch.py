@@ -16,9 +16,9 @@ from lstmkernel.dense import ACTIVATIONS
 torch = pytest.importorskip("torch")
 
 #: Configurations in one test.
-CHUNK = 100
-#: Chunks of each dtype on the default backend, and on each backend by its name.
-DEFAULT_CHUNKS, CHUNKS = 15, 2
+IN_ONE = 100
+#: How many such tests: on the default backend, and on each backend.
+DEFAULT_PARTS, PARTS = 15, 2
 
 
 def width(random, most):
@@ -74,7 +74,7 @@ def by_torch(twin, x, state, lengths):
 
 def compare_many(seed, dtype, backend):
     random = np.random.default_rng(seed)
-    for _ in range(CHUNK):
+    for _ in range(IN_ONE):
         options = random_network(random)
         lstm = lk.LSTM(**options, dtype=dtype, backend=backend)
         x, state, lengths = random_call(random, lstm)
@@ -83,14 +83,14 @@ def compare_many(seed, dtype, backend):
         assert_close_answer(lstm(x, state, lengths=lengths), expected, dtype, what)
 
 
-@pytest.mark.parametrize("chunk", range(DEFAULT_CHUNKS))
-def test_lstm_on_the_default_backend(chunk, dtype):
-    compare_many(1000 + chunk, dtype, "auto")
+@pytest.mark.parametrize("part", range(DEFAULT_PARTS))
+def test_lstm_on_the_default_backend(part, dtype):
+    compare_many(1000 + part, dtype, "auto")
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_lstm_on_each_backend(chunk, dtype, backend):
-    compare_many([2000 + chunk, backends.NAMES.index(backend)], dtype, backend)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_lstm_on_each_backend(part, dtype, backend):
+    compare_many([2000 + part, backends.NAMES.index(backend)], dtype, backend)
 
 
 @pytest.mark.parametrize("H", range(1, 261))
@@ -105,7 +105,7 @@ def test_every_vector_tail(H):
 
 
 def test_the_configurations_cover_what_there_is():
-    """The random configurations are only worth something where they meet every case."""
+    """Random configurations prove something only if they meet every case."""
     random = np.random.default_rng(1000)
     drawn = [random_network(random) for _ in range(2000)]
     assert {options["hidden_size"] % 16 for options in drawn} == set(range(16))
@@ -166,7 +166,7 @@ def test_dense(backend, dtype, random, activation, bias):
 
 
 def test_softmax_at_the_edges(backend, dtype):
-    """Rows that a plain exp(x) / sum(exp(x)) would spoil, and NaN where PyTorch has it; nobody is warned."""
+    """Rows for which exp(x) / sum(exp(x)) overflows, and NaN where PyTorch has NaN; without warnings."""
     inf, nan = np.inf, np.nan
     largest = np.finfo(dtype).max
     rows = [

@@ -65,7 +65,7 @@ def test_unbatched_and_batched(compiled_backend, dtype, random, network):
 @pytest.mark.parametrize("batch", [1, 4])
 @each(*without("bidirectional", SIZES))
 def test_whole_and_in_chunks(compiled_backend, dtype, random, network, batch):
-    """The state of one call carried on into the next."""
+    """The state that one call returns is the state of the next one."""
     lstm = make(network, compiled_backend, dtype)
     x = normal(random, (40, batch, lstm.input_size), dtype)
     whole = lstm(x)
@@ -138,7 +138,7 @@ def test_every_fused_backend_over_many_rows_and_steps(dtype, random):
 
 @pytest.mark.parametrize("H", [1, 3, 15, 20])
 def test_every_fused_backend_on_many_rows_of_few_units(dtype, random, H):
-    """The lanes of a vector are rows there."""
+    """Then the lanes of a vector are rows."""
     names = fused_backends()
     for B, I in [(16, 2), (50, 5), (97, 1), (200, 9)]:
         nets = [lk.LSTM(I, H, dtype=dtype, backend=name, seed=0) for name in names]
@@ -186,7 +186,7 @@ def test_again_and_on_other_threads(compiled_backend, dtype, random, network):
 
 @every_size
 def test_layouts_of_one_input(compiled_backend, dtype, random, network):
-    """batch_first, strided, reversed twice, cast: the numbers are the same, so the bits are."""
+    """batch_first, strided, reversed twice, cast: the same numbers give the same bits."""
     lstm, x = make(network, compiled_backend, dtype), None
     x = normal(random, (8, 3, lstm.input_size), dtype)
     expected = lstm(x)

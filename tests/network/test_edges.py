@@ -1,5 +1,5 @@
-"""The edges: what happens where input is odd, empty or not a number. What is refused is in test_refused.py, calls cut
-short in test_interrupt.py, denormals and rounding modes in test_float_environment.py."""
+"""The edges: what happens where input is odd, empty or not a number. What is refused is in test_refused.py, interrupted
+calls in test_interrupt.py, denormals and rounding modes in test_float_environment.py."""
 
 from datetime import datetime
 
@@ -42,7 +42,7 @@ def test_lengths_need_a_batch(default_lstm, random):
 
 
 def reference_by_rows(lstm, x, state, lengths):
-    """Each row alone at its own length, by the definition; out zero past it."""
+    """Each row alone with its own length, by the definition. out is 0 past a row's end."""
     reference = definition(lstm)
     out = np.zeros((*x.shape[:2], lstm.out_features))
     h, c = (np.array(part, np.float64) for part in state)
@@ -195,7 +195,7 @@ def test_what_is_not_real_is_a_type_error(default_lstm, other, name):
 
 
 def layouts(array):
-    """The same numbers in memory laid out otherwise."""
+    """The same numbers in other memory layouts."""
     shape = array.shape
     yield "read-only", readonly(array.copy())
     yield "Fortran", np.asfortranarray(array)
@@ -281,7 +281,7 @@ def test_one_bad_row_stays_alone(lstm, random, bad, place, lengths):
 
 
 def test_infinite_gates_saturate(backend, dtype):
-    """sigmoid(+-inf) is 1 or 0 and tanh(+-inf) is +-1: no NaN comes of a large number alone."""
+    """sigmoid(+-inf) is 1 or 0 and tanh(+-inf) is +-1: a large number alone makes no NaN."""
     lstm = lk.LSTM(1, 1, bias=False, dtype=dtype, backend=backend)
     lstm.load_state_dict({"weight_ih_l0": np.ones((4, 1)), "weight_hh_l0": np.zeros((4, 1))})
     out, _ = lstm(np.array([[np.inf], [np.inf], [-np.inf]]))

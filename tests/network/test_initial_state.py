@@ -1,4 +1,4 @@
-"""A learned initial state, and a Stack whose input passes its layers by: in calls, streams, pools and files."""
+"""A learned initial state, and a Stack that adds its input to its output: in calls, streams, pools and files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls cut short: Ctrl-C is heard within a second, and everything is as it was before the call."""
+"""Interrupted calls: Ctrl-C is heard within a second, and everything is as it was before the call."""
 
 import numpy as np
 from helpers import Watched, assert_ctrl_c_is_heard

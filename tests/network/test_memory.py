@@ -1,4 +1,4 @@
-"""Scratch memory: at most 4 MiB a thread, whatever T and B. Weights: where huge pages can be."""
+"""Scratch memory is at most 4 MiB for a thread, for any T and B. Weights lie where huge pages are possible."""
 
 import mmap
 import re
@@ -46,7 +46,7 @@ def test_workspace_of_a_thread_of_numba(dtype):
 
 
 def mapping_of(address):
-    """The lines of /proc/self/smaps on the region that an address lies in."""
+    """The lines of /proc/self/smaps about the region in which an address lies."""
     for region in re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)[1:]:
         start, end = (int(number, 16) for number in region.split(" ", 1)[0].split("-"))
         if start <= address < end:
@@ -56,7 +56,7 @@ def mapping_of(address):
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="a system without huge pages")
 def test_weights_may_have_huge_pages():
-    """In shared memory the advice is taken and nothing comes of it."""
+    """Only private memory has them: in shared memory, madvise succeeds without any effect."""
     weights = memory.empty_weights((memory.HUGE_PAGE // 4,), np.float32)
     assert weights.ctypes.data % memory.CACHE_LINE == 0
     lines = mapping_of(weights.ctypes.data)
@@ -67,7 +67,7 @@ def test_weights_may_have_huge_pages():
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="says what is private where there is /proc")
 def test_memory_is_private_without_huge_pages_too(monkeypatch):
-    """A child of fork would write to its parent's weights and tapes."""
+    """If it were shared, a child of fork would write to its parent's weights and tapes."""
     monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)
     place = np.frombuffer(*memory.mapped(1000))
     assert mapping_of(place.ctypes.data)[0].split()[1] == "rw-p"

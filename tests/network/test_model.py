@@ -1,4 +1,4 @@
-"""Models as objects: parameters in and out, seeds, copies, threads, forks."""
+"""Models as objects: loading and reading parameters, seeds, copies, threads, forks."""
 
 import copy
 import pickle
@@ -249,7 +249,7 @@ def test_repr_says_what_matters():
 
 
 def test_many_threads_share_one_model(backend, dtype):
-    """Inputs of other shapes at the same time: scratch memory must not be shared."""
+    """With inputs of different shapes at the same time: threads must not share scratch memory."""
     lstm = lk.LSTM(7, 33, 2, bidirectional=True, dtype=dtype, backend=backend, seed=1)
     random = np.random.default_rng(2)
     inputs = [normal(random, (int(T), int(B), 7), dtype) for T, B in random.integers(1, 30, (8, 2))]

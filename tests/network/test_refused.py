@@ -1,4 +1,4 @@
-"""What is refused: before anything is written, naming what was expected and what came."""
+"""Wrong arguments are refused before anything is written. The error names what was expected and what came."""
 
 import sys
 
@@ -189,7 +189,7 @@ def test_a_wrong_out_is_refused_and_untouched(out, error, message):
 
 
 def overlapping(lstm, name):
-    """out, x, state and lengths, where out shares memory with the named one."""
+    """out, x, state and lengths. out shares memory with the one of that name."""
     memory = np.zeros(10_000, lstm.dtype)
     out = memory[:108].reshape(2, 6, 9)
     x, state, lengths = np.zeros((2, 6, 5), lstm.dtype), None, None

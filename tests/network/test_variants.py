@@ -85,7 +85,7 @@ def activated(which, x):
 
 
 def cell(variant, z, p, c):
-    """One unit or many: z and p by gate. Returns h, not projected, and c."""
+    """One step of some units; z and p are given by gate. Returns h before the projection, and c."""
     gates, candidate, output = variant.activations[:3]
     most = np.inf if variant.gate_clip is None else variant.gate_clip
     clip = lambda v, limit: np.minimum(limit, np.maximum(-limit, v))  # noqa: E731
@@ -100,7 +100,7 @@ def cell(variant, z, p, c):
 
 
 def by_formulas(lstm, x, state, lengths=None, reset=None):
-    """All in float64, row by row and step by step."""
+    """The answer in float64, row by row and step by step."""
     T, B, _ = x.shape
     s, named = lstm.shape, {name: value.astype(np.float64) for name, value in lstm.state_dict().items()}
     h_n, c_n = (part.astype(np.float64) for part in state)
@@ -180,8 +180,7 @@ def candidate_of(x, activation, dtype, backend, **options):
     return c[0, :, 0]
 
 
-#: In units in the last place, where the result does not come from a difference: those of v_tanh and v_sigmoid are
-#: tested elsewhere.
+# In units in the last place, where the result is not a difference. For tanh and sigmoid see test_activation.py, too.
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_how_exact_an_activation_is(compiled_backend, random, activation):
     which = ACTIVATIONS[activation][0]
@@ -209,7 +208,7 @@ def test_what_is_clipped_where(backend, dtype):
     assert candidate_of(x, activation, dtype, backend, cell_clip=1.5).tolist() == [1.5, -1.5, 1]
 
 
-# ---------------------------------------------------------------- one answer
+# ---------------------------------------------------------------- bit-identical
 
 
 @pytest.mark.parametrize("batch", [1, 2, 13, 100])
@@ -349,7 +348,7 @@ def onnx_answer(lstm, x, lengths=None):
     return y.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1), (h, c)
 
 
-#: What the operator has: no clipping of the cell state, and one convention of coupling.
+#: The variants that the operator has. It cannot clip the cell state, and couples gates in one way only.
 ONNX_VARIANTS = {
     "peephole": {"peephole": True},
     "clip": {"gate_clip": 0.3},

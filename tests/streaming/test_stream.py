@@ -41,7 +41,7 @@ def time_first(net, x):
 
 
 def in_chunks(stream, net, x, random):
-    """out (T, B, ...) of chunks of 0 to 4 steps, of single steps with and without out=."""
+    """out (T, B, ...), from chunks of 0 to 4 steps and from single steps with and without out=."""
     parts, t = [], 0
     while t < len(x):
         size = int(random.integers(0, 5))
@@ -278,7 +278,7 @@ def test_an_interrupt_changes_nothing(random):
 
 
 class AlarmError(Exception):
-    """As KeyboardInterrupt comes, between any two lines."""
+    """Comes between any two lines, as KeyboardInterrupt does."""
 
 
 def interrupt(*_):
@@ -314,7 +314,7 @@ def test_an_interrupted_step_was_not_taken(kind, random):
     assert interrupted > 50
 
 
-# ---------------------------------------------------------------- real time
+# ---------------------------------------------------------------- memory and system calls
 
 
 def test_a_step_leaves_no_memory_behind(backend):

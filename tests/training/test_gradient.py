@@ -47,11 +47,11 @@ def assert_same(got, expected, what=""):
         assert np.array_equal(got[name], array, equal_nan=True), f"{what}: {name}"
 
 
-# ---------------------------------------------------------------- right
+# ---------------------------------------------------------------- correct
 
 
 def torch_gradients(lstm, x, state, lengths, d_out, d_state):
-    """PyTorch's, in float64, by the names of ours."""
+    """PyTorch's gradients in float64, under our names."""
     torch = pytest.importorskip("torch")
     s = lstm.shape
     twin = torch.nn.LSTM(
@@ -78,7 +78,7 @@ def torch_gradients(lstm, x, state, lengths, d_out, d_state):
 
 
 def random_case(random, backend):
-    """An LSTM of any kind, x, states, lengths or None, and every how many steps forward leaves a checkpoint."""
+    """An LSTM of any kind, x, states, lengths or None, and checkpoint_every."""
     I, H, L, T, B = (int(random.integers(1, most)) for most in (12, 40, 4, 12, 20))
     lstm = lk.LSTM(
         *(I, H, L),
@@ -120,7 +120,7 @@ def test_over_two_thousand_steps(backend, dtype, random, every):
 
 
 def test_as_central_differences_have_it(backend, network, random):
-    """Of the loss sum(out * d_out) + sum(h_n * d_h_n) + sum(c_n * d_c_n), one number of each array at a time."""
+    """The loss is sum(out * d_out) + sum(h_n * d_h_n) + sum(c_n * d_c_n). Some numbers of each array are tried."""
     lstm = make(network, backend, "float64", input_size=5, hidden_size=9)
     x, state, lengths = normal(random, (6, 3, 5), "float64"), random_state(random, lstm, 3), np.array([6, 0, 4])
     *results, tape = lstm.forward(x, state, lengths=lengths)
@@ -144,7 +144,7 @@ def test_as_central_differences_have_it(backend, network, random):
             assert found[name].flat[at] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6, abs=1e-8), name
 
 
-# ---------------------------------------------------------------- the same, to the bit
+# ---------------------------------------------------------------- bit-identical
 
 
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
@@ -274,7 +274,7 @@ def test_unbatched(lstm, backend, dtype, random):
 
 
 def test_the_tape_keeps_what_was_then(backend, dtype, random):
-    """The caller's arrays may change, and the model learn, before the tape is read."""
+    """Between forward and backward, the caller's arrays and the model's weights may change."""
     lstm = make("two layers", backend, dtype)
     x, (h, c) = normal(random, (5, 3, 5), dtype), random_state(random, lstm, 3)
     out, _, tape = lstm.forward(x, (h, c))
@@ -309,7 +309,7 @@ def test_x_is_not_copied_and_must_not_change(backend, dtype, random, T):
 
 @pytest.mark.parametrize("shape", [(4, 1, 251), (502, 1, 3), (512, 1, 251), (4, 3, 241), (6, 7, 40)])
 def test_what_changes_all_of_x_is_seen(dtype, random, shape):
-    """Also where the sums of a fingerprint begin anew with each row, or have an even number of elements each."""
+    """Also where each sum of a fingerprint is one of whole rows, or of an even number of elements."""
     lstm = make("plain", "numpy", dtype, input_size=shape[-1])
     x = normal(random, shape, dtype)
     tape = lstm.forward(x)[2]
@@ -337,7 +337,7 @@ def test_a_step_down_the_gradient_lowers_the_loss(backend, random):
 
 
 def test_what_a_tape_holds(backend, dtype):
-    """For each step of a row 5 H + R numbers of each layer; c before the first step, and h."""
+    """5 H + R numbers of each layer for each step of a row; and h and c before the first step."""
     T, B, I, H = 30, 4, 5, 37
     tape = make("two layers", backend, dtype, input_size=I, hidden_size=H).forward(np.zeros((T, B, I), dtype))[2]
     numbers = T * B * 2 * 6 * H + 2 * B * 2 * H

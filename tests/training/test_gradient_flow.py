@@ -30,12 +30,12 @@ def call(net, random):
 
 
 def gain(jacobian):
-    """The root-mean-square gain, by its definition: of unit vectors, one for each direction."""
+    """The root-mean-square gain, by its definition: the mean over unit vectors of all directions."""
     return np.sqrt((np.linalg.svd(jacobian, compute_uv=False) ** 2).mean(-1))
 
 
 def own_order(net, k, steps):
-    """Time first, as that direction takes them."""
+    """The steps in the order in which that direction takes them."""
     return steps[::-1] if net.bidirectional and k % 2 else steps
 
 
@@ -213,7 +213,7 @@ def test_float32_models_flow_in_float64_and_time_and_rows_are_where_x_has_them(r
 
 
 def test_why_an_lstm_remembers(random):
-    """Forget gates near 1 carry the gradient over 100 steps; the plain RNN's is gone, or beyond all bounds."""
+    """Forget gates near 1 carry the gradient over 100 steps. The plain RNN's gradient vanishes, or explodes."""
     lstm = lk.LSTM(I, 16, seed=0)
     named = {name: value.copy() for name, value in lstm.state_dict().items()}
     named["bias_ih_l0"][16:32] = 6

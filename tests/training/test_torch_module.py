@@ -49,7 +49,7 @@ def pair(I, H, ours=lstmkernel.torch.LSTM, theirs=torch.nn.LSTM, **options):
 
 
 def assert_close(got, expected, dtype, what=""):
-    """Tensors by name, to the tolerance of the largest of all; None is zeros, of what a loss does not depend on."""
+    """Tensors by name, relative to the largest number of all. None stands for zeros: the loss does not depend on it."""
     assert list(got) == list(expected)
     got, expected = (
         {
@@ -87,7 +87,7 @@ def results_and_gradients(module, given, make_input, seeds):
 
 
 def random_seed(random):
-    """A source of dL/d(result), the same for the same shape; or None: that result is not used."""
+    """A function that makes dL/d(result), the same for the same shape. None: that result is not used."""
     number = int(random.integers(1000))
     if random.random() < 0.2:
         return None
@@ -95,7 +95,7 @@ def random_seed(random):
 
 
 def random_case(random):
-    """(ours, theirs), tensors with whether they need gradients, and how x becomes the input."""
+    """(ours, theirs); tensors, and whether they need gradients; a function that makes the input from x; a name."""
     chance = lambda share: bool(random.random() < share)  # noqa: E731
     I, H, L, T, B = (int(random.integers(1, most)) for most in (10, 24, 4, 9, 7))
     options = {
@@ -280,7 +280,7 @@ def test_a_tape_lives_as_long_as_saved_tensors_do():
 
 
 def test_x_may_change_where_the_tape_has_a_copy():
-    """Rows first, it is turned before it is read, as torch.nn.LSTM does."""
+    """With batch_first, x is transposed into a copy before it is read, as torch.nn.LSTM does."""
     gradients = []
     for module in pair(5, 8, batch_first=True):
         x = torch.linspace(-1, 1, 7 * 3 * 5).reshape(7, 3, 5)
@@ -381,7 +381,7 @@ class Tagger(torch.nn.Module):
     ids=["compile", "trace", "script", "export"],
 )
 def test_graphs(made):
-    """Compiled models call the kernels between two graphs; the others hold PyTorch's LSTM."""
+    """A compiled model calls the kernels between two graphs. The others contain PyTorch's LSTM."""
     net, x = Tagger(), torch.randn(7, 3, 5)
     graph = made(net, x)
     for scale in (1, 3):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -29,6 +29,14 @@ DTYPES = ("float32", "float64")
 
 #: A result may differ from the reference by this much, plus this much of the reference.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
+
+
+def sampled(values: Iterable[Any], *fast: Any) -> list[Any]:
+    """All values for a test's parameter, or for several. Those that are not ``fast`` are marked as slow: the fast ones
+    are a sample of a large grid.
+    """
+    rows = [(value, value if isinstance(value, tuple) else (value,)) for value in values]
+    return [pytest.param(*row, marks=[] if value in fast else [pytest.mark.slow]) for value, row in rows]
 
 
 #: For a fresh interpreter: as many threads as asked for, up to 4, whatever the machine has.

@@ -69,6 +69,7 @@ def between(low, high):
 both = pytest.mark.parametrize("name", ["sigmoid", "tanh"])
 
 
+@pytest.mark.slow
 @both
 def test_every_997th_float(backend, name):
     check(backend, name, floats(np.arange(0, 2**32, 997, dtype=np.uint64)))
@@ -80,6 +81,7 @@ def test_every_float_of_an_interval(backend, name, interval):
     check(backend, name, between(*interval))
 
 
+@pytest.mark.slow
 @both
 def test_samples_of_float64(backend, name):
     random = np.random.default_rng(5)

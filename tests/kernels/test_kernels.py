@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import assert_close, normal
+from helpers import assert_close, normal, sampled
 
 from lstmkernel import backends
 from lstmkernel.backends import packing
@@ -22,6 +22,12 @@ WIDTHS = sorted({n + d for n in (4, 8, 16, 32) for d in (-1, 0, 1)} | {1, 2, 24,
 #: The number of terms of a sum: few, and around powers of two.
 DEPTHS = [1, 2, 63, 64, 65, 127, 128, 129, 255, 256, 257, 300]
 ROWS = range(1, 14)
+
+every_width = pytest.mark.parametrize("H", sampled(WIDTHS, 1, 3, 8, 17, 40))
+every_depth = pytest.mark.parametrize("K", sampled(DEPTHS, 1, 65, 300))
+every_row = pytest.mark.parametrize("B", sampled(ROWS, 1, 5, 13))
+#: For the tests at the ends of arrays.
+every_tail = pytest.mark.parametrize("H", sampled([1, 3, 8, 9, 17, 20, 33], 3, 20))
 
 
 def weights_of(random, I, H, P, dtype):
@@ -110,16 +116,16 @@ def test_activation(backend, dtype, random, name):
         canaries.check()
 
 
-@pytest.mark.parametrize("H", WIDTHS)
+@every_width
 def test_gate_matmul(backend, dtype, random, H):
     for N, I in [(1, 3), (1, 130), (2, 5), (5, 129), (13, 7), (97, 2), (193, 1)]:
         check_gate_matmul(backend, dtype, random, N, I, H)
 
 
-@pytest.mark.parametrize("I", DEPTHS)
-def test_gate_matmul_of_long_sums(backend, dtype, random, I):
+@every_depth
+def test_gate_matmul_of_long_sums(backend, dtype, random, K):
     for N in ROWS:
-        check_gate_matmul(backend, dtype, random, N, I, 9)
+        check_gate_matmul(backend, dtype, random, N, K, 9)
 
 
 def check_gate_matmul(backend, dtype, random, N, I, H):
@@ -134,7 +140,7 @@ def check_gate_matmul(backend, dtype, random, N, I, H):
     canaries.check()
 
 
-@pytest.mark.parametrize("H", WIDTHS)
+@every_width
 def test_cell_update(backend, dtype, random, H):
     weights, reference_weights = pack_both(backend, weights_of(random, 1, H, 0, dtype))
     for N in (1, 2, 3, 7):
@@ -155,7 +161,7 @@ def test_dense_forward(backend, dtype, random, activation):
         check_dense(backend, dtype, random, int(random.integers(1, 14)), 5, O, activation)
 
 
-@pytest.mark.parametrize("K", DEPTHS)
+@every_depth
 def test_dense_forward_of_long_sums(backend, dtype, random, K):
     for N in ROWS:
         check_dense(backend, dtype, random, N, K, 33, "linear")
@@ -183,25 +189,28 @@ def lengths_for(random, T, B):
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
-@pytest.mark.parametrize("H", WIDTHS)
+@every_width
 def test_layer_forward(backend, dtype, random, H, ragged, reverse):
     for T, B, I, P in [(1, 1, 3, 0), (5, 1, 1, max(0, H - 1)), (4, 3, 2, H // 2), (6, 13, 5, 0)]:
         check_layer(backend, dtype, random, T, B, I, H, P, ragged, reverse)
 
 
-@pytest.mark.parametrize("B", ROWS)
+@every_row
 def test_layer_forward_of_long_sums(backend, dtype, random, B):
     for H in (64, 65, 128, 129, 257):
         check_layer(backend, dtype, random, 2, B, 300, H, 0, True, False)
 
 
-@pytest.mark.parametrize(("T", "B", "H"), [(3, 64, 2), (3, 65, 2), (2, 200, 9), (9000, 1, 1), (700, 3, 30)])
+@pytest.mark.parametrize(
+    ("T", "B", "H"), sampled([(3, 64, 2), (3, 65, 2), (2, 200, 9), (9000, 1, 1), (700, 3, 30)], (3, 65, 2), (2, 200, 9))
+)
 def test_layer_forward_over_groups_and_chunks(backend, dtype, random, T, B, H):
     """More rows than a row group holds, and more steps than a chunk holds."""
     check_layer(backend, dtype, random, T, B, 2, H, 0, True, True)
     check_layer(backend, dtype, random, T, B, 2, H, H // 2, False, False)
 
 
+@pytest.mark.slow
 def test_a_wide_layer_takes_few_rows_at_a_time(backend, dtype, random):
     check_layer(backend, dtype, random, 2, 40, 3, 2050, 1, True, False)
 
@@ -270,19 +279,22 @@ def is_real(array):
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
-@pytest.mark.parametrize("H", WIDTHS)
+@every_width
 def test_training(backend, dtype, random, H, ragged, reverse):
     for T, B, I, P in [(1, 1, 3, 0), (5, 1, 1, max(0, H - 1)), (4, 3, 2, H // 2), (6, 13, 5, 0)]:
         check_training(backend, dtype, random, T, B, I, H, P, ragged, reverse)
 
 
-@pytest.mark.parametrize("B", ROWS)
+@every_row
 def test_training_over_tiles(backend, dtype, random, B):
     for I, H in [(1, 64), (63, 65), (64, 9), (65, 40), (200, 129)]:
         check_training(backend, dtype, random, 2, B, I, H, 0, True, False)
 
 
-@pytest.mark.parametrize(("T", "B", "H"), [(3, 100, 5), (2, 300, 9), (600, 1, 3), (90, 7, 30), (3, 2, 1030)])
+@pytest.mark.parametrize(
+    ("T", "B", "H"),
+    sampled([(3, 100, 5), (2, 300, 9), (600, 1, 3), (90, 7, 30), (3, 2, 1030)], (3, 100, 5), (90, 7, 30)),
+)
 def test_training_over_chunks(backend, dtype, random, T, B, H):
     """More rows and steps than a chunk holds; and so many units that a chunk holds fewer rows."""
     check_training(backend, dtype, random, T, B, 2, H, 0, True, True)
@@ -425,7 +437,7 @@ def test_activation_stays_within(backend, dtype, random, guarded, name):
 
 
 @needs_mprotect
-@pytest.mark.parametrize("H", WIDTHS)
+@every_width
 def test_single_kernels_stay_within(backend, dtype, random, guarded, H):
     kernels = backends.get(backend)
     for N, I in [(1, 1), (2, 3), (3, 4), (5, 1), (6, 2), (13, 7)]:
@@ -446,7 +458,7 @@ def test_single_kernels_stay_within(backend, dtype, random, guarded, H):
 
 
 @needs_mprotect
-@pytest.mark.parametrize("H", WIDTHS)
+@every_width
 def test_layer_forward_stays_within(backend, dtype, random, guarded, H):
     kernels = backends.get(backend)
     for T, B, I, P in [
@@ -467,7 +479,7 @@ def test_layer_forward_stays_within(backend, dtype, random, guarded, H):
 
 
 @needs_mprotect
-@pytest.mark.parametrize("H", [1, 3, 8, 9, 17, 20, 33])
+@every_tail
 @pytest.mark.parametrize("threads", [1, 2])
 def test_training_stays_within(backend, dtype, random, guarded, H, threads):
     kernels = backends.get(backend)
@@ -483,7 +495,7 @@ def test_training_stays_within(backend, dtype, random, guarded, H, threads):
 
 
 @needs_mprotect
-@pytest.mark.parametrize("H", [1, 3, 8, 9, 17, 20, 33])
+@every_tail
 @pytest.mark.parametrize("D", [1, 2])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_lstm_forward_stays_within(backend, dtype, random, guarded, H, D, threads):

@@ -6,7 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from helpers import FOUR_CORES, assert_same_answer, normal, random_state, usable
+from helpers import FOUR_CORES, assert_same_answer, normal, random_state, sampled, usable
 
 import lstmkernel as lk
 from lstmkernel.host import cores
@@ -41,7 +41,7 @@ def threads_as_asked(monkeypatch, eight_cores):
         monkeypatch.setattr(threads, "LEAST_NS", 0)
 
 
-@pytest.mark.parametrize("way", SHARED)
+@pytest.mark.parametrize("way", sampled(SHARED, "directions and rows", "layers", "rows of one step", "projected team"))
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
 @pytest.mark.parametrize("backend", NAMES)
 def test_any_number_of_threads(backend, dtype, random, threads_as_asked, way, ragged):
@@ -117,6 +117,7 @@ lk.LSTM(100, 100, 2, num_threads={threads}, backend={backend!r}, seed=0)(np.ones
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs Linux's /proc")
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", NAMES)
 def test_no_more_threads_than_asked_for_than_cores_or_than_pay(backend):
     allowed = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\n"

@@ -2,7 +2,15 @@
 
 import numpy as np
 import pytest
-from helpers import assert_close_answer, assert_ctrl_c_is_heard, assert_same_answer, normal, random_state, usable
+from helpers import (
+    assert_close_answer,
+    assert_ctrl_c_is_heard,
+    assert_same_answer,
+    normal,
+    random_state,
+    sampled,
+    usable,
+)
 from networks import make
 
 import lstmkernel as lk
@@ -97,7 +105,7 @@ def random_case(random, backend):
     return lstm, x, random_state(random, lstm, B), lengths, every
 
 
-@pytest.mark.parametrize("part", range(10))
+@pytest.mark.parametrize("part", sampled(range(10), 0))
 def test_as_autograd_has_it(backend, part):
     random = np.random.default_rng(part)
     for trial in range(50):
@@ -109,6 +117,7 @@ def test_as_autograd_has_it(backend, part):
         assert_gradients(lstm.backward(tape, d_out, d_state), expected, lstm.dtype.name, what)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [None, 45])
 def test_over_two_thousand_steps(backend, dtype, random, every):
     lstm = make("two layers", backend, dtype)
@@ -385,5 +394,6 @@ print("as before", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_heard(backend):
     assert_ctrl_c_is_heard(INTERRUPTED, backend)

@@ -4,7 +4,7 @@ import gc
 
 import numpy as np
 import pytest
-from helpers import Watched, run_python
+from helpers import Watched, run_python, sampled
 from networks import options as options_of
 
 torch = pytest.importorskip("torch")
@@ -130,7 +130,7 @@ def random_case(random):
     return both, given, make_input, f"{kind} {I}, {H}, {options}, T={T}, B={B}"
 
 
-@pytest.mark.parametrize("part", range(10))
+@pytest.mark.parametrize("part", sampled(range(10), 0))
 def test_as_torch_nn_lstm(part):
     random = np.random.default_rng(part)
     torch.manual_seed(part)
@@ -143,7 +143,7 @@ def test_as_torch_nn_lstm(part):
         assert_close(got[1], expected[1], dtype, what)
 
 
-@pytest.mark.parametrize("part", range(2))
+@pytest.mark.parametrize("part", sampled(range(2), 0))
 def test_as_torch_nn_lstm_cell(part):
     random = np.random.default_rng(part)
     torch.manual_seed(part)
@@ -369,6 +369,7 @@ class Tagger(torch.nn.Module):
         return self.cell(self.lstm(torch.tanh(x))[0][-1])[0] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # PyTorch's own, of its own machinery
 @pytest.mark.parametrize(
     "made",

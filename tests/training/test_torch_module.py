@@ -165,11 +165,11 @@ def test_as_torch_nn_lstm_cell(part):
 
 
 def test_gradcheck(options):
-    lstm = lstmkernel.torch.LSTM(3, 4, **options, dtype=torch.float64).eval()
-    D, R = 1 + lstm.bidirectional, lstm.proj_size or 4
+    lstm = lstmkernel.torch.LSTM(3, 5, **options, dtype=torch.float64).eval()
+    D, R = 1 + lstm.bidirectional, lstm.proj_size or 5
     x, h, c = (
         torch.randn(*shape, dtype=torch.float64, requires_grad=True)
-        for shape in ((2, 2, 3), (D * lstm.num_layers, 2, R), (D * lstm.num_layers, 2, 4))
+        for shape in ((2, 2, 3), (D * lstm.num_layers, 2, R), (D * lstm.num_layers, 2, 5))
     )
     names = [name for name, _ in lstm.named_parameters()]
 

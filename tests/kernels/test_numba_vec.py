@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from itertools import product
 
 import numpy as np
@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("numba")
 
+import helpers
 from helpers import ROOT
 from numba import float32, float64, njit
 from numba.types import Tuple, UniTuple
@@ -37,11 +38,7 @@ def compiled(function):
     return njit(error_model="numpy")(function)
 
 
-def assert_same_bits(got, expected):
-    """NaN equals NaN whatever its payload; -0 is not 0."""
-    np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
-    numbers = ~np.isnan(expected)
-    np.testing.assert_array_equal(got[numbers].view(f"i{got.itemsize}"), expected[numbers].view(f"i{got.itemsize}"))
+assert_same_bits = partial(helpers.assert_same_bits, any_nan=True)
 
 
 def edges(dtype):

@@ -410,7 +410,7 @@ void *realloc(void *old, size_t size) { malloc_calls++; return __libc_realloc(ol
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts glibc's calls")
 @pytest.mark.parametrize("kind", sampled(["LSTM", "Stack", "skip", "Pool"], "Pool"))
-def test_a_step_never_calls_malloc(compiled, tmp_path, kind):
+def test_a_step_never_calls_malloc(compiled_backend, tmp_path, kind):
     (tmp_path / "counter.c").write_text(COUNTER)
     library = tmp_path / "counter.so"
     try:
@@ -419,6 +419,6 @@ def test_a_step_never_calls_malloc(compiled, tmp_path, kind):
         pytest.skip("no C compiler")
     assert built.returncode == 0
     environment = {**os.environ, "LD_PRELOAD": str(library)}
-    command = [sys.executable, "-c", COUNTED, kind, compiled]
+    command = [sys.executable, "-c", COUNTED, kind, compiled_backend]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=True)
     assert done.stdout.split() == ["0", "True"]

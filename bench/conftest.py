@@ -1,10 +1,10 @@
-"""One benchmark: a kernel or a network on one backend, proved right, then timed beside NumPy in the same session."""
+"""One benchmark: a kernel or a network on one backend, checked, then timed beside NumPy in the same session."""
 
 import os
 import sys
 from functools import lru_cache
 
-# NumPy's BLAS is held to one thread, as the kernels are; it looks when NumPy is imported, which lstmkernel does.
+# NumPy's BLAS is held to one thread, as the kernels are. It reads the variables when lstmkernel imports NumPy.
 if "numpy" not in sys.modules:
     for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
         os.environ[_variable] = "1"
@@ -14,46 +14,47 @@ import pytest
 import lstmkernel
 from lstmkernel import backends
 from lstmkernel.tuning import accuracy, timing
-from lstmkernel.workbench import cases, compare, one_thread, workloads
+from lstmkernel.workbench import cases, one_thread, workloads
+from lstmkernel.workbench.results import BASELINE
 
 #: Seconds for the NumPy baseline of a kernel or network.
 BASELINE_SECONDS = 0.2
 
-#: With --benchmark-disable each benchmark runs a part of its shape, to show that it still works: at most so much.
+#: With --benchmark-disable, each benchmark runs at most this part of its shape, to show that it works.
 PART = {"B": 32, "T": 4, "L": 2}
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
-    """Saved runs say which backends there were, of which versions, and whether NumPy was held to one thread."""
+    """Saved runs name the backends, their versions, and whether NumPy was held to one thread."""
     machine_info["lstmkernel"] = lstmkernel.info()
     machine_info["one_thread"] = one_thread.is_set()
 
 
 @pytest.fixture
 def measure(benchmark, request):
-    """``measure(work, shape, backend)``: check, time, and note the speed in ``extra_info``."""
+    """``measure(workload, shape, backend)``: check, time, and note the speed in ``extra_info``."""
 
-    def measure(what, shape, backend):
+    def measure(name, shape, backend):
         reason = backends.unavailable(backend)
         if reason is not None:
             pytest.skip(reason)
         if request.config.getoption("benchmark_disable"):
             shape = shape._replace(**{size: min(getattr(shape, size), most) for size, most in PART.items()})
-        subject = _problem(shape)
-        contender = workloads.prepare(what, subject, backend)
-        error = accuracy.error(contender.answer(), _reference(what, shape), subject.dtype)
+        case = _case(shape)
+        workload = workloads.prepare(name, case, backend)
+        error = accuracy.error(workload.answer(), _reference(name, shape), case.dtype)
         assert accuracy.agrees(error), f"{backend} is {error} times the tolerance away from the reference"
-        contender.call()  # warm: the check used the caches for other things
-        benchmark.group = f"{shape.name} {what}"
-        benchmark(contender.call)
+        workload.call()  # warms the caches, which the check used for other data
+        benchmark.group = f"{shape.name} {name}"
+        benchmark(workload.call)
         if benchmark.stats is not None:
             seconds = benchmark.stats.stats.median
             benchmark.extra_info |= {
                 "shape": dict(zip("BTIHLD", shape[1:7], strict=True)),
                 "backend": backend,
-                "gflops": contender.flops and contender.flops / seconds / 1e9,
-                "steps_per_second": contender.rows / seconds,
-                "times_numpy": _numpy_seconds(what, shape) / seconds,
+                "gflops": workload.flops and workload.flops / seconds / 1e9,
+                "steps_per_second": workload.rows / seconds,
+                "times_numpy": _numpy_seconds(name, shape) / seconds,
                 "error": error,
                 "lstmkernel": lstmkernel.__version__,
             }
@@ -61,25 +62,25 @@ def measure(benchmark, request):
     return measure
 
 
-# The benchmarks come shape by shape, then kernel by kernel: what they share is made once, and one is kept.
+# The benchmarks run shape by shape, then kernel by kernel. What neighbours share is made once, and the last is kept.
 
 
 @lru_cache(1)
-def _problem(shape):
+def _case(shape):
     return cases.of_shape(shape, "float32")
 
 
 @lru_cache(1)
-def _wide_problem(shape):
-    return _problem(shape).reference()
+def _reference_case(shape):
+    return _case(shape).reference()
 
 
 @lru_cache(1)
-def _reference(what, shape):
-    return workloads.prepare(what, _wide_problem(shape), compare.BASELINE).answer()
+def _reference(name, shape):
+    return workloads.prepare(name, _reference_case(shape), BASELINE).answer()
 
 
 @lru_cache(1)
-def _numpy_seconds(what, shape):
-    call = workloads.prepare(what, _problem(shape), compare.BASELINE).call
-    return timing.medians({compare.BASELINE: call}, BASELINE_SECONDS)[compare.BASELINE]
+def _numpy_seconds(name, shape):
+    call = workloads.prepare(name, _case(shape), BASELINE).call
+    return timing.medians({BASELINE: call}, BASELINE_SECONDS)[BASELINE]

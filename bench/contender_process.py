@@ -1,4 +1,4 @@
-"""A contender in a process of its own: what it does for each line that it reads, and the driver's end of the pipe."""
+"""A contender in its own process: the driver's end of the pipe, and what the process does for each line it reads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +19,17 @@ from trainers import TRAINERS, bytes_at_most
 import lstmkernel as lk
 from lstmkernel.tuning import accuracy
 from lstmkernel.workbench import one_thread
+from lstmkernel.workbench.networks import on
+from lstmkernel.workbench.shapes import Shape
 
 EVERYONE = CONTENDERS | TRAINERS
 
-#: A contender whose error is more than so many tolerances computes something else; its time would say nothing.
+#: A contender with a larger error, in multiples of the tolerance, computes something else. It is not timed.
 WRONG = 100
 
 
 class Process:
-    """A contender of that name, with so many threads on as many cores."""
+    """A process that runs a contender, with so many threads on as many cores."""
 
     def __init__(self, contender: str, threads: int) -> None:
         command = [sys.executable, __file__, contender, str(threads)]
@@ -34,20 +38,20 @@ class Process:
         with last_cores(threads):
             self._process = subprocess.Popen(command, text=True, env=environment(threads), **pipes)
 
-    def prepare(self, problem: str) -> float:
-        """Read a problem's file, and answer it once: the error, in multiples of the tolerance. ValueError: cannot."""
-        answer = self._ask({"problem": problem})
+    def prepare(self, case: str) -> float:
+        """Read a case's file and compute it once; the error, in multiples of the tolerance. ValueError: it cannot."""
+        answer = self._ask({"case": case})
         if "failed" in answer:
             raise ValueError(answer["failed"])
         return float(answer["error"])
 
     def time(self, seconds: float) -> list[float]:
-        """Seconds of each call of the prepared problem."""
+        """Seconds of each call of the prepared case."""
         return list(self._ask({"seconds": seconds})["times"])
 
-    def weigh(self, problem: str) -> int:
-        """Bytes that a first call of that problem takes at its peak: of a process that has done nothing else."""
-        return int(self._ask({"weigh": problem})["bytes"])
+    def weigh(self, case: str) -> int:
+        """Bytes that the first call of a case takes at its peak. The process must not have done anything else."""
+        return int(self._ask({"weigh": case})["bytes"])
 
     def close(self) -> None:
         self._process.communicate()
@@ -64,7 +68,7 @@ class Process:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """What every BLAS, OpenMP and XLA read when they are loaded."""
+    """The variables that BLAS, OpenMP and XLA read when they are loaded."""
     variables = os.environ | dict.fromkeys(one_thread.VARIABLES, str(threads)) | {"JAX_PLATFORMS": "cpu"}
     if threads == 1:
         variables["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
@@ -72,15 +76,15 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def serve(contender: str, threads: int) -> None:
-    """For every line: {"problem": file} prepares a call, {"seconds": s} times it, {"weigh": file} weighs one."""
+    """For every line: {"case": file} prepares a call, {"seconds": s} times it, {"weigh": file} weighs one."""
     call: Call | None = None
     for line in sys.stdin:
         order, answer = json.loads(line), {}
-        if "problem" in order:
-            call = None  # two networks need not fit into memory
+        if "case" in order:
+            call = None  # frees the last network: two may not fit into memory
             try:
-                call, answer["error"] = prepared(contender, threads, order["problem"])
-            except Exception as error:  # any library's own kind
+                call, answer["error"] = prepared(contender, threads, order["case"])
+            except Exception as error:  # every library has its own exceptions
                 answer["failed"] = f"{type(error).__name__}: {error}"
         elif "weigh" in order:
             answer["bytes"] = weighed(contender, threads, order["weigh"])
@@ -89,24 +93,34 @@ def serve(contender: str, threads: int) -> None:
         print(json.dumps(answer), flush=True)
 
 
-def read(problem: str) -> tuple[lk.LSTM, np.ndarray, np.ndarray]:
-    """The network, x and what is expected."""
-    with np.load(problem) as file:
+def write(shape: Shape, folder: str, answer: Callable[[lk.LSTM, np.ndarray], np.ndarray]) -> str:
+    """A case's file: weights, x, and the answer of the float64 definition."""
+    lstm = lk.LSTM(shape.I, shape.H, shape.L, bidirectional=shape.D == 2, seed=0)
+    x = np.random.default_rng(1).standard_normal((shape.T, shape.B, shape.I), dtype="float32")
+    file = str(Path(folder) / "case.npz")
+    expected = answer(on(lstm, "numpy", "float64"), x)
+    np.savez(file, config=json.dumps(lstm.config()), x=x, expected=expected, **lstm.state_dict())
+    return file
+
+
+def read(case: str) -> tuple[lk.LSTM, np.ndarray, np.ndarray]:
+    """The network, x and the expected answer."""
+    with np.load(case) as file:
         weights = {name: file[name] for name in file if name.startswith(("weight", "bias"))}
         return lk.LSTM.from_config(json.loads(str(file["config"])), weights), file["x"], file["expected"]
 
 
-def weighed(contender: str, threads: int, problem: str) -> int:
-    """Bytes of a first call, once a tiny one has loaded what every call needs."""
+def weighed(contender: str, threads: int, case: str) -> int:
+    """Bytes of the first call, after a tiny one has loaded everything that calls need."""
     prepare = EVERYONE[contender].prepare
     prepare(lk.LSTM(1, 1), np.zeros((2, 1, 1), "float32"), threads)()
-    lstm, x, _ = read(problem)
+    lstm, x, _ = read(case)
     return bytes_at_most(prepare(lstm, x, threads))
 
 
-def prepared(contender: str, threads: int, problem: str) -> tuple[Call, float]:
-    """The call, and how wrong its answer is."""
-    lstm, x, expected = read(problem)
+def prepared(contender: str, threads: int, case: str) -> tuple[Call, float]:
+    """The call, and the error of its answer."""
+    lstm, x, expected = read(case)
     call = EVERYONE[contender].prepare(lstm, x, threads)
     error = accuracy.error((call(),), (expected,), x.dtype)
     if not error <= WRONG:

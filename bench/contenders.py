@@ -1,7 +1,7 @@
-"""Everyone who is held against lstmkernel: how each turns the same weights and input into a call to be timed.
+"""The libraries that lstmkernel is compared with: each makes a call to be timed from the same weights and input.
 
-What can be done once is done once, and outside the call: loading, compiling, and taking over the input where the
-library has arrays of its own. A call starts from zero states and ends with the output as a NumPy array.
+Work that is needed only once happens before the call: loading, compiling, and converting the input to the library's own
+arrays. A call starts from zero states and ends with the output as a NumPy array.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def onnxruntime_call(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Call:
 
 
 def openvino_call(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Call:
-    """Float32 is asked for, because OpenVINO takes bfloat16 where the CPU has it; fixed shapes are its fastest."""
-    sys.modules["openvino_telemetry"] = None  # as if not installed: importing openvino would report to its makers
+    """In float32: by default, OpenVINO uses bfloat16 where the CPU has it. Fixed shapes are its fastest way."""
+    sys.modules["openvino_telemetry"] = None  # as if it was not installed: otherwise openvino sends a report
     import openvino
     from onnx_model import onnx_model
 
@@ -70,9 +70,9 @@ def openvino_call(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Call:
 
 
 def jax_call(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Call:
-    """Weights are constants, which XLA packs once. States are arguments: it would leave out products with zeros.
+    """Weights are constants, which XLA packs once. States are arguments: XLA would drop products with constant zeros.
 
-    The number of threads is the process's own: see ``contender_process.environment``.
+    The environment sets the number of threads; see ``contender_process.environment``.
     """
     import jax
     import jax.numpy as jnp
@@ -106,7 +106,7 @@ def jax_call(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Call:
 
 
 def numpy_call(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Call:
-    """The definition, in float32. Its BLAS takes the process's threads."""
+    """The definition, in float32. The environment sets the number of BLAS's threads."""
     model = lk.LSTM.from_config({**lstm.config(), "backend": "numpy"}, lstm.state_dict())
     return lambda: model(x)[0]
 
@@ -131,5 +131,5 @@ CONTENDERS = {
     BASELINE: Contender((), numpy_call),
 }
 
-#: Those whose trade is speed, in float32 too.
+#: Fast libraries: all but lstmkernel and the baseline.
 PEERS = tuple(name for name in CONTENDERS if name not in (OURS, BASELINE))

@@ -1,4 +1,4 @@
-"""An LSTM as an ONNX model: what ONNX Runtime and OpenVINO are given."""
+"""An LSTM as an ONNX model, for ONNX Runtime and OpenVINO."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import lstmkernel as lk
 
 
 def onnx_model(lstm: lk.LSTM, with_states: bool = False) -> bytes:
-    """One LSTM node a layer, its directions side by side again behind it. ONNX orders gates i, o, f, c.
+    """One LSTM node for each layer; after it, the directions are put side by side. ONNX orders gates i, o, f, c.
 
-    From x to out; with_states: and of each layer from h0, c0, ... to h_n0, c_n0, ..., (D, B, H).
+    The input is x, the output out. with_states: also inputs h0, c0, h1 ... and outputs h_n0, c_n0, h_n1 ..., (D, B, H).
     """
     H, D, named = lstm.hidden_size, lstm.shape.directions, lstm.state_dict()
 

@@ -4,9 +4,9 @@
     python bench/peers.py --shape silero_step --shape pyannote --seconds 20
     python bench/peers.py --threads 1,2 --json peers.json --plot peers.png
 
-Each contender has a process of its own, on as many cores as it may have threads, and they take turns round by round, so
-that a slow spell of the machine falls on all alike. Each is first checked against the float64 definition. A contender
-that is not installed is left out and named.
+Each contender has its own process, on as many cores as it has threads. They take turns round by round, so a slow phase
+of the machine slows all of them. Each is first checked against the float64 definition. A contender that is not
+installed is left out, and the output says so.
 """
 
 from __future__ import annotations
@@ -21,44 +21,37 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
-import numpy as np
-from contender_process import Process
+from contender_process import Process, write
 from contenders import CONTENDERS, OURS
 from peers_report import ALONE, Row, Run, Timing, heading, markdown
 
 import lstmkernel as lk
-from lstmkernel.cli import console
 from lstmkernel.host import cores
 from lstmkernel.tuning import accuracy
-from lstmkernel.workbench import shapes
+from lstmkernel.workbench import progress, shapes
 from lstmkernel.workbench.shapes import Shape
 
 ROUNDS = 5
-#: Seconds after which the idle threads of a pool no longer spin for more work: Intel's OpenMP lets them for 0.2. Where
-#: all have one thread there are no pools.
+#: A pause before each turn, in which the idle threads of other pools stop spinning: with Intel's OpenMP after 0.2 s.
+#: With one thread there are no pools, and no pause.
 QUIET_SECONDS = 0.25
 
 
-def write_problem(shape: Shape, folder: str) -> str:
-    """A file with weights, input, and the output by the float64 definition."""
-    lstm = lk.LSTM(shape.I, shape.H, shape.L, bidirectional=shape.D == 2, seed=0)
-    x = np.random.default_rng(1).standard_normal((shape.T, shape.B, shape.I), dtype="float32")
-    reference = lk.LSTM.from_config({**lstm.config(), "dtype": "float64", "backend": "numpy"}, lstm.state_dict())
-    file = str(Path(folder) / "problem.npz")
-    np.savez(file, config=json.dumps(lstm.config()), x=x, expected=reference(x)[0], **lstm.state_dict())
-    return file
+def write_case(shape: Shape, folder: str) -> str:
+    """A file with weights, x, and the output of the float64 definition."""
+    return write(shape, folder, lambda lstm, x: lstm(x)[0])
 
 
 def measure(
     shape: Shape, processes: dict[str, Process], pause: float, seconds: float, advance: Callable[[], object]
 ) -> Row:
-    """Check everyone, then time those who can, in rounds; ``seconds`` for each turn."""
+    """Check all contenders, then time those that can run the case, in rounds; ``seconds`` for each turn."""
     errors, failed = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        problem = write_problem(shape, folder)
+        case = write_case(shape, folder)
         for name, process in processes.items():
             try:
-                errors[name] = process.prepare(problem)
+                errors[name] = process.prepare(case)
             except ValueError as error:
                 failed[name] = str(error)
             advance()
@@ -77,14 +70,14 @@ def measure(
 
 
 def run(threads: int, names: Sequence[str], chosen: Sequence[Shape], seconds: float) -> Run:
-    """All shapes with so many threads, in about so many seconds of timing."""
+    """All shapes with so many threads; ``seconds`` of timing in all."""
     processes = {name: Process(name, threads) for name in names}
     if threads > 1:
         processes = {OURS: processes.pop(OURS), ALONE: Process(OURS, 1), **processes}
     turn = seconds / (len(chosen) * len(processes) * ROUNDS)
     pause = QUIET_SECONDS if threads > 1 else 0
     rows = []
-    with console.progress() as bar:
+    with progress.bar() as bar:
         task = bar.add_task("", total=len(chosen) * len(processes) * (1 + ROUNDS))
         for shape in chosen:
             bar.update(task, description=f"{shape.name}, threads: {threads}")
@@ -134,7 +127,7 @@ def main() -> None:
     parser.add_argument("--plot", metavar="FILE", help="also draw it; needs matplotlib")
     options = parser.parse_args()
     if options.plot:
-        import peers_plot  # here, so that what is not installed shows before an hour of measuring
+        import peers_plot  # fails here, before an hour of measuring, if matplotlib is missing
     missing = {name: contender.missing() for name, contender in CONTENDERS.items() if contender.missing()}
     names = [name for name in CONTENDERS if name not in missing]
     chosen = options.shape or shapes.GRID

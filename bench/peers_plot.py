@@ -1,4 +1,4 @@
-"""What peers.py measured, as a picture: a bar for each contender and shape, a panel for each number of threads."""
+"""The results of peers.py as a picture: a bar for each contender and shape, a panel for each number of threads."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from contenders import BASELINE, CONTENDERS, OURS, PEERS
 from matplotlib.axes import Axes
 from peers_report import ALONE, Run, heading
 
-# Okabe and Ito's colours, which the colour-blind can tell apart.
-OTHERS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7")
-COLOUR = {OURS: "#D55E00", ALONE: "#F2B48F", **dict(zip(PEERS, OTHERS, strict=True)), BASELINE: "#BBBBBB"}
+from lstmkernel.workbench.colours import GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+
+OTHERS = (ORANGE, SKY, GREEN, PURPLE)
+COLOUR = {OURS: VERMILION, ALONE: "#F2B48F", **dict(zip(PEERS, OTHERS, strict=True)), BASELINE: GREY}
 ORDER = (OURS, ALONE, *(name for name in CONTENDERS if name != OURS))
 
-GROUP = 0.84  # of the distance between two shapes
+#: Width of a group of bars, as a part of the distance between two groups.
+GROUP = 0.84
 
 
 def draw(runs: Sequence[Run], where_and_when: str, file: str) -> None:
-    """Write the picture; the name's ending says in which format."""
+    """Write the picture, in the format of the file's suffix."""
     width = max(10.0, 0.85 * len(runs[0].rows) + 1.5)
     figure, panels = plt.subplots(len(runs), 1, figsize=(width, 6.4 * len(runs)), squeeze=False, layout="constrained")
     for run, axes in zip(runs, panels[:, 0], strict=True):

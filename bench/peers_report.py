@@ -1,4 +1,4 @@
-"""What peers.py measured, as a Markdown table and as JSON."""
+"""The results of peers.py: as a Markdown table and as JSON."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import Any
 from contenders import BASELINE, OURS, PEERS
 from samples import percentile
 
-from lstmkernel.cli.report import tolerance
 from lstmkernel.host import numbers_text
 from lstmkernel.tuning import accuracy
 from lstmkernel.workbench.shapes import Shape
 
-#: lstmkernel once more where the others have several threads.
+#: lstmkernel on one thread, where all others have several.
 ALONE = "lstmkernel, 1 thread"
 
 
@@ -40,7 +39,7 @@ class Row:
 
     shape: Shape
     timings: dict[str, Timing]
-    failed: dict[str, str] = field(default_factory=dict)  # who has no timing, and why
+    failed: dict[str, str] = field(default_factory=dict)  # contenders without a timing, and why
 
     @property
     def ours(self) -> Timing:
@@ -48,17 +47,17 @@ class Row:
 
     @property
     def best_peer(self) -> str | None:
-        """The fastest of the others, the baseline aside; None where there is none."""
+        """The fastest of PEERS; None where there is none."""
         there = [name for name in PEERS if name in self.timings]
         return min(there, key=lambda name: self.timings[name].median, default=None)
 
     def times(self, contender: str) -> float:
-        """How many times as long as lstmkernel it takes; above 1, lstmkernel is faster."""
+        """The contender's time over lstmkernel's; above 1, lstmkernel is faster."""
         return self.timings[contender].median / self.ours.median
 
     @property
     def tail(self) -> float:
-        """p99 over median, of lstmkernel."""
+        """lstmkernel's p99 over its median."""
         return self.ours.p99 / self.ours.median
 
     def as_json(self) -> dict[str, Any]:
@@ -82,12 +81,12 @@ class Run:
     rows: Sequence[Row]
 
     def mean_times(self) -> dict[str, float]:
-        """Each contender's time over lstmkernel's: the geometric mean over the shapes that it could do."""
+        """Each contender's time over lstmkernel's: the geometric mean over the shapes that it could run."""
         times = {name: [row.times(name) for row in self.rows if name in row.timings] for name in self.contenders}
         return {name: geometric_mean(ratios) for name, ratios in times.items() if ratios and name != OURS}
 
     def best_times(self) -> dict[str, float]:
-        """The best peer's time over lstmkernel's, of each shape."""
+        """For each shape, the best peer's time over lstmkernel's."""
         return {row.shape.name: row.times(row.best_peer) for row in self.rows if row.best_peer}
 
     def as_json(self) -> dict[str, Any]:
@@ -105,7 +104,7 @@ def heading(threads: int) -> str:
 
 
 def markdown(run: Run) -> str:
-    """Microseconds of all, and the best peer's and the baseline's time over lstmkernel's: below 1 in bold, a loss."""
+    """Microseconds; the best peer's and the baseline's time over lstmkernel's, bold where lstmkernel is slower."""
     names = [name for name in run.contenders if name != ALONE]
     columns: dict[str, list[str]] = {"shape": [row.shape.name for row in run.rows]}
     columns["B,T,I,H[,L[,D]]"] = [row.shape.sizes() for row in run.rows]
@@ -137,7 +136,8 @@ def _footnotes(run: Run) -> Iterable[str]:
     for row in run.rows:
         for name, timing in row.timings.items():
             if not accuracy.agrees(timing.error):
-                yield f"- {name} on {row.shape.name}: off by {timing.error:.2f} times {tolerance('float32')}"
+                tolerance = accuracy.tolerance_text("float32")
+                yield f"- {name} on {row.shape.name}: off by {timing.error:.2f} times {tolerance}"
         for name, reason in row.failed.items():
             yield f"- {name} on {row.shape.name}: not timed: {reason}"
 

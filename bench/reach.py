@@ -1,19 +1,19 @@
-"""What this project wants to reach beside peers.py and roofline.py, measured: one line for each target.
+"""Targets of this project that peers.py and roofline.py do not measure: one line for each.
 
     python bench/reach.py                                        # all; some minutes
     python bench/reach.py --only step --only pool --seconds 20
 
-numba         Numba's kernels beside the C kernels, whole networks, every shape of the grid
-special       C kernels with a layer's sizes as constants beside the prebuilt ones: one row of at most 64 units
-cycles        cycles of a step of one row with one input, on the kernels that LSTM.compile takes
+numba         Numba's kernels against the C kernels: whole networks, every shape of the grid
+special       C kernels with a layer's sizes as constants against the prebuilt ones: one row of at most 64 units
+cycles        cycles of a step of one row with one input, on the kernels that LSTM.compile chooses
 build         seconds that the C compiler takes for one layer's kernels
-again         LSTM.compile where it remembers, in a process that has not compiled before
-step          a voice-activity step through Stream.step beside its kernel alone, and beside ONNX Runtime's run
-pool          64 such streams in a pool beside 64 steps
-lengths       rows of unequal length beside PyTorch's packed ones, and beside the same call without lengths
+again         LSTM.compile with a plan in the cache, in a process that has not compiled before
+step          a voice-activity step through Stream.step against its kernel alone, and against ONNX Runtime's run
+pool          64 such streams in a pool against 64 steps
+lengths       rows of unequal length against PyTorch's packed ones, and against the same call without lengths
 
-Everything is float32 and runs on one core and one thread; what is compared takes turns, and medians are held against
-each other. Needs a C compiler; torch, onnx and onnxruntime where they take part.
+Everything is float32 and runs on one core and one thread. Calls that are compared take turns; their medians are
+compared. Needs a C compiler, and torch, onnx and onnxruntime for the measures that use them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import argparse
 import ctypes
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -36,75 +35,51 @@ from samples import each, last_cores
 import lstmkernel as lk
 from lstmkernel import backends
 from lstmkernel.backends.c import specialised
-from lstmkernel.tuning import plan
+from lstmkernel.backends.c.specialised import SPECIALISED
+from lstmkernel.host import compile_c
+from lstmkernel.tuning import candidates
 from lstmkernel.tuning.timing import medians
 from lstmkernel.workbench import shapes
 
 GRID = shapes.GRID
-#: Units, and the cycles of one step that are asked for.
+#: The most cycles that one step should take, by units.
 CYCLES = {8: 160, 16: 128, 20: 360, 32: 256, 40: 528, 64: 1384}
 STEPS = 2048
 
-#: Calls of a kernel from C, two after each other because a stream's states have two sides; and operations of a cycle.
-PROBES = r"""
-#include <stdint.h>
-void pairs(int (*advance)(const void *, const void *, void *), const void *one, const void *other, const void *x,
-           void *out, int64_t n)
-{
-    for (; n > 0; n--) {
-        advance(one, x, out);
-        advance(other, x, out);
-    }
-}
-#ifdef __aarch64__
-#define CYCLE __asm__ volatile("eor %0, %0, %1" : "+r"(a) : "r"(b));
-#else
-#define CYCLE __asm__ volatile("xor %1, %0" : "+r"(a) : "r"(b));
-#endif
-void cycles(int64_t n)
-{
-    int64_t a = 0, b = n;
-    for (; n > 0; n -= 8) {
-        CYCLE CYCLE CYCLE CYCLE CYCLE CYCLE CYCLE CYCLE
-    }
-}
-"""
+#: Pairs of steps in one call of reach_probes.c, and operations in a chain.
 PAIRS, CHAIN = 50, 100_000
 
 
 class Target(NamedTuple):
-    """One figure, and what it should be."""
+    """One measured number, and its target."""
 
     what: str
     seen: float
-    asked: float
+    target: float
     at_least: bool = False
 
     def __str__(self) -> str:
-        reached = self.seen >= self.asked if self.at_least else self.seen <= self.asked
+        reached = self.seen >= self.target if self.at_least else self.seen <= self.target
         bound = "at least" if self.at_least else "at most"
-        return f"{self.what}: {self.seen:.3g}, {bound} {self.asked:g}{'' if reached else '  MISSED'}"
+        return f"{self.what}: {self.seen:.3g}, {bound} {self.target:g}{'' if reached else '  MISSED'}"
 
 
 def probes() -> ctypes.CDLL:
-    with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "reach.so"
-        command = [*specialised.compiler(), "-O2", "-shared", "-fPIC", "-xc", "-", "-o", str(library)]
-        subprocess.run(command, input=PROBES, text=True, check=True)
-        return ctypes.CDLL(str(library))
+    return compile_c.load(compile_c.library(Path(__file__).with_name("reach_probes.c"), ["-O2"]).code)
 
 
 def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(1).standard_normal(shape, dtype="float32")
 
 
-def on_each(shape: shapes.Shape, seconds: float, names: dict[str, str]) -> dict[str, float]:
-    """Median seconds of a network on backends, by whatever names; " special" behind one for its constants."""
+def on_each(shape: shapes.Shape, seconds: float, named: dict[str, str]) -> dict[str, float]:
+    """Median seconds of a network on each backend. " special" after a backend's name: with the sizes as constants."""
     calls, x = {}, normal(shape.T, shape.B, shape.I)
     lstm = lk.LSTM(shape.I, shape.H, shape.L, bidirectional=shape.D == 2, num_threads=1, seed=0)
-    for name, backend in names.items():
-        backends.register(plan._backend(backend, lstm.engine)[0])
-        model = lk.LSTM.from_config({**lstm.config(), "backend": backend, "num_threads": 1}, lstm.state_dict())
+    for name, backend in named.items():
+        built, _ = candidates.build(backend, lstm.shape.layer_sizes(), lstm.shape.backwards, lstm.dtype)
+        backends.register(built)
+        model = lk.LSTM.from_config({**lstm.config(), "backend": built.name}, lstm.state_dict())
         calls[name] = partial(model, x, out=model(x)[0])
     return medians(calls, seconds)
 
@@ -128,7 +103,7 @@ def special(seconds: float) -> Iterator[Target]:
     rows += [shapes.parse(f"1,{STEPS},1,{H}") for H in CYCLES if H not in {shape.H for shape in rows}]
     ratios = {}
     for shape in rows:
-        found = on_each(shape, seconds / len(rows), {"prebuilt": own, "special": own + plan.SPECIALISED})
+        found = on_each(shape, seconds / len(rows), {"prebuilt": own, "special": own + SPECIALISED})
         ratios[shape.name] = found["prebuilt"] / found["special"]
         yield Target(f"specialised / prebuilt C, {shape.name}", ratios[shape.name], 1.0, at_least=True)
     grid = [ratios[shape.name] for shape in rows if shape in GRID]
@@ -137,18 +112,18 @@ def special(seconds: float) -> Iterator[Target]:
 
 def cycles(seconds: float) -> Iterator[Target]:
     chain, x = partial(probes().cycles, ctypes.c_int64(CHAIN)), normal(STEPS, 1, 1)
-    for H, asked in CYCLES.items():
+    for H, target in CYCLES.items():
         fast = lk.LSTM(1, H, num_threads=1, seed=0).compile(1, STEPS)
         calls = {"steps": partial(fast, x, out=fast(x)[0]), "chain": chain}
         found = medians(calls, seconds / len(CYCLES))
         seen = found["steps"] / STEPS / (found["chain"] / CHAIN)
-        yield Target(f"cycles of a step, 1 -> {H}, {fast.backend}", seen, asked)
+        yield Target(f"cycles of a step, 1 -> {H}, {fast.backend}", seen, target)
 
 
 def build(seconds: float) -> Iterator[Target]:
     isa = lk.LSTM(1, 1).backend.removeprefix("c:")
     for sizes in [(1, 16, 0), (1, 40, 0), (128, 128, 0)]:
-        times = each(partial(specialised._compile, isa, np.dtype("float32"), sizes), 3)
+        times = each(partial(specialised.compiled, isa, np.dtype("float32"), sizes), 3)
         yield Target(f"seconds to build {sizes[0]} -> {sizes[1]}", median(times), 1.5)
 
 
@@ -189,7 +164,7 @@ def step(seconds: float) -> Iterator[Target]:
 
 
 def kernel_alone(stream: Any, x: np.ndarray, out: np.ndarray) -> Callable[[], object]:
-    """2 PAIRS steps of the stream, from C."""
+    """2 PAIRS steps of the stream, called from C. A stream's two prepared calls take turns."""
     from lstmkernel.backends.c._kernels import ffi, lib
 
     def pointer(data: Any) -> ctypes.c_void_p:
@@ -204,7 +179,7 @@ def kernel_alone(stream: Any, x: np.ndarray, out: np.ndarray) -> Callable[[], ob
 
 
 def onnxruntime_step(lstm: lk.LSTM, x: np.ndarray) -> Callable[[], object]:
-    """One step, states in and out, which the caller carries."""
+    """One step. The caller keeps the states and gives them to the next step."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -274,7 +249,7 @@ MEASURES: dict[str, Callable[[float], Iterator[Target]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=MEASURES, help="may be repeated")
-    parser.add_argument("--seconds", type=float, default=20, help="to spend on timing each (20)")
+    parser.add_argument("--seconds", type=float, default=20, help="to spend on timing each measure (20)")
     options = parser.parse_args()
     with last_cores(1):
         for name in options.only or MEASURES:

@@ -1,11 +1,11 @@
-"""How near lstmkernel comes to what one core can do: the least time of every shape, and the part of it reached.
+"""The roofline: the least time that one core needs for every shape, and what part of it lstmkernel reaches.
 
     python bench/roofline.py                                     # the grid, float32, the best C kernels here
     python bench/roofline.py --backend c:avx2 --dtype float64 --shape pyannote --shape silero_step --seconds 20
 
 In rounds, on one core, the peaks are measured (fused multiply-adds, reads from every level of the caches, in vectors of
-the backend's width) and lstmkernel runs. The best peaks of all rounds give the least time, see least_time.py; the
-median of all calls is held against it. Needs a C compiler.
+the backend's width) and lstmkernel runs. The best peaks of all rounds give the least time; see
+lstmkernel/workbench/roofline/bounds.py. It is compared with the median of all calls. Needs a C compiler.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from samples import last_cores, timed
 
 import lstmkernel as lk
 from lstmkernel import backends
-from lstmkernel.cli import console
-from lstmkernel.workbench import shapes
-from lstmkernel.workbench.roofline.bounds import LeastTime, Peaks, least_time, working_set
+from lstmkernel.host.compile_c import CompileError
+from lstmkernel.workbench import progress, shapes
+from lstmkernel.workbench.roofline.bounds import Bound, Peaks, bound, working_set
 from lstmkernel.workbench.roofline.probes import Probes
 from lstmkernel.workbench.roofline.roofline import cell_seconds, lanes_of
 from lstmkernel.workbench.shapes import Shape
 
 ROUNDS = 5
-#: 16 KiB to 128 MiB, for the table of reads; every shape's working set is read besides.
+#: Working sets for the table of reads: 16 KiB to 128 MiB. Every shape's own working set is read as well.
 SIZES = tuple(1 << power for power in range(14, 28))
 
 
@@ -41,7 +41,7 @@ class Row:
     """One shape."""
 
     shape: Shape
-    least: LeastTime
+    least: Bound
     weights: int  # bytes that are read again and again
     read: float  # bytes a second, from the cache that holds its weights
     seconds: float  # median of a call
@@ -49,7 +49,7 @@ class Row:
 
     @property
     def reached(self) -> float:
-        """The part of the least time in the time taken: 1 is the roof."""
+        """The least time as a part of the time taken: 1 is the bound."""
         return self.least.total / self.seconds
 
     def as_json(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Row:
 
 
 def prepared(shape: Shape, backend: str, dtype: str) -> Callable[[], object]:
-    """A call of lstmkernel."""
+    """A call of lstmkernel with a network of that shape."""
     directions = {"bidirectional": shape.D == 2}
     lstm = lk.LSTM(shape.I, shape.H, shape.L, **directions, dtype=dtype, backend=backend, num_threads=1, seed=0)
     x = np.random.default_rng(1).standard_normal((shape.T, shape.B, shape.I)).astype(dtype)
@@ -74,7 +74,7 @@ def prepared(shape: Shape, backend: str, dtype: str) -> Callable[[], object]:
 
 
 def measure(chosen: Sequence[Shape], name: str, dtype: str, seconds: float) -> tuple[Peaks, list[Row]]:
-    """The peaks and every shape in turns; ``seconds`` for the shapes in all."""
+    """Measure the peaks and every shape in turns; ``seconds`` for all shapes together."""
     backend, itemsize = backends.get(name), np.dtype(dtype).itemsize
     lanes = lanes_of(backend, dtype)
     probes = Probes(backend.name.removeprefix("c:"), dtype, lanes * itemsize)
@@ -82,7 +82,7 @@ def measure(chosen: Sequence[Shape], name: str, dtype: str, seconds: float) -> t
     times: list[list[float]] = [[] for _ in chosen]
     sets = [working_set(shape, lanes, itemsize) for shape in chosen]
     flops, cell, reads = 0.0, float("inf"), dict.fromkeys([*SIZES, *sets], 0.0)
-    with console.progress() as bar:
+    with progress.bar() as bar:
         for _ in bar.track(range(ROUNDS), description="rounds"):
             for size in SIZES:
                 reads[size] = max(reads[size], probes.read(size))
@@ -92,7 +92,7 @@ def measure(chosen: Sequence[Shape], name: str, dtype: str, seconds: float) -> t
                 taken += timed(call, seconds / (len(chosen) * ROUNDS))
     peaks = Peaks(lanes, itemsize, flops, cell, reads)
     rows = [
-        Row(shape, least_time(shape, peaks), size, peaks.read(size), median(taken), len(taken))
+        Row(shape, bound(shape, peaks), size, peaks.read(size), median(taken), len(taken))
         for shape, size, taken in zip(chosen, sets, times, strict=True)
     ]
     return peaks, rows
@@ -143,7 +143,7 @@ def main() -> None:
     try:
         with last_cores(1):
             peaks, rows = measure(options.shape or shapes.GRID, backend, options.dtype, options.seconds)
-    except backends.BackendError as reason:
+    except (backends.BackendError, CompileError) as reason:
         parser.error(str(reason))
     print(f"{backend}, {options.dtype}, one thread, {lk.info()['cpu']}, {date.today()}\n\n{markdown(peaks, rows)}")
     if options.json:

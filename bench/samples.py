@@ -1,4 +1,4 @@
-"""Seconds of single calls, and what is said about many of them."""
+"""Seconds of single calls, and their percentiles."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def each(call: Callable[[], object], count: int) -> list[float]:
 
 
 def timed(call: Callable[[], object], seconds: float) -> list[float]:
-    """The seconds of each call, for about that long.
+    """The seconds of each call; calls are made for about ``seconds``.
 
-    The first call finds the caches and the pools of threads as others left them, and does not count; but where it took
-    all of the time, it is the sample.
+    The first call does not count, because the caches and thread pools are in the state that others left. If it took all
+    of the time, it is the only sample.
     """
     end = perf_counter() + seconds
     times = each(call, 1)
@@ -33,13 +33,13 @@ def timed(call: Callable[[], object], seconds: float) -> list[float]:
 
 
 def percentile(times: Sequence[float], percent: float) -> float:
-    """The least time that so many percent of the calls did not exceed."""
+    """The smallest time that at least so many percent of the calls did not exceed."""
     return sorted(times)[ceil(len(times) * percent / 100) - 1]
 
 
 @contextmanager
 def last_cores(count: int) -> Iterator[None]:
-    """This thread, and processes that it starts, stay on the last cores that it may use; where the system can do so."""
+    """Bind this thread, and processes that it starts, to the last cores that it may use, if the system can do that."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

@@ -1,4 +1,4 @@
-"""peers.py: every contender gives lstmkernel's answer, or comparing their speed would be idle; what a run concludes."""
+"""peers.py: every contender gives the same answer as lstmkernel; tables and JSON are right."""
 
 import json
 import os
@@ -29,18 +29,18 @@ def test_a_contender_gives_the_same_answer(contender, T, layers, bidirectional):
 
 def test_a_contender_answers_from_its_own_process(tmp_path):
     process = Process(BASELINE, 1)
-    assert 0 < process.prepare(peers.write_problem(parse("2,3,4,5,2,2"), str(tmp_path))) <= 1
+    assert 0 < process.prepare(peers.write_case(parse("2,3,4,5,2,2"), str(tmp_path))) <= 1
     assert all(0 < seconds < 1 for seconds in process.time(0.01))
     process.close()
 
 
 def test_a_process_that_computes_something_else_says_so(tmp_path):
-    problem = peers.write_problem(parse("2,3,4,5"), str(tmp_path))
-    with np.load(problem) as file:
-        np.savez(problem, **{**file, "expected": file["expected"] + 1})
+    case = peers.write_case(parse("2,3,4,5"), str(tmp_path))
+    with np.load(case) as file:
+        np.savez(case, **{**file, "expected": file["expected"] + 1})
     process = Process(BASELINE, 1)
     with pytest.raises(ValueError, match="times the tolerance"):
-        process.prepare(problem)
+        process.prepare(case)
     process.close()
 
 
@@ -55,7 +55,7 @@ class Pretended:
     def __init__(self, error, seconds):
         self.error, self.seconds = error, seconds
 
-    def prepare(self, problem):
+    def prepare(self, case):
         if isinstance(self.error, str):
             raise ValueError(self.error)
         return self.error

@@ -1,4 +1,4 @@
-"""training.py: both trainers give the definition's gradients; what a step takes is weighed; the table."""
+"""training.py: both trainers give the gradients of the definition; memory and table are right."""
 
 import pytest
 import training
@@ -13,15 +13,15 @@ def test_a_trainer_gives_the_same_gradients(trainer, tmp_path):
     if missing := TRAINERS[trainer].missing():
         pytest.skip(f"not installed: {', '.join(missing)}")
     process = Process(trainer, 1)
-    assert 0 < process.prepare(training.write_problem(parse("2,3,4,5,2,2"), str(tmp_path))) <= 10
+    assert 0 < process.prepare(training.write_case(parse("2,3,4,5,2,2"), str(tmp_path))) <= 10
     assert all(0 < seconds < 1 for seconds in process.time(0.01))
     process.close()
 
 
-def test_what_a_call_takes_is_weighed(tmp_path):
+def test_the_memory_of_a_call(tmp_path):
     """At least its tape, six numbers for each unit, row and step; and dL/d(out)."""
     shape = parse("50,200,3,64")
-    found = training.weighed("lstmkernel, training", training.write_problem(shape, str(tmp_path)))
+    found = training.weighed("lstmkernel, training", training.write_case(shape, str(tmp_path)))
     assert 7 * 4 * 200 * 50 * 64 < found < 15 * 4 * 200 * 50 * 64
 
 

@@ -1,4 +1,4 @@
-"""Those who train, as contenders.py has those who only run: forward and backward of the same network, to dL/dx."""
+"""The libraries that are compared in training: each runs the same network forward and backward, to dL/dx."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def torch_training(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Call:
     return train
 
 
-#: By the names that contenders.py has for their libraries.
+#: The names are those of contenders.py, and "training".
 TRAINERS = {
     "lstmkernel, training": Contender((), lstmkernel_training),
     "PyTorch, training": Contender(("torch",), torch_training),
@@ -49,12 +49,12 @@ TRAINERS = {
 
 
 def bytes_at_most(call: Callable[[], Any]) -> int:
-    """How much more memory than before a call has at its peak; 0 where the process has had more at one time."""
+    """The memory that a call takes at its peak; 0 if the process had more before."""
     before = _kilobytes("VmRSS")
     call()
     return max(0, _kilobytes("VmHWM") - before) * 1024
 
 
 def _kilobytes(line: str) -> int:
-    """Of resident memory. Of this program: what getrusage says counts the one that started it as well."""
+    """Resident memory of this program. getrusage would also count the program that started it."""
     return int(re.findall(rf"^{line}:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)[0])

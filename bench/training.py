@@ -1,35 +1,31 @@
-"""lstmkernel beside PyTorch in training: forward and backward of the same network, checked, timed, weighed.
+"""lstmkernel beside PyTorch in training: forward and backward of the same network: errors, time and memory.
 
     python bench/training.py                          # six shapes on one thread: a Markdown table
     python bench/training.py --threads 1,2 --seconds 60
     python bench/training.py --shape 16,100,40,128,2
 
-Each has a process of its own, on as many cores as it may have threads, and they take turns round by round; medians of
-all calls. Each is first checked against the float64 definition. Memory: what a first call takes at its peak, in a new
-process, beside x and the weights.
+Each has its own process, on as many cores as it has threads. They take turns round by round; times are medians of all
+calls. Each is first checked against the float64 definition. Memory is the peak of the first call in a new process,
+without x and the weights.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
 from statistics import geometric_mean, median
 from time import sleep
 from typing import NamedTuple
 
-import numpy as np
-from contender_process import Process
+from contender_process import Process, write
 from peers import QUIET_SECONDS, ROUNDS, thread_counts
 from trainers import TRAINERS, d_out_for
 
 import lstmkernel as lk
-from lstmkernel.cli import console
 from lstmkernel.host import numbers_text
-from lstmkernel.workbench import shapes
+from lstmkernel.workbench import progress, shapes
 from lstmkernel.workbench.shapes import Shape
 
 SHAPES = ("32,64,64,128", "8,256,256,256,2", "64,128,96,96,5", "50,512,1,40", "1,128,128,128,2", "32,64,512,512")
@@ -41,23 +37,17 @@ class Row(NamedTuple):
     memory: list[int]  # bytes
 
 
-def write_problem(shape: Shape, folder: str) -> str:
-    """A file with weights, input, and dL/dx by the float64 definition."""
-    lstm = lk.LSTM(shape.I, shape.H, shape.L, bidirectional=shape.D == 2, seed=0)
-    x = np.random.default_rng(1).standard_normal((shape.T, shape.B, shape.I), dtype="float32")
-    reference = lk.LSTM.from_config({**lstm.config(), "dtype": "float64", "backend": "numpy"}, lstm.state_dict())
-    expected = reference.backward(reference.forward(x)[2], d_out_for(lstm, x))["x"]
-    file = str(Path(folder) / "problem.npz")
-    np.savez(file, config=json.dumps(lstm.config()), x=x, expected=expected, **lstm.state_dict())
-    return file
+def write_case(shape: Shape, folder: str) -> str:
+    """A file with weights, x, and dL/dx of the float64 definition."""
+    return write(shape, folder, lambda lstm, x: lstm.backward(lstm.forward(x)[2], d_out_for(lstm, x))["x"])
 
 
 def measure(shape: Shape, processes: Sequence[Process], seconds: float, pause: float) -> Row:
     with tempfile.TemporaryDirectory() as folder:
-        problem = write_problem(shape, folder)
+        case = write_case(shape, folder)
         for process in processes:
-            process.prepare(problem)
-        memory = [weighed(process.contender, problem) for process in processes]
+            process.prepare(case)
+        memory = [weighed(process.contender, case) for process in processes]
     times: list[list[float]] = [[] for _ in processes]
     for _ in range(ROUNDS):
         for process, taken in zip(processes, times, strict=True):
@@ -66,9 +56,9 @@ def measure(shape: Shape, processes: Sequence[Process], seconds: float, pause: f
     return Row(shape, [median(taken) for taken in times], memory)
 
 
-def weighed(trainer: str, problem: str) -> int:
+def weighed(trainer: str, case: str) -> int:
     process = Process(trainer, 1)
-    found = process.weigh(problem)
+    found = process.weigh(case)
     process.close()
     return found
 
@@ -77,7 +67,7 @@ def run(threads: int, chosen: Sequence[Shape], seconds: float) -> list[Row]:
     processes = [Process(name, threads) for name in TRAINERS]
     turn = seconds / (len(chosen) * len(processes) * ROUNDS)
     rows = []
-    with console.progress() as bar:
+    with progress.bar() as bar:
         task = bar.add_task("", total=len(chosen))
         for shape in chosen:
             bar.update(task, description=f"{shape.name}, threads: {threads}")

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon, Rectangle, Wedge
 
-from lstmkernel.cli import explain_example
-from lstmkernel.cli.explain_example import FORGET_BIAS, LAYERS, SENTENCE, WIDTH
-from lstmkernel.cli.explained import Explained, explained
+from lstmkernel.workbench.explain import example as explain_example
+from lstmkernel.workbench.explain.example import FORGET_BIAS, LAYERS, SENTENCE, WIDTH
+from lstmkernel.workbench.explain.explained import Explained, explained
 
 BOARD_FRAME, NOTE = "#8A8A8A", "#F7E3EE"
 

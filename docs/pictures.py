@@ -37,7 +37,9 @@ from matplotlib.patches import Rectangle
 from memory_pictures import draw_desk, draw_road, draw_whiteboard, example
 from PIL import Image
 
-from lstmkernel.cli import explain_example, explain_grid, explain_plot
+from lstmkernel.workbench.explain import example as explain_example
+from lstmkernel.workbench.explain import grid as explain_grid
+from lstmkernel.workbench.explain import plots as explain_plot
 
 STYLE = {
     "svg.hashsalt": "lstmkernel",

@@ -1,26 +1,27 @@
-/* own_kernel.c - the kernels of lstmkernel, to be written better. Try it:
+/* own_kernel.c - simple, slow kernels for lstmkernel. Make them faster, and compare them with the others:
  *
  *     lstmkernel compare --against examples/own_kernel.c --shape silero_block
  *
- * Leave out what you do not write. The comments of csrc/lstmkernel.h say what each argument is; the program is compiled with
- * REAL defined as float or double, for this very CPU. docs/write_a_kernel.md goes through it. */
+ * Delete the kernels that you do not write. The comments of csrc/lstmkernel.h explain the arguments. The program is
+ * compiled for this CPU, with REAL defined as float or double. docs/write_a_kernel.md explains it. */
 #include <math.h>
 #include "lstmkernel.h"
 
 typedef REAL real;
 
-/* How many neighbouring units lie side by side in packed weights and gates: [blocks][K][4][lanes]. Yours to choose. */
+/* The units of a block. You choose this number. Packed weights and gates are [blocks][K][4][lanes]. */
 const int64_t lanes = 16;
-enum { LANES = 16, I = 0, F = LANES, G = 2 * LANES, O = 3 * LANES, QUAD = 4 * LANES };
+/* In the 4 * LANES gates of a block, the places where each gate begins. */
+enum { LANES = 16, I = 0, F = LANES, G = 2 * LANES, O = 3 * LANES, GATES = 4 * LANES };
 
 static int64_t blocks_of(const lk_layer *layer) { return (layer->hidden_size + LANES - 1) / LANES; }
 
-/* gates[QUAD] += x[K] w[K][QUAD] */
-static void accumulate(real *restrict gates, int64_t K, const real *x, const real *restrict w)
+/* z[GATES] += x[K] w[K][GATES] */
+static void accumulate(real *restrict z, int64_t K, const real *x, const real *restrict w)
 {
-    for (int64_t k = 0; k < K; k++, w += QUAD)
-        for (int j = 0; j < QUAD; j++)
-            gates[j] += x[k] * w[j];
+    for (int64_t k = 0; k < K; k++, w += GATES)
+        for (int j = 0; j < GATES; j++)
+            z[j] += x[k] * w[j];
 }
 
 static real sigmoid(real x) { return 1 / (1 + (real)exp(-x)); }
@@ -39,10 +40,10 @@ int gate_matmul(const lk_layer *layer, int64_t N, const void *x_, int64_t x_row,
     const real *x = x_, *bias = layer->bias;
     real *z = z_;
     for (int64_t n = 0; n < N; n++, x += x_row)
-        for (int64_t b = 0; b < blocks_of(layer); b++, z += QUAD) {
-            for (int j = 0; j < QUAD; j++)
-                z[j] = bias[b * QUAD + j];
-            accumulate(z, layer->input_size, x, (const real *)layer->w_x + b * layer->input_size * QUAD);
+        for (int64_t b = 0; b < blocks_of(layer); b++, z += GATES) {
+            for (int j = 0; j < GATES; j++)
+                z[j] = bias[b * GATES + j];
+            accumulate(z, layer->input_size, x, (const real *)layer->w_x + b * layer->input_size * GATES);
         }
     return 0;
 }
@@ -52,12 +53,12 @@ int cell_update(int64_t N, int64_t H, const void *z_, void *c_, void *h_)
     const real *z = z_;
     real *c = c_, *h = h_;
     for (int64_t n = 0; n < N; n++, c += H, h += H)
-        for (int64_t unit = 0; unit < H; unit += LANES, z += QUAD)
+        for (int64_t unit = 0; unit < H; unit += LANES, z += GATES)
             update_block(z, H - unit < LANES ? H - unit : LANES, c + unit, h + unit);
     return 0;
 }
 
-/* Bytes of `work` that layer_forward is given: here, the new h of a row. */
+/* The bytes that layer_forward needs in `work`: here, for the new h of a row. */
 int64_t workspace(const lk_layer *layer, int64_t T, int64_t B)
 {
     (void)T, (void)B;
@@ -85,11 +86,11 @@ int layer_forward(const lk_layer *layer, int64_t T, int64_t B, const void *x_, i
             const real *x = (const real *)x_ + t * x_step + b * x_row;
             for (int64_t block = 0; block < blocks_of(layer); block++) {
                 const int64_t unit = block * LANES, units = H - unit < LANES ? H - unit : LANES;
-                real z[QUAD];
-                for (int j = 0; j < QUAD; j++)
-                    z[j] = bias[block * QUAD + j];
-                accumulate(z, K, x, w_x + block * K * QUAD);
-                accumulate(z, H, h, w_h + block * H * QUAD);
+                real z[GATES];
+                for (int j = 0; j < GATES; j++)
+                    z[j] = bias[block * GATES + j];
+                accumulate(z, K, x, w_x + block * K * GATES);
+                accumulate(z, H, h, w_h + block * H * GATES);
                 update_block(z, units, c + unit, h_next + unit);
             }
             for (int64_t u = 0; u < H; u++)

@@ -1,15 +1,15 @@
-"""The kernels of lstmkernel in Python with Numba, to be written better. Try it:
+"""Simple, slow kernels for lstmkernel in Python with Numba. Make them faster, and compare them with the others:
 
     lstmkernel compare --against examples/own_kernel.py --shape silero_block
 
-Leave out what you do not write. Arrays are NumPy's; docs/write_a_kernel.md goes through them.
+Delete the kernels that you do not write. Arrays are NumPy's. docs/write_a_kernel.md explains them.
 """
 
 import math
 
 import numba
 
-#: How many neighbouring units lie side by side in packed weights and gates: [blocks, K, 4, lanes]. Yours to choose.
+#: The units of a block. You choose this number. Packed weights and gates are [blocks, K, 4, lanes].
 lanes = 16
 
 

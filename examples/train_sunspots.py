@@ -1,11 +1,12 @@
-"""Train an LSTM on a CPU in plain NumPy, and hold it against PyTorch step by step.
+"""Train an LSTM on a CPU in plain NumPy, and compare it with PyTorch step by step.
 
     pip install lstmkernel[examples]
     python examples/train_sunspots.py
 
-The yearly sunspot numbers since 1700, which statsmodels ships: each year, the network says what the next year will
-bring. lstmkernel's forward and backward with an Adam in NumPy, then PyTorch from the same initial weights, if it is
-there: the two curves of the loss must agree at every step. ``lstmkernel run`` uses what ``--save`` wrote.
+The data are the yearly sunspot numbers since 1700, which come with statsmodels. Each year, the network forecasts the
+next year's number. It is trained with lstmkernel's forward and backward and an Adam in NumPy; then, if PyTorch is
+installed, with PyTorch from the same initial weights. The two losses must agree at every step. ``lstmkernel run`` can
+use the file that ``--save`` writes.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from statsmodels.datasets import sunspots
 
 import lstmkernel as lk
 
-#: Sunspot numbers go up to 190; networks learn best from numbers around 1.
+#: Sunspot numbers go up to 190. Networks learn best from numbers around 1.
 SCALE = 100.0
-#: Years up to here are learned from, those after are only forecast.
+#: The network learns from the years up to here. The years after are only forecast.
 LAST_YEAR_LEARNED = 1920
-#: Two curves of the loss, in float64, may differ by this part of it.
+#: The two losses, in float64, may differ by this part of the loss.
 AGREEMENT = 1e-10
 
 
 class Adam:
-    """Kingma and Ba 2014, algorithm 1, with their constants."""
+    """Algorithm 1 of Kingma and Ba 2014, with their constants."""
 
     def __init__(self, parameters: dict[str, np.ndarray], learning_rate: float) -> None:
         self.parameters = {name: value.copy() for name, value in parameters.items()}
@@ -50,7 +51,7 @@ class Adam:
 
 
 def with_progress(steps: int, who: str) -> Iterable[int]:
-    """Their numbers, and a bar on stderr where that is a terminal."""
+    """The numbers of the steps, and a progress bar if stderr is a terminal."""
     console = Console(stderr=True)
     return track(range(steps), who, console=console, transient=True, disable=not console.is_terminal)
 
@@ -69,7 +70,7 @@ def loss_and_gradients(net: lk.Stack, x: np.ndarray, wanted: np.ndarray) -> tupl
 
 
 def train(net: lk.Stack, x: np.ndarray, wanted: np.ndarray, steps: int, learning_rate: float) -> list[float]:
-    """Change the network's weights; the loss before each step."""
+    """Train the network in place; returns the loss before each step."""
     adam, losses = Adam(net.state_dict(), learning_rate), []
     for _ in with_progress(steps, "lstmkernel"):
         loss, gradients = loss_and_gradients(net, x, wanted)
@@ -81,7 +82,7 @@ def train(net: lk.Stack, x: np.ndarray, wanted: np.ndarray, steps: int, learning
 def train_torch(
     start: dict[str, np.ndarray], x: np.ndarray, wanted: np.ndarray, steps: int, learning_rate: float
 ) -> list[float]:
-    """The same in PyTorch, from ``net.state_dict()``."""
+    """The same in PyTorch. start: ``net.state_dict()`` before training."""
     import torch
 
     width = start["1.weight"].shape[1]
@@ -100,7 +101,7 @@ def train_torch(
 
 
 def compare(ours: list[float], theirs: list[float]) -> float:
-    """Print both curves; the largest difference, as a part of the loss."""
+    """Print both losses at some steps; returns the largest difference, as a part of the loss."""
     print(f"{'step':>6}{'lstmkernel':>22}{'PyTorch':>22}")
     for step in sorted({*range(0, len(ours), max(1, len(ours) // 10)), len(ours) - 1}):
         print(f"{step:>6}{ours[step]:>22.15f}{theirs[step]:>22.15f}")
@@ -110,7 +111,7 @@ def compare(ours: list[float], theirs: list[float]) -> float:
 
 
 def unscaled(net: lk.Stack) -> lk.Stack:
-    """The same network in float32, of sunspot numbers as they are: the scale goes into its weights."""
+    """The same network in float32 for unscaled sunspot numbers: the scale goes into its weights."""
     named = net.state_dict()
     named["0.weight_ih_l0"] = named["0.weight_ih_l0"] / SCALE
     named["1.weight"], named["1.bias"] = named["1.weight"] * SCALE, named["1.bias"] * SCALE
@@ -122,10 +123,10 @@ def unscaled(net: lk.Stack) -> lk.Stack:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=120, help="of Adam (120)")
-    parser.add_argument("--hidden-size", type=int, default=16, help="units (16)")
-    parser.add_argument("--learning-rate", type=float, default=0.01, help="of Adam (0.01)")
-    parser.add_argument("--save", metavar="FILE.safetensors", help="where the trained network goes")
+    parser.add_argument("--steps", type=int, default=120, help="steps of Adam (120)")
+    parser.add_argument("--hidden-size", type=int, default=16, help="units of the LSTM (16)")
+    parser.add_argument("--learning-rate", type=float, default=0.01, help="learning rate of Adam (0.01)")
+    parser.add_argument("--save", metavar="FILE.safetensors", help="write the trained network to this file")
     arguments = parser.parse_args()
 
     data = sunspots.load_pandas().data
@@ -149,7 +150,9 @@ def main() -> None:
     forecast = plain(numbers[:-1, None])[0][:, 0]
     unseen = years[1:] > LAST_YEAR_LEARNED
     error, as_now = (np.abs(guess - numbers[1:])[unseen].mean() for guess in (forecast, numbers[:-1]))
-    print(f"years after {LAST_YEAR_LEARNED}: {error:.1f} sunspots off in the mean, and the year before {as_now:.1f}")
+    print(
+        f"years after {LAST_YEAR_LEARNED}: {error:.1f} sunspots mean error of the forecast; {as_now:.1f} if it repeats the last year"
+    )
     if arguments.save:
         lk.save(plain, arguments.save)
         print(f"{arguments.save}: {plain!r}")

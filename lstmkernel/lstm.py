@@ -20,9 +20,9 @@ from lstmkernel.engine.tape import Tape
 from lstmkernel.variant import Variant
 
 if TYPE_CHECKING:
+    from lstmkernel.plan import Plan
     from lstmkernel.pool import Pool
     from lstmkernel.stream import Stream
-    from lstmkernel.tuning.plan import Plan
 
 
 class LSTM(FixedAttributes):
@@ -381,7 +381,7 @@ class LSTM(FixedAttributes):
         Raises ValueError or TypeError for sizes below 1. A candidate that cannot be built is no error; the plan says
         why.
         """
-        from lstmkernel.tuning import plan
+        from lstmkernel import plan
 
         batch_size = arguments.size("batch_size", batch_size)
         steps = None if steps is None else arguments.size("steps", steps)

@@ -1,9 +1,9 @@
-"""The command line: ``lstmkernel info``, ``compare``, ``run``, ``explain``, ``bench`` and ``cache``.
+"""The command line: ``lstmkernel info``, ``compare``, ``run``, ``convert``, ``explain``, ``bench`` and ``cache``.
 
-One file a command; what they share, or is much by itself, has a file for each idea.
+One module for each command. What several commands share, and what is large, has its own module.
 
-Exit status: 0 done, 1 a backend disagrees with the reference, 2 the request cannot be met (one line on stderr says
-why), 130 interrupted, 141 whoever read the output went away.
+Exit status: 0 done; 1 a result of ``compare`` is wrong; 2 the request cannot be met, and a line on stderr says why;
+130 interrupted; 141 the reader of the output has gone.
 """
 
 from __future__ import annotations
@@ -18,11 +18,19 @@ from typing import TextIO
 from lstmkernel._version import __version__
 from lstmkernel.backends import BackendError
 from lstmkernel.cli import bench, cache, compare, console, convert, explain, info, run
+from lstmkernel.host.compile_c import CompileError
 from lstmkernel.workbench import one_thread
 
 __all__ = ["main"]
 
 UNMET, INTERRUPTED, NO_READER = 2, 130, 141
+
+#: Exceptions whose message tells the user what to change.
+EXPECTED = (BackendError, CompileError, MemoryError, ModuleNotFoundError, OSError, TypeError, ValueError)
+
+COMMANDS = (info, compare, run, convert, explain, bench, cache)
+#: Commands that hold NumPy's BLAS to one thread.
+ONE_THREAD = (compare, bench)
 
 EXAMPLES = """\
 examples:
@@ -39,7 +47,7 @@ examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line; each command adds its own arguments and the function that does it."""
+    """The whole command line. A command's module has its texts, its arguments and its function."""
     top = argparse.ArgumentParser(
         prog="lstmkernel",
         description="Run LSTM networks on CPUs, and compare the kernels that run them.",
@@ -47,14 +55,22 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"lstmkernel {__version__}")
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (info, compare, run, convert, explain, bench, cache):
-        command.add_to(commands)
+    commands = top.add_subparsers(title="commands", metavar="COMMAND")
+    for module in COMMANDS:
+        command = commands.add_parser(
+            module.__name__.rpartition(".")[2],
+            help=module.SUMMARY,
+            description=module.DESCRIPTION,
+            epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(command=module.command, one_thread=module in ONE_THREAD)
+        module.add_arguments(command)
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what ``argv`` asks (None: the process's own arguments); return the exit status."""
+    """Do what ``argv`` asks (None: the process's own arguments), and return the exit status."""
     try:
         try:
             return _do(argv)
@@ -63,16 +79,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # What is still buffered goes nowhere, instead of failing again when the interpreter closes stdout.
+        # The rest of the output goes to /dev/null, so that closing stdout does not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
-    except (BackendError, MemoryError, ModuleNotFoundError, OSError, TypeError, ValueError) as error:
+    except EXPECTED as error:
         print(f"lstmkernel: error: {_message(error)}", file=sys.stderr)
         return UNMET
 
 
 def _do(argv: Sequence[str] | None) -> int:
-    arguments = parser().parse_args(argv)
+    all_commands = parser()
+    arguments = all_commands.parse_args(argv)
+    if not hasattr(arguments, "command"):
+        all_commands.print_help()
+        return 0
     if argv is None and arguments.one_thread:
         one_thread.ensure()
     with warnings.catch_warnings():
@@ -85,7 +105,7 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     message = str(error) or type(error).__name__
-    return "\n".join(console.printable(line) for line in message.split("\n"))  # names from files are in there
+    return "\n".join(console.printable(line) for line in message.split("\n"))  # messages quote names from files
 
 
 def _show_warning(
@@ -96,5 +116,5 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A warning as a user of a command wants it: without the place in the source."""
+    """Without the place in the source, which the user of a command does not need."""
     print(f"lstmkernel: warning: {message}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``lstmkernel bench stream``: how long each step takes, the slowest ones, too."""
+"""``lstmkernel bench stream``: how long single steps take, up to the slowest one of very many."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import argparse
 import json
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from lstmkernel import __version__, backends
-from lstmkernel.cli import console, latency_plot, options, plot
+from lstmkernel.cli import console, latency_plot, options
 from lstmkernel.host import cpu, numbers_text
-from lstmkernel.workbench import latency
+from lstmkernel.workbench import latency, progress
 from lstmkernel.workbench.latency import Latency
 
+SUMMARY = "measure the latency of streams, as in production"
+
 DESCRIPTION = """\
-Time every call by itself, very many of them, on one thread: one step of the
-step networks through Stream.step, pools of 1 to 1024 streams through Pool.step,
-and blocks of audio through a Stream, as multiples of real time at 48 kHz. The
-subjects take turns, so that a slow spell of the machine falls on all.
+Time very many single calls on one thread: one step of small and large networks
+through Stream.step, pools of 1 to 1024 streams through Pool.step, and blocks of
+audio through a Stream, as multiples of real time at 48 kHz. The subjects take
+turns, so a slow phase of the machine slows all of them.
 """
 
 EXAMPLES = """\
@@ -31,22 +32,18 @@ examples:
 """
 
 
-def add_to(commands: Any) -> None:
-    """Declare the command."""
-    bench = commands.add_parser("bench", help="time what production does: streams", description=DESCRIPTION)
-    parser = bench.add_subparsers(title="what", metavar="WHAT", required=True).add_parser(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    stream = parser.add_subparsers(title="what", metavar="WHAT", required=True).add_parser(
         "stream",
         help="p50, p99, p99.9 and maximum of single steps, pools and blocks of audio",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    names = f"auto, c, {', '.join(backends.NAMES)}"
-    parser.add_argument("--backend", default="auto", metavar="NAME", help=f"one of {names} (auto)")
-    parser.add_argument("--seconds", type=options.seconds, default=30, metavar="S", help="time to spend (30)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
-    parser.add_argument("--png", metavar="FILE", help="draw histograms to FILE; needs matplotlib")
-    parser.set_defaults(command=command, one_thread=True)
+    options.add_backend(stream)
+    stream.add_argument("--seconds", type=options.seconds, default=30, metavar="S", help="time to spend (30)")
+    stream.add_argument("--json", metavar="FILE", help="write the results to FILE")
+    stream.add_argument("--png", metavar="FILE", help="draw histograms to FILE; needs matplotlib")
 
 
 def command(arguments: argparse.Namespace) -> int:
@@ -56,7 +53,7 @@ def command(arguments: argparse.Namespace) -> int:
         json_file = options.to_write(stack, arguments.json)
         png_file = options.to_write(stack, arguments.png)
         if png_file:
-            plot.require_matplotlib()
+            options.require_matplotlib()
         found = _measured(backend, arguments.seconds)
         about = {"version": __version__, "cpu": cpu.model(), "backend": backend}
         if json_file:
@@ -73,7 +70,7 @@ def command(arguments: argparse.Namespace) -> int:
 
 
 def _measured(backend: str, seconds: float) -> list[Latency]:
-    with console.progress() as bar:
+    with progress.bar() as bar:
         task = bar.add_task("bench stream", total=seconds or 1)
         return latency.measure(latency.subjects(backend), seconds, lambda passed: bar.update(task, completed=passed))
 
@@ -97,7 +94,7 @@ def _table(kind: str, rows: Sequence[Latency], found: Sequence[Latency]) -> Tabl
 
 
 def _remarks(row: Latency, alone: float) -> tuple[str, ...]:
-    """alone: seconds of a step of a stream by itself."""
+    """Further cells of a row. alone: seconds of a step of a single stream."""
     if row.subject.kind == latency.STREAMS:
         each = row.p50 / row.subject.streams
         return numbers_text.duration(each), numbers_text.digits(each / alone)

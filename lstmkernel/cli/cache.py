@@ -1,11 +1,10 @@
-"""``lstmkernel cache``: what is kept on disk, and away with it."""
+"""``lstmkernel cache``: list or remove what lstmkernel keeps on disk."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from datetime import datetime
-from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -13,24 +12,25 @@ from rich.table import Table
 from lstmkernel.cli import console
 from lstmkernel.host import disk_cache, numbers_text
 
+SUMMARY = "list or remove what lstmkernel keeps on disk"
+
 DESCRIPTION = """\
-List what is kept on disk between runs, with sizes: machine code of Numba's
-kernels (numba), C kernels made for one layer's sizes (c), and plans of
-LSTM.compile (plans). Everything here can be made again.
+List what lstmkernel keeps on disk between runs, with sizes: machine code of
+Numba's kernels (numba), C kernels made for one layer's sizes (c), and plans of
+LSTM.compile (plans). All of it can be removed; it is made again when needed.
+"""
+
+EXAMPLES = """\
+examples:
+  lstmkernel cache
+  lstmkernel cache --json
+  lstmkernel cache --clear
 """
 
 
-def add_to(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "cache",
-        help="list, size or clear what is kept on disk",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--clear", action="store_true", help="remove all of it")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clear", action="store_true", help="remove everything")
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
-    parser.set_defaults(command=command, one_thread=False)
 
 
 def command(arguments: argparse.Namespace) -> int:

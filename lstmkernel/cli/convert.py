@@ -1,16 +1,17 @@
-"""``lstmkernel convert``: a network from one file format to another."""
+"""``lstmkernel convert``: convert a network from one file format to another."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from lstmkernel import formats
 
+SUMMARY = "convert a network from one file format to another"
+
 DESCRIPTION = """\
-Load a network from a file of any format that is known, and save it in the
-format that OUT's suffix names. PyTorch's own savers are not among them: PyTorch
-reads .safetensors.
+Load a network from a file of any known format, and save it in the format that
+the suffix of OUT names. There is no writer for PyTorch's own files; PyTorch can
+read .safetensors.
 """
 
 EXAMPLES = """\
@@ -21,22 +22,15 @@ examples:
 """
 
 
-def add_to(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "convert",
-        help="a network from one file format to another",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("source", metavar="IN", help="a file that lstmkernel info can list")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="IN", help="a file of weights, of any format that lstmkernel info can read")
     parser.add_argument(
-        "target", metavar="OUT", help=f"named {', '.join(f'*{suffix}' for suffix in formats.saving_formats())}"
+        "target",
+        metavar="OUT",
+        help=f"the new file, named {', '.join(f'*{suffix}' for suffix in formats.saving_formats())}",
     )
     parser.add_argument("--prefix", metavar="P", help="which part of a larger model, as lstmkernel info lists them")
     parser.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the weights")
-    parser.set_defaults(command=command, one_thread=False)
 
 
 def command(arguments: argparse.Namespace) -> int:

@@ -1,32 +1,34 @@
-"""``lstmkernel explain``: the numbers of an LSTM at work, and pictures of them."""
+"""``lstmkernel explain``: show the numbers of an LSTM at work, and draw pictures of them."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from contextlib import ExitStack
-from typing import Any
 
 import numpy as np
 
-from lstmkernel.cli import console, explain_example, explain_text, plot
-from lstmkernel.cli.explain_example import FORGET_BIAS, LAYERS, SEED, SENTENCE, WIDTH
-from lstmkernel.cli.explained import Explained, explained
+from lstmkernel.cli import console, explain_text, options
 from lstmkernel.gradient_flow import gradient_flow
 from lstmkernel.host import files
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
+from lstmkernel.workbench.explain import example
+from lstmkernel.workbench.explain.example import FORGET_BIAS, LAYERS, SEED, SENTENCE, WIDTH
+from lstmkernel.workbench.explain.explained import Explained, explained
 from lstmkernel.workbench.networks import load_sequence, read_input
 
-DESCRIPTION = f"""\
-Show an LSTM at work: the four moves of its cell with their numbers at one step,
-the hand-over of h from layer to layer at every step, and what of it is out, h_n
-and c_n. docs/how_an_lstm_remembers.md tells what it means.
+SUMMARY = "see how an LSTM remembers: its numbers, step by step, and pictures"
 
-Without --weights: a sentence, and an untrained LSTM of {LAYERS} layers of {WIDTH} units
-with PyTorch's initial weights from seed {SEED} and forget bias {FORGET_BIAS}. Each word is a
-vector of {WIDTH} normal random numbers, seeded by the CRC-32 of its letters in lower
-case, and scaled to length 1.
+DESCRIPTION = f"""\
+Show an LSTM at work: the four moves of its cell with their numbers at one step;
+h, which goes from layer to layer at every step; and the results out, h_n and
+c_n. docs/how_an_lstm_remembers.md explains what the numbers mean.
+
+Without --weights, an untrained LSTM reads a sentence. It has {LAYERS} layers of {WIDTH} units,
+PyTorch's initial weights from seed {SEED}, and forget bias {FORGET_BIAS}. Each word is a vector of
+{WIDTH} normal random numbers, seeded by the CRC-32 of its letters in lower case and
+scaled to length 1.
 """
 
 EXAMPLES = """\
@@ -37,64 +39,71 @@ examples:
   lstmkernel explain --png-dir pictures
 """
 
-#: A gradient is followed through at most so many of the last steps.
+#: What the pictures of --png-dir show.
+PICTURES = {
+    "gates": "every gate and state over time",
+    "grid": "h and c from step to step and from layer to layer",
+    "gradient": "how much of the gradient is left, step by step back",
+}
+
+#: Gradients are followed back through at most so many steps.
 FLOW_STEPS = 200
 
 
-def add_to(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "explain",
-        help="see how an LSTM remembers: its numbers, step by step, and pictures",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input",
         nargs="?",
         metavar="SENTENCE",
-        help=f"words to read ({SENTENCE}); with --weights an array (T, I) in a .npy file",
+        help=f"words to read ({SENTENCE}); with --weights, a .npy file with an array (T, I)",
     )
-    parser.add_argument("--weights", metavar="W", help="a .safetensors file, whose first LSTM is shown")
-    parser.add_argument("--prefix", metavar="P", help="which LSTM of a larger model: its tensors' names begin with P")
-    parser.add_argument("--layer", type=int, default=0, metavar="N", help="whose four moves: 0 is the lowest (0)")
-    parser.add_argument("--reverse", action="store_true", help="its reverse direction, of a bidirectional model")
+    parser.add_argument("--weights", metavar="W", help="show the first LSTM of this file of weights")
+    parser.add_argument(
+        "--prefix", metavar="P", help="which LSTM of a larger model: the names of its tensors begin with P"
+    )
+    parser.add_argument(
+        "--layer", type=int, default=0, metavar="N", help="the layer whose four moves are shown; 0 is the lowest (0)"
+    )
+    parser.add_argument(
+        "--reverse", action="store_true", help="of a bidirectional model, the layer's reverse direction"
+    )
     at = parser.add_mutually_exclusive_group()
-    at.add_argument("--step", type=int, metavar="T", help="at which step, from 0 (the middle one)")
-    at.add_argument("--word", metavar="WORD", help="or at which word of the sentence, the first such one")
+    at.add_argument("--step", type=int, metavar="T", help="the step that is shown, from 0 (the middle one)")
+    at.add_argument("--word", metavar="WORD", help="or the word of the sentence; where it occurs twice, the first")
     parser.add_argument("--png-dir", metavar="DIR", help="draw gates.png, grid.png and gradient.png; needs matplotlib")
-    parser.set_defaults(command=command, one_thread=False)
 
 
 def command(arguments: argparse.Namespace) -> int:
     """Do ``explain``."""
     if arguments.png_dir:
-        plot.require_matplotlib("--png-dir")
+        options.require_matplotlib("--png-dir")
     about, shown = _subject(arguments)
     k, step = _state(arguments, shown), _step(arguments, shown)
-    if arguments.png_dir:
-        _draw(arguments, shown, step)
+    written = _draw(arguments, shown, step) if arguments.png_dir else []
     out = console.output()
     out.print(about, markup=False)
     for part in (explain_text.moves(shown, k, step), explain_text.grid(shown, step), explain_text.results(shown)):
         out.print()
         out.print(part)
+    if written:
+        out.print()
+    for path in written:
+        out.print(f"written: {path}", soft_wrap=True, markup=False)
     return 0
 
 
 def _subject(arguments: argparse.Namespace) -> tuple[str, Explained]:
-    """What it is in a line, and the network over its input."""
+    """A line about the network, and the network with its input."""
     if arguments.weights:
         return _recorded(arguments)
     if arguments.prefix:
         raise ValueError("--prefix: needs --weights")
     sentence = SENTENCE if arguments.input is None else arguments.input
-    words = explain_example.words(sentence)
+    words = example.words(sentence)
     if not words:
         raise ValueError(f"SENTENCE: expected words, got {sentence!r}")
-    lstm = explain_example.network(WIDTH, WIDTH, LAYERS, FORGET_BIAS)
-    x = np.stack([explain_example.embedded(word, WIDTH) for word in words])
+    lstm = example.network(WIDTH, WIDTH, LAYERS, FORGET_BIAS)
+    x = np.stack([example.embedded(word, WIDTH) for word in words])
     about = f"{_named(lstm)}, untrained: seed {SEED}, forget bias {FORGET_BIAS}"
     return f"{about}\n{len(words)} words, each a vector of length 1 from its letters", explained(lstm, x, words)
 
@@ -120,7 +129,7 @@ def _named(lstm: LSTM) -> str:
 
 
 def _state(arguments: argparse.Namespace, shown: Explained) -> int:
-    """Index of the layer and direction asked for."""
+    """The index of the layer and direction that was asked for."""
     layer: int = arguments.layer
     if not 0 <= layer < shown.lstm.num_layers:
         raise ValueError(f"--layer: expected 0..{shown.lstm.num_layers - 1}, got {layer}")
@@ -130,7 +139,7 @@ def _state(arguments: argparse.Namespace, shown: Explained) -> int:
 
 
 def _step(arguments: argparse.Namespace, shown: Explained) -> int:
-    """The step asked for."""
+    """The step that was asked for."""
     T = len(shown.steps)
     if arguments.word is not None:
         folded = [word.lower() for word in shown.steps]
@@ -144,26 +153,28 @@ def _step(arguments: argparse.Namespace, shown: Explained) -> int:
     return int(arguments.step)
 
 
-def _draw(arguments: argparse.Namespace, shown: Explained, step: int) -> None:
-    from lstmkernel.cli import explain_grid, explain_plot
+def _draw(arguments: argparse.Namespace, shown: Explained, step: int) -> list[str]:
+    """Draw the pictures; their paths, with what each of them shows."""
+    from lstmkernel.workbench.explain import grid, plots
 
-    panels = _flows(shown) if arguments.weights else explain_example.experiment()
+    panels = _flows(shown) if arguments.weights else example.experiment()
     pictures = {
-        "gates": explain_plot.draw_gates(shown),
-        "grid": explain_grid.draw_grid(shown, step),
-        "gradient": explain_plot.draw_flow(panels),
+        "gates": plots.draw_gates(shown),
+        "grid": grid.draw_grid(shown, step),
+        "gradient": plots.draw_flow(panels),
     }
     os.makedirs(arguments.png_dir, exist_ok=True)
+    paths = {name: os.path.join(arguments.png_dir, f"{name}.png") for name in pictures}
     with ExitStack() as stack:
         for name, figure in pictures.items():
-            path = os.path.join(arguments.png_dir, f"{name}.png")
-            explain_plot.save(figure, stack.enter_context(files.replacing(path)))
+            plots.save(figure, stack.enter_context(files.replacing(paths[name])))
+    return [f"{path} ({PICTURES[name]})" for name, path in paths.items()]
 
 
-def _flows(shown: Explained) -> dict[str, explain_example.Curves]:
-    """Of the model itself, over the last steps of its own input."""
+def _flows(shown: Explained) -> dict[str, example.Curves]:
+    """Gradients of the model itself, over the last steps of its own input."""
     x, state = shown.x[-FLOW_STEPS:], None
     if len(x) < len(shown.x) and not shown.lstm.bidirectional:
         _, state = shown.lstm(shown.x[:-FLOW_STEPS])
     flow = gradient_flow(shown.lstm, x, state=state)
-    return {shown.label(k): explain_example.curves(flow, k, shown.reverse(k)) for k in range(len(flow.total))}
+    return {shown.label(k): example.curves(flow, k, shown.reverse(k)) for k in range(len(flow.total))}

@@ -1,4 +1,4 @@
-"""What ``explain`` prints: the four moves of one step, then time across and layers up."""
+"""The text of ``explain``: the four moves of one step, then all layers over time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.cli.explained import MOST_NUMBERS, Explained
+from lstmkernel.workbench.explain.explained import MOST_NUMBERS, Explained
 
+#: Letters of a word that fit above a column.
 WIDEST_WORD = 6
+#: Styles of the results.
 OUT, H_N, C_N = "bold cyan", "bold magenta", "bold yellow"
 
 
@@ -29,12 +31,12 @@ def moves(shown: Explained, k: int, step: int) -> RenderableType:
     for move, formula, values in _moves(shown, k, step):
         table.add_row(move, formula, *(f"{value:.3f}" for value in values[:MOST_NUMBERS]))
     H = shown.lstm.hidden_size
-    remark = f"Units 0 to {min(MOST_NUMBERS, H) - 1} of {H}, side by side; z is the gate matmul, z = W_ih x_t + b_ih + "
+    remark = f"Columns are units 0 to {min(MOST_NUMBERS, H) - 1} of {H}. z is the gate matmul: z = W_ih x_t + b_ih + "
     return Group(title, table, Text(remark + "W_hh h_{t-1} + b_hh.", style="dim"))
 
 
 def _moves(shown: Explained, k: int, step: int) -> Iterable[tuple[str, str, Array]]:
-    """Every line: the move, the formula or what it means, the numbers."""
+    """The lines of the table: the move, its formula or meaning, the numbers."""
     i, f, g, o, c, h = (values[k, step] for values in shown.trace)
     before = step + 1 if shown.reverse(k) else step - 1
     h_before, c_before = np.zeros_like(h), np.zeros_like(c)
@@ -44,8 +46,8 @@ def _moves(shown: Explained, k: int, step: int) -> Iterable[tuple[str, str, Arra
     below = f"h of layer {layer - 1}" if layer else "the input"
     x_t = np.concatenate(shown.trace.h[D * (layer - 1) : D * layer, step]) if layer else shown.x[step]
     yield "given", f"x_t      {below}", x_t
-    yield "", "h_{t-1}  its last report", h_before
-    yield "", "c_{t-1}  its memory so far", c_before
+    yield "", "h_{t-1}  h of the step before", h_before
+    yield "", "c_{t-1}  c of the step before", c_before
     yield "1 forget", "f_t = sigmoid(z_f)", f
     yield "", "f_t * c_{t-1}  what is kept", f * c_before
     yield "2 input", "i_t = sigmoid(z_i)", i
@@ -58,9 +60,9 @@ def _moves(shown: Explained, k: int, step: int) -> Iterable[tuple[str, str, Arra
 
 
 def grid(shown: Explained, step: int) -> RenderableType:
-    """h of every layer and direction, layers up, time across; what of it is out, h_n and c_n."""
+    """h of every layer and direction: time runs across, layers go up; out, h_n and c_n are marked."""
     window = shown.window(step)
-    title = Text("The hand-over of h, time across and layers up, and c_n: ")
+    title = Text("h at every step (across) and layer (upwards), and c_n: ")
     for name, style in (("out", OUT), ("h_n", H_N), ("c_n", C_N)):
         title.append(f" {name} ", style=f"{style} reverse")
     table = Table(box=None, padding=0, show_header=False)
@@ -93,7 +95,7 @@ def _layer(shown: Explained, k: int, window: range) -> list[Text]:
 
 
 def _beside(cells: Sequence[Text], before: str = " ", between: str = " ") -> list[Text]:
-    """The cells of a row, each behind what stands between it and the one before, on its second line."""
+    """The cells of a row, with a mark on the second line: ``before`` the first cell, ``between`` the others."""
     row = []
     for mark, cell in zip((before, *[between] * (len(cells) - 1)), cells, strict=True):
         row += [Text(f"\n {mark} " if mark.strip() else "   ", style="dim"), cell]
@@ -101,7 +103,7 @@ def _beside(cells: Sequence[Text], before: str = " ", between: str = " ") -> lis
 
 
 def _column(values: Array, style: str = "") -> Text:
-    """Numbers one above the other."""
+    """Numbers, one below the other."""
     return Text("\n".join(f"{value:5.2f}" for value in values[:MOST_NUMBERS]), style=style)
 
 
@@ -110,11 +112,11 @@ def _short(word: str) -> str:
 
 
 def results(shown: Explained) -> RenderableType:
-    """What a call returns of all this."""
+    """What a call returns."""
     out, (h_n, c_n) = shown.lstm(shown.x)
     top = shown.lstm.num_layers - 1
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    table.add_row(Text("out", style=OUT), str(out.shape), f"what layer {top} reports at every step")
-    table.add_row(Text("h_n", style=H_N), str(h_n.shape), "what every layer reported at its last step")
-    table.add_row(Text("c_n", style=C_N), str(c_n.shape), "what every layer still remembers then")
+    table.add_row(Text("out", style=OUT), str(out.shape), f"h of layer {top} at every step")
+    table.add_row(Text("h_n", style=H_N), str(h_n.shape), "h of every layer at its last step")
+    table.add_row(Text("c_n", style=C_N), str(c_n.shape), "c of every layer at its last step")
     return Group(Text("out, (h_n, c_n) = lstm(x)"), table)

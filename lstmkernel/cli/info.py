@@ -1,4 +1,4 @@
-"""``lstmkernel info``: the CPU, the backends and whether they can run, threads, versions; or what a file holds."""
+"""``lstmkernel info``: CPU, backends, threads and versions of this machine; or the content of a file of weights."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from rich.text import Text
 
 import lstmkernel
 from lstmkernel import backends
-from lstmkernel.cli import console, contents
+from lstmkernel.cli import console, info_file
+
+SUMMARY = "show CPU, backends, threads and versions; or the content of a file of weights"
 
 DESCRIPTION = """\
 Show the CPU, its instruction sets, which backends can run and why the others
-cannot, threads and versions. With FILE: what is inside it, names and shapes,
-and which parts are networks that can be loaded.
+cannot, threads and versions. With FILE: the names and shapes in this file of
+weights, and the networks in it that can be loaded.
 """
 
 EXAMPLES = """\
@@ -30,27 +32,18 @@ examples:
 """
 
 
-def add_to(commands: Any) -> None:
-    """Declare the command."""
-    parser = commands.add_parser(
-        "info",
-        help="what this machine has: CPU, backends, threads, versions; or what a file of weights holds",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", metavar="FILE", nargs="?", help="a file of weights, of any format that is known")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", nargs="?", help="a file of weights, of any known format")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.set_defaults(command=command, one_thread=False)
 
 
 def command(arguments: argparse.Namespace) -> int:
     """Do ``info``."""
     if arguments.file is not None:
-        contents.show(arguments.file, arguments.json)
+        info_file.show(arguments.file, arguments.json)
         return 0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a missing C backend is shown below, and louder
+        warnings.simplefilter("ignore")  # a missing C backend is shown below
         found = lstmkernel.info()
     if arguments.json:
         print(json.dumps({**found, "c_is_built": backends.c_is_built()}, indent=2))

@@ -1,4 +1,4 @@
-"""What ``bench stream`` found, as a picture: a histogram of calls for each subject, on one axis for each kind."""
+"""The results of ``bench stream`` as a picture: a histogram for each subject, a panel for each kind of subject."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lstmkernel.cli.plot import COLOURS
 from lstmkernel.host import numbers_text
+from lstmkernel.workbench.colours import SERIES
 from lstmkernel.workbench.latency import Latency
 
 BINS_A_DECADE = 60
-#: Of a row's height; the longest bar fills it.
+#: Of the longest bar, as a part of a row's height.
 HEIGHT = 0.85
 
 
@@ -39,11 +39,11 @@ def draw(found: Sequence[Latency], file: BinaryIO) -> None:
 
 def _panel(axes: Any, group: Sequence[Latency]) -> None:
     for row, latency in enumerate(reversed(group)):
-        times, colour = np.array(latency.times), COLOURS[row % 6]
+        times, colour = np.array(latency.times), SERIES[row % 6]
         low, high = np.log10(times[0]), np.log10(times[-1])
         edges = np.logspace(low, high, max(2, int((high - low) * BINS_A_DECADE) + 2))
         counts, _ = np.histogram(times, edges)
-        # A square root shows the few slow calls beside the many quick ones.
+        # With the square root, a few slow calls are visible beside many quick ones.
         heights = np.sqrt(counts / counts.max()) * HEIGHT
         axes.bar(edges[:-1], heights, np.diff(edges), row, align="edge", color=colour)
         marks = [latency.p50, latency.p99, latency.p999, latency.most]

@@ -1,4 +1,4 @@
-"""``lstmkernel run`` over a sound file: block by block through a stream, to a sound file of the same kind."""
+"""``lstmkernel run`` with a sound file: a stream processes it block by block; the output is a sound file, too."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.cli import console
 from lstmkernel.formats import inspect
 from lstmkernel.formats.errors import needed
 from lstmkernel.host import files, numbers_text
+from lstmkernel.workbench import progress
 from lstmkernel.workbench.networks import Net
 
-#: Frames of a block: long enough that calls do not show, short enough for the progress bar.
+#: Frames of a block. The cost of a call does not show, and the progress bar moves often enough.
 BLOCK = 1 << 16
 
-#: How numbers are kept in the output where the input has them so; other inputs (MP3, say) leave it to the format.
+#: Sample formats that the output takes over from the input. For others (MP3), the output has its format's default.
 KEPT = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
 
 
 class Played(NamedTuple):
-    """What one run over the sound left."""
+    """The results of one run over the sound."""
 
     states: Any
     seconds: float  # of the network alone
@@ -36,20 +36,20 @@ class Played(NamedTuple):
 
 
 def is_array(path: str) -> bool:
-    """Whether it is, or should be, a file of NumPy."""
+    """Whether it is, or should be, a NumPy file."""
     if path.lower().endswith((".npy", ".npz")) or not os.path.isfile(path):
-        return True  # what is missing is said there
+        return True  # reading the array reports a missing file
     with open(path, "rb") as file:
         return file.read(6) == b"\x93NUMPY"
 
 
 def run(arguments: argparse.Namespace, net: Net, save_states: Callable[[Any, Any], None]) -> int:
-    """Do ``run`` where the input is sound; save_states(file, states) writes ``--state-out``."""
+    """Do ``run`` with sound. save_states(file, states) writes ``--state-out``."""
     sf = needed("soundfile", "audio", arguments.input)
     if (net.input_size, net.out_features) != (1, 1):
         raise ValueError(
             f"{arguments.weights}: expected a network of 1 input and 1 output for a sound file, got "
-            f"{net.input_size} and {net.out_features}; give it an array (.npy) that has all its inputs"
+            f"{net.input_size} and {net.out_features}; give it an array (.npy) with all its inputs"
         )
     with ExitStack() as stack, _naming(sf, arguments.input):
         source = stack.enter_context(sf.SoundFile(arguments.input))
@@ -68,20 +68,20 @@ def run(arguments: argparse.Namespace, net: Net, save_states: Callable[[Any, Any
 
 
 def _play(sf: Any, net: Net, source: Any, target: Any, output: str) -> Played:
-    """Channels are rows of a batch: each has states of its own."""
+    """Channels are rows of a batch, so each has its own states."""
     whole_numbers = target.subtype.startswith("PCM")
     stream, seconds, peak, clipped = net.stream(source.channels), 0.0, 0.0, 0
-    with console.progress() as bar:
+    with progress.bar() as bar:
         task = bar.add_task("run", total=source.frames)
         for block in source.blocks(BLOCK, dtype=net.dtype.name, always_2d=True):
             start = perf_counter()
             played: Array = stream(block[:, :, None])[:, :, 0]
             seconds += perf_counter() - start
             if not np.isfinite(played).all():
-                raise ValueError(f"{output}: not written, for the network's output is not finite")
+                raise ValueError(f"{output}: not written, because the network's output is not finite")
             loudest = float(np.abs(played).max(initial=0))
             peak = max(peak, loudest)
-            if whole_numbers and loudest > 1:  # soundfile holds them at full scale
+            if whole_numbers and loudest > 1:  # soundfile clips them
                 clipped += int(np.count_nonzero(np.abs(played) > 1))
             with _naming(sf, output):
                 target.write(played)
@@ -93,13 +93,13 @@ def _compare_rates(weights: str, path: str, rate: int) -> None:
     made_for = inspect(weights).sample_rate
     if made_for and made_for != rate:
         warnings.warn(
-            f"{weights}: made for {made_for:g} Hz, but {path} has {rate} Hz, where it sounds different; resample first",
+            f"{weights}: made for {made_for:g} Hz, but {path} has {rate} Hz and will sound different; resample first",
             stacklevel=2,
         )
 
 
 def _kind_of_output(sf: Any, path: str, subtype: str) -> tuple[str, str]:
-    """The format that the name asks for, and the input's way of keeping numbers where the format has it."""
+    """The format of the file's suffix, and the input's sample format if that format has it."""
     suffix = os.path.splitext(path)[1][1:].upper()
     name = {"AIF": "AIFF", "OGA": "OGG"}.get(suffix, suffix)
     if name not in sf.available_formats():
@@ -116,12 +116,12 @@ def _report(arguments: argparse.Namespace, net: Net, source: Any, subtype: str, 
     print(f"{net.backend}: {numbers_text.duration(done.seconds)}{times}")
     if done.clipped:
         over = 20 * np.log10(done.peak)
-        print(f"clipped: {done.clipped} samples, by up to {over:.1f} dB; a float sound file would keep them")
+        print(f"clipped: {done.clipped} samples, by up to {over:.1f} dB; a sound file of floats would keep them")
 
 
 @contextmanager
 def _naming(sf: Any, path: str) -> Iterator[None]:
-    """What the library says about a file, in one line that names it."""
+    """Turn the library's errors into one line that names the file."""
     try:
         yield
     except sf.LibsndfileError as error:

@@ -1,1 +1,1 @@
-"""Which backend is the fastest for one network on this machine: the contest, and what it measures with."""
+"""Which of several backends is the fastest: candidates, the contest between them, and what it measures with."""

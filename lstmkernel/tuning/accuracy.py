@@ -8,26 +8,26 @@ import numpy as np
 
 from lstmkernel.backends.packing import Array
 
-#: t for each dtype: an element agrees within t + t |reference|.
+#: t of each dtype: an element agrees within t + t |reference|.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 
 Answer = tuple[Array, ...]
+
+
+def tolerance_text(dtype: str) -> str:
+    """ "1e-05 + 1e-05 |reference|"."""
+    return f"{TOLERANCE[dtype]:g} + {TOLERANCE[dtype]:g} |reference|"
 
 
 def error(answer: Answer, reference: Answer, dtype: np.dtype[Any]) -> float:
     """The largest error, in multiples of the tolerance: up to 1 agrees. NaN where the answer has one."""
     t = TOLERANCE[dtype.name]
     parts = zip(answer, reference, strict=True)
-    return max_or_nan(np.abs(ours - right) / (t + t * np.abs(right)) for ours, right in parts)
-
-
-def max_or_nan(arrays: Any) -> float:
-    """The largest element of all arrays; NaN if there is one."""
-    return float(np.max([np.max(array, initial=0) for array in arrays]))
+    return float(np.max([np.max(np.abs(a - right) / (t + t * np.abs(right)), initial=0) for a, right in parts]))
 
 
 def agrees(multiple: float) -> bool:
-    """Whether an ``error`` is within the tolerance; NaN is not."""
+    """Whether an ``error`` is within the tolerance. NaN is not."""
     return multiple <= 1
 
 

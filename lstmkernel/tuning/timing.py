@@ -1,4 +1,4 @@
-"""How long a call takes: medians of rounds in which all contenders take turns."""
+"""How long a call takes: the median over rounds in which all calls take turns."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from time import perf_counter
 from timeit import Timer
 
 LEAST_ROUNDS = 3
-#: A sample repeats a short call until it lasts about this long, so that the clock's own cost does not show.
+#: A sample repeats a short call until it lasts about this long. The clock's own cost then does not show.
 SAMPLE_SECONDS = 0.002
 
 
 def medians(calls: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, float]:
     """Median seconds of each call, measured for about ``seconds`` in all.
 
-    The calls take turns, so that a slow spell of the machine falls on all alike; each is warmed up before the first
-    round and, where it is short, again in every turn, for the others have had the cache since.
+    The calls take turns, so a slow phase of the machine slows all of them. Each call is warmed up before the first
+    round. A short call is warmed up again before every sample, because the others have used the caches since.
     """
     timers = {name: Timer(call) for name, call in calls.items()}
     repeats = {name: _repeats(timer) for name, timer in timers.items()}

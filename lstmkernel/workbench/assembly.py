@@ -1,7 +1,7 @@
-"""The hot loop of a kernel as the CPU gets it: ``compare --asm``.
+"""The hot loop of a kernel in machine code: ``compare --asm``.
 
-objdump takes compiled code apart. A loop is what lies between a conditional jump backwards and where it goes; of each
-function in which a kernel spends its time, the innermost loop is shown that computes most for what it loads.
+objdump disassembles the compiled code. A loop reaches from a conditional jump backwards to the jump's target. For each
+function in which a kernel spends its time, the inner loop with the highest ratio of arithmetic to loads is shown.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -19,13 +18,14 @@ import numpy as np
 
 from lstmkernel.backends import BackendError
 from lstmkernel.backends.c import specialised
-from lstmkernel.tuning.plan import SPECIALISED
+from lstmkernel.backends.c.specialised import SPECIALISED
+from lstmkernel.host import compile_c
 from lstmkernel.workbench.own_kernels import load
 
-#: What the instruction sets' vector registers are called.
+#: The names of the instruction sets' vector registers.
 _REGISTERS = {"avx512": "zmm", "avx2": "ymm", "generic": "xmm"}
 
-#: The C functions in which a kernel of the package spends its time.
+#: The C functions in which each kernel of the package spends its time.
 FUNCTIONS = {
     "gate_matmul": ("input_product", "gate_matmul"),
     "cell_update": ("cell_update",),
@@ -39,12 +39,15 @@ FUNCTIONS = {
         "run_row_packed",
         "layer_forward",
     ),
+    "layer_record": ("record_rows", "record_row", "record_small"),
+    "layer_backward": ("product_rows", "cells_backward", "weight_inputs"),
 }
 
 _FUNCTION = re.compile(r"^[0-9a-f]+ <(.+)>:$")
 _INSTRUCTION = re.compile(r"^ *([0-9a-f]+):\t(\S+) *(.*)$")
-_JUMP = re.compile(r"^(j(?!mp)[a-z]+|b\.[a-z]+|cbn?z|tbn?z)$")  # jmp leads back from what a compiler put aside
-_LONGEST = 64  # instructions shown
+#: Conditional jumps only: a compiler moves rare code away, and that code returns by an unconditional jump.
+_JUMP = re.compile(r"^(j(?!mp)[a-z]+|b\.[a-z]+|cbn?z|tbn?z)$")
+_MOST_SHOWN = 64
 _FMA = re.compile(r"^(vfn?m(add|sub)|fml[as]|fmadd)")
 _ARITHMETIC = re.compile(r"^v?(mul|add|sub|div)[ps][sd]$|^f(mul|add|sub|div)$")
 _VECTOR = re.compile(r"%[xyz]mm")
@@ -68,13 +71,13 @@ class Instruction(NamedTuple):
 
     @property
     def reads_memory(self) -> bool:
-        """Vectors alone: scalar registers hold addresses and counts. AT&T names the destination last."""
+        """Whether it loads a vector. Scalar loads are addresses and counts. AT&T syntax names the destination last."""
         if self.name.startswith("ld"):
             return True
         return bool(_VECTOR.search(self.operands)) and any("(" in source for source in self._split()[:-1])
 
     def _split(self) -> list[str]:
-        """The operands, without objdump's remark; a comma in an address parts none."""
+        """The operands, without objdump's remark. A comma inside an address does not separate operands."""
         return re.split(r",(?![^()]*\))", self.operands.partition("#")[0].rstrip())
 
     @property
@@ -89,7 +92,7 @@ class Instruction(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """The instructions of one turn."""
+    """The instructions of one iteration."""
 
     function: str
     instructions: tuple[Instruction, ...]
@@ -111,47 +114,57 @@ class Loop(NamedTuple):
             "stores": sum(each.writes_memory for each in self.instructions),
             "on the stack": sum(each.on_stack for each in self.instructions),
         }
-        told = ", ".join(f"{count} {what}" for what, count in counts.items())
-        lines = [f"    {each.name:<14} {each.operands}".rstrip() for each in self.instructions[:_LONGEST]]
-        if len(self.instructions) > _LONGEST:
-            lines.append(f"    ... and {len(self.instructions) - _LONGEST} more")
-        return "\n".join([f"{self.function}: {len(self.instructions)} instructions, {told}", *lines])
+        summary = ", ".join(f"{count} {what}" for what, count in counts.items())
+        lines = [f"    {each.name:<14} {each.operands}".rstrip() for each in self.instructions[:_MOST_SHOWN]]
+        if len(self.instructions) > _MOST_SHOWN:
+            lines.append(f"    ... and {len(self.instructions) - _MOST_SHOWN} more")
+        return "\n".join([f"{self.function}: {len(self.instructions)} instructions, {summary}", *lines])
 
 
 def require_objdump() -> None:
     if shutil.which("objdump") is None:
-        raise BackendError("--asm needs objdump, of the GNU binutils")
+        raise BackendError("--asm needs the program objdump, a part of GNU binutils")
 
 
-def of_kernel(kernel: str, name: str, dtype: np.dtype[Any], sizes: tuple[int, int, int]) -> str:
-    """The hot loops of a backend's kernel, or why there are none. sizes: of the layer it is specialised for."""
-    real = "ps" if dtype == np.float32 else "pd"
-    functions: tuple[str, ...] = FUNCTIONS[kernel]
-    isa = name.removeprefix("c:").removesuffix(SPECIALISED)
-    register = _REGISTERS.get(isa, "")
+class _Code(NamedTuple):
+    """A disassembly, and what to look for in it; see ``hot_loops``."""
+
+    listing: str
+    functions: tuple[str, ...]
+    register: str = ""
+    real: str = ""
+
+
+def hot_loops_of(kernel: str, name: str, dtype: np.dtype[Any], sizes: tuple[int, int, int]) -> str:
+    """The hot loops of a backend's kernel, or why there are none. sizes: of the layer that it is specialised for."""
+    if name == "numba" and not _numba_code(kernel, dtype):
+        return f"{kernel}, {name}: its machine code is not in the cache; see lstmkernel cache"
+    code = _code(kernel, name, dtype, sizes)
+    if code is None:
+        return f"{kernel}, {name}: it has no machine code of its own"
+    loops = hot_loops(*code)
+    return "\n".join(f"{kernel}, {name}, {loop}" for loop in loops) or f"{kernel}, {name}: no loop with arithmetic"
+
+
+def _code(kernel: str, name: str, dtype: np.dtype[Any], sizes: tuple[int, int, int]) -> _Code | None:
+    """In a user's own kernels, loops without vectors count as well."""
     if name in load.CODE:
-        listing, functions, real = _of_bytes(load.CODE[name]), (kernel,), ""  # one number at a time, too
-    elif name.endswith(SPECIALISED):
-        listing = _of_bytes(specialised.get(isa, dtype, sizes).code)
-    elif name.startswith("c:"):
-        from lstmkernel.backends.c import _kernels
-
-        listing = _disassembled(Path(str(_kernels.__file__)))
-    elif name == "numba":
-        code = _numba_code(kernel, dtype)
-        if not code:
-            return f"{kernel}, {name}: its machine code was not kept; see lstmkernel cache"
-        listing, functions = _of_bytes(code), ("",)
-    elif code := _own_numba_code(kernel, name):
-        listing, functions, real = _of_bytes(code), ("",), ""
-    else:
-        return f"{kernel}, {name}: no machine code of its own to show"
-    loops = hot_loops(listing, functions, register, real)
-    return "\n".join(f"{kernel}, {name}, {loop}" for loop in loops) or f"{kernel}, {name}: no loop that computes"
+        return _Code(_of_bytes(load.CODE[name]), (kernel,))
+    if own := _own_numba_code(kernel, name):
+        return _Code(_of_bytes(own), ("",))
+    real = "ps" if dtype == np.float32 else "pd"
+    if name == "numba":
+        return _Code(_of_bytes(_numba_code(kernel, dtype)), ("",), "", real)
+    if not name.startswith("c:"):
+        return None
+    isa = name.removeprefix("c:").removesuffix(SPECIALISED)
+    special = name.endswith(SPECIALISED)
+    listing = _of_bytes(specialised.get(isa, dtype, sizes).code) if special else _of_extension()
+    return _Code(listing, FUNCTIONS.get(kernel, (kernel,)), _REGISTERS.get(isa, ""), real)
 
 
 def _numba_code(kernel: str, dtype: np.dtype[Any]) -> bytes:
-    """The object file that lies in the cache's entry as it is."""
+    """The object file, which is a part of the cache's entry."""
     from lstmkernel.backends.numba.jit_cache import DiskCache
 
     entry = DiskCache(f"{kernel}-{dtype.name}").content()
@@ -159,20 +172,31 @@ def _numba_code(kernel: str, dtype: np.dtype[Any]) -> bytes:
 
 
 def _own_numba_code(kernel: str, name: str) -> bytes:
-    """Of a Python file's kernel, as it was compiled last, through the assembler; nothing where Numba compiled none."""
+    """The object file of a user's Python kernel as compiled last; empty where Numba did not compile it."""
     function: Any = getattr(load.MODULES.get(name), kernel, None)
     texts = list(function.inspect_asm().values()) if hasattr(function, "inspect_asm") else []
     if not texts:
         return b""
-    with tempfile.TemporaryDirectory(prefix="lstmkernel-") as place:
-        path = Path(place) / "code.o"
+    with compile_c.as_file(b"") as path:
         subprocess.run(["as", "-o", str(path)], input=texts[-1], text=True, check=True)
         return path.read_bytes()
 
 
 @cache
+def _of_extension() -> str:
+    """The disassembly of the package's own C kernels."""
+    from lstmkernel.backends.c import _kernels
+
+    return _disassembled(Path(str(_kernels.__file__)))
+
+
+def _of_bytes(code: bytes) -> str:
+    with compile_c.as_file(code) as path:
+        return _disassembled(path)
+
+
 def _disassembled(code: Path) -> str:
-    """What objdump says of a library or an object file."""
+    """objdump's listing of a library or an object file."""
     command = ["objdump", "-d", "--no-show-raw-insn", str(code)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True)
@@ -181,19 +205,11 @@ def _disassembled(code: Path) -> str:
     return done.stdout
 
 
-def _of_bytes(code: bytes) -> str:
-    """The same for code that is in memory."""
-    with tempfile.TemporaryDirectory(prefix="lstmkernel-") as place:
-        path = Path(place) / "code.o"
-        path.write_bytes(code)
-        return _disassembled.__wrapped__(path)
-
-
 def hot_loops(listing: str, functions: tuple[str, ...], register: str, real: str) -> list[Loop]:
-    """Of each function, the innermost loop that computes most for each load; none where it has no such loop.
+    """For each function, the inner loop with the most arithmetic for each load; functions without one are left out.
 
-    functions: what their names begin with; "" is all of the code together. register, real: what the operations must
-    name, "zmm" and "ps" for AVX-512 and float; "" for whatever they do.
+    functions: their names up to the first dot; "" means all of the code together. register, real: what the arithmetic
+    must contain, for example "zmm" and "ps" for AVX-512 and float; "" allows all.
     """
     best: dict[str, Loop] = {}
     for name, instructions in _functions(listing):
@@ -207,7 +223,7 @@ def hot_loops(listing: str, functions: tuple[str, ...], register: str, real: str
 
 
 def _reuse(loop: Loop) -> tuple[bool, float, int]:
-    """What to choose by: a loop that calls exp computes less than it seems to load."""
+    """Loops are compared by this. A loop that calls a function (exp) comes last: its arithmetic is elsewhere."""
     calls = any(each.name in ("call", "callq", "bl", "blr") for each in loop.instructions)
     return not calls, loop.arithmetic / max(loop.loads, 1), loop.arithmetic
 
@@ -224,7 +240,7 @@ def _functions(listing: str) -> Iterator[tuple[str, list[Instruction]]]:
 
 
 def _innermost(instructions: list[Instruction]) -> Iterator[tuple[Instruction, ...]]:
-    """The bodies of loops that hold no other."""
+    """The bodies of loops that contain no other loop."""
     place = {each.address: index for index, each in enumerate(instructions)}
     loops = []
     for end, each in enumerate(instructions):

@@ -1,4 +1,4 @@
-"""The problem that all backends are given: a network, its input, and numbers for its first layer's kernels."""
+"""A case: a network, its input, and inputs for the kernels of its first layer. Every backend gets the same numbers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lstmkernel.lstm import LSTM
 from lstmkernel.workbench.networks import Net, lstms, on
 from lstmkernel.workbench.shapes import Shape
 
-#: Kernels of independent rows get at most this many: more of the same would only take longer.
+#: Kernels of independent rows get at most this many. More rows would only take longer.
 MOST_ROWS = 2048
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
-    """The same numbers for every backend. N is the number of independent rows, B x T up to MOST_ROWS."""
+class Case:
+    """N is the number of independent rows: B x T, but at most MOST_ROWS."""
 
     name: str
     sizes: str
@@ -35,7 +35,7 @@ class Problem:
 
     @property
     def lstm(self) -> LSTM:
-        """The first LSTM of the network: its first layer is what the kernels are given."""
+        """The first LSTM of the network. Kernels are given its first layer."""
         return lstms(self.net)[0]
 
     @property
@@ -43,20 +43,20 @@ class Problem:
         dtype: np.dtype[Any] = self.x.dtype
         return dtype
 
-    def reference(self) -> Problem:
+    def reference(self) -> Case:
         """The same numbers in float64."""
         names = ("x", "x_rows", "x_steps", "gates", "cells", "h", "c")
         wide = {name: getattr(self, name).astype(np.float64) for name in names}
         return replace(self, net=on(self.net, "numpy", "float64"), **wide)
 
 
-def of_shape(shape: Shape, dtype: DTypeLike) -> Problem:
+def of_shape(shape: Shape, dtype: DTypeLike) -> Case:
     """A network of that shape with random weights."""
     net = LSTM(shape.I, shape.H, shape.L, bidirectional=shape.D == 2, dtype=dtype, backend="numpy", seed=0)
     return of_net(shape.name, shape.sizes(), shape.origin, net, shape.B, shape.T)
 
 
-def of_net(name: str, sizes: str, origin: str, net: Net, B: int, T: int) -> Problem:
+def of_net(name: str, sizes: str, origin: str, net: Net, B: int, T: int) -> Case:
     """A given network, on random input."""
     random = np.random.default_rng(0)
     lstm = lstms(net)[0]
@@ -66,7 +66,7 @@ def of_net(name: str, sizes: str, origin: str, net: Net, B: int, T: int) -> Prob
         values: Array = random.standard_normal(shape).astype(net.dtype)
         return values
 
-    return Problem(
+    return Case(
         name=name,
         sizes=sizes,
         origin=origin,

@@ -1,118 +1,157 @@
-"""The contest: every backend compiles, is checked against the float64 reference, and is timed. Prints nothing."""
+"""Compare backends: compile each, check it against the float64 reference, and time it, case by case."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
+import numpy as np
 from numpy.typing import DTypeLike
 
 from lstmkernel import backends
-from lstmkernel.tuning import accuracy, timing
-from lstmkernel.tuning.accuracy import Answer
-from lstmkernel.tuning.plan import SPECIALISED
-from lstmkernel.workbench import cases as problem
-from lstmkernel.workbench import workloads as work
-from lstmkernel.workbench.cases import Problem
+from lstmkernel.backends import Backend, BackendError
+from lstmkernel.backends.c import specialised
+from lstmkernel.host import spinner
+from lstmkernel.tuning import contest
+from lstmkernel.workbench import cases, progress, workloads
+from lstmkernel.workbench.cases import Case
+from lstmkernel.workbench.networks import lstms
+from lstmkernel.workbench.own_kernels import check, load
+from lstmkernel.workbench.results import BASELINE, Comparison, Result
+from lstmkernel.workbench.roofline.roofline import Roofline
 from lstmkernel.workbench.shapes import Shape
 
-#: The baseline, and in float64 the reference.
-BASELINE = "numpy"
-
-#: The share of a shape's time that the whole network gets; its kernels share the rest.
+#: The part of a case's time that goes to the whole network. Its kernels share the rest.
 NETWORK_SHARE = 0.5
 
-#: Every path of the kernels in a moment: two layers, two directions, sizes that fill no vector.
+#: Runs through all code of the kernels in a moment: two layers, two directions, sizes that fill no vector.
 SMALL = Shape("small", B=2, T=2, I=3, H=5, L=2, D=2, origin="")
+
+#: The workloads that kernels with sizes as constants change.
+SPECIALISED_WORKLOADS = ("layer_forward", workloads.NETWORK)
 
 
 @dataclass(frozen=True)
-class Result:
-    """One kernel, or the network, of one problem on one backend."""
+class Request:
+    """What is compared, and for how long."""
 
-    problem: str
-    work: str
-    backend: str
-    error: float  # in multiples of the tolerance
-    equal_bits: bool | None  # to the first backend of backends.ONE_ANSWER; None where that is not promised
-    seconds: float  # median of one call
-    rows: int
-    flops: int | None
-    times_numpy: float
-
-    @property
-    def agrees(self) -> bool:
-        return accuracy.agrees(self.error)
-
-    @property
-    def steps_per_second(self) -> float:
-        """Time steps of all batch rows."""
-        return self.rows / self.seconds
-
-    @property
-    def gflops(self) -> float | None:
-        """GFLOP/s of the matrix products."""
-        return None if self.flops is None else self.flops / self.seconds / 1e9
+    cases: Sequence[Case]
+    dtype: np.dtype[Any]
+    workloads: Sequence[str]
+    backends: Sequence[str]  # BASELINE among them
+    seconds: float
+    unusable: dict[str, str] = field(default_factory=dict)  # backends that cannot run here, and why
+    own: Sequence[Backend] = ()  # of a user's own kernels
+    specialise: bool = False
+    roofline: bool = False
 
 
-def compile_all(backend: str, dtype: DTypeLike, works: Iterable[str]) -> dict[str, float]:
-    """Seconds until each work has run for the first time, on next to nothing."""
+def run(request: Request) -> Comparison:
+    """Everything that was asked for, with a progress bar on a terminal."""
+    with spinner.silenced(), progress.bar() as bar:
+        task = bar.add_task("", total=None)
+
+        def begin(what: str) -> None:
+            bar.update(task, description=what)
+
+        chosen = {workload: list(request.backends) for workload in request.workloads}
+        if request.specialise:
+            begin("compile for these sizes")
+            _add_specialised(chosen, request)
+        wrong = _add_own(chosen, request, begin)
+        everybody = dict.fromkeys(name for names in chosen.values() for name in names)
+        bar.update(task, total=len(everybody) + len(request.cases) * len(chosen))
+        compile_seconds = {}
+        for name in everybody:
+            begin(f"compile {name}")
+            its = [workload for workload, names in chosen.items() if name in names]
+            compile_seconds[name] = first_calls(name, request.dtype, its)
+            bar.advance(task)
+        bounds = {}
+        if request.roofline:
+            begin("measure what a core can do")
+            bounds = Roofline(request.cases, request.dtype).bounds(request.cases, chosen)
+        results = []
+        for case in request.cases:
+            begin(case.name)
+            results += compare(case, chosen, request.seconds / len(request.cases), lambda: bar.advance(task))
+    return Comparison(
+        request.dtype.name, chosen, compile_seconds, request.cases, results, request.unusable, wrong, bounds
+    )
+
+
+def _add_specialised(chosen: dict[str, list[str]], request: Request) -> None:
+    """Compile C kernels for the sizes of all layers, and let them take part."""
+    found = [isa for isa in specialised.TARGETS if f"c:{isa}" in request.backends]
+    if not found:
+        raise BackendError(f"--specialise: needs C kernels for {', '.join(specialised.TARGETS)} among the backends")
+    shapes = [lstm.shape for case in request.cases for lstm in lstms(case.net)]
+    layers = dict.fromkeys(sizes for shape in shapes for sizes in shape.layer_sizes())
+    for isa in reversed(found):
+        backend, _ = specialised.backend(isa, request.dtype, layers)
+        backends.register(backend)
+        for workload in chosen.keys() & {*SPECIALISED_WORKLOADS}:
+            chosen[workload].insert(0, backend.name)
+
+
+def _add_own(chosen: dict[str, list[str]], request: Request, begin: Callable[[str], None]) -> list[tuple[str, str]]:
+    """Check a user's own kernels, and let the right ones take part. The wrong ones are returned, with the reason."""
+    wrong = []
+    for backend in request.own:
+        backends.register(backend)
+        for kernel in (kernel for kernel in load.kernels_of(backend) if kernel in chosen):
+            begin(f"check {backend.name}")
+            if failure := check.failure(kernel, backend, request.dtype):
+                wrong.append((backend.name, failure))
+            else:
+                chosen[kernel].append(backend.name)
+    return wrong
+
+
+def first_calls(backend: str, dtype: DTypeLike, names: Iterable[str]) -> dict[str, float]:
+    """Seconds of the first call of each workload, which compiles it. The case is tiny."""
     backends.get(backend)
-    small = problem.of_shape(SMALL, dtype)
+    small = cases.of_shape(SMALL, dtype)
     seconds = {}
-    for name in works:
+    for name in names:
         start = perf_counter()
-        work.prepare(name, small, backend).call()
+        workloads.prepare(name, small, backend).call()
         seconds[name] = perf_counter() - start
     return seconds
 
 
-#: Of each work that is compared, the backends that take part, BASELINE among them.
-Entrants = Mapping[str, Sequence[str]]
-
-
-def hold(subject: Problem, entrants: Entrants, seconds: float, on_progress: Callable[[], object]) -> list[Result]:
-    """Check and time a problem's work on each backend, in about ``seconds``."""
-    reference = subject.reference()
-    network = NETWORK_SHARE if work.NETWORK in entrants else 0
-    kernels = len([what for what in entrants if what != work.NETWORK])
+def compare(case: Case, chosen: dict[str, list[str]], seconds: float, advance: Callable[[], object]) -> list[Result]:
+    """Check and time a case's workloads on their backends, in about ``seconds``. advance: called after each."""
+    reference = case.reference()
+    network = NETWORK_SHARE if workloads.NETWORK in chosen else 0
+    kernels = len([name for name in chosen if name != workloads.NETWORK])
     results = []
-    for what, names in entrants.items():
-        share = network if what == work.NETWORK else (1 - network) / kernels
-        results += _one_work(subject, reference, what, names, share * seconds)
-        on_progress()
+    for workload, names in chosen.items():
+        share = network if workload == workloads.NETWORK else (1 - network) / kernels
+        results += _compare_workload(case, reference, workload, names, share * seconds)
+        advance()
     return results
 
 
-def _one_work(subject: Problem, reference: Problem, what: str, names: Sequence[str], seconds: float) -> list[Result]:
-    works = {name: work.prepare(what, subject, name) for name in names}
-    right = work.prepare(what, reference, BASELINE).answer()
-    answers = {name: contender.answer() for name, contender in works.items()}
-    medians = timing.medians({name: contender.call for name, contender in works.items()}, seconds)
+def _compare_workload(case: Case, reference: Case, workload: str, names: Sequence[str], seconds: float) -> list[Result]:
+    prepared = {name: workloads.prepare(workload, case, name) for name in names}
+    right = workloads.prepare(workload, reference, BASELINE).answer()
+    candidates = {name: contest.Candidate(each.answer(), each.call) for name, each in prepared.items()}
+    found = contest.run(candidates, right, case.dtype, seconds)
+    medians = {name: result.seconds for name, result in found.items() if result.seconds is not None}
     return [
         Result(
-            problem=subject.name,
-            work=what,
+            case=case.name,
+            workload=workload,
             backend=name,
-            error=accuracy.error(answers[name], right, subject.dtype),
-            equal_bits=_equal_bits(name, answers),
+            error=found[name].check.error,
+            equal_bits=found[name].check.same_bits,
             seconds=medians[name],
-            rows=contender.rows,
-            flops=contender.flops,
+            rows=prepared[name].rows,
+            flops=prepared[name].flops,
             times_numpy=medians[BASELINE] / medians[name],
         )
-        for name, contender in works.items()
+        for name in names
     ]
-
-
-def promised(name: str) -> bool:
-    """Whether a backend promises the bits of the others that do."""
-    return name.removesuffix(SPECIALISED) in backends.ONE_ANSWER
-
-
-def _equal_bits(name: str, answers: dict[str, Answer]) -> bool | None:
-    if not promised(name):
-        return None
-    first = next(other for other in answers if promised(other))
-    return accuracy.same_bits(answers[name], answers[first])

@@ -1,4 +1,4 @@
-"""How long each of very many calls takes: subjects in turns, every call timed by itself."""
+"""How long each of many thousand calls takes: every call is timed alone, and the subjects take turns."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ import numpy as np
 from lstmkernel.lstm import LSTM
 from lstmkernel.workbench.shapes import BY_NAME, GRID, Shape
 
-#: Streams of a pool; samples of a block of audio, and how many of them a second has.
+#: Numbers of streams in a pool; samples of a block of audio, and samples a second.
 POOLS = (1, 8, 64, 1024)
 BLOCKS, SAMPLE_RATE = (64, 128, 512), 48_000
+#: The shapes that pools and audio use.
 POOLED, AUDIO = "silero_step", ("nam_h16", "proteus_h40")
 
-#: A subject has the core for about so long before it is another's turn.
+#: A subject runs for about so long before the next one has its turn.
 TURN_SECONDS = 0.02
 
 STEPS, STREAMS, SOUND = "one step", "pools", "audio"
 
 
 class Subject(NamedTuple):
-    """A call that comes again and again."""
+    """A call that production repeats without end."""
 
     kind: str
     name: str
     sizes: str
     call: Callable[[], object]
-    streams: int = 1  # that it advances
-    audio_seconds: float | None = None  # that it is for: the next call comes then
+    streams: int = 1  # that one call advances
+    audio_seconds: float | None = None  # that one call processes
 
 
 class Latency(NamedTuple):
-    """Seconds of its calls."""
+    """Seconds of a subject's calls."""
 
     subject: Subject
     calls: int
@@ -44,6 +45,13 @@ class Latency(NamedTuple):
     p999: float
     most: float
     times: tuple[float, ...]  # sorted
+
+    @classmethod
+    def of(cls, subject: Subject, times: Sequence[float]) -> Latency:
+        """times: of every call, in any order."""
+        ordered = tuple(sorted(times))
+        p50, p99, p999 = (ordered[ceil(len(ordered) * share) - 1] for share in (0.5, 0.99, 0.999))
+        return cls(subject, len(ordered), p50, p99, p999, ordered[-1], ordered)
 
     def as_json(self) -> dict[str, object]:
         subject = self.subject
@@ -55,7 +63,7 @@ class Latency(NamedTuple):
 
 
 def subjects(backend: str) -> list[Subject]:
-    """Every step row of the grid, pools of one network, and audio in blocks; on one thread."""
+    """Every shape of one step in the grid, pools of one network, and audio in blocks; on one thread."""
     steps = [_step(shape, backend) for shape in GRID if shape.T == 1]
     pools = [_pool(BY_NAME[POOLED], count, backend) for count in POOLS]
     return [*steps, *pools, *(_block(BY_NAME[name], size, backend) for name in AUDIO for size in BLOCKS)]
@@ -70,11 +78,8 @@ def _input(rows: int, shape: Shape) -> np.ndarray[tuple[int, int], np.dtype[np.f
 
 
 def _step(shape: Shape, backend: str) -> Subject:
-    stream, x, out = (
-        _network(shape, backend).stream(shape.B),
-        _input(shape.B, shape),
-        np.empty((shape.B, shape.H), "f4"),
-    )
+    stream, x = _network(shape, backend).stream(shape.B), _input(shape.B, shape)
+    out = np.empty((shape.B, shape.H), np.float32)
     return Subject(STEPS, shape.name, shape.sizes(), lambda: stream.step(x, out), shape.B)
 
 
@@ -91,18 +96,18 @@ def _block(shape: Shape, samples: int, backend: str) -> Subject:
 
 
 def measure(subjects: Sequence[Subject], seconds: float, tick: Callable[[float], None]) -> list[Latency]:
-    """For about so long in all. tick is told the seconds that have passed."""
+    """Measure for about so long in all. tick: called with the seconds that have passed."""
     times: list[list[float]] = [[] for _ in subjects]
     start = perf_counter()
     while not all(times) or perf_counter() < start + seconds:
         for subject, taken in zip(subjects, times, strict=True):
             taken += _turn(subject.call)
         tick(perf_counter() - start)
-    return [_latency(subject, sorted(taken)) for subject, taken in zip(subjects, times, strict=True)]
+    return [Latency.of(subject, taken) for subject, taken in zip(subjects, times, strict=True)]
 
 
 def _turn(call: Callable[[], object]) -> list[float]:
-    """The first two calls find the caches as others left them, and do not count."""
+    """Seconds of each call of a turn. The first two do not count: the caches hold the data of other subjects."""
     call()
     call()
     taken: list[float] = []
@@ -113,8 +118,3 @@ def _turn(call: Callable[[], object]) -> list[float]:
         before, now = now, perf_counter()
         taken.append(now - before)
     return taken
-
-
-def _latency(subject: Subject, times: list[float]) -> Latency:
-    p50, p99, p999 = (times[ceil(len(times) * share) - 1] for share in (0.5, 0.99, 0.999))
-    return Latency(subject, len(times), p50, p99, p999, times[-1], tuple(times))

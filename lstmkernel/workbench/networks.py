@@ -1,4 +1,4 @@
-"""Networks that run over a sequence: loaded from a file, with an input for them, and moved to another backend."""
+"""Networks that run over a sequence: load one from a file, read an input for it, move it to another backend."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Net = LSTM | Stack
 
 
 def load_sequence(path: str, prefix: str | None, **options: Any) -> Net:
-    """As ``lstmkernel.load``, of an LSTM or a Stack with one; an LSTMCell becomes the LSTM of its one layer."""
+    """As ``lstmkernel.load``, but the result has an LSTM. An LSTMCell becomes an LSTM of one layer."""
     net = load(path, prefix=prefix, **options)
     if isinstance(net, LSTMCell):
         return from_torch(net.state_dict(), **options)
@@ -28,7 +28,7 @@ def load_sequence(path: str, prefix: str | None, **options: Any) -> Net:
 
 
 def read_input(path: str, net: Net) -> Array:
-    """x for the network from a .npy file: (T, I) or batched."""
+    """The network's x from a .npy file: (T, I) or batched."""
     try:
         x = np.load(path, allow_pickle=False)
     except (EOFError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The shapes of real networks: the one list that ``lstmkernel compare`` and bench/ measure."""
+"""The shapes of real networks. ``lstmkernel compare`` and bench/ measure this one list."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Shape(NamedTuple):
     origin: str
 
     def sizes(self) -> str:
-        """As ``parse`` reads them: "1,512,128,128", with L and D where they are not 1."""
+        """In the form that ``parse`` reads: "1,512,128,128", then L and D where they are not 1."""
         numbers = self[1:5] if self.L == self.D == 1 else self[1:6] if self.D == 1 else self[1:7]
         return ",".join(map(str, numbers))
 
 
-#: name, B, T, I, H, L, D, and where it is from in a word or two. By batch, then by size.
+#: name, B, T, I, H, L, D and origin; in the order of batch, then of size.
 GRID = (
     Shape("silero_step", 1, 1, 128, 128, 1, 1, "Silero VAD"),
     Shape("dtln_step", 1, 1, 257, 128, 2, 1, "DTLN denoiser"),
@@ -49,7 +49,7 @@ GRID = (
 
 BY_NAME = {shape.name: shape for shape in GRID}
 
-#: What ``lstmkernel compare`` measures unless told otherwise: every regime, and no call longer than a second.
+#: The shapes that ``lstmkernel compare`` measures by default: small and large ones, and no call takes over a second.
 DEFAULT = tuple(
     BY_NAME[name]
     for name in (

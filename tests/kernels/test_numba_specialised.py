@@ -10,9 +10,9 @@ pytest.importorskip("numba")
 
 import lstmkernel as lk
 from lstmkernel.backends import BackendError
+from lstmkernel.backends.numba import specialised
 from lstmkernel.backends.numba.target import VECTOR_BYTES
 from lstmkernel.engine import call_length
-from lstmkernel.tuning import plan
 
 #: Sizes on both sides of what a kernel's code depends on: lanes, runs of 4 inputs, few units.
 NETWORKS = [
@@ -27,7 +27,7 @@ NETWORKS = [
 
 
 def special(lstm):
-    return on_backend(lstm, plan._backend("numba special", lstm.engine)[0])
+    return on_backend(lstm, specialised.backend(lstm.shape.layer_sizes(), lstm.shape.backwards, lstm.dtype))
 
 
 @pytest.mark.skipif(VECTOR_BYTES < 32, reason="fewer units fit, and other tests have them all")

@@ -1,4 +1,4 @@
-"""``compare --asm``: the hot loop out of a disassembly, and what is counted in it."""
+"""``compare --asm``: the hot loops of a disassembly, and the counts of their instructions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from helpers import ROOT, usable
 
 from lstmkernel import backends
 from lstmkernel.cli import main
-from lstmkernel.workbench import one_thread
+from lstmkernel.workbench import assembly, one_thread
 from lstmkernel.workbench.own_kernels import check, load
 
-assembly = pytest.importorskip("lstmkernel.workbench.assembly", reason="the C kernels were not built")
+pytestmark = pytest.mark.skipif(not backends.c_is_built(), reason="the C kernels were not built")
 
 #: An outer loop that multiplies more than its inner ones, two of those, and one of another function.
 LISTING = """
@@ -87,11 +87,20 @@ needs_objdump = pytest.mark.skipif(shutil.which("objdump") is None, reason="no o
 @pytest.mark.parametrize("name", [name for name in usable() if name in ("c:avx512", "c:avx2")])
 def test_the_tiles_of_the_package_do_not_spill(name, dtype):
     """The loop under every product of several rows: csrc/vec_<isa>.h says how many registers it has."""
-    shown = assembly.of_kernel("gate_matmul", name, np.dtype(dtype), (1, 1, 0)).splitlines()[0]
+    shown = assembly.hot_loops_of("gate_matmul", name, np.dtype(dtype), (1, 1, 0)).splitlines()[0]
     fmas = {"c:avx512": 24, "c:avx2": 12}[name]
     assert shown.startswith(f"gate_matmul, {name}, input_product: ")
     assert f" {fmas} FMAs, 0 other operations, " in shown
     assert shown.endswith(" 0 stores, 0 on the stack")
+
+
+@needs_objdump
+@pytest.mark.parametrize("kernel", backends.KERNELS)
+@pytest.mark.parametrize("name", [name for name in usable() if name.startswith("c:")])
+def test_every_kernel_of_the_package_has_a_hot_loop(name, kernel):
+    """A function that was renamed in C would not be found."""
+    shown = assembly.hot_loops_of(kernel, name, np.dtype("float32"), (1, 1, 0))
+    assert re.match(rf"{kernel}, {name}, \w+: \d+ instructions, ", shown), shown
 
 
 @needs_objdump
@@ -104,7 +113,7 @@ def test_compare_shows_them(capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert f"layer_forward, {backends.get(own).name}, step_rows: " in shown
     assert "special, run_row_plain: " in shown
-    assert "layer_forward, numpy: no machine code of its own to show" in shown
+    assert "layer_forward, numpy: it has no machine code of its own" in shown
 
 
 @needs_objdump
@@ -112,12 +121,12 @@ def test_compare_shows_them(capsys, monkeypatch):
 def test_a_users_own(name, dtype):
     """Whether in vectors or not: the template's products by Numba are not, which is what one wants to see."""
     pytest.importorskip("numba")
-    assert assembly.of_kernel("gate_matmul", "never loaded.py", np.dtype(dtype), (1, 1, 0)).endswith(
-        "no machine code of its own to show"
+    assert assembly.hot_loops_of("gate_matmul", "never loaded.py", np.dtype(dtype), (1, 1, 0)).endswith(
+        "it has no machine code of its own"
     )
     own = load.load(str(ROOT / "examples" / name), np.dtype(dtype))
     assert check.failure("gate_matmul", own, np.dtype(dtype)) is None
-    first, *loop = assembly.of_kernel("gate_matmul", name, np.dtype(dtype), (1, 1, 0)).splitlines()
+    first, *loop = assembly.hot_loops_of("gate_matmul", name, np.dtype(dtype), (1, 1, 0)).splitlines()
     assert re.match(rf"gate_matmul, {name}, (gate_matmul|compiled code): \d+ instructions, ", first)
     products = [line for line in loop if re.match(r" *(vfn?madd\d+|v?mul|fml[as]|fmadd|fmul)", line)]
     assert len(products) > 1
@@ -128,4 +137,4 @@ def test_without_objdump(monkeypatch, capsys):
         monkeypatch.setenv(variable, "1")
     monkeypatch.setenv("PATH", "/nowhere")
     assert main(["compare", "--asm"]) == 2
-    assert "--asm needs objdump" in capsys.readouterr().err
+    assert "--asm needs the program objdump" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command line: what each command prints and writes, its exit status, and its errors of one line."""
+"""The command line: the output of each command, its exit status, and its errors of one line."""
 
 from __future__ import annotations
 
@@ -208,20 +208,20 @@ def test_compare_notices_other_bits_within_the_tolerance(
     pretend("c:avx512")
     pretend("c:avx2")
     assert main(["compare", *QUICK]) == 0
-    assert "One answer: c:avx512, c:avx2" in capsys.readouterr().out
+    assert "Bit-identical everywhere: c:avx512, c:avx2." in capsys.readouterr().out
 
     pretend("c:avx2", **spoilt("gate_matmul", lambda z: np.nextafter(z, np.float32(2))))
     assert main(["compare", *QUICK]) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "agrees with the float64 reference" in said
-    assert "NOT ONE ANSWER: other bits than c:avx512: c:avx2 in gate_matmul" in said
+    assert "NOT BIT-IDENTICAL to c:avx512: c:avx2 in gate_matmul" in said
 
 
 def test_compare_roofline_says_how_near_each_comes(capsys: pytest.CaptureFixture[str]) -> None:
     if not backends.c_is_built():
         pytest.skip("the C kernels were not built")
     assert main(["compare", "--seconds", "0", "--shape", "8,20,64,64", "--roofline"]) == 0
-    assert re.search(r"xNumPy +Roof\n.*\d+%\n", capsys.readouterr().out, re.DOTALL)
+    assert re.search(r"xNumPy +Reached\n.*\d+%\n", capsys.readouterr().out, re.DOTALL)
     assert main(["compare", "--seconds", "0", "--shape", "8,20,64,64", "--roofline", "--json"]) == 0
     for result in json.loads(capsys.readouterr().out)["results"]:
         if result["work"] in ("gate_matmul", "layer_forward", "network"):
@@ -275,7 +275,7 @@ def test_compare_refuses_what_goes_with_weights_without_them(capsys: pytest.Capt
 def test_compare_refuses_a_json_file_before_it_measures(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(compare, "hold", lambda *arguments: pytest.fail("measured first"))
+    monkeypatch.setattr(compare, "run", lambda request: pytest.fail("measured first"))
     path = str(tmp_path / "missing" / "result.json")
     assert refused(capsys, "compare", *QUICK, "--json", path).endswith(f"{path}: No such file or directory\n")
 
@@ -365,7 +365,7 @@ def test_run_without_weights_takes_the_network_that_comes_along(
     np.testing.assert_array_equal(np.load(output), lk.load(SUNSPOTS)(x)[0])
     capsys.readouterr()
     (tmp_path / "sound.wav").write_bytes(b"RIFF")
-    assert "expected --weights beside sound" in refused(capsys, "run", str(tmp_path / "sound.wav"), "-o", str(output))
+    assert "sound needs --weights" in refused(capsys, "run", str(tmp_path / "sound.wav"), "-o", str(output))
 
 
 def test_run_converts_to_the_dtype_asked_for(tmp_path: Path, weights: str, save: Callable[..., Any]) -> None:
@@ -454,16 +454,34 @@ def test_run_that_fails_while_writing_leaves_the_old_output(
 # ---------------------------------------------------------------- the command line itself
 
 
-def test_version_and_help() -> None:
-    assert run_module("--version").stdout == f"lstmkernel {lk.__version__}\n"
-    for command in ("info", "compare", "run", "explain", "cache"):
-        assert command in run_module("--help").stdout
-        said = run_module(command, "--help")
-        assert said.returncode == 0
-        assert all(len(line) <= 80 for line in said.stdout.splitlines())
+COMMANDS = (*(["info"], ["compare"], ["run"], ["convert"], ["explain"], ["bench"], ["bench", "stream"], ["cache"]),)
 
 
-@pytest.mark.parametrize("arguments", [[], ["sing"], ["run"], ["compare", "--seconds", "soon"]])
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"lstmkernel {lk.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [[], *COMMANDS], ids=" ".join)
+def test_help_ends_with_examples_and_fits_80_columns(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([*command, "--help"])
+    assert exit_.value.code == 0
+    said = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in said.splitlines())
+    examples = said.partition("\nexamples:\n")[2]
+    assert f"lstmkernel {' '.join(command)}".rstrip() in examples
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    done = run_module()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == run_module("--help").stdout
+    assert all(f"    {command[0]} " in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [["sing"], ["run"], ["compare", "--seconds", "soon"]])
 def test_a_wrong_command_line_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
@@ -485,7 +503,7 @@ def test_ctrl_c_is_quiet(
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compare, "hold", interrupt)
+    monkeypatch.setattr(compare, "run", interrupt)
     assert main(["compare", *QUICK]) == 130
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
@@ -512,8 +530,8 @@ def test_every_kernel_of_the_contract_is_compared() -> None:
     assert tuple(workloads.ALONE) == backends.KERNELS
 
 
-def test_what_is_compared_is_what_it_says() -> None:
-    """Every backend is given the same work, so only this notices where that is not the work that was meant."""
+def test_workloads_compute_what_their_names_say() -> None:
+    """All backends get the same workloads, so no comparison of backends notices a wrong workload."""
     net = lk.LSTM(3, 5, dtype="float64", batch_first=True, backend="numpy", seed=0)
     given = cases.of_net("", "", "", net, B=2, T=4)
     named = net.state_dict()
@@ -569,7 +587,7 @@ def test_latencies_are_of_every_call_but_the_first_two(monkeypatch: pytest.Monke
     (found,) = latency.measure([subject], 0, lambda passed: None)
     assert (len(calls), found.calls) == (1001, 999)
     assert (found.p50, found.p999, found.most) == (1, 1, 1)
-    of_many = latency._latency(subject, [float(n) for n in range(1, 1001)])
+    of_many = latency.Latency.of(subject, [float(n) for n in range(1000, 0, -1)])
     assert (of_many.p50, of_many.p99, of_many.p999, of_many.most) == (500, 990, 999, 1000)
 
 

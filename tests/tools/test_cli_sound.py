@@ -163,7 +163,7 @@ def unstable(folder: Path) -> None:
         (no_sound, "out.wav", "in.wav: "),
         (knobs, "out.wav", "expected a network of 1 input and 1 output for a sound file, got 2 and 1"),
         (backwards, "out.wav", "needs the whole sequence first"),
-        (unstable, "out.wav", "out.wav: not written, for the network's output is not finite"),
+        (unstable, "out.wav", "out.wav: not written, because the network's output is not finite"),
         (None, "out.npy", r"expected a sound file's name, such as .wav"),
         (None, "out", r"expected a sound file's name, such as .wav"),
         (None, "none/out.wav", "No such file or directory"),

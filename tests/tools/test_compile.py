@@ -1,4 +1,4 @@
-"""LSTM.compile: the contest, what it remembers, and what goes wrong on the way."""
+"""LSTM.compile: the contest, the plans on disk, and errors on the way."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import pytest
 from helpers import assert_same_answer, normal, on_backend, random_state, run_python, usable
 
 import lstmkernel as lk
-from lstmkernel import backends
-from lstmkernel.backends.contract import BackendError
-from lstmkernel.host import disk_cache
-from lstmkernel.tuning import plan, timing
-
-specialised = pytest.importorskip("lstmkernel.backends.c.specialised", reason="the C kernels were not built")
+from lstmkernel import backends, plan
+from lstmkernel.backends.c import specialised
+from lstmkernel.backends.c.specialised import SPECIALISED
+from lstmkernel.host import compile_c, cores, disk_cache
+from lstmkernel.host.compile_c import CompileError
+from lstmkernel.tuning import candidates
 
 ISAS = [name.removeprefix("c:") for name in usable(backends.ONE_ANSWER) if name.startswith("c:")]
 
 
 def compiler_is_missing():
     try:
-        specialised.compiler()
-    except BackendError as reason:
+        compile_c.compiler()
+    except CompileError as reason:
         return str(reason)
     return ""
 
@@ -37,7 +37,10 @@ pytestmark = [
     pytest.mark.skipif(not ISAS, reason="no instruction set with one answer"),
 ]
 
-#: Networks, and what is special about their specialised kernels.
+OWN = f"c:{ISAS[0]}" if ISAS else ""
+SPECIAL = OWN + SPECIALISED
+
+#: Networks, by what is special about their kernels.
 NETWORKS = {
     "one block": {"input_size": 1, "hidden_size": 16},
     "odd few units": {"input_size": 2, "hidden_size": 9, "num_layers": 2},
@@ -57,7 +60,7 @@ NETWORKS = {
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    """Where the session's compiled code is kept: building takes seconds."""
+    """The session's compiled code: compiling takes seconds."""
     return str(tmp_path_factory.mktemp("built"))
 
 
@@ -68,14 +71,18 @@ def kept(built, monkeypatch):
 
 @pytest.fixture
 def empty(tmp_path, monkeypatch):
-    """A cache with nothing in it, and little to build."""
+    """An empty cache, and two candidates: the model's own backend, and specialised C kernels."""
     monkeypatch.setenv("LSTMKERNEL_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(plan, "SECONDS", 0.01)
-    own = f"c:{ISAS[0]}"
-    monkeypatch.setattr(plan, "_names", lambda lstm: [own, own + plan.SPECIALISED])
-    monkeypatch.setattr(specialised, "_made", {})
+    monkeypatch.setattr(candidates, "names", lambda own: [OWN, SPECIAL])
     disk_cache._say_once.cache_clear()
+    forget_loaded()
     return tmp_path / "cache"
+
+
+def forget_loaded():
+    """As in a new process, which has nothing loaded."""
+    specialised._found_or_compiled.cache_clear()
 
 
 def small():
@@ -83,8 +90,7 @@ def small():
 
 
 def on_specialised(lstm, isa):
-    backend, _ = plan._backend(f"c:{isa}{plan.SPECIALISED}", lstm.engine)
-    return on_backend(lstm, backend)
+    return on_backend(lstm, specialised.backend(isa, lstm.dtype, lstm.shape.layer_sizes())[0])
 
 
 # ---------------------------------------------------------------- the kernels
@@ -95,7 +101,7 @@ def on_specialised(lstm, isa):
 def test_specialised_kernels_give_the_same_bits(kept, dtype, random, network, isa):
     lstm = lk.LSTM(**NETWORKS[network], dtype=dtype, backend=f"c:{isa}", num_threads=1, seed=0)
     fast = on_specialised(lstm, isa)
-    assert fast.backend == f"c:{isa}{plan.SPECIALISED}"
+    assert fast.backend == f"c:{isa}{SPECIALISED}"
     for T, B in [(1, 1), (64, 1), (300, 1), (7, 2), (5, 40), (0, 1), (3, 0)]:
         x, state = normal(random, (T, B, lstm.input_size), dtype), random_state(random, lstm, B)
         assert_same_answer(fast(x, state), lstm(x, state), f"T={T}, B={B}")
@@ -129,7 +135,7 @@ def test_specialised_kernels_keep_to_their_arrays(kept, random):
 def test_they_compile_without_warnings(dtype, isa, sizes, monkeypatch):
     strict = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
     monkeypatch.setattr(specialised, "FLAGS", (*(flag for flag in specialised.FLAGS if flag != "-w"), *strict))
-    assert specialised._compile(isa, np.dtype(dtype), sizes)
+    assert specialised.compiled(isa, np.dtype(dtype), sizes)
 
 
 # ---------------------------------------------------------------- the contest
@@ -163,6 +169,7 @@ def test_the_plan_in_words_and_as_json(empty):
     assert shown.splitlines()[1] == f"batch 2, 5 steps, 1 thread, {made.cpu}"
     assert all(contender.name in shown for contender in made.contenders)
     assert "taken" in shown
+    assert repr(made) == shown
     fields = json.loads(json.dumps(made.to_dict()))
     assert fields["winner"] == made.winner
     assert len(fields["contenders"]) == 2
@@ -181,12 +188,11 @@ def test_refused():
 
 
 def test_what_is_wrong_does_not_win(empty, monkeypatch):
-    own, special = plan._names(None)
-    right = plan._backend
+    right = candidates.build
 
-    def spoiled(name, lstm):
-        backend, seconds = right(name, lstm)
-        if name != special:
+    def spoiled(name, *network):
+        backend, seconds = right(name, *network)
+        if name != SPECIAL:
             return backend, seconds
 
         def forward(weights, batch, *rest):
@@ -195,11 +201,11 @@ def test_what_is_wrong_does_not_win(empty, monkeypatch):
 
         return backend._replace(lstm_forward=forward), seconds
 
-    monkeypatch.setattr(plan, "_backend", spoiled)
+    monkeypatch.setattr(candidates, "build", spoiled)
     for by, note in ((1e-3, "its answer is wrong"), (1e-7, "its bits are not the others'")):
         made = small().compile(1, int(1 / by) % 97 + 1).plan
-        assert made.winner == own
-        assert made.contenders[-1].name == special
+        assert made.winner == OWN
+        assert made.contenders[-1].name == SPECIAL
         assert made.contenders[-1].note == note
         assert made.contenders[-1].seconds is None
 
@@ -217,23 +223,23 @@ def test_the_copy_is_a_model_like_any_other(empty):
 # ---------------------------------------------------------------- what it remembers
 
 
-def test_the_second_time_nothing_is_built_or_timed(empty, monkeypatch):
+def test_the_second_time_nothing_is_compiled_or_timed(empty, tmp_path, monkeypatch):
+    (tmp_path / "cc.sh").write_text(f'echo called >> {tmp_path}/log\nexec cc "$@"\n')
+    monkeypatch.setenv("CC", f"sh {tmp_path}/cc.sh")
+
+    def calls():
+        return (tmp_path / "log").read_text().count("called")
+
     first = small().compile(1, 5)
-
-    def refuse(*arguments):
-        raise AssertionError("not again")
-
-    monkeypatch.setattr(specialised, "_compile", refuse)
-    monkeypatch.setattr(specialised, "_made", {})
-    monkeypatch.setattr(timing, "medians", refuse)
+    assert (first.plan.remembered, calls()) == (False, 1)
+    forget_loaded()
     second = small().compile(1, 5)
-    assert second.plan.remembered
+    assert (second.plan.remembered, calls()) == (True, 1)
     assert second.plan.winner == first.plan.winner
     assert second.plan.contenders == first.plan.contenders
-    with pytest.raises(AssertionError, match="not again"):
-        small().compile(1, 6)
-    with pytest.raises(AssertionError, match="not again"):
-        small().compile(1, 5, num_threads=1_000_000)
+    assert not small().compile(1, 6).plan.remembered
+    assert small().compile(1, 5, num_threads=1_000_000).plan.remembered == (cores.available() == 1)
+    assert calls() == 1
 
 
 @pytest.mark.parametrize("kind", ["c", "plans"])
@@ -244,7 +250,7 @@ def test_a_corrupt_entry_is_made_again(empty, kind, content):
         path.unlink()  # this process has it loaded
         path.write_bytes(content)
         path.chmod(0o600)
-    specialised._made.clear()
+    forget_loaded()
     if kind == "c":
         for path in (empty / "plans").iterdir():
             path.unlink()
@@ -267,7 +273,7 @@ def test_without_a_disk(tmp_path, empty, monkeypatch):
 def test_without_a_compiler(empty, monkeypatch):
     monkeypatch.setenv("CC", "/no/such/compiler")
     made = small().compile(1, 5).plan
-    assert made.winner == plan._names(None)[0]
+    assert made.winner == OWN
     assert made.contenders[-1].note == "no C compiler: CC='/no/such/compiler' is not a program"
 
 
@@ -282,23 +288,21 @@ def test_without_a_compiler(empty, monkeypatch):
 def test_a_strange_compiler(empty, monkeypatch, command, note):
     monkeypatch.setenv("CC", command)
     made = small().compile(1, 5).plan
-    assert made.winner == plan._names(None)[0]
+    assert made.winner == OWN
     assert re.search(note, made.contenders[-1].note)
     assert not list(empty.glob("c/*"))
 
 
-def test_a_disk_that_code_may_not_run_from(empty, monkeypatch):
+def test_an_entry_that_cannot_be_loaded_is_compiled_again(empty):
+    """It is whole, but made for another machine, or on a disk that programs may not run from."""
     small().compile(1, 5)
-    specialised._made.clear()
-    right = specialised._load
-
-    def load(path):
-        if empty in path.parents:
-            raise OSError("failed to map segment from shared object")
-        return right(path)
-
-    monkeypatch.setattr(specialised, "_load", load)
+    (path,) = (empty / "c").iterdir()
+    code = disk_cache.find("c", path.name).content
+    path.unlink()  # this process has it loaded
+    disk_cache.keep("c", path.name, b"\x7fELF of another machine")
+    forget_loaded()
     assert small().compile(1, 6).plan.contenders[-1].note == ""
+    assert len(disk_cache.find("c", path.name).content) == len(code)
 
 
 @pytest.mark.parametrize("scale", [30, np.nan])
@@ -342,9 +346,10 @@ def test_the_compilers_own_words(empty, monkeypatch):
 def test_many_processes_at_once(tmp_path):
     program = f"""
 import lstmkernel as lk
-from lstmkernel.tuning import plan
+from lstmkernel import plan
+from lstmkernel.tuning import candidates
 plan.SECONDS = 0.01
-plan._names = lambda lstm: ["c:{ISAS[0]}", "c:{ISAS[0]} special"]
+candidates.names = lambda own: [{OWN!r}, {SPECIAL!r}]
 made = lk.LSTM(2, 3, seed=0, num_threads=1).compile(1, 5).plan
 assert all(contender.same_bits for contender in made.contenders), made
 """

@@ -96,13 +96,13 @@ def test_no_room_is_said_once(directory):
 
 FULL = """
 import resource, sys, warnings
-from lstmkernel import cache
+from lstmkernel.host import disk_cache
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))  # as if the disk had no more room
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
-    kept = [cache.keep("c", f"{letter}-{'0' * 20}.so", bytes(20_000)) for letter in "ab"]
-    small = cache.keep("c", f"c-{'0' * 20}.so", b"room for this")
-print(kept, small is not None, len(said), [entry.size for entry in cache.entries()])
+    kept = [disk_cache.keep("c", f"{letter}-{'0' * 20}.so", bytes(20_000)) for letter in "ab"]
+    small = disk_cache.keep("c", f"c-{'0' * 20}.so", b"room for this")
+print(kept, small is not None, len(said), [entry.size for entry in disk_cache.entries()])
 """
 
 
@@ -114,9 +114,9 @@ def test_a_disk_that_fills_up_is_said_once():
 
 KILLED = """
 import os, signal
-from lstmkernel import cache
+from lstmkernel.host import disk_cache
 os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-cache.keep("c", "a-00000000000000000000.so", b"all but its name")
+disk_cache.keep("c", "a-00000000000000000000.so", b"all but its name")
 """
 
 
@@ -134,10 +134,10 @@ def test_a_process_that_was_killed_leaves_no_entry():
 def test_many_processes_at_once():
     program = """
 import sys
-from lstmkernel import cache
+from lstmkernel.host import disk_cache
 for i in range(200):
-    cache.keep("c", "a.so", bytes([i]) * 100000)
-    found = cache.find("c", "a.so")
+    disk_cache.keep("c", "a.so", bytes([i]) * 100000)
+    found = disk_cache.find("c", "a.so")
     assert found, i
     assert len(set(found.content)) == 1, i
 """

@@ -1,4 +1,4 @@
-"""lstmkernel explain: its numbers are those of the model, its pictures are written, its errors are one line."""
+"""lstmkernel explain: it shows the numbers of the model, writes its pictures, and its errors are one line."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import lstmkernel as lk
-from lstmkernel.cli import explain_example, main
-from lstmkernel.cli.explained import explained
+from lstmkernel.cli import main
+from lstmkernel.workbench.explain import example as explain_example
+from lstmkernel.workbench.explain.explained import explained
 
 PICTURES = ("gates", "gradient", "grid")
 NUMBER = re.compile(r"-?\d+\.\d+")
@@ -81,8 +82,8 @@ def test_the_four_moves_have_the_models_numbers(
     assert all(len(line) <= 80 for line in lines)
     expected = {
         "x_t     ": trace.h[k - 1, t] if k else x[t],
-        "its last report": trace.h[k, t - 1],
-        "its memory so far": trace.c[k, t - 1],
+        "h of the step before": trace.h[k, t - 1],
+        "c of the step before": trace.c[k, t - 1],
         "f_t = sigmoid(z_f)": f,
         "what is kept": f * trace.c[k, t - 1],
         "i_t = sigmoid(z_i)": i,
@@ -122,7 +123,7 @@ def test_the_grid_is_the_trace_and_names_the_results(says: Callable[..., list[st
 
 def test_at_the_first_step_nothing_is_remembered(says: Callable[..., list[str]]) -> None:
     lines = says("One, two.", "--step", "0", "--layer", "1")
-    assert numbers(lines, "its last report") == numbers(lines, "its memory so far") == [0, 0, 0, 0]
+    assert numbers(lines, "h of the step before") == numbers(lines, "c of the step before") == [0, 0, 0, 0]
 
 
 def test_one_word_is_enough(says: Callable[..., list[str]]) -> None:
@@ -149,7 +150,7 @@ def test_both_directions_and_a_projection(says: Callable[..., list[str]], record
     given, lstm, x = recorded(9, 3, 5, 2, bidirectional=True, proj_size=4)
     trace = lk.trace(lstm, x)
     lines = says(*given, "--layer", "1", "--reverse", "--step", "7")
-    np.testing.assert_allclose(numbers(lines, "its memory so far"), trace.c[3, 8, :4], atol=6e-4)
+    np.testing.assert_allclose(numbers(lines, "c of the step before"), trace.c[3, 8, :4], atol=6e-4)
     np.testing.assert_allclose(numbers(lines, "h of layer 0"), trace.h[0, 7, :4], atol=6e-4)
     np.testing.assert_allclose(numbers(lines, "h_t = W_hr (o_t * tanh(c_t))"), trace.h[3, 7, :4], atol=6e-4)
     assert sum("←" in line for line in lines) == 2
@@ -193,7 +194,9 @@ def test_the_experiment_is_what_its_titles_say() -> None:
 def test_pictures(says: Callable[..., list[str]], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     directory = tmp_path / "new" / "pictures"
-    says("--png-dir", str(directory))
+    lines = says("--png-dir", str(directory))
+    for name in PICTURES:
+        assert any(line.startswith(f"written: {directory / name}.png (") for line in lines)
     assert sorted(path.name for path in directory.iterdir()) == [f"{name}.png" for name in PICTURES]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in directory.iterdir())
 
@@ -213,24 +216,24 @@ def test_pictures_of_any_network(
 
 def test_what_the_pictures_show() -> None:
     pytest.importorskip("matplotlib")
-    from lstmkernel.cli import explain_grid, explain_plot
+    from lstmkernel.workbench.explain import grid, plots
 
     lstm, words, x = example()
     shown = explained(lstm, x.astype("float32"), words)
-    gates = explain_plot.draw_gates(shown)
+    gates = plots.draw_gates(shown)
     images = [axes.images[0] for axes in gates.axes if axes.images]
     assert len(images) == 3 * 6
     for place, image in enumerate(images):
-        layer, name = 2 - place // 6, list(explain_plot.FIELDS)[place % 6]
+        layer, name = 2 - place // 6, list(plots.FIELDS)[place % 6]
         np.testing.assert_array_equal(image.get_array(), getattr(shown.trace, name)[layer].T)
-    grid = explain_grid.draw_grid(shown, 3)
-    texts = [text.get_text() for text in grid.axes[0].texts]
+    drawing = grid.draw_grid(shown, 3)
+    texts = [text.get_text() for text in drawing.axes[0].texts]
     assert {*words, "out", "x", "c_n", "h_n", "layer 0", "layer 1", "layer 2", "out[6]"} <= set(texts)
     numbers = sum(bool(NUMBER.fullmatch(text)) for text in texts)
     assert numbers == 4 * (7 + 3 * (2 * 7 + 2))  # x, and of each layer c and h at seven words, c_n and h_n
     assert texts.count(f"{shown.trace.c[2, 6, 1]:.2f}") >= 2
     panels = explain_example.experiment()
-    flow = explain_plot.draw_flow(panels)
+    flow = plots.draw_flow(panels)
     for axes, found in zip(flow.axes, panels.values(), strict=True):
         for line, sizes in zip(axes.lines, found.values(), strict=False):
             np.testing.assert_array_equal(line.get_ydata()[sizes > 0], sizes[sizes > 0])

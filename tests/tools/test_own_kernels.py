@@ -1,4 +1,4 @@
-"""``lstmkernel compare`` as a workbench: a user's own kernels, one kernel alone, kernels for the shapes' sizes."""
+"""``lstmkernel compare`` with a user's own kernels, with one kernel alone, with kernels for the shapes' sizes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers import ROOT, usable
 
+from lstmkernel import backends
 from lstmkernel.backends import BackendError
 from lstmkernel.cli import main
 from lstmkernel.workbench import one_thread
@@ -21,8 +22,8 @@ NAMES = ["own_kernel.c", "own_kernel.py"]
 C = (EXAMPLES / "own_kernel.c").read_text()
 PYTHON = (EXAMPLES / "own_kernel.py").read_text()
 
-specialised = pytest.importorskip("lstmkernel.backends.c.specialised", reason="the C kernels were not built")
 pytest.importorskip("numba")
+pytestmark = pytest.mark.skipif(not backends.c_is_built(), reason="the C kernels were not built")
 QUICK = ["--seconds", "0", "--shape", "2,3,4,5"]
 
 
@@ -62,7 +63,7 @@ def test_lanes_are_the_files_own_choice(file, lanes):
 
 #: What one may get wrong, and what the check then says.
 WRONG = {
-    "sum": ("own_kernel.c", "gates[j] += x[k] * w[j];", "gates[j] += x[k] * w[j] * (real)1.0001;", "gate_matmul"),
+    "sum": ("own_kernel.c", "z[j] += x[k] * w[j];", "z[j] += x[k] * w[j] * (real)1.0001;", "gate_matmul"),
     "tail": (
         "own_kernel.c",
         "H - unit : LANES, c + unit, h + unit);",
@@ -103,10 +104,11 @@ def test_only_what_the_file_has(capsys, file):
 
 
 def test_a_wrong_one_is_not_timed(capsys, file):
-    path = file("mine.c", C.replace("gates[j] += ", "gates[j] -= "))
+    path = file("mine.c", C.replace("z[j] += ", "z[j] -= "))
     assert main(["compare", *QUICK, "--against", path, "--kernel", "gate_matmul", "--kernel", "cell_update"]) == 1
     shown = capsys.readouterr().out
     assert "WRONG, and not timed: mine.c: gate_matmul is wrong for N=" in " ".join(shown.split())
+    assert "Everything else agrees" in shown
     assert len(re.findall(r"^ +mine\.c", shown, re.MULTILINE)) == 1, "its cell_update is right, and timed"
 
 
@@ -144,13 +146,11 @@ def test_specialised_kernels_take_part(capsys, tmp_path):
     lines = path.read_text().splitlines()
     assert lines[0] == "| what | shape | backend | error | time | GFLOP/s | xNumPy |"
     assert sum(f"| {isa} special |" in line for line in lines) == 2  # layer_forward and network
-    assert any("gave the same bits everywhere" in line for line in lines)
+    assert any("Bit-identical everywhere" in line for line in lines)
 
 
 def test_every_wrong_kernel_is_named(capsys, file):
-    path = file(
-        "mine.c", C.replace("gates[j] += ", "gates[j] -= ").replace("sigmoid(z[F + u]) * c", "sigmoid(z[I + u]) * c")
-    )
+    path = file("mine.c", C.replace("z[j] += ", "z[j] -= ").replace("sigmoid(z[F + u]) * c", "sigmoid(z[I + u]) * c"))
     assert main(["compare", *QUICK, "--against", path]) == 1
     shown = " ".join(capsys.readouterr().out.split())
     assert all(f"{kernel} is wrong for" in shown for kernel in load.OWN)

@@ -69,7 +69,7 @@ assert compiled == ["lstm_forward float32", "dense_forward float32"], compiled
 
 PROGRAM = """
 import sys, time, contextlib
-from lstmkernel import spinner
+from lstmkernel.host import spinner
 spinner.PATIENCE = 0.05
 with spinner.silenced() if sys.argv[2] == "beside a bar" else contextlib.nullcontext():
     with spinner.spinning("compiling this"):

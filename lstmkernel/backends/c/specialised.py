@@ -1,16 +1,12 @@
-"""C kernels with the sizes of one layer as constants, made at run time by the system's compiler.
+"""C kernels with the sizes of one layer as constants, compiled at run time.
 
-The sources are the package's own (csrc/tables/specialised.c); what the compiler makes of them is kept in the cache.
+Their source is the package's own (csrc/tables/specialised.c). The compiled code is kept in the cache on disk.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
-import shlex
-import shutil
-import subprocess
-import tempfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from time import perf_counter
@@ -18,58 +14,65 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmkernel.backends.contract import BackendError
-from lstmkernel.host import disk_cache as disk
+from lstmkernel.backends.contract import Backend, BackendError
+from lstmkernel.host import compile_c, disk_cache
+
+#: Follows the instruction set in the name of a backend that has such kernels.
+SPECIALISED = " special"
 
 #: input_size, hidden_size and proj_size of a layer.
 Sizes = tuple[int, int, int]
 
-#: Vector header and target region of the instruction sets that one answer is promised for.
+#: Vector header and target region of each instruction set whose results are bit-identical.
 TARGETS = {
     "avx512": ("vec/avx512.h", 'LK_TARGET_BEGIN("avx512f")', "LK_TARGET_END"),
     "avx2": ("vec/avx2.h", 'LK_TARGET_BEGIN("avx2,fma")', "LK_TARGET_END"),
     "neon": ("vec/neon.h", "", ""),
 }
-#: Those of csrc/build.py, and no warnings of functions that the table leaves out.
-FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=off", "-fno-wrapv", "-fvisibility=hidden", "-fPIC", "-shared", "-w")
+#: As csrc/build.py has them. No warnings: the table leaves out many functions of the headers.
+FLAGS = ("-std=gnu11", "-O3", "-ffp-contract=off", "-fno-wrapv", "-fvisibility=hidden", "-w")
 
 _SYMBOL = "lk_specialised"
-_libraries: list[Any] = []  # code that is in use must stay
 
 
-class Specialised(NamedTuple):
+class Kernels(NamedTuple):
     """Kernels for one layer's sizes."""
 
-    kernels: Any  # const lk_kernels *
+    table: Any  # const lk_kernels *
     seconds: float  # that the compiler took; 0 where they were in the cache
     code: bytes  # the shared library
 
 
-_made: dict[str, Specialised] = {}  # by the name of the cache's entry
+def backend(isa: str, dtype: np.dtype[Any], layers: Iterable[Sizes]) -> tuple[Backend, float]:
+    """The C backend with kernels for layers of these sizes, and the seconds that the compiler took.
+
+    Raises BackendError, or CompileError with the compiler's own message.
+    """
+    from lstmkernel.backends.c import calls
+
+    made = {sizes: get(isa, dtype, sizes) for sizes in layers}
+    tables = {sizes: kernels.table for sizes, kernels in made.items()}
+    name = f"c:{isa}{SPECIALISED}"
+    return calls.backend(isa, tables)._replace(name=name), sum(kernels.seconds for kernels in made.values())
 
 
-def compiler() -> list[str]:
-    """The C compiler's command: ``CC``, or the first of cc, gcc and clang. Raises BackendError where there is none."""
-    if chosen := os.environ.get("CC", "").strip():
-        try:
-            command = shlex.split(chosen)
-        except ValueError as error:
-            raise BackendError(f"no C compiler: CC={chosen!r}: {error}") from None
-        if shutil.which(command[0]):
-            return command
-        raise BackendError(f"no C compiler: CC={chosen!r} is not a program")
-    for name in ("cc", "gcc", "clang"):
-        if shutil.which(name):
-            return [name]
-    raise BackendError("no C compiler: neither cc, gcc nor clang is a program here, and CC is not set")
+def get(isa: str, dtype: np.dtype[Any], sizes: Sizes) -> Kernels:
+    """Kernels for a layer of these sizes: from the cache, or compiled now. Raises as ``backend``."""
+    if isa not in TARGETS:
+        raise BackendError(f"no specialised kernels for {isa!r}, only for {', '.join(TARGETS)}")
+    I, H, P = sizes
+    key = disk_cache.digest(sources_key(), compile_c.compiler_key(), FLAGS, isa, dtype.name, sizes)
+    return _found_or_compiled(f"{isa}-{dtype.name}-{I}-{H}-{P}-{key}.so", isa, dtype, sizes)
 
 
-def compiler_key() -> tuple[str, ...]:
-    """What tells one compiler from another, without starting it."""
-    command = compiler()
-    path = os.path.realpath(shutil.which(command[0]) or command[0])
-    found = os.stat(path)
-    return (*command[1:], path, str(found.st_size), str(found.st_mtime_ns))
+def compiled(isa: str, dtype: np.dtype[Any], sizes: Sizes) -> bytes:
+    """The shared library, compiled now. Raises CompileError."""
+    vectors, begin, end = TARGETS[isa]
+    I, H, P = sizes
+    options = [*FLAGS, f"-I{sources()}", f"-DLK_INPUT_SIZE={I}", f"-DLK_HIDDEN_SIZE={H}", f"-DLK_PROJ_SIZE={P}"]
+    options += [f'-DLK_VECTORS="{vectors}"', f"-DLK_REGION_BEGIN={begin}", f"-DLK_REGION_END={end}"]
+    options += ["-DLK_F32"] if dtype == np.float32 else []
+    return compile_c.library(sources() / "tables" / "specialised.c", options).code
 
 
 def sources() -> Path:
@@ -78,80 +81,33 @@ def sources() -> Path:
     for place in (package / "csrc", package.parent / "csrc"):
         if (place / "tables" / "specialised.c").exists():
             return place
-    raise BackendError("the C sources are not here: this installation has none")
+    raise BackendError("the C sources are missing from this installation")
 
 
 @cache
 def sources_key() -> str:
-    """Changes when they do."""
+    """Changes when the sources change."""
     files = sorted([*sources().rglob("*.h"), sources() / "tables" / "specialised.c"])
-    return disk.digest(*(file.read_bytes() for file in files))
+    return disk_cache.digest(*(file.read_bytes() for file in files))
 
 
-def get(isa: str, dtype: np.dtype[Any], sizes: Sizes) -> Specialised:
-    """Kernels for a layer of those sizes: from the cache, or compiled now.
-
-    Raises BackendError, with the compiler's own words where it refused.
-    """
-    if isa not in TARGETS:
-        raise BackendError(f"no specialised kernels for {isa!r}, only for {', '.join(TARGETS)}")
-    I, H, P = sizes
-    key = disk.digest(sources_key(), compiler_key(), FLAGS, isa, dtype.name, sizes)
-    name = f"{isa}-{dtype.name}-{I}-{H}-{P}-{key}.so"
-    if name not in _made:
-        _made[name] = _from_disk(name) or _from_compiler(name, isa, dtype, sizes)
-    return _made[name]
-
-
-def _from_disk(name: str) -> Specialised | None:
-    found = disk.find("c", name)
-    if found is None:
-        return None
-    try:
-        return Specialised(_load(found.path), 0.0, found.content)
-    except OSError:  # whole, and yet not for this machine, or on a disk that programs may not run from
-        return None
-
-
-def _from_compiler(name: str, isa: str, dtype: np.dtype[Any], sizes: Sizes) -> Specialised:
+@cache
+def _found_or_compiled(name: str, isa: str, dtype: np.dtype[Any], sizes: Sizes) -> Kernels:
+    """name: of the cache's entry."""
+    if found := disk_cache.find("c", name):
+        try:
+            return Kernels(_table(ctypes.CDLL(str(found.path))), 0.0, found.content)
+        except OSError:  # made for another machine, or the disk's files may not be run: compile it again
+            pass
     start = perf_counter()
-    try:
-        code = _compile(isa, dtype, sizes)
-        seconds = perf_counter() - start
-        kernels = _load_from_memory(code)
-    except OSError as error:
-        raise BackendError(f"{shlex.join(compiler())} made nothing that can be loaded: {error}") from error
-    disk.keep("c", name, code)
-    return Specialised(kernels, seconds, code)
+    code = compiled(isa, dtype, sizes)
+    seconds = perf_counter() - start
+    kernels = Kernels(_table(compile_c.load(code)), seconds, code)
+    disk_cache.keep("c", name, code)
+    return kernels
 
 
-def _compile(isa: str, dtype: np.dtype[Any], sizes: Sizes) -> bytes:
-    vectors, begin, end = TARGETS[isa]
-    named = zip(("LK_INPUT_SIZE", "LK_HIDDEN_SIZE", "LK_PROJ_SIZE"), sizes, strict=True)
-    defines = [f"-D{name}={size}" for name, size in named]
-    defines += [f'-DLK_VECTORS="{vectors}"', f"-DLK_REGION_BEGIN={begin}", f"-DLK_REGION_END={end}"]
-    defines += ["-DLK_F32"] if dtype == np.float32 else []
-    with tempfile.TemporaryDirectory(prefix="lstmkernel-") as place:
-        output = os.path.join(place, "specialised.so")
-        source = str(sources() / "tables" / "specialised.c")
-        command = [*compiler(), *FLAGS, f"-I{sources()}", *defines, source, "-o", output]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        if done.returncode != 0:
-            raise BackendError(f"{shlex.join(command)}\nended with status {done.returncode}:\n{done.stderr.strip()}")
-        return Path(output).read_bytes()
-
-
-def _load(path: Path) -> Any:
+def _table(library: ctypes.CDLL) -> Any:
     from lstmkernel.backends.c._kernels import ffi
 
-    library = ctypes.CDLL(str(path))
-    _libraries.append(library)
     return ffi.cast("const lk_kernels *", ctypes.addressof(ctypes.c_char.in_dll(library, _SYMBOL)))
-
-
-def _load_from_memory(code: bytes) -> Any:
-    """Through a file that is gone again when its code is loaded."""
-    with tempfile.TemporaryDirectory(prefix="lstmkernel-") as place:
-        path = Path(place) / "specialised.so"
-        path.write_bytes(code)
-        return _load(path)

@@ -1,1 +1,1 @@
-"""A user's own kernels, in C or Python, beside ours."""
+"""A user's own kernels, in C or Python: load them, check them."""

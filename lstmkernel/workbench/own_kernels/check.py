@@ -1,4 +1,4 @@
-"""Whether a user's own kernel is right: on every tail, and on numbers that networks seldom see."""
+"""Check a user's own kernel: with every number of units in the last block, and with unusual numbers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lstmkernel.backends import Backend
 from lstmkernel.backends.packing import Array, pack_gates, unpack_gates
 from lstmkernel.tuning import accuracy
 
-#: Units around which blocks end; rows around which tiles do.
+#: Numbers of units around the ends of blocks, of rows around the ends of tiles, and of inputs.
 UNITS, ROWS, INPUTS = (1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65), (1, 2, 3, 6, 13), (1, 2, 7, 33)
 
-#: Numbers to try, by name: what they are multiplied with.
+#: The numbers that are tried: their name, and the factor of normal random numbers.
 SCALES = {"random": 1.0, "zero": 0.0, "large": 10.0, "tiny": 1e-30}
 
 
-class Case(NamedTuple):
-    """A call: what it is of, what the kernel made and what the definition makes."""
+class Call(NamedTuple):
+    """One call: its sizes, what the kernel gave, and what the definition gives."""
 
     what: str
     got: tuple[Array, ...]
@@ -28,12 +28,12 @@ class Case(NamedTuple):
 
 
 def failure(kernel: str, own: Backend, dtype: np.dtype[Any]) -> str | None:
-    """What went wrong first, with the sizes and the numbers; None where nothing did."""
-    for case in CASES[kernel](own, backends.get("numpy"), dtype):
-        for got, right in zip(case.got, case.right, strict=True):
+    """The first error, with the sizes and the numbers; None where all is right."""
+    for call in CALLS[kernel](own, backends.get("numpy"), dtype):
+        for got, right in zip(call.got, call.right, strict=True):
             error = accuracy.error((got,), (right,), dtype)
             if not accuracy.agrees(error):
-                return f"{kernel} is wrong for {case.what}: {_worst(got, right)}"
+                return f"{kernel} is wrong for {call.what}: {_worst(got, right)}"
     return None
 
 
@@ -55,21 +55,21 @@ def _weights(own: Backend, definition: Backend, dtype: np.dtype[Any], I: int, H:
     return own.pack_layer(w_ih, w_hh, bias, None), definition.pack_layer(wide[0], wide[1], wide[2], None)
 
 
-def _gate_matmul(own: Backend, definition: Backend, dtype: np.dtype[Any]) -> Iterator[Case]:
+def _gate_matmul(own: Backend, definition: Backend, dtype: np.dtype[Any]) -> Iterator[Call]:
     for H in UNITS:
         for N, I in zip(ROWS, (*INPUTS, 1), strict=True):
             ours, theirs = _weights(own, definition, dtype, I, H)
             for name, scale in SCALES.items():
                 x = _numbers(4, scale, dtype, N, I)
                 z, right = ours.empty_gates(N), theirs.empty_gates(N)
-                z[...] = np.nan  # what is not written shows
+                z[...] = np.nan  # a number that is not written stays NaN
                 own.gate_matmul(x, ours, z)
                 definition.gate_matmul(x.astype(np.float64), theirs, right)
                 what = f"N={N}, I={I}, H={H}, {name} x"
-                yield Case(what, (unpack_gates(z, H),), (unpack_gates(right, H),))
+                yield Call(what, (unpack_gates(z, H),), (unpack_gates(right, H),))
 
 
-def _cell_update(own: Backend, definition: Backend, dtype: np.dtype[Any]) -> Iterator[Case]:
+def _cell_update(own: Backend, definition: Backend, dtype: np.dtype[Any]) -> Iterator[Call]:
     for H in UNITS:
         ours, theirs = _weights(own, definition, dtype, 1, H)
         for N in ROWS:
@@ -78,10 +78,10 @@ def _cell_update(own: Backend, definition: Backend, dtype: np.dtype[Any]) -> Ite
                 h, right_c, right_h = np.full_like(c, np.nan), c.astype(np.float64), np.empty((N, H))
                 own.cell_update(pack_gates(gates, ours), c, h)
                 definition.cell_update(pack_gates(gates.astype(np.float64), theirs), right_c, right_h)
-                yield Case(f"N={N}, H={H}, {name} gates", (c, h), (right_c, right_h))
+                yield Call(f"N={N}, H={H}, {name} gates", (c, h), (right_c, right_h))
 
 
-def _layer_forward(own: Backend, definition: Backend, dtype: np.dtype[Any]) -> Iterator[Case]:
+def _layer_forward(own: Backend, definition: Backend, dtype: np.dtype[Any]) -> Iterator[Call]:
     for H in UNITS:
         for B, I in zip(ROWS, (*INPUTS, 1), strict=True):
             reverse = B % 2 == 0
@@ -96,11 +96,11 @@ def _layer_forward(own: Backend, definition: Backend, dtype: np.dtype[Any]) -> I
                     definition.layer_forward(wide[0], theirs, lengths, reverse, wide[1], wide[2], right)
                     ends = "" if lengths is None else f", lengths {lengths.tolist()}"
                     what = f"T=5, B={B}, I={I}, H={H}, reverse {int(reverse)}{ends}, {name} x"
-                    yield Case(what, (out, *arrays[1:]), (right, *wide[1:]))
+                    yield Call(what, (out, *arrays[1:]), (right, *wide[1:]))
 
 
-#: How each kernel of own_kernels.OWN is tried.
-CASES: dict[str, Callable[[Backend, Backend, np.dtype[Any]], Iterator[Case]]] = {
+#: The calls of each kernel of load.OWN.
+CALLS: dict[str, Callable[[Backend, Backend, np.dtype[Any]], Iterator[Call]]] = {
     "gate_matmul": _gate_matmul,
     "cell_update": _cell_update,
     "layer_forward": _layer_forward,

@@ -1,6 +1,6 @@
-"""A user's own kernels, in C or in Python with Numba, as a backend beside the others.
+"""Load a user's own kernels, in C or in Python with Numba, as a backend.
 
-A file may hold any of OWN, under these names; docs/write_a_kernel.md says with which arguments.
+A file may define any of the kernels OWN. docs/write_a_kernel.md describes their arguments.
 """
 
 from __future__ import annotations
@@ -8,35 +8,35 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
-import shlex
-import subprocess
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import cffi  # type: ignore[import-untyped]
 import numpy as np
 
+from lstmkernel import backends
 from lstmkernel.backends import Backend, BackendError
+from lstmkernel.backends.c.specialised import sources
 from lstmkernel.backends.packing import Array, LayerVariant, LayerWeights, LSTMWeights, empty, pack_layer
+from lstmkernel.host import compile_c
 
-#: What may be written anew, of backends.KERNELS.
+#: The kernels that a user may write.
 OWN = ("gate_matmul", "cell_update", "layer_forward")
 
 Kernels = dict[str, Callable[..., None]]
 
-#: What the compiler made of C files, and what Python files define, by name.
+#: The shared libraries of C files and the modules of Python files, by the file's name.
 CODE: dict[str, bytes] = {}
 MODULES: dict[str, ModuleType] = {}
 
-#: For a C file: all that this CPU has, for it runs nowhere else; products are fused only where the source says so.
-C_FLAGS = ("-std=gnu11", "-O3", "-march=native", "-ffp-contract=off", "-Wall", "-Wextra", "-fPIC", "-shared")
+#: For a C file: every instruction of this CPU, because the library runs only here. No fused multiply-adds that the
+#: source does not ask for.
+C_FLAGS = ("-std=gnu11", "-O3", "-march=native", "-ffp-contract=off", "-Wall", "-Wextra")
 
-#: The C functions are those of csrc/lstmkernel.h, without the table of kernels.
+#: The C functions, as in csrc/lstmkernel.h but without the table of kernels.
 C_TYPES = {
     "gate_matmul": "int(*)(const lk_layer *, int64_t, const void *, int64_t, void *)",
     "cell_update": "int(*)(int64_t, int64_t, const void *, void *, void *)",
@@ -47,10 +47,10 @@ C_TYPES = {
 
 
 def load(path: str, dtype: np.dtype[Any]) -> Backend:
-    """The backend of a file, named after it; a kernel that it does not have raises BackendError when it is called.
+    """The backend of a file, named after it. A kernel that the file does not define raises BackendError when called.
 
-    Raises FileNotFoundError; ValueError for another kind of file; BackendError, with the compiler's own message, for
-    one that does not compile or has no kernel.
+    Raises FileNotFoundError; ValueError for another kind of file; CompileError, with the compiler's own message, for C
+    that does not compile; BackendError for Python that fails, and for a file without a kernel.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(2, "No such file", path)
@@ -62,12 +62,12 @@ def load(path: str, dtype: np.dtype[Any]) -> Backend:
 
 
 def kernels_of(backend: Backend) -> list[str]:
-    """Those of OWN that it has."""
+    """The kernels of OWN that its file defines."""
     return [name for name in OWN if not isinstance(getattr(backend, name), _Missing)]
 
 
 class _Missing:
-    """Stands where a file has no kernel."""
+    """Stands for a kernel that a file does not define."""
 
     def __init__(self, file: str, kernel: str) -> None:
         self._message = f"{file} has no {kernel}"
@@ -87,7 +87,9 @@ def _backend(path: str, lanes: object, own: Kernels, native: Callable[[LayerWeig
         w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None, variant: LayerVariant | None = None
     ) -> LayerWeights:
         if w_hr is not None or variant is not None:
-            raise BackendError(f"{name}: own kernels know no {'projection' if w_hr is not None else 'variant'}")
+            raise BackendError(
+                f"{name}: own kernels do not support a {'projection' if w_hr is not None else 'variant'}"
+            )
         weights = pack_layer(w_ih, w_hh, bias, None, None, lanes)
         return weights._replace(native=native(weights))
 
@@ -100,25 +102,18 @@ def _backend(path: str, lanes: object, own: Kernels, native: Callable[[LayerWeig
 
 
 def _of_c(path: str, dtype: np.dtype[Any]) -> Backend:
-    from lstmkernel.backends.c.specialised import compiler, sources
+    if not backends.c_is_built():
+        raise BackendError(f"{path}: kernels in C need those of the package; {backends.HOW_TO_GET_C}")
+    from lstmkernel.backends.c._kernels import ffi
 
-    ffi = cffi.FFI()
-    contract = (sources() / "lstmkernel.h").read_text()
-    ffi.cdef("\n".join(line for line in contract.splitlines() if not line.startswith("#")))
     real = "float" if dtype == np.float32 else "double"
-    with tempfile.TemporaryDirectory(prefix="lstmkernel-") as place:
-        library = str(Path(place) / "own.so")
-        command = [*compiler(), *C_FLAGS, f"-DREAL={real}", f"-I{sources()}", path, "-o", library, "-lm"]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        if done.returncode != 0:
-            raise BackendError(f"{shlex.join(command)}\nended with status {done.returncode}:\n{done.stderr.strip()}")
-        if done.stderr:
-            print(done.stderr.rstrip(), file=sys.stderr)
-        loaded = ctypes.CDLL(library)
-        CODE[os.path.basename(path)] = Path(library).read_bytes()
+    made = compile_c.library(Path(path), [*C_FLAGS, f"-DREAL={real}", f"-I{sources()}"])
+    if made.warnings:
+        print(made.warnings, file=sys.stderr)
+    loaded = compile_c.load(made.code)
+    CODE[os.path.basename(path)] = made.code
 
     def function(name: str) -> Any:
-        """With the library's life: ctypes never unloads."""
         address = ctypes.cast(getattr(loaded, name), ctypes.c_void_p).value if hasattr(loaded, name) else 0
         return ffi.cast(C_TYPES[name], address) if address else None
 
@@ -153,7 +148,7 @@ def _of_c(path: str, dtype: np.dtype[Any]) -> Backend:
 
 def _check(path: str, status: int) -> None:
     if status != 0:
-        raise BackendError(f"{path}: the kernel returned {status}, where 0 means that all is well")
+        raise BackendError(f"{path}: the kernel returned {status}; 0 means success")
 
 
 # ---------------------------------------------------------------- Python
@@ -168,14 +163,14 @@ def _of_python(path: str) -> Backend:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise BackendError(f"{path}: {_words(error, path)}") from error
+        raise BackendError(f"{path}: {_message(error, path)}") from error
     MODULES[os.path.basename(path)] = module
 
     def call(name: str, *arguments: Any) -> None:
         try:
             getattr(module, name)(*arguments)
         except (Exception, SystemExit) as error:  # Numba compiles at the first call
-            raise BackendError(f"{path}: {name}: {_words(error, path)}") from error
+            raise BackendError(f"{path}: {name}: {_message(error, path)}") from error
 
     def gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
         call("gate_matmul", x, weights.w_x, weights.bias, z)
@@ -194,8 +189,8 @@ def _of_python(path: str) -> Backend:
     return _backend(path, getattr(module, "lanes", None), own, lambda weights: None)
 
 
-def _words(error: BaseException, path: str) -> str:
-    """With the line of the file where it was raised; a SyntaxError has it in its own words, and Numba's errors, too."""
+def _message(error: BaseException, path: str) -> str:
+    """The message, with the line of the file that raised it. SyntaxErrors and Numba's errors already name it."""
     file = os.path.abspath(path)
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename in (path, file)]
     place = f" (line {lines[-1]})" if lines else ""

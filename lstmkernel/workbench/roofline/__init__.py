@@ -1,1 +1,1 @@
-"""The least time that the hardware allows for a workload."""
+"""The roofline: the least time that one core needs for a workload, and what part of it was reached."""

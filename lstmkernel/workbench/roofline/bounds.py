@@ -1,19 +1,22 @@
-"""The least time of a call on one core, from what the core can do at most: the roofline's roof.
+"""The least time of a call on one core, from the most that the core can do: the bound of the roofline.
 
-Two things cost time whatever the kernels do. Arithmetic: the matrix products at the peak of fused multiply-adds, and
-the cell update of every unit at the speed that its kernel has in L1. And the weights, which must come from the cache
-that holds them:
+Two things take time in any kernel:
 
-- Several steps: the input product of many steps is one large matrix product and costs its arithmetic. The recurrent one
-  cannot wait for others: W_hh of one layer and direction, packed, is read at every step, as layers and directions run
-  one after the other over many steps. A step takes the larger of its arithmetic and that reading, from the smallest
-  cache that holds this W_hh.
-- One step: every layer's weights, all of them packed, are read once a call. A layer takes the larger of its arithmetic
-  and that reading, from the smallest cache that holds the weights of all layers, for the next call reads them again.
+- Arithmetic. The matrix products run at the peak of fused multiply-adds. The cell update of every unit runs at the
+  speed that its kernel has in L1.
+- Weights. They must come from the cache that holds them.
 
-Not in it: that a step of a small layer waits for H dependent additions and a cell update before the next can begin
-(which bounds one row of a small layer), the units of zeros that fill the last block, reading x and writing out, and the
-call itself from Python.
+A call of several steps: the input product of many steps is one large matrix product, so it costs its arithmetic. The
+recurrent product cannot wait for other steps: W_hh of one layer and direction, packed, is read at every step, because
+layers and directions run one after the other over many steps. A step takes the larger of its arithmetic and that
+reading, from the smallest cache that holds this W_hh.
+
+A call of one step: the packed weights of every layer are read once. A layer takes the larger of its arithmetic and that
+reading, from the smallest cache that holds the weights of all layers, because the next call reads all of them again.
+
+The bound leaves out: the wait of a small layer's step for H dependent additions and a cell update, before the next step
+can begin (this limits one row of a small layer); the units of zeros that fill the last block; reading x and writing
+out; the call itself from Python.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from lstmkernel.workbench.shapes import Shape
 
 
 class Peaks(NamedTuple):
-    """What one core was seen to do at most."""
+    """The most that one core was seen to do."""
 
     lanes: int
     itemsize: int
@@ -33,12 +36,12 @@ class Peaks(NamedTuple):
     reads: dict[int, float]  # bytes a second, by the bytes of the working set
 
     def read(self, size: int) -> float:
-        """Bytes a second from a working set of that size; one that is smaller cannot be slower than a larger one."""
+        """Bytes a second from a working set of that size. A smaller set cannot be slower than a larger one."""
         return max(rate for measured, rate in self.reads.items() if measured >= size)
 
 
-class LeastTime(NamedTuple):
-    """Seconds, by what they are spent on; their sum is the bound."""
+class Bound(NamedTuple):
+    """The least seconds of each kind of work; their sum is the bound."""
 
     products: float
     cells: float
@@ -50,30 +53,30 @@ class LeastTime(NamedTuple):
 
     @property
     def bound_by(self) -> str:
-        """The field that has most of it."""
+        """The field with the most seconds."""
         return max(self._fields, key=lambda field: float(getattr(self, field)))
 
 
 def widths(shape: Shape) -> list[int]:
-    """The inputs of every layer and direction."""
+    """The input size of every layer and direction."""
     return [shape.D * shape.H if layer else shape.I for layer in range(shape.L) for _ in range(shape.D)]
 
 
 def packed_bytes(shape: Shape, columns: int, lanes: int, itemsize: int) -> int:
-    """Of so many columns of a layer's weights, with the units that fill the last block."""
+    """Bytes of so many columns of a layer's weights, with the units of zeros that fill the last block."""
     blocks = -(-shape.H // lanes)
     return blocks * lanes * 4 * columns * itemsize
 
 
 def working_set(shape: Shape, lanes: int, itemsize: int) -> int:
-    """The bytes of weights that are read again and again."""
+    """Bytes of the weights that are read again and again."""
     if shape.T > 1:
         return packed_bytes(shape, shape.H, lanes, itemsize)
     return sum(packed_bytes(shape, I + shape.H + 1, lanes, itemsize) for I in widths(shape))
 
 
-def least_time(shape: Shape, peaks: Peaks) -> LeastTime:
-    """Of one call, in float32 or float64 as the peaks are."""
+def bound(shape: Shape, peaks: Peaks) -> Bound:
+    """The bound of one call, in the dtype of the peaks."""
     B, T, H = shape.B, shape.T, shape.H
     rate = peaks.read(working_set(shape, peaks.lanes, peaks.itemsize))
     products = cells = weights = 0.0
@@ -91,4 +94,4 @@ def least_time(shape: Shape, peaks: Peaks) -> LeastTime:
         else:
             products += T * arithmetic
             cells += T * cell
-    return LeastTime(products, cells, weights)
+    return Bound(products, cells, weights)

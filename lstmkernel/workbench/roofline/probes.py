@@ -1,69 +1,66 @@
-"""What one core can do at most, measured: probes.c, compiled when it is asked for."""
+"""Measure what one core can do at most, with probes.c, which is compiled when it is needed."""
 
 from __future__ import annotations
 
-import subprocess
-import tempfile
+import ctypes
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
-import cffi  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import DTypeLike
 
 from lstmkernel.backends import BackendError
-from lstmkernel.backends.c.specialised import compiler
 from lstmkernel.backends.packing import empty
+from lstmkernel.host import compile_c
 
 #: The compiler's flags for each instruction set of the C kernels.
 FLAGS = {"avx512": ("-mavx512f", "-mfma"), "avx2": ("-mavx2", "-mfma"), "neon": (), "generic": ()}
 
-TRIES = 5  # the best one counts
+#: A measurement is the best of so many tries, each of so many bytes read or steps of multiply-adds.
+TRIES, BYTES_A_TRY, STEPS_A_TRY = 5, 1 << 26, 1 << 15
+#: Memory is read from one place, or from several at once: the fastest way counts.
 STREAMS = (1, 2, 4, 8)
-LEAST_BYTES = 1 << 14  # smaller working sets are in L1 as this one is, and the loop around them would show
-BYTES_A_TRY = 1 << 26
-STEPS_A_TRY = 1 << 15
-
-#: No core does more vectors a second than 4 a cycle at 10 GHz; a loop that the compiler took out would.
+#: A smaller working set is also in L1, but the loop around it would take part of the time.
+LEAST_BYTES = 1 << 14
+#: Vectors a second that no core reaches: 4 a cycle at 10 GHz. A loop that the compiler removed would reach more.
 MOST_VECTORS = 4e10
 
 
 class Probes:
-    """Of one instruction set and dtype, in vectors of so many bytes."""
+    """The measurements for one instruction set and dtype, in vectors of so many bytes."""
 
     def __init__(self, isa: str, dtype: DTypeLike, vector_bytes: int) -> None:
         self._dtype = np.dtype(dtype)
         self._vector_bytes = vector_bytes
-        self._ffi, self._lib = compiled(isa, "float" if self._dtype.itemsize == 4 else "double", vector_bytes)
+        self._library = compiled(isa, "float" if self._dtype.itemsize == 4 else "double", vector_bytes)
 
     def flops(self) -> float:
-        """Floating-point operations a second in fused multiply-adds, which are two each."""
-        seconds = least_seconds(lambda: self._lib.fma_probe(STEPS_A_TRY, 0.5, 1))
-        vectors = self._plausible(STEPS_A_TRY * self._lib.fma_chains() / seconds)
+        """Floating-point operations a second; a fused multiply-add counts as two."""
+        seconds = least_seconds(lambda: self._library.fma_probe(STEPS_A_TRY, 0.5, 1))
+        vectors = self._plausible(STEPS_A_TRY * self._library.fma_chains() / seconds)
         return 2 * vectors * self._vector_bytes / self._dtype.itemsize
 
     def read(self, size: int) -> float:
-        """Bytes a second from a working set of about that many bytes, read again and again."""
+        """Bytes a second from a working set of about this many bytes, read again and again."""
         step = STREAMS[-1] * self._vector_bytes
         size = -(-max(size, LEAST_BYTES) // step) * step
-        values = empty((size // self._dtype.itemsize,), self._dtype)  # as the packed weights are
+        values = empty((size // self._dtype.itemsize,), self._dtype)  # aligned as packed weights are
         values[:] = 1
-        start, count, passes = self._ffi.from_buffer(values), size // self._vector_bytes, -(-BYTES_A_TRY // size)
-        probe = self._lib.read_probe
+        start, count, passes = values.ctypes.data, size // self._vector_bytes, -(-BYTES_A_TRY // size)
+        probe = self._library.read_probe
         seconds = min(least_seconds(partial(probe, streams, start, count, passes)) for streams in STREAMS)
         return self._plausible(count * passes / seconds) * self._vector_bytes
 
     def _plausible(self, vectors: float) -> float:
         if vectors > MOST_VECTORS:
-            raise BackendError(f"probes.c: {vectors:.1e} vectors a second: the compiler has taken the loop out")
+            raise BackendError(f"probes.c: {vectors:.1e} vectors a second: the compiler has removed the loop")
         return vectors
 
 
 def least_seconds(call: Callable[[], object]) -> float:
-    """Of TRIES calls."""
+    """Seconds of the fastest of TRIES calls."""
     times = []
     for _ in range(TRIES):
         start = perf_counter()
@@ -72,21 +69,14 @@ def least_seconds(call: Callable[[], object]) -> float:
     return min(times)
 
 
-def compiled(isa: str, real: str, vector_bytes: int) -> tuple[cffi.FFI, Any]:
-    """probes.c for that instruction set, by the compiler that $CC names, or cc."""
-    command = compiler()
-    source = str(Path(__file__).with_name("probes.c"))
-    ffi = cffi.FFI()
-    ffi.cdef(
-        f"int64_t fma_chains(void); {real} fma_probe(int64_t steps, {real} factor, {real} term);"
-        f"{real} read_probe(int streams, const void *from, int64_t count, int64_t passes);"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        library = str(Path(folder) / "probes.so")
-        flags = ["-O3", "-ffp-contract=fast", "-shared", "-fPIC", *FLAGS[isa]]
-        definitions = [f"-DREAL={real}", f"-DVECTOR_BYTES={vector_bytes}"]
-        try:
-            subprocess.run([*command, *flags, *definitions, source, "-o", library], check=True)
-        except subprocess.CalledProcessError:
-            raise BackendError(f"{command[0]!r} could not compile {source} for {isa}; its message is above") from None
-        return ffi, ffi.dlopen(library)
+def compiled(isa: str, real: str, vector_bytes: int) -> ctypes.CDLL:
+    """probes.c for that instruction set. real: "float" or "double". Raises CompileError."""
+    source = Path(__file__).with_name("probes.c")
+    options = ["-O3", "-ffp-contract=fast", *FLAGS[isa], f"-DREAL={real}", f"-DVECTOR_BYTES={vector_bytes}"]
+    library = compile_c.load(compile_c.library(source, options).code)
+    number = ctypes.c_float if real == "float" else ctypes.c_double
+    library.fma_chains.restype = ctypes.c_int64
+    library.fma_probe.restype = library.read_probe.restype = number
+    library.fma_probe.argtypes = (ctypes.c_int64, number, number)
+    library.read_probe.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    return library

@@ -1,8 +1,8 @@
-"""How near a kernel or a network comes to what one core can do: the roof that ``compare --roofline`` shows."""
+"""The bounds that ``compare --roofline`` holds kernels and networks against, from measured peaks of one core."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -11,24 +11,25 @@ from lstmkernel import backends
 from lstmkernel.backends import Backend
 from lstmkernel.backends.packing import empty
 from lstmkernel.lstm import LSTM
-from lstmkernel.workbench.cases import Problem
-from lstmkernel.workbench.roofline.bounds import Peaks, least_time, packed_bytes, working_set
+from lstmkernel.workbench.cases import Case
+from lstmkernel.workbench.roofline.bounds import Peaks, bound, packed_bytes, working_set
 from lstmkernel.workbench.roofline.probes import Probes, least_seconds
 from lstmkernel.workbench.shapes import Shape
 
 ROUNDS = 3
-#: Of a cell update that lasts long enough for Python's part to be a few percent of it. Its 768 KiB in float32 come from
-#: L2, several times as fast as sigmoid and tanh can take them.
+#: The cell update that is measured lasts so long that the call from Python is a few percent of it. Its 768 KiB in
+#: float32 come from L2, which is several times as fast as sigmoid and tanh.
 CELL_ROWS, CELL_UNITS = 256, 128
 
 
 def lanes_of(backend: Backend, dtype: DTypeLike) -> int:
+    """The lanes of a vector: the units of a block."""
     column, bias = np.zeros((4, 1), dtype), np.zeros(4, dtype)
     return int(backend.pack_layer(column, column, bias, None).bias.shape[-1])
 
 
 def cell_seconds(backend: Backend, dtype: DTypeLike) -> float:
-    """The cell update of one unit of one row."""
+    """Seconds of the cell update of one unit of one row."""
     lanes = lanes_of(backend, dtype)
     z = empty((CELL_ROWS, CELL_UNITS // lanes, 4, lanes), dtype)
     z[:] = 0.5
@@ -36,15 +37,18 @@ def cell_seconds(backend: Backend, dtype: DTypeLike) -> float:
     return least_seconds(lambda: backend.cell_update(z, c, h)) / c.size
 
 
-class Roof:
-    """The least times of kernels and networks on one core, by the best C kernels' vectors."""
+class Roofline:
+    """Bounds of kernels and networks on one core, in the vectors of the best C kernels."""
 
-    def __init__(self, subjects: Iterable[Problem], dtype: np.dtype[np.floating]) -> None:
-        """Measure the peaks, for the weights of these problems. Raises BackendError without C kernels or compiler."""
+    def __init__(self, cases: Iterable[Case], dtype: np.dtype[np.floating]) -> None:
+        """Measure the peaks, for the weights of these cases.
+
+        Raises BackendError without the C kernels, CompileError without a C compiler.
+        """
         backend = backends.get("c")
         lanes = lanes_of(backend, dtype)
         probes = Probes(backend.name.removeprefix("c:"), dtype, lanes * dtype.itemsize)
-        sizes = {size for subject in subjects for size in _working_sets(subject, lanes, dtype.itemsize)}
+        sizes = {size for case in cases for size in _working_sets(case, lanes, dtype.itemsize)}
         flops, cell, reads = 0.0, float("inf"), dict.fromkeys(sizes, 0.0)
         for _ in range(ROUNDS):
             flops, cell = max(flops, probes.flops()), min(cell, cell_seconds(backend, dtype))
@@ -52,45 +56,48 @@ class Roof:
                 reads[size] = max(reads[size], probes.read(size))
         self._peaks = Peaks(lanes, dtype.itemsize, flops, cell, reads)
 
-    def least(self, what: str, subject: Problem) -> float | None:
-        """Seconds of that work; None where no bound is known."""
-        bound = LEAST.get(what)
-        return bound(subject, self._peaks) if bound and not subject.lstm.proj_size else None
+    def bounds(self, cases: Sequence[Case], workloads: Iterable[str]) -> dict[tuple[str, str], float | None]:
+        """The least seconds of each case (its name) and workload; None where no bound is known."""
+        return {(case.name, workload): self._bound(case, workload) for workload in workloads for case in cases}
+
+    def _bound(self, case: Case, workload: str) -> float | None:
+        known = BOUNDS.get(workload)
+        return known(case, self._peaks) if known and not case.lstm.proj_size else None
 
 
-def _layer(subject: Problem) -> Shape:
+def _layer(case: Case) -> Shape:
     """The first layer, forwards."""
-    T, B, I = subject.x_steps.shape
-    return Shape("", B, T, I, subject.lstm.hidden_size, 1, 1, "")
+    T, B, I = case.x_steps.shape
+    return Shape("", B, T, I, case.lstm.hidden_size, 1, 1, "")
 
 
-def _network(subject: Problem) -> Shape | None:
-    net, (T, B, I) = subject.net, subject.x.shape
+def _network(case: Case) -> Shape | None:
+    net, (T, B, I) = case.net, case.x.shape
     if not isinstance(net, LSTM):
         return None
     return Shape("", B, T, I, net.hidden_size, net.num_layers, 1 + net.bidirectional, "")
 
 
-def _working_sets(subject: Problem, lanes: int, itemsize: int) -> list[int]:
-    shapes = [shape for shape in (_layer(subject), _network(subject)) if shape is not None]
+def _working_sets(case: Case, lanes: int, itemsize: int) -> list[int]:
+    shapes = [shape for shape in (_layer(case), _network(case)) if shape is not None]
     gates = packed_bytes(shapes[0], shapes[0].I, lanes, itemsize)
     return [*(working_set(shape, lanes, itemsize) for shape in shapes), gates]
 
 
-def _least_of_network(subject: Problem, peaks: Peaks) -> float | None:
-    shape = _network(subject)
-    return None if shape is None else least_time(shape, peaks).total
+def _bound_of_network(case: Case, peaks: Peaks) -> float | None:
+    shape = _network(case)
+    return None if shape is None else bound(shape, peaks).total
 
 
-def _least_of_gates(subject: Problem, peaks: Peaks) -> float:
-    shape, N = _layer(subject), len(subject.x_rows)
+def _bound_of_gates(case: Case, peaks: Peaks) -> float:
+    shape, N = _layer(case), len(case.x_rows)
     size = packed_bytes(shape, shape.I, peaks.lanes, peaks.itemsize)
     return max(8 * N * shape.I * shape.H / peaks.flops, size / peaks.read(size))
 
 
-#: The bound of each work that has one; that of cells is the project's own kernel.
-LEAST: dict[str, Callable[[Problem, Peaks], float | None]] = {
-    "gate_matmul": _least_of_gates,
-    "layer_forward": lambda subject, peaks: least_time(_layer(subject), peaks).total,
-    "network": _least_of_network,
+#: The bound of each workload that has one. The cell update has none: its peak is this project's own kernel.
+BOUNDS: dict[str, Callable[[Case, Peaks], float | None]] = {
+    "gate_matmul": _bound_of_gates,
+    "layer_forward": lambda case, peaks: bound(_layer(case), peaks).total,
+    "network": _bound_of_network,
 }

@@ -1,4 +1,4 @@
-"""What is inside a file of weights, for ``lstmkernel info FILE``."""
+"""The content of a file of weights, for ``lstmkernel info FILE``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lstmkernel.formats import Contents
 
 
 def show(path: str, as_json: bool) -> None:
-    """Print what ``lstmkernel.inspect`` finds, the networks first: a tensor's name is what one seldom needs."""
+    """Print what ``lstmkernel.inspect`` finds: the networks, then the tensors."""
     found = lstmkernel.inspect(path)
     if as_json:
         print(json.dumps(_plain(found), indent=2))
@@ -32,7 +32,7 @@ def show(path: str, as_json: bool) -> None:
             )
         out.print(table)
     else:
-        out.print("Nothing that can be loaded: no LSTM.")
+        out.print("Nothing that can be loaded: the file has no LSTM.")
     out.print()
     table = Table("Tensor", box=box.SIMPLE, padding=0, show_edge=False)
     table.add_column("Shape", no_wrap=True)
@@ -43,7 +43,7 @@ def show(path: str, as_json: bool) -> None:
 
 
 def _text(from_file: str) -> Text:
-    """No markup, nothing that a terminal obeys, and of a name without end only its beginning."""
+    """Without markup and control characters. A very long name is cut."""
     return Text(console.printable(from_file if len(from_file) <= 1000 else f"{from_file[:1000]} ..."))
 
 

@@ -1,4 +1,4 @@
-"""What ``explain`` shows where nothing is given: a telegram, words as vectors, a small LSTM, and an experiment."""
+"""The example of ``explain``: a telegram, its words as vectors, a small LSTM, and an experiment with gradients."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lstmkernel.gradient_flow import GradientFlow, gradient_flow
 from lstmkernel.lstm import LSTM
 
 SENTENCE = "Enemy forces will attack at dawn."
-#: Of the example: small, so that every number can be shown.
+#: Of the example's network, which is so small that every number can be shown.
 WIDTH, LAYERS, FORGET_BIAS, SEED = 4, 3, 1, 0
 
-#: Of the experiment: how far the gradient flows, with which forget biases.
+#: Of the experiment: steps, units, inputs, and the forget biases that are compared.
 STEPS, UNITS, INPUTS, BIASES = 200, 32, 8, (0, 1, 3)
-#: What makes the same plain RNN's gradient explode instead of vanish, as a factor of its recurrent weights.
+#: With its recurrent weights times this, the plain RNN's gradient explodes instead of vanishing.
 LOUDER = 4
 
-#: Sizes by their names, each over the steps back from the one where the gradient starts: 0, 1, 2 ...
+#: Sizes of gradients by their names; each array starts at the last step and goes back step by step.
 Curves = dict[str, Array]
 
 
@@ -30,15 +30,15 @@ def words(sentence: str) -> list[str]:
 
 
 def embedded(word: str, size: int) -> Array:
-    """A vector of length 1, always the same for the same letters in either case: random, from their CRC-32."""
+    """A random vector of length 1, seeded by the CRC-32 of the word's letters in lower case."""
     drawn = np.random.default_rng(zlib.crc32(word.lower().encode())).standard_normal(size)
     return drawn / np.linalg.norm(drawn)
 
 
 def network(input_size: int, hidden_size: int, layers: int, forget_bias: float, recurrent: float = 1) -> LSTM:
-    """An untrained LSTM: PyTorch's initial weights from SEED, recurrent ones times ``recurrent``.
+    """An untrained LSTM with PyTorch's initial weights from SEED; the recurrent ones are multiplied by ``recurrent``.
 
-    Gate f's two biases sum to forget_bias.
+    The two biases of gate f sum to forget_bias.
     """
     lstm = LSTM(input_size, hidden_size, layers, seed=SEED)
     named = {name: value.copy() for name, value in lstm.state_dict().items()}
@@ -52,7 +52,7 @@ def network(input_size: int, hidden_size: int, layers: int, forget_bias: float, 
 
 
 def experiment() -> dict[str, Curves]:
-    """Gradient flow over STEPS steps of noise, for each forget bias; the same RNN beside each."""
+    """Gradient flow over STEPS steps of noise for each forget bias, and the same plain RNN beside each."""
     x = np.random.default_rng(SEED).standard_normal((STEPS + 1, INPUTS))
     louder = gradient_flow(network(INPUTS, UNITS, 1, 0, LOUDER), x)
     panels = {}
@@ -64,7 +64,7 @@ def experiment() -> dict[str, Curves]:
 
 
 def curves(flow: GradientFlow, k: int, reverse: bool) -> Curves:
-    """Layer and direction k of an unbatched flow that starts at its last step."""
+    """The curves of layer and direction k. flow: unbatched, from the last step back."""
     back = slice(None, None, 1 if reverse else -1)
     return {
         "LSTM, in total": flow.total[k, back],

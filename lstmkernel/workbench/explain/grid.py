@@ -1,4 +1,4 @@
-"""The picture of ``explain`` that is a drawing: time across, layers up, and what of it is out, h_n and c_n."""
+"""The drawing of ``explain``: time runs across, layers go up; out, h_n and c_n are marked."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.cli.explain_plot import CELL_STATE, HIDDEN_STATE, INK
-from lstmkernel.cli.explained import MOST_NUMBERS, Explained
+from lstmkernel.workbench.colours import BLACK
+from lstmkernel.workbench.explain.explained import MOST_NUMBERS, Explained
+from lstmkernel.workbench.explain.plots import CELL_STATE, HIDDEN_STATE
 
-GREY = "#666666"
+DARK_GREY = "#666666"
 
-# In units of INCH inches: from step to step and from layer to layer; a cell's box and the numbers in it.
+#: All lengths are in units of INCH inches. STEP: from step to step. LEVEL: from layer to layer. BOX: width and height
+#: of a cell. SIDE, ROW: width and height of a number. C, H: left edges of the columns c and h in a cell.
 INCH, STEP, LEVEL = 0.62, 2.45, 2.8
 BOX, SIDE, ROW = (1.7, 1.95), 0.72, 0.37
-C, H = 0.1, 0.88  # the left edges of its columns c and h
+C, H = 0.1, 0.88
 
 Point = tuple[float, float]
 
@@ -33,7 +35,7 @@ def draw_grid(shown: Explained, step: int) -> Figure:
     axes.axis("off")
     if shown.directions == 2:
         for layer in range(shown.lstm.num_layers):
-            _panel(axes, (-0.15, 2 * LEVEL * layer - 0.15), right - 0.45, LEVEL + BOX[1] + 0.3, GREY)
+            _panel(axes, (-0.15, 2 * LEVEL * layer - 0.15), right - 0.45, LEVEL + BOX[1] + 0.3, DARK_GREY)
     _frame(axes, shown, right, top)
     for k in range(states):
         _row(axes, shown, k, window)
@@ -50,7 +52,7 @@ def draw_grid(shown: Explained, step: int) -> Figure:
 
 
 def _frame(axes: Any, shown: Explained, right: float, top: float) -> None:
-    """The names, and the areas of out, h_n and c_n."""
+    """The labels, and the areas of out, h_n and c_n."""
     _panel(axes, (-0.2, top - 0.35), right - 0.15, 0.7, HIDDEN_STATE)
     _write(axes, (-0.5, top), "out", ha="right", size=15)
     _write(axes, (-0.5, -1.8), "x", ha="right", size=15)
@@ -62,7 +64,7 @@ def _frame(axes: Any, shown: Explained, right: float, top: float) -> None:
 
 
 def _row(axes: Any, shown: Explained, k: int, window: range) -> None:
-    """One layer and direction: its cells, what goes from step to step, and its ends."""
+    """One layer and direction: its cells, the arrows from step to step, and its last states."""
     y, trace, most = LEVEL * k, shown.trace, float(abs(shown.trace.c).max()) or 1.0
     for place, t in enumerate(window):
         _box(axes, (STEP * place, y))
@@ -84,7 +86,7 @@ def _row(axes: Any, shown: Explained, k: int, window: range) -> None:
 
 
 def _across(axes: Any, start: Point, end: float, reverse: bool) -> None:
-    """c and h from one step to the next."""
+    """Arrows of c and h from one step to the next."""
     x, y = start
     for height, color, width in ((1.25, CELL_STATE, 3.0), (0.5, HIDDEN_STATE, 2.5)):
         left, right = (x, y + height), (end, y + height)
@@ -92,14 +94,14 @@ def _across(axes: Any, start: Point, end: float, reverse: bool) -> None:
 
 
 def _up(axes: Any, window: range, start: float, end: float) -> None:
-    """h from one layer to the next, at every step."""
+    """Arrows of h from one layer to the next, at every step."""
     for place in range(len(window)):
         middle = STEP * place + H + SIDE / 2
-        _arrow(axes, (middle, start), (middle, end), INK if start < 0 else HIDDEN_STATE, 2.5)
+        _arrow(axes, (middle, start), (middle, end), BLACK if start < 0 else HIDDEN_STATE, 2.5)
 
 
 def _numbers(axes: Any, corner: Point, values: Array, most: float) -> None:
-    """The first numbers downwards from the upper left corner, purple where positive, orange where negative."""
+    """The first numbers, downwards from the upper left corner; purple is positive, orange negative."""
     shown = values[:MOST_NUMBERS]
     for row, value in enumerate(shown):
         x, y = corner[0], corner[1] - (row + 1) * ROW
@@ -110,7 +112,7 @@ def _numbers(axes: Any, corner: Point, values: Array, most: float) -> None:
 
 def _box(axes: Any, corner: Point) -> None:
     style = "round,pad=0,rounding_size=0.12"
-    axes.add_patch(FancyBboxPatch(corner, *BOX, style, fc="white", ec=INK, lw=1.8, zorder=4))
+    axes.add_patch(FancyBboxPatch(corner, *BOX, style, fc="white", ec=BLACK, lw=1.8, zorder=4))
 
 
 def _panel(axes: Any, corner: Point, width: float, height: float, color: str) -> None:
@@ -127,4 +129,4 @@ def _arrow(axes: Any, start: Point, end: Point, color: str, width: float) -> Non
 
 
 def _write(axes: Any, at: Point, text: str, *, size: float, ha: str = "center", weight: str = "normal") -> None:
-    axes.text(*at, text, size=size, ha=ha, va="center", weight=weight, color=INK, zorder=6)
+    axes.text(*at, text, size=size, ha=ha, va="center", weight=weight, color=BLACK, zorder=6)

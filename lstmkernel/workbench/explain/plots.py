@@ -1,4 +1,4 @@
-"""The pictures of ``explain`` that are plots: gates and states over time, and how far a gradient flows."""
+"""The plots of ``explain``: gates and states over time, and how far a gradient flows."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lstmkernel.cli.explain_example import Curves
-from lstmkernel.cli.explained import Explained
+from lstmkernel.workbench.colours import BLACK, BLUE, ORANGE, PURPLE, SKY
+from lstmkernel.workbench.explain.example import Curves
+from lstmkernel.workbench.explain.explained import Explained
 
-# Okabe and Ito's colours and two colour maps, which the colour-blind can tell apart.
-INK, BLUE, SKY, CELL_STATE, HIDDEN_STATE = "#000000", "#0072B2", "#56B4E9", "#E69F00", "#CC79A7"
+#: The states' colours in all pictures of ``explain``.
+CELL_STATE, HIDDEN_STATE = ORANGE, PURPLE
+#: Colour maps: of numbers from 0 to 1, and of numbers with a sign.
 SHARE, SIGNED = "Blues", "PuOr"
 
-#: What the heat maps show, in the order of the moves.
+#: The heat maps and their titles, in the order of the moves.
 FIELDS = {
     "f": "forget gate f\nwhat is kept",
     "i": "input gate i\nthe share written",
@@ -35,7 +37,7 @@ def save(figure: Figure, file: BinaryIO) -> None:
 
 
 def draw_gates(shown: Explained) -> Figure:
-    """A heat map of units over time for each gate and state (across) of each layer and direction (top layer first)."""
+    """Heat maps of units over time: a column for each gate and state, a row for each layer and direction, top first."""
     rows = len(shown.trace.h)
     figure = Figure(figsize=(15, 1.6 + 1.9 * rows), layout="constrained")
     panels = figure.subplots(rows, len(FIELDS), sharex=True, squeeze=False)
@@ -79,10 +81,10 @@ def _step_ticks(axes: Any, steps: list[str]) -> None:
 
 # ---------------------------------------------------------------- how far a gradient flows
 
-#: Below or above it, a gradient is lost, or useless.
+#: The range that is drawn: a smaller gradient is lost, a larger one is useless.
 LOST, BEYOND = 1e-15, 1e6
 LINES: tuple[dict[str, Any], ...] = (
-    {"color": INK, "lw": 3},
+    {"color": BLACK, "lw": 3},
     {"color": CELL_STATE, "lw": 3, "ls": (0, (4, 1.5))},
     {"color": HIDDEN_STATE, "lw": 3, "ls": (0, (1, 1.2))},
     {"color": BLUE, "lw": 2.5},
@@ -91,7 +93,7 @@ LINES: tuple[dict[str, Any], ...] = (
 
 
 def draw_flow(panels: dict[str, Curves]) -> Figure:
-    """Sizes over the steps back, on one logarithmic axis, a panel for each title."""
+    """Sizes of gradients over the steps back, on one logarithmic axis; a panel for each title."""
     rows = -(-len(panels) // 3)
     columns = -(-len(panels) // rows)
     figure = Figure(figsize=(max(8.5, 4.7 * columns), 1.9 + 3.7 * rows), layout="constrained")
@@ -100,7 +102,7 @@ def draw_flow(panels: dict[str, Curves]) -> Figure:
         axes.set_visible(False)
     for axes, (title, found) in zip(grid.flat, panels.items(), strict=False):
         for sizes, line in zip(found.values(), LINES, strict=False):
-            # 0 has no place on the axis: what has come to nothing ends.
+            # A logarithmic axis has no 0: a curve ends where its gradient is 0.
             axes.semilogy(np.where(sizes > 0, sizes, np.nan), **line)
         axes.set_title(title, fontsize=14, loc="left", weight="bold")
         axes.set(ylim=(LOST, BEYOND), xlim=(0, max(1, len(sizes) - 1)))

@@ -1,4 +1,4 @@
-"""What ``explain`` shows: a network over one sequence, every gate and state of it."""
+"""An LSTM that has run over one sequence, with every gate and state: the subject of ``explain``."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.lstm import LSTM
 from lstmkernel.trace import Trace, trace
 
-#: What fits a line of the terminal, or a picture's width.
+#: Steps and numbers that fit a line of the terminal, or a picture's width.
 MOST_STEPS, MOST_NUMBERS = 7, 4
 
 
 class Explained(NamedTuple):
-    """An LSTM, an unbatched x, and its trace (L*D, T, ...)."""
+    """k counts layers and directions: layer 0 forwards, layer 0 backwards if there are two directions, layer 1 ..."""
 
     lstm: LSTM
     x: Array  # (T, I)
     steps: list[str]  # a word, or a number, for each step
-    trace: Trace
+    trace: Trace  # (L*D, T, ...)
 
     @property
     def directions(self) -> int:
         return self.lstm.shape.directions
 
     def label(self, k: int) -> str:
-        """Of layer and direction k."""
+        """The name of layer and direction k."""
         return f"layer {k // self.directions}" + (" reverse" if self.reverse(k) else "")
 
     def reverse(self, k: int) -> bool:
+        """Whether k runs backwards."""
         return k % self.directions == 1
 
     def last(self, k: int) -> int:
-        """The step that layer and direction k takes last: there h_n and c_n are taken."""
+        """The step that layer and direction k computes last. Its states are h_n and c_n."""
         return 0 if self.reverse(k) else len(self.steps) - 1
 
     def window(self, step: int) -> range:
@@ -42,4 +43,5 @@ class Explained(NamedTuple):
 
 
 def explained(lstm: LSTM, x: Array, steps: list[str]) -> Explained:
+    """Run the LSTM over x."""
     return Explained(lstm, x, steps, trace(lstm, x))

@@ -1,0 +1,194 @@
+"""The tables of ``compare``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lstmkernel import backends
+from lstmkernel.host import numbers_text
+from lstmkernel.tuning.accuracy import tolerance_text
+from lstmkernel.tuning.candidates import SPECIALISED, promises_bits
+from lstmkernel.workbench import workloads
+from lstmkernel.workbench.results import BASELINE, Comparison, Result
+
+
+def show(found: Comparison, out: Console) -> None:
+    """The networks, the kernels, the backends that could not run, and the verdicts."""
+    if workloads.NETWORK in found.backends:
+        out.print(Text("Whole networks", "bold"))
+        out.print(networks(found))
+        out.print(f"\n{_legend(found)}\n", style="dim", markup=False)
+        out.print(Text("Kernels alone", "bold"))
+        out.print(kernels(found))
+        out.print(f"\n{KERNELS_LEGEND}\n", style="dim")
+    else:
+        out.print(kernels_by_shape(found))
+        out.print(f"\n{_legend(found)}\n", style="dim", markup=False)
+    for name, reason in found.unusable.items():
+        out.print(Text(f"Not here: {name}: {reason.removeprefix(f'backend {name!r}: ')}", "dim"))
+    for line in verdicts(found):
+        out.print(line)
+
+
+KERNELS_LEGEND = (
+    "Kernels run on the first layer of every shape above. Error: the largest. xNumPy: the geometric mean over the "
+    "shapes. least: xNumPy at the shape where it is smallest."
+)
+
+
+def _legend(found: Comparison) -> str:
+    reached = " Reached: the least time that one core needs, as a part of the time taken." if found.bounds else ""
+    return (
+        f"1 thread each, {found.dtype}. Shape: B,T,I,H[,L[,D]]. Compile: time for all kernels, or for loading them "
+        f"from the cache. Error: the largest difference from the float64 reference, in multiples of "
+        f"{tolerance_text(found.dtype)}; up to 1 agrees. Time: median of one call. Steps/s: time steps of all batch "
+        f"rows. GFLOP/s: of the matrix products. xNumPy: times as fast as NumPy.{reached}"
+    )
+
+
+def networks(found: Comparison) -> Table:
+    """A row for each case."""
+    reached = ("Reached",) if found.bounds else ()
+    table = _table("Shape", "Backend", right=("Compile", "Error", "Time", "Steps/s", "GFLOP/s", "xNumPy", *reached))
+    for case in found.cases:
+        results = found.of(workloads.NETWORK, case=case.name)
+        label = dict.fromkeys((case.name, case.sizes, case.origin))  # the sizes may be the name
+        compiled = [sum(found.compile_seconds[result.backend].values()) for result in results]
+        table.add_row(
+            _lines(Text(line, "dim" if line == case.origin else "") for line in label),
+            _lines(result.backend for result in results),
+            _lines(_compile(r.backend, seconds) for r, seconds in zip(results, compiled, strict=True)),
+            _lines(_error(result.error) for result in results),
+            _lines(numbers_text.duration(result.seconds) for result in results),
+            _lines(numbers_text.count(result.steps_per_second) for result in results),
+            _lines(numbers_text.digits(result.gflops or 0) for result in results),
+            _lines(_ratio(result.times_numpy, result.backend) for result in results),
+            *(_lines(_percent(found.reached(result)) for result in results) for _ in reached),
+        )
+        table.add_section()
+    return table
+
+
+def kernels(found: Comparison) -> Table:
+    """A row for each kernel, over all cases."""
+    table = _table("Kernel", "Backend", right=("Compile", "Error", "xNumPy", "least"))
+    table.add_column("at shape", no_wrap=True)
+    for kernel in backends.KERNELS:
+        results_of = {name: found.of(kernel, backend=name) for name in found.backends[kernel]}
+        least = [min(results, key=lambda result: result.times_numpy) for results in results_of.values()]
+        table.add_row(
+            kernel,
+            _lines(results_of),
+            _lines(_compile(name, found.compile_seconds[name][kernel]) for name in results_of),
+            _lines(_error(_largest(results)) for results in results_of.values()),
+            _lines(_ratio(found.mean_times_numpy(kernel, name), name) for name in results_of),
+            _lines(_ratio(result.times_numpy, result.backend) for result in least),
+            _lines("" if result.backend == BASELINE else result.case for result in least),
+        )
+        table.add_section()
+    return table
+
+
+def kernels_by_shape(found: Comparison) -> Table:
+    """A row for each kernel and case."""
+    reached = ("Reached",) if found.bounds else ()
+    table = _table("Kernel", "Shape", "Backend", right=("Error", "Time", "GFLOP/s", "xNumPy", *reached))
+    for kernel in found.backends:
+        for case in found.cases:
+            results = sorted(found.of(kernel, case=case.name), key=lambda result: result.seconds)
+            table.add_row(
+                kernel,
+                _lines(dict.fromkeys((case.name, case.sizes))),
+                _lines(result.backend for result in results),
+                _lines(_error(result.error) for result in results),
+                _lines(numbers_text.duration(result.seconds) for result in results),
+                _lines("" if result.gflops is None else numbers_text.digits(result.gflops) for result in results),
+                _lines(_ratio(result.times_numpy, result.backend) for result in results),
+                *(_lines(_percent(found.reached(result)) for result in results) for _ in reached),
+            )
+            table.add_section()
+    return table
+
+
+def _table(*left: str, right: Iterable[str]) -> Table:
+    """A table that fits 80 columns. left: headings of text; right: headings of numbers."""
+    table = Table(box=box.SIMPLE, padding=0, show_edge=False)
+    for heading in left:
+        table.add_column(heading, overflow="fold")
+    for heading in right:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+def verdicts(found: Comparison) -> Iterable[Text]:
+    """Lines that say whether all is right, and how fast the networks are."""
+    if not backends.c_is_built():
+        yield Text(f"NO C BACKEND, the fastest one. To get it, {backends.HOW_TO_GET_C}", "bold red")
+    yield from _of_errors(found)
+    yield from _of_bits(found)
+    if workloads.NETWORK in found.backends:
+        others = [name for name in found.backends[workloads.NETWORK] if name != BASELINE]
+        means = [f"{name} {numbers_text.digits(found.mean_times_numpy(workloads.NETWORK, name))}" for name in others]
+        yield Text(f"Times NumPy, geometric mean over the networks: {', '.join(means)}")
+
+
+def _of_errors(found: Comparison) -> Iterable[Text]:
+    for name, failure in found.wrong:
+        yield Text(f"WRONG, and not timed: {name}: {failure}", style="bold red")
+    if found.disagreeing:
+        yield Text(f"DISAGREE with the float64 reference: {_where(found.disagreeing)}", style="bold red")
+    elif found.wrong:
+        yield Text("Everything else agrees with the float64 reference.")
+    else:
+        yield Text("Every kernel and network agrees with the float64 reference.", style="green")
+
+
+def _of_bits(found: Comparison) -> Iterable[Text]:
+    same = [name for name in found.names if promises_bits(name)]
+    if found.other_bits:
+        yield Text(f"NOT BIT-IDENTICAL to {same[0]}: {_where(found.other_bits)}", style="bold red")
+    elif len(same) > 1:
+        yield Text(f"Bit-identical everywhere: {', '.join(same)}.", style="green")
+
+
+def _where(results: Iterable[Result]) -> str:
+    return "; ".join(f"{result.backend} in {result.workload} of {result.case}" for result in results)
+
+
+# ---------------------------------------------------------------- cells
+
+
+def _lines(cells: Iterable[str | Text]) -> Text:
+    return Text("\n").join(cell if isinstance(cell, Text) else Text(cell) for cell in cells)
+
+
+def _compile(backend: str, seconds: float) -> str:
+    if backend.startswith("c:"):
+        return "just now" if backend.endswith(SPECIALISED) else "prebuilt"
+    return "none" if backend == BASELINE else numbers_text.duration(seconds)
+
+
+def _largest(results: Sequence[Result]) -> float:
+    """The largest error. NaN is larger than any number."""
+    return max((result.error for result in results), key=lambda error: error if error == error else float("inf"))
+
+
+def _error(multiple: float) -> Text:
+    return Text(f"{multiple:.3f}" if multiple < 10 else f"{multiple:.0e}", "" if multiple <= 1 else "bold red")
+
+
+def _percent(part: float | None) -> str:
+    return "" if part is None else f"{part:.0%}"
+
+
+def _ratio(times_numpy: float, backend: str) -> Text:
+    slower = times_numpy < 1 and backend != BASELINE
+    return Text(numbers_text.digits(times_numpy), "red" if slower else "")

@@ -1,0 +1,255 @@
+"""Plan: which kernels ``LSTM.compile`` chose, and what it measured. Plans are kept on disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from io import StringIO
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from lstmkernel import backends
+from lstmkernel._version import __version__
+from lstmkernel.backends import Backend, BackendError
+from lstmkernel.backends.c import specialised
+from lstmkernel.backends.c.specialised import SPECIALISED
+from lstmkernel.backends.packing import Array
+from lstmkernel.engine.call import call
+from lstmkernel.host import cores, cpu, disk_cache
+from lstmkernel.host.compile_c import CompileError, compiler_key
+from lstmkernel.host.numbers_text import digits, duration
+from lstmkernel.host.spinner import spinning
+from lstmkernel.info import version_of
+from lstmkernel.tuning import candidates, contest
+from lstmkernel.tuning.accuracy import Answer
+
+if TYPE_CHECKING:
+    from lstmkernel.engine.network import Network
+
+#: Steps that are timed where the length of the input is unknown.
+UNKNOWN_STEPS = 100
+#: Steps that are checked against the definition, which is slow; seconds for timing all candidates.
+CHECKED_STEPS, SECONDS = 16, 1.0
+#: The model's own backend stays unless another one takes less than this part of its time.
+WORTH = 0.99
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What was found of one candidate."""
+
+    name: str
+    build_seconds: float = 0.0
+    seconds: float | None = None  # median of a call; None where it was not timed
+    error: float | None = None  # the largest, in multiples of the tolerance
+    same_bits: bool | None = None  # as the first fused backend's; None where that is not promised
+    note: str = ""  # why it was not timed
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """The kernels that ``LSTM.compile`` compared, and the winner. Prints as a table."""
+
+    network: str
+    batch_size: int
+    steps: int | None
+    threads: int  # at most
+    cpu: str
+    before: str  # the backend that the model had
+    winner: str
+    contenders: tuple[Contender, ...]  # fastest first
+    remembered: bool = False  # from the cache on disk: measured before on this machine
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    def __rich__(self) -> Any:
+        """For rich: the table that ``str`` gives, in colour."""
+        from rich import box
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        before = next((each.seconds for each in self.contenders if each.name == self.before), None)
+        table = Table(box=box.SIMPLE, padding=0, show_edge=False)
+        table.add_column("Kernels", no_wrap=True)
+        for heading in ("Time", "Faster", "Error", "Build"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("", overflow="fold")
+        for each in self.contenders:
+            won = each.name == self.winner
+            style = "bold green" if won else "dim" if each.seconds is None else ""
+            table.add_row(*(Text(cell, style) for cell in _cells(each, before, won)))
+        return Group(Text(self._title()), table)  # a table folds a title of its own to the table's width
+
+    def _title(self) -> str:
+        steps = "steps unknown" if self.steps is None else f"{self.steps} steps"
+        threads = "1 thread" if self.threads == 1 else f"at most {self.threads} threads"
+        remembered = ", remembered" if self.remembered else ""
+        return f"{self.network}\nbatch {self.batch_size}, {steps}, {threads}, {self.cpu}{remembered}"
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        text = StringIO()
+        Console(file=text, width=110).print(self)
+        return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+
+    __repr__ = __str__
+
+
+def _cells(contender: Contender, before: float | None, won: bool) -> list[str]:
+    """A line of the table. before: seconds of a call on the backend that the model had."""
+    seconds = contender.seconds
+    return [
+        contender.name,
+        "" if seconds is None else duration(seconds),
+        "" if seconds is None or before is None else f"{digits(before / seconds)}x",
+        "" if contender.error is None else f"{contender.error:.3f}",
+        duration(contender.build_seconds) if contender.build_seconds else "",
+        "taken" if won else contender.note,
+    ]
+
+
+def make(network: Network, batch_size: int, steps: int | None, num_threads: int | None) -> tuple[Backend, Plan]:
+    """The fastest backend, and the plan: from the cache on disk, or from a contest now."""
+    threads = min(num_threads or cores.available(), cores.available())
+    name = f"{_label(network)}-{_key(network, batch_size, steps, threads)}.json"
+    if plan := _recall(name):
+        try:
+            return _backend(plan.winner, network)[0], plan
+        except (BackendError, CompileError):  # its code is no longer in the cache, and there is no compiler
+            pass
+    with spinning(f"lstmkernel: compiling and comparing kernels for {network!r}"):
+        backend, plan = _contest(network, batch_size, steps, num_threads, threads)
+    disk_cache.keep("plans", name, json.dumps(plan.to_dict(), indent=2, allow_nan=False).encode())
+    return backend, plan
+
+
+# ---------------------------------------------------------------- on disk
+
+
+def _label(network: Network) -> str:
+    s = network.shape
+    return f"{network.dtype.name}-{s.input_size}-{s.hidden_size}-{s.num_layers}-{s.directions}-{s.proj_size}"
+
+
+def _key(network: Network, batch_size: int, steps: int | None, threads: int) -> str:
+    """Of everything that the result depends on."""
+    machine = (cpu.model(), cpu.features(), backends.usable())
+    software = (__version__, version_of("numba"), np.__version__, _build_key())
+    model = (tuple(network.shape), network.batch_first, network.dtype.name, network.backend.name)
+    return disk_cache.digest(machine, software, model, batch_size, steps, threads)
+
+
+def _build_key() -> tuple[Any, ...]:
+    try:
+        return specialised.sources_key(), compiler_key()
+    except (BackendError, CompileError):  # no sources, no compiler
+        return ()
+
+
+def _recall(name: str) -> Plan | None:
+    found = disk_cache.find("plans", name)
+    if found is None:
+        return None
+    try:
+        fields = json.loads(found.content)
+        contenders = tuple(Contender(**contender) for contender in fields.pop("contenders"))
+        return replace(Plan(**fields, contenders=contenders), remembered=True)
+    except (KeyError, TypeError, ValueError):  # written by another version
+        return None
+
+
+# ---------------------------------------------------------------- the contest
+
+
+class _Built(NamedTuple):
+    """A candidate that could be built."""
+
+    network: Network
+    seconds: float  # that compilers took
+    answer: Answer
+
+
+def _contest(
+    network: Network, batch_size: int, steps: int | None, num_threads: int | None, threads: int
+) -> tuple[Backend, Plan]:
+    own = network.backend.name
+    x = _input(network, batch_size, steps or UNKNOWN_STEPS)
+    start = x[:, :CHECKED_STEPS] if network.batch_first else x[:CHECKED_STEPS]
+    state = call(network, x)[1]
+    built: dict[str, _Built] = {}
+    failed = []
+    for name in candidates.names(own):
+        began = perf_counter()
+        try:
+            built[name] = _built(name, network, num_threads, start)
+        except (BackendError, CompileError) as reason:
+            failed.append(Contender(name, perf_counter() - began, note=str(reason)))
+    results = contest.run(
+        {name: contest.Candidate(each.answer, partial(call, each.network, x, state)) for name, each in built.items()},
+        _answer(network.on(backends.get("numpy"), 1, np.dtype(np.float64)), start),
+        network.dtype,
+        SECONDS,
+        lambda name, check: not _why_not_timed(name, check, own),
+    )
+    contenders = [_contender(name, built[name].seconds, result, own) for name, result in results.items()]
+    contenders.sort(key=lambda each: np.inf if each.seconds is None else each.seconds)
+    winner = _winner(contenders, own)
+    plan = Plan(repr(network), batch_size, steps, threads, cpu.model(), own, winner, (*contenders, *failed))
+    return built[winner].network.backend, plan
+
+
+def _input(network: Network, B: int, T: int) -> Array:
+    x = np.random.default_rng(0).standard_normal((T, B, network.input_size)).astype(network.dtype)
+    return np.ascontiguousarray(x.swapaxes(0, 1)) if network.batch_first else x
+
+
+def _built(name: str, network: Network, num_threads: int | None, x: Array) -> _Built:
+    """The candidate, and its answer for x."""
+    start = perf_counter()
+    backend, seconds = _backend(name, network)
+    candidate = network.on(backend, num_threads)
+    answer = _answer(candidate, x)
+    if name.startswith("numba"):  # it compiles when it is first called
+        seconds = perf_counter() - start
+    return _Built(candidate, seconds, answer)
+
+
+def _backend(name: str, network: Network) -> tuple[Backend, float]:
+    shape = network.shape
+    if shape.variant is not None and name.endswith(SPECIALISED):
+        raise BackendError("kernels with constants are for the plain LSTM")
+    return candidates.build(name, shape.layer_sizes(), shape.backwards, network.dtype)
+
+
+def _answer(network: Network, x: Array) -> Answer:
+    out, (h, c) = call(network, x)
+    return out, h, c
+
+
+def _why_not_timed(name: str, check: contest.Check, own: str) -> str:
+    """Empty for a candidate that is timed. The model's own backend always is: it is no worse than it was."""
+    if check.same_bits or name == own:
+        return ""
+    if not check.agrees:
+        return "its answer is wrong"
+    return "its bits are not the others'" if check.same_bits is False else ""
+
+
+def _contender(name: str, build_seconds: float, result: contest.Result, own: str) -> Contender:
+    check = result.check
+    error = check.error if check.error < np.inf else None  # JSON has no NaN
+    return Contender(name, build_seconds, result.seconds, error, check.same_bits, _why_not_timed(name, check, own))
+
+
+def _winner(contenders: list[Contender], own: str) -> str:
+    """contenders: fastest first."""
+    seconds = {each.name: each.seconds for each in contenders if each.seconds is not None}
+    fastest = contenders[0].name
+    return fastest if seconds[fastest] < WORTH * seconds[own] else own

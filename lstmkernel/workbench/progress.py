@@ -1,0 +1,20 @@
+"""A progress bar for long measurements."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lstmkernel.host.spinner import on_a_terminal
+
+
+def bar() -> Progress:
+    """On stderr; it disappears at the end. Where stderr is not a terminal, it shows nothing."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not on_a_terminal(),
+    )

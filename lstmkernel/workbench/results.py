@@ -1,0 +1,124 @@
+"""The results of a comparison, apart from how they are shown. They convert to JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import geometric_mean
+from typing import Any
+
+import lstmkernel
+from lstmkernel.tuning import accuracy
+from lstmkernel.workbench import workloads
+from lstmkernel.workbench.cases import Case
+
+#: The backend that all are compared with.
+BASELINE = "numpy"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One workload of one case on one backend."""
+
+    case: str
+    workload: str
+    backend: str
+    error: float  # in multiples of the tolerance
+    equal_bits: bool | None  # as the first backend that promises its bits; None where that is not promised
+    seconds: float  # median of one call
+    rows: int
+    flops: int | None
+    times_numpy: float
+
+    @property
+    def agrees(self) -> bool:
+        return accuracy.agrees(self.error)
+
+    @property
+    def steps_per_second(self) -> float:
+        """Time steps of all batch rows."""
+        return self.rows / self.seconds
+
+    @property
+    def gflops(self) -> float | None:
+        """GFLOP/s of the matrix products."""
+        return None if self.flops is None else self.flops / self.seconds / 1e9
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values. The keys are public and stay as they are."""
+        names = ("backend", "equal_bits", "seconds", "rows", "flops", "times_numpy")
+        return {
+            "problem": self.case,
+            "work": self.workload,
+            "error": self.error if self.error < float("inf") else None,  # JSON has no NaN
+            **{name: getattr(self, name) for name in (*names, "steps_per_second", "gflops", "agrees")},
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that one ``compare`` measured."""
+
+    dtype: str
+    backends: Mapping[str, Sequence[str]]  # of each workload, those that ran, BASELINE among them
+    compile_seconds: Mapping[str, Mapping[str, float]]  # of each backend and workload
+    cases: Sequence[Case]
+    results: Sequence[Result]
+    unusable: Mapping[str, str]  # backends that cannot run here, and why
+    wrong: Sequence[tuple[str, str]]  # files of a user's own kernels that were wrong and not timed, and why
+    bounds: Mapping[tuple[str, str], float | None]  # of a case and workload: the least seconds; empty if not asked for
+
+    @property
+    def names(self) -> list[str]:
+        """The backends that ran."""
+        return list(dict.fromkeys(name for names in self.backends.values() for name in names))
+
+    @property
+    def disagreeing(self) -> list[Result]:
+        """Results whose error is above the tolerance."""
+        return [result for result in self.results if not result.agrees]
+
+    @property
+    def other_bits(self) -> list[Result]:
+        """Results that are not bit-identical to the others, although their backend promises that."""
+        return [result for result in self.results if result.equal_bits is False]
+
+    @property
+    def all_right(self) -> bool:
+        """Whether every result is right and every promise is kept."""
+        return not (self.disagreeing or self.other_bits or self.wrong)
+
+    def reached(self, result: Result) -> float | None:
+        """The part of the bound that was reached: 1 is the least time. None where there is no bound."""
+        bound = self.bounds.get((result.case, result.workload))
+        return None if bound is None else bound / result.seconds
+
+    def of(self, workload: str, *, backend: str | None = None, case: str | None = None) -> list[Result]:
+        """The results of a workload; on one backend, or of one case."""
+        return [
+            result
+            for result in self.results
+            if result.workload == workload and backend in (None, result.backend) and case in (None, result.case)
+        ]
+
+    def mean_times_numpy(self, workload: str, backend: str) -> float:
+        """Geometric mean over the cases."""
+        return geometric_mean(result.times_numpy for result in self.of(workload, backend=backend))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values. The keys are public and stay as they are."""
+        networks = self.backends.get(workloads.NETWORK, ())
+        return {
+            "machine": lstmkernel.info(),
+            "dtype": self.dtype,
+            "threads": 1,
+            "tolerance": accuracy.tolerance_text(self.dtype),
+            "compile_seconds": self.compile_seconds,
+            "unusable": self.unusable,
+            "shapes": [{"name": case.name, "sizes": case.sizes, "origin": case.origin} for case in self.cases],
+            "results": [{**result.as_json(), "reached": self.reached(result)} for result in self.results],
+            "times_numpy": {name: self.mean_times_numpy(workloads.NETWORK, name) for name in networks},
+            "wrong": [{"file": name, "why": failure} for name, failure in self.wrong],
+            "agree": not self.disagreeing,
+            "one_answer": not self.other_bits,
+        }

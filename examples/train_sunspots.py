@@ -150,9 +150,7 @@ def main() -> None:
     forecast = plain(numbers[:-1, None])[0][:, 0]
     unseen = years[1:] > LAST_YEAR_LEARNED
     error, as_now = (np.abs(guess - numbers[1:])[unseen].mean() for guess in (forecast, numbers[:-1]))
-    print(
-        f"years after {LAST_YEAR_LEARNED}: {error:.1f} sunspots mean error of the forecast; {as_now:.1f} if it repeats the last year"
-    )
+    print(f"years after {LAST_YEAR_LEARNED}: mean error {error:.1f} sunspots; {as_now:.1f} if nothing changes")
     if arguments.save:
         lk.save(plain, arguments.save)
         print(f"{arguments.save}: {plain!r}")

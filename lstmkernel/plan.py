@@ -23,7 +23,7 @@ from lstmkernel.host.compile_c import CompileError, compiler_key
 from lstmkernel.host.numbers_text import digits, duration
 from lstmkernel.host.spinner import spinning
 from lstmkernel.info import version_of
-from lstmkernel.tuning import candidates, contest
+from lstmkernel.tuning import accuracy, candidates, contest
 from lstmkernel.tuning.accuracy import Answer
 
 if TYPE_CHECKING:
@@ -182,7 +182,6 @@ def _contest(
     own = network.backend.name
     x = _input(network, batch_size, steps or UNKNOWN_STEPS)
     start = x[:, :CHECKED_STEPS] if network.batch_first else x[:CHECKED_STEPS]
-    state = call(network, x)[1]
     built: dict[str, _Built] = {}
     failed = []
     for name in candidates.names(own):
@@ -191,12 +190,13 @@ def _contest(
             built[name] = _built(name, network, num_threads, start)
         except (BackendError, CompileError) as reason:
             failed.append(Contender(name, perf_counter() - began, note=str(reason)))
+    state = call(built[own].network, x)[1]
     results = contest.run(
         {name: contest.Candidate(each.answer, partial(call, each.network, x, state)) for name, each in built.items()},
         _answer(network.on(backends.get("numpy"), 1, np.dtype(np.float64)), start),
         network.dtype,
         SECONDS,
-        lambda name, check: not _why_not_timed(name, check, own),
+        lambda name, result: not _why_not_timed(name, result, own),
     )
     contenders = [_contender(name, built[name].seconds, result, own) for name, result in results.items()]
     contenders.sort(key=lambda each: np.inf if each.seconds is None else each.seconds)
@@ -233,19 +233,18 @@ def _answer(network: Network, x: Array) -> Answer:
     return out, h, c
 
 
-def _why_not_timed(name: str, check: contest.Check, own: str) -> str:
+def _why_not_timed(name: str, result: contest.Result, own: str) -> str:
     """Empty for a candidate that is timed. The model's own backend always is: it is no worse than it was."""
-    if check.same_bits or name == own:
+    if result.same_bits or name == own:
         return ""
-    if not check.agrees:
+    if not accuracy.agrees(result.error):
         return "its answer is wrong"
-    return "its bits are not the others'" if check.same_bits is False else ""
+    return "its bits are not the others'" if result.same_bits is False else ""
 
 
 def _contender(name: str, build_seconds: float, result: contest.Result, own: str) -> Contender:
-    check = result.check
-    error = check.error if check.error < np.inf else None  # JSON has no NaN
-    return Contender(name, build_seconds, result.seconds, error, check.same_bits, _why_not_timed(name, check, own))
+    error = result.error if result.error < np.inf else None  # JSON has no NaN
+    return Contender(name, build_seconds, result.seconds, error, result.same_bits, _why_not_timed(name, result, own))
 
 
 def _winner(contenders: list[Contender], own: str) -> str:

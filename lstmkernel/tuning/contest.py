@@ -22,23 +22,12 @@ class Candidate(NamedTuple):
     call: Callable[[], object]  # what is timed
 
 
-class Check(NamedTuple):
-    """How right an answer is."""
-
-    error: float  # the largest, in multiples of the tolerance
-    same_bits: bool | None  # as the first candidate's that promises its bits; None for one that does not promise them
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the error is within the tolerance."""
-        return accuracy.agrees(self.error)
-
-
 class Result(NamedTuple):
     """What the contest found of one candidate."""
 
-    check: Check
-    seconds: float | None  # median of a call; None where it was not timed
+    error: float  # the largest, in multiples of the tolerance
+    same_bits: bool | None  # as the first candidate's that promises its bits; None for one that does not promise them
+    seconds: float | None = None  # median of a call; None where it was not timed
 
 
 def run(
@@ -46,22 +35,17 @@ def run(
     reference: Answer,
     dtype: np.dtype[Any],
     seconds: float,
-    admit: Callable[[str, Check], bool] = lambda name, check: True,
+    admit: Callable[[str, Result], bool] = lambda name, result: True,
 ) -> dict[str, Result]:
     """Check every candidate, and time those that ``admit`` lets pass, in about ``seconds``.
 
     Names are those of backends. reference: the right answer, in float64.
     """
-    checks = _check({name: candidate.answer for name, candidate in candidates.items()}, reference, dtype)
-    calls = {name: candidate.call for name, candidate in candidates.items() if admit(name, checks[name])}
-    medians = timing.medians(calls, seconds)
-    return {name: Result(check, medians.get(name)) for name, check in checks.items()}
-
-
-def _check(answers: Mapping[str, Answer], reference: Answer, dtype: np.dtype[Any]) -> dict[str, Check]:
-    first = next((answer for name, answer in answers.items() if promises_bits(name)), None)
-    checks = {}
-    for name, answer in answers.items():
+    first = next((candidate.answer for name, candidate in candidates.items() if promises_bits(name)), None)
+    results = {}
+    for name, (answer, _) in candidates.items():
         same = accuracy.same_bits(answer, first) if first is not None and promises_bits(name) else None
-        checks[name] = Check(accuracy.error(answer, reference, dtype), same)
-    return checks
+        results[name] = Result(accuracy.error(answer, reference, dtype), same)
+    calls = {name: candidate.call for name, candidate in candidates.items() if admit(name, results[name])}
+    medians = timing.medians(calls, seconds)
+    return {name: result._replace(seconds=medians.get(name)) for name, result in results.items()}

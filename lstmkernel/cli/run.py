@@ -108,7 +108,7 @@ def _run(net: Net, x: Array, on_progress: Callable[[float], object]) -> _Finishe
     net(x[(*before_time, slice(0, 1))])  # Numba compiles now, before the time is taken
     start = perf_counter()
     state: Any = None
-    for times in _chunks(T, forward=not any(lstm.bidirectional for lstm in lstms(net))):
+    for times in _chunks(T, forward=not any(any(lstm.shape.backwards) for lstm in lstms(net))):
         out[(*before_time, times)], state = net(x[(*before_time, times)], state)
         on_progress(times.stop / max(1, T))
     return _Finished(out, state, perf_counter() - start)

@@ -86,7 +86,8 @@ def _add_specialised(chosen: dict[str, list[str]], request: Request) -> None:
     """Compile C kernels for the sizes of all layers, and let them take part."""
     found = [isa for isa in specialised.TARGETS if f"c:{isa}" in request.backends]
     if not found:
-        raise BackendError(f"--specialise: needs C kernels for {', '.join(specialised.TARGETS)} among the backends")
+        needed = ", ".join(f"c:{isa}" for isa in specialised.TARGETS)
+        raise BackendError(f"--specialise: needs one of the backends {needed}")
     shapes = [lstm.shape for case in request.cases for lstm in lstms(case.net)]
     layers = dict.fromkeys(sizes for shape in shapes for sizes in shape.layer_sizes())
     for isa in reversed(found):

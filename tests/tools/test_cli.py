@@ -322,6 +322,7 @@ def test_run_writes_what_the_library_computes(
 
 NETS: dict[str, Callable[[], Any]] = {
     "bidirectional": lambda: lk.LSTM(3, 5, 2, bidirectional=True, seed=0),
+    "reverse": lambda: lk.LSTM(3, 5, reverse=True, seed=0),
     "batch_first": lambda: lk.LSTM(3, 5, 2, batch_first=True, seed=0),
     "float64": lambda: lk.LSTM(3, 5, dtype="float64", seed=0),
     "stack": lambda: lk.Stack([lk.LSTM(3, 5, seed=0), lk.LSTM(5, 4, seed=1), lk.Dense(4, 2, seed=2)]),

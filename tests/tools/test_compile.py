@@ -96,6 +96,7 @@ def on_specialised(lstm, isa):
 # ---------------------------------------------------------------- the kernels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_specialised_kernels_give_the_same_bits(kept, dtype, random, network, isa):
@@ -109,6 +110,7 @@ def test_specialised_kernels_give_the_same_bits(kept, dtype, random, network, is
         assert_same_answer(fast(x, state, lengths=lengths), lstm(x, state, lengths=lengths), f"lengths {lengths}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", ISAS)
 def test_specialised_kernels_on_threads(kept, random, isa, monkeypatch):
     monkeypatch.setattr("lstmkernel.host.cores.available", lambda: 4)
@@ -130,6 +132,7 @@ def test_specialised_kernels_keep_to_their_arrays(kept, random):
     assert_same_answer((out, lstm(x)[1]), lstm(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("sizes", [(1, 16, 0), (2, 40, 0), (3, 9, 4), (20, 200, 0)])
 def test_they_compile_without_warnings(dtype, isa, sizes, monkeypatch):
@@ -141,6 +144,7 @@ def test_they_compile_without_warnings(dtype, isa, sizes, monkeypatch):
 # ---------------------------------------------------------------- the contest
 
 
+@pytest.mark.slow
 def test_the_contest(kept, random):
     lstm = lk.LSTM(2, 20, num_threads=1, seed=0)
     fast = lstm.compile(batch_size=3, steps=11)
@@ -187,6 +191,7 @@ def test_refused():
         small().compile(1, 2.5)
 
 
+@pytest.mark.slow
 def test_what_is_wrong_does_not_win(empty, monkeypatch):
     right = candidates.build
 
@@ -242,6 +247,7 @@ def test_the_second_time_nothing_is_compiled_or_timed(empty, tmp_path, monkeypat
     assert calls() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["c", "plans"])
 @pytest.mark.parametrize("content", [b"", b"short", b"\x7fELF" + bytes(5000)])
 def test_a_corrupt_entry_is_made_again(empty, kind, content):
@@ -293,6 +299,7 @@ def test_a_strange_compiler(empty, monkeypatch, command, note):
     assert not list(empty.glob("c/*"))
 
 
+@pytest.mark.slow
 def test_an_entry_that_cannot_be_loaded_is_compiled_again(empty):
     """It is whole, but made for another machine, or on a disk that programs may not run from."""
     small().compile(1, 5)
@@ -305,6 +312,7 @@ def test_an_entry_that_cannot_be_loaded_is_compiled_again(empty):
     assert len(disk_cache.find("c", path.name).content) == len(code)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [30, np.nan])
 def test_weights_that_no_float32_is_right_for(empty, random, scale):
     """Nothing is wrong with the kernels: their bits are those of the model as it was."""
@@ -343,6 +351,7 @@ def test_the_compilers_own_words(empty, monkeypatch):
     assert "vec_" in note
 
 
+@pytest.mark.slow
 def test_many_processes_at_once(tmp_path):
     program = f"""
 import lstmkernel as lk

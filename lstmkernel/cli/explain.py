@@ -25,10 +25,10 @@ Show an LSTM at work: the four moves of its cell with their numbers at one step;
 h, which goes from layer to layer at every step; and the results out, h_n and
 c_n. docs/how_an_lstm_remembers.md explains what the numbers mean.
 
-Without --weights, an untrained LSTM reads a sentence. It has {LAYERS} layers of {WIDTH} units,
-PyTorch's initial weights from seed {SEED}, and forget bias {FORGET_BIAS}. Each word is a vector of
-{WIDTH} normal random numbers, seeded by the CRC-32 of its letters in lower case and
-scaled to length 1.
+Without --weights, an untrained LSTM reads a sentence. It has {LAYERS} layers of {WIDTH}
+units, PyTorch's initial weights from seed {SEED}, and forget bias {FORGET_BIAS}. Each word is a
+vector of {WIDTH} normal random numbers, seeded by the CRC-32 of its letters in lower
+case and scaled to length 1.
 """
 
 EXAMPLES = """\

@@ -40,12 +40,13 @@ def draw(found: Sequence[Latency], file: BinaryIO) -> None:
 def _panel(axes: Any, group: Sequence[Latency]) -> None:
     for row, latency in enumerate(reversed(group)):
         times, colour = np.array(latency.times), SERIES[row % 6]
-        low, high = np.log10(times[0]), np.log10(times[-1])
-        edges = np.logspace(low, high, max(2, int((high - low) * BINS_A_DECADE) + 2))
-        counts, _ = np.histogram(times, edges)
+        decades = np.log10(times)
+        low, high = decades[0], max(decades[-1], decades[0] + 1 / BINS_A_DECADE)
+        edges = np.linspace(low, high, int((high - low) * BINS_A_DECADE) + 2)
+        counts, _ = np.histogram(decades, edges)
         # With the square root, a few slow calls are visible beside many quick ones.
         heights = np.sqrt(counts / counts.max()) * HEIGHT
-        axes.bar(edges[:-1], heights, np.diff(edges), row, align="edge", color=colour)
+        axes.bar(10 ** edges[:-1], heights, np.diff(10**edges), row, align="edge", color=colour)
         marks = [latency.p50, latency.p99, latency.p999, latency.most]
         axes.plot(marks, [row] * len(marks), "|", color="black", markersize=9)
     axes.set_xscale("log")

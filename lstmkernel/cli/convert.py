@@ -24,11 +24,8 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="IN", help="a file of weights, of any format that lstmkernel info can read")
-    parser.add_argument(
-        "target",
-        metavar="OUT",
-        help=f"the new file, named {', '.join(f'*{suffix}' for suffix in formats.saving_formats())}",
-    )
+    names = ", ".join(f"*{suffix}" for suffix in formats.saving_formats())
+    parser.add_argument("target", metavar="OUT", help=f"the new file, named {names}")
     parser.add_argument("--prefix", metavar="P", help="which part of a larger model, as lstmkernel info lists them")
     parser.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the weights")
 

@@ -58,7 +58,7 @@ def experiment() -> dict[str, Curves]:
     panels = {}
     for bias in BIASES:
         found = curves(gradient_flow(network(INPUTS, UNITS, 1, bias), x), 0, reverse=False)
-        found[f"plain RNN, recurrent weights x {LOUDER}"] = louder.rnn[0, ::-1]
+        found[f"plain RNN, recurrent weights \N{MULTIPLICATION SIGN} {LOUDER}"] = louder.rnn[0, ::-1]
         panels[f"forget bias {bias}"] = found
     return panels
 

@@ -19,7 +19,7 @@ DARK_GREY = "#666666"
 #: of a cell. SIDE, ROW: width and height of a number. C, H: left edges of the columns c and h in a cell.
 INCH, STEP, LEVEL = 0.62, 2.45, 2.8
 BOX, SIDE, ROW = (1.7, 1.95), 0.72, 0.37
-C, H = 0.1, 0.88
+H, C = 0.1, 0.88
 
 Point = tuple[float, float]
 
@@ -53,12 +53,17 @@ def draw_grid(shown: Explained, step: int) -> Figure:
 
 def _frame(axes: Any, shown: Explained, right: float, top: float) -> None:
     """The labels, and the areas of out, h_n and c_n."""
-    _panel(axes, (-0.2, top - 0.35), right - 0.15, 0.7, HIDDEN_STATE)
+    _panel(axes, (-0.2, top - 0.35), right - 0.35, 0.7, HIDDEN_STATE)
     _write(axes, (-0.5, top), "out", ha="right", size=15)
     _write(axes, (-0.5, -1.8), "x", ha="right", size=15)
-    for left, name, color in ((C, "c_n", CELL_STATE), (H, "h_n", HIDDEN_STATE)):
+    for left, name, color in ((H, "h_n", HIDDEN_STATE), (C, "c_n", CELL_STATE)):
         _panel(axes, (right + left - 0.03, -0.1), SIDE + 0.06, top - LEVEL + BOX[1] + 0.2, color)
         _write(axes, (right + left + SIDE / 2, -0.45), name, size=15)
+    units, inputs = shown.trace.h.shape[-1], shown.x.shape[-1]
+    if units > MOST_NUMBERS:
+        _write(axes, (right + C - 0.05, -1.0), f"units 0 to {MOST_NUMBERS - 1}\nof {units}", size=12)
+    if inputs > MOST_NUMBERS:
+        _write(axes, (-0.5, -2.4), f"0 to {MOST_NUMBERS - 1}\nof {inputs}", ha="right", size=12)
     for k in range(len(shown.trace.h)):
         _write(axes, (-2.25, LEVEL * k + 1), shown.label(k).replace(" reverse", "\nreverse"), ha="left", size=14)
 
@@ -68,7 +73,7 @@ def _row(axes: Any, shown: Explained, k: int, window: range) -> None:
     y, trace, most = LEVEL * k, shown.trace, float(abs(shown.trace.c).max()) or 1.0
     for place, t in enumerate(window):
         _box(axes, (STEP * place, y))
-        for left, name, values, scale in ((C, "c", trace.c[k, t], most), (H, "h", trace.h[k, t], 1)):
+        for left, name, values, scale in ((H, "h", trace.h[k, t], 1), (C, "c", trace.c[k, t], most)):
             _numbers(axes, (STEP * place + left, y + MOST_NUMBERS * ROW + 0.1), values, scale)
             _write(axes, (STEP * place + left + SIDE / 2, y + BOX[1] - 0.2), name, size=13)
     right = STEP * len(window)
@@ -86,7 +91,7 @@ def _row(axes: Any, shown: Explained, k: int, window: range) -> None:
 
 
 def _across(axes: Any, start: Point, end: float, reverse: bool) -> None:
-    """Arrows of c and h from one step to the next."""
+    """Arrows of c (above) and h from one step to the next."""
     x, y = start
     for height, color, width in ((1.25, CELL_STATE, 3.0), (0.5, HIDDEN_STATE, 2.5)):
         left, right = (x, y + height), (end, y + height)

@@ -46,8 +46,8 @@ def panel(axes: Axes, corner: Point, width: float, height: float, color: str) ->
     axes.add_patch(FancyBboxPatch(corner, width, height, style, fc=color, ec="none", alpha=0.16, zorder=0))
 
 
-def operation(axes: Axes, center: Point, sign: str) -> None:
-    axes.add_patch(Circle(center, 0.27, fc="white", ec=INK, lw=2, zorder=4))
+def operation(axes: Axes, center: Point, sign: str, size: float = 0.27) -> None:
+    axes.add_patch(Circle(center, size, fc="white", ec=INK, lw=2, zorder=4))
     label(axes, center, sign, size=15)
 
 

@@ -52,45 +52,44 @@ def person(axes: Axes, feet: Point, size: float) -> None:
 
 def draw_whiteboard() -> Figure:
     """One step of one layer in the numbers of ``lstmkernel explain``: wipe, write, report."""
-    figure, axes = canvas(13.6, 6.4)
+    figure, axes = canvas(14.1, 6.4)
     trace = example().trace
-    i, f, g, _, c, h = (part[0, 3] for part in trace)
+    i, f, g, o, c, h = (part[0, 3] for part in trace)
     before = trace.c[0, 2]
-    height, width, low = 2.6, 1.75, 2.75
-    for left, name, values in ((0.5, "$c_{t-1}$", before), (4.85, "$f_t\\,c_{t-1}$", f * before), (9.2, "$c_t$", c)):
+    height, width, low = 2.6, 1.6, 2.75
+    middle = low + height / 2
+    for left, name, values in ((0.3, "$c_{t-1}$", before), (4.1, "$f_t\\,c_{t-1}$", f * before), (8.9, "$c_t$", c)):
         whiteboard(axes, (left, low), width, height)
         _numbers(axes, left + width / 2, low, values)
         label(axes, (left + width / 2, low + height + 0.3), name)
-    for left, gate, sign, values in ((3.05, "f", "$\\times$", f), (7.4, "i", "+", i * g)):
-        _numbers(axes, left + 0.5, low, values, GATE[gate])
-        operation(axes, (left - 0.3, low + height / 2), sign)
-        arrow(axes, (left + 1.1, low + height / 2), (left + 1.65, low + height / 2), color=CELL_STATE, width=4)
-    label(axes, (3.55, low + height + 0.3), "$f_t$")
-    label(axes, (7.9, low + height + 0.3), "$i_t\\,g_t$")
-    arrow(axes, (11.1, low + height / 2), (11.75, low + height / 2), color=HIDDEN_STATE, width=3)
-    sticky_note(axes, (11.85, low + 0.1), 1.3, height - 0.2)
-    _numbers(axes, 12.5, low, h)
-    label(axes, (12.5, low + height + 0.3), "$h_t = o_t\\,\\tanh\\,c_t$")
+    columns = ((2.97, "f", f), (6.68, "i", i), (7.83, "g", g), (11.55, "o", o))
+    for x, gate, values in columns:
+        _numbers(axes, x, low, values, GATE[gate])
+        label(axes, (x, low + height + 0.3), f"${gate}_t$")
+    for x, sign in ((2.25, "$\\times$"), (6.02, "+"), (7.25, "$\\times$"), (10.85, "$\\times$")):
+        operation(axes, (x, middle), sign, size=0.22)
+    label(axes, (10.85, middle + 0.5), "tanh", size=SMALL)
+    for x in (3.45, 8.3):
+        arrow(axes, (x, middle), (x + 0.5, middle), color=CELL_STATE, width=4)
+    arrow(axes, (12.03, middle), (12.48, middle), color=HIDDEN_STATE, width=3)
+    sticky_note(axes, (12.6, low + 0.1), 1.25, height - 0.2)
+    _numbers(axes, 13.22, low, h)
+    label(axes, (13.22, low + height + 0.3), "$h_t = o_t\\,\\tanh\\,c_t$")
     told = (
-        (1.38, "", "the whiteboard", "so far"),
-        (3.3, "1  forget", "how much of each", "line is kept"),
-        (5.73, "", "wiped in part"),
-        (7.7, "2  input", "the candidate g, and", "i, how much of it"),
-        (10.08, "3  update", "what was kept, and", "what is new: a sum"),
-        (12.5, "4  output", "the sticky note:", "o of each line"),
+        (1.1, "", "the whiteboard", "so far"),
+        (2.97, "1  forget", "how much of each", "line is kept"),
+        (4.9, "", "wiped in part"),
+        (7.25, "2  input", "the candidate g, and", "i, how much is written"),
+        (9.7, "3  update", "what was kept, plus", "what is new: a sum"),
+        (12.3, "4  output", "the sticky note: of each line,", "o says how much is told"),
     )
     for x, move, *lines in told:
         label(axes, (x, 2.1), move)
         for row, text in enumerate(lines):
             label(axes, (x, 1.65 - 0.38 * row), text, size=SMALL)
     person(axes, (2.6, 0.12), 0.7)
-    label(
-        axes,
-        (3.2, 0.35),
-        "the note-taker of layer 0 hears “attack”: the numbers of lstmkernel explain, step 3",
-        ha="left",
-        size=SMALL,
-    )
+    heard = "the note-taker of layer 0 hears “attack”: these are the numbers of lstmkernel explain, step 3"
+    label(axes, (3.2, 0.35), heard, ha="left", size=SMALL)
     return figure
 
 
@@ -115,7 +114,7 @@ def draw_desk() -> Figure:
     for x, word in zip(places, words, strict=True):
         label(axes, (x, 0.62), word)
         arrow(axes, (x, 0.9), (x, levels[0] - half[1]))
-        sticky_note(axes, (x + 0.07, top - 0.2), 0.4, 0.4)
+        sticky_note(axes, (x - 0.46, top - 0.2), 0.4, 0.4)
     for level, y in enumerate(levels):
         person(axes, (0.85, y - 0.1), 0.9)
         label(axes, (0.85, y - 0.4), f"layer {level}", size=SMALL)
@@ -123,21 +122,21 @@ def draw_desk() -> Figure:
         for x, end in zip(places, ends, strict=True):
             box(axes, (x, y), 2 * half[0], 2 * half[1], edge=GREY)
             _desk_icons(axes, (x, y))
-            arrow(axes, (x + half[0], y - 0.12), (end, y - 0.12), color=CELL_STATE, width=3)
             last = end == ends[-1]
-            arrow(axes, (x + half[0], y + 0.27), (12.4 if last else end, y + 0.27), color=HIDDEN_STATE)
-            arrow(axes, (x + 0.27, y + half[1]), (x + 0.27, above), color=HIDDEN_STATE)
-        whiteboard(axes, (11.45, y - 0.44), 0.46, 0.62, lw=2.5)
-        sticky_note(axes, (12.42, y + 0.07), 0.4, 0.4)
+            arrow(axes, (x + half[0], y + 0.2), (12.35 if last else end, y + 0.2), color=CELL_STATE, width=3)
+            arrow(axes, (x + half[0], y - 0.32), (end, y - 0.32), color=HIDDEN_STATE)
+            arrow(axes, (x - 0.26, y + half[1]), (x - 0.26, above), color=HIDDEN_STATE)
+        sticky_note(axes, (11.45, y - 0.52), 0.4, 0.4)
+        whiteboard(axes, (12.4, y - 0.1), 0.46, 0.62, lw=2.5)
     for x, y, text in (
         (0.85, top, "out"),
         (0.85, 0.62, "telegram"),
-        (11.7, 1.15, "$c_n$"),
-        (12.62, 1.15, "$h_n$"),
+        (11.65, 1.15, "$h_n$"),
+        (12.65, 1.15, "$c_n$"),
     ):
         label(axes, (x, y), text)
-    label(axes, (11.7, 0.75), "boards", size=SMALL)
-    label(axes, (12.65, 0.75), "last notes", size=SMALL)
+    label(axes, (11.5, 0.75), "last notes", size=SMALL)
+    label(axes, (12.7, 0.75), "boards", size=SMALL)
     legend = (
         (0.4, CELL_STATE, "whiteboard c: each analyst keeps it, from word to word"),
         (7.05, HIDDEN_STATE, "sticky note h: handed up, and kept for the next word"),
@@ -150,8 +149,8 @@ def draw_desk() -> Figure:
 
 def _desk_icons(axes: Axes, center: Point) -> None:
     x, y = center
-    whiteboard(axes, (x - 0.38, y - 0.32), 0.46, 0.62, lw=2.5)
-    sticky_note(axes, (x + 0.13, y + 0.1), 0.28, 0.34)
+    whiteboard(axes, (x - 0.06, y - 0.16), 0.46, 0.62, lw=2.5)
+    sticky_note(axes, (x - 0.4, y - 0.48), 0.28, 0.34)
 
 
 # ---------------------------------------------------------------- the road back
@@ -174,7 +173,8 @@ def draw_road() -> Figure:
         arrow(axes, (x - 0.65, road), (before + 0.65, road), color=CELL_STATE, width=5)
         operation(axes, (middle, road), "$\\times$")
         label(axes, (middle, road + 0.5), gate, color=INK)
-        arrow(axes, (x, road - 0.35), (x, other), (before, other), (before, road - 0.35), color=HIDDEN_STATE, width=2)
+        down, up, below = x - 0.3, before + 0.3, road - 0.35
+        arrow(axes, (down, below), (down, other), (up, other), (up, below), color=HIDDEN_STATE, width=2)
         box(axes, (middle, other), 1.5, 0.5, f"$W_{{hh}},\\;h_{{{names[n + 1]}}}$", edge=HIDDEN_STATE)
         arrow(axes, (x - 0.65, plain), (before + 0.65, plain), color=HIDDEN_STATE, width=2)
         box(axes, (middle, plain), 1.15, 0.5, "$W_{hh}$", edge=INK)
@@ -182,7 +182,7 @@ def draw_road() -> Figure:
     label(
         axes,
         (0.2, 5.2),
-        "a sum: what comes along the road, and what comes through the sticky notes",
+        "each is a sum: what comes along the road, and what comes through the sticky notes",
         ha="left",
         size=SMALL,
         color=GREY,

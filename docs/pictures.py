@@ -1,6 +1,6 @@
 """Draw the pictures of docs/: python docs/pictures.py [DIRECTORY] [--format svg|png].
 
-Writes to docs/pictures by default. The same matplotlib writes the same bytes: no date, fixed ids, glyphs as paths.
+Writes to docs/pictures by default. The same matplotlib writes the same bytes: no date, fixed ids.
 What this file draws itself are those of lstm.md: the cell as a circuit, the stack, the order of packed weights.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import re
 from pathlib import Path
 
 import matplotlib as mpl
@@ -36,6 +37,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from memory_pictures import draw_desk, draw_road, draw_whiteboard, example
 from PIL import Image
+from words_picture import draw_words
 
 from lstmkernel.workbench.explain import example as explain_example
 from lstmkernel.workbench.explain import grid as explain_grid
@@ -43,8 +45,9 @@ from lstmkernel.workbench.explain import plots as explain_plot
 
 STYLE = {
     "svg.hashsalt": "lstmkernel",
-    "svg.fonttype": "path",
-    "font.family": "DejaVu Sans",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
     "mathtext.fontset": "dejavusans",
     "hatch.linewidth": 0.6,
 }
@@ -119,8 +122,6 @@ def draw_stack() -> Figure:
     panel(axes, (2.3, 6.62), 8.4, 0.76, HIDDEN_STATE)
     label(axes, (2.1, 7.0), "out", ha="right")
     label(axes, (10.9, 7.0), "(T, B, R)", ha="left", size=SMALL, color=GREY)
-    panel(axes, (11.25, 1.3), 0.8, 4.9, HIDDEN_STATE)
-    panel(axes, (12.25, 1.3), 0.8, 4.9, CELL_STATE)
     for x, name, shape in ((11.65, "h_n", "(L, B, R)"), (12.65, "c_n", "(L, B, H)")):
         label(axes, (x, 0.98), name)
         label(axes, (x, 0.65), shape, size=9, color=GREY)
@@ -135,8 +136,9 @@ def draw_stack() -> Figure:
             last = end == 11.25
             arrow(axes, (start, y + off), (12.25 if last else end, y + off), color=CELL_STATE, width=3)
             arrow(axes, (start, y - off), (end, y - off), color=HIDDEN_STATE)
-        label(axes, (11.65, y - off), f"h_n[{level}]", size=9.5)
-        label(axes, (12.65, y + off), f"c_n[{level}]", size=9.5)
+        for x, height, name, color in ((11.25, y - off, "h_n", HIDDEN_STATE), (12.25, y + off, "c_n", CELL_STATE)):
+            panel(axes, (x, height - 0.17), 0.8, 0.34, color)
+            label(axes, (x + 0.4, height), f"{name}[{level}]", size=9.5)
         for x, step in zip(times, steps, strict=True):
             box(axes, (x, y), 2 * half_width, 2 * half_height, "…" if step == "…" else "cell")
             above = layers[level + 1] - half_height if level < 2 else 6.75
@@ -188,7 +190,7 @@ def draw_packed() -> Figure:
     vector = LANES * side
     group = 4 * vector
     label(axes, (start, 7.65), "in memory: [blocks][K][4][lanes]", ha="left")
-    note = f"lanes = {LANES}; each row is one stretch of memory"
+    note = f"lanes = {LANES}; each row is contiguous in memory"
     label(axes, (start + 4.6, 7.65), note, ha="left", size=SMALL, color=GREY)
     for block, y in enumerate((6.2, 4.85)):
         units = f"units {block * LANES} … {(block + 1) * LANES - 1}"
@@ -237,12 +239,25 @@ PICTURES = {
     "road": draw_road,
     "flow": lambda: explain_plot.draw_flow(explain_example.experiment()),
     "packed": draw_packed,
+    "words": draw_words,
 }
 #: Those of very many marks, which are smaller as pixels.
 DENSE = {
     "gates": lambda: explain_plot.draw_gates(example()),
     "grid": lambda: explain_grid.draw_grid(example(), 3),
 }
+
+
+def write_svg(figure: Figure, path: Path) -> None:
+    """Text as text, two decimals, no metadata, no indentation: half the bytes of letters as outlines.
+
+    Where DejaVu Sans is missing, Verdana takes its place, whose letters are as wide.
+    """
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", file.getvalue(), flags=re.DOTALL)
+    text = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), text)
+    path.write_text(re.sub(r"\s*\n\s*", " ", text).replace("> <", "><").strip() + "\n")
 
 
 def write_png(figure: Figure, path: Path) -> None:
@@ -264,7 +279,7 @@ def main() -> None:
             if options.format == "png" or name in DENSE:
                 write_png(figure, options.directory / f"{name}.png")
             else:
-                figure.savefig(options.directory / f"{name}.svg", metadata={"Date": None})
+                write_svg(figure, options.directory / f"{name}.svg")
             plt.close(figure)
 
 

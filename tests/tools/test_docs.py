@@ -130,7 +130,7 @@ def test_files_and_names_in_prose_are_there(page):
     prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     tops = {path.name for path in ROOT.iterdir()}
     for path in re.findall(r"[`(\[]((?:[\w.-]+/)+[\w.-]*\w)[`)\],]", prose):
-        if path.split("/")[0] in tops:
+        if path.split("/")[0] in tops and "foo" not in path:
             assert (ROOT / path).exists(), path
     words, files = set(re.findall(r"\w+", sources())), {file.name for file in source_files()}
     for quoted in re.findall(r"`([^`\n]+)`", prose):

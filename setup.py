@@ -2,9 +2,11 @@
 
 import os
 import sysconfig
+from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 REQUIRE_C = os.environ.get("LSTMKERNEL_REQUIRE_C") == "1"
 
@@ -36,20 +38,32 @@ class BuildKernels(build_ext):
 # One wheel for every Python of a platform; free-threaded ones have no limited API.
 ABI3 = {} if sysconfig.get_config_var("Py_GIL_DISABLED") else {"bdist_wheel": {"py_limited_api": "cp310"}}
 
-# The C sources go along: LSTM.compile gives them to the user's compiler, with a layer's sizes as constants.
-ROOMS = ("vec", "kernels", "tables", "run")
-SOURCES = {"lstmkernel.csrc": "csrc", **{f"lstmkernel.csrc.{room}": f"csrc/{room}" for room in ROOMS}}
+
+class BuildPackages(build_py):
+    """The C sources go along: LSTM.compile gives them to the user's compiler, with a layer's sizes as constants.
+
+    They are copied into the package here, and are no packages of setuptools in a folder of their own: then an editable
+    install would be an import hook, which mypy and pyright do not see through.
+    """
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            for source in Path("csrc").rglob("*.[ch]"):
+                target = Path(self.build_lib, "lstmkernel", source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self.copy_file(str(source), str(target))
+
 
 setup(
-    packages=[*find_packages(include=["lstmkernel*"]), *SOURCES],
-    package_dir=SOURCES,
+    packages=find_packages(include=["lstmkernel*"]),
+    package_dir={"": "."},
     package_data={
         "lstmkernel": ["py.typed"],
         "lstmkernel.workbench.roofline": ["probes.c"],
         "lstmkernel.models": ["*.safetensors"],
-        **{package: ["*.h", "*.c"] for package in SOURCES},
     },
     cffi_modules=["csrc/build.py:ffi"],
-    cmdclass={"build_ext": BuildKernels},
+    cmdclass={"build_ext": BuildKernels, "build_py": BuildPackages},
     options=ABI3,
 )

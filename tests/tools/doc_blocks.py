@@ -82,7 +82,7 @@ def check(command: list[str]) -> None:
     program, *arguments = command
     program = program.removeprefix(".venv/bin/")
     for word in arguments:
-        if re.fullmatch(r"[\w.-]+(/[\w.-]+)+", word) and (ROOT / word.split("/")[0]).exists():
+        if re.fullmatch(r"\w[\w.-]*(/[\w.-]+)+", word) and (ROOT / word.split("/")[0]).exists():
             assert (ROOT / word).exists(), word
     if program == "python" and arguments[:1] == ["-m"]:
         program, *arguments = arguments[1:]

@@ -10,12 +10,12 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partialmethod
 from importlib.metadata import metadata
 from pathlib import Path
 
+import pytest
 from helpers import ROOT
-
-from lstmkernel import cli
 
 BLOCK = re.compile(
     r"(?:^<!-- (?P<marker>[^\n]*) -->\n\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
@@ -87,7 +87,7 @@ def check(command: list[str]) -> None:
     if program == "python" and arguments[:1] == ["-m"]:
         program, *arguments = arguments[1:]
     if program == "lstmkernel":
-        cli.parser().parse_args(arguments)
+        check_options(ROOT / "lstmkernel" / "__main__.py", arguments)
     elif program == "pytest":
         known = [word for word in arguments if not word.startswith("--benchmark-compare=")]  # of a run that was saved
         subprocess.run([sys.executable, "-m", "pytest", *known, "--markers"], cwd=ROOT, check=True)
@@ -111,21 +111,17 @@ class ParsedError(Exception):
 
 
 def check_options(script: Path, arguments: list[str]) -> None:
-    """Run the script until its own parser has taken the options."""
-    parse = argparse.ArgumentParser.parse_args
+    """Run the script until its own parser has taken the options, which must be written out in full."""
+    make, parse = argparse.ArgumentParser.__init__, argparse.ArgumentParser.parse_args
 
     def stop(parser: argparse.ArgumentParser, *given: object) -> None:
         parse(parser, *given)
         raise ParsedError
 
-    argv, path = sys.argv, sys.path[:]
-    argparse.ArgumentParser.parse_args = stop
-    sys.argv, sys.path[:0] = [str(script), *arguments], [str(script.parent)]
-    try:
-        runpy.run_path(str(script), run_name="__main__")
-    except ParsedError:
-        return
-    finally:
-        argparse.ArgumentParser.parse_args = parse
-        sys.argv, sys.path[:] = argv, path
-    raise AssertionError(f"{script} has no options")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "__init__", partialmethod(make, allow_abbrev=False))
+        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        patch.setattr(sys, "argv", [str(script), *arguments])
+        patch.syspath_prepend(str(script.parent))
+        with pytest.raises(ParsedError):
+            runpy.run_path(str(script), run_name="__main__")

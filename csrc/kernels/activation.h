@@ -9,6 +9,10 @@
  *   tanh(x) = +-(s m + (s - 1)) / (s m + (s + 1)), y = -2|x|   (nothing cancels near 0; denominator in 1..2)
  * Maximum error over all 2^32 floats (tests/c/exhaustive.c): sigmoid 1.9991 ulp, tanh 1.9078 ulp (1.9482 without fma). Of
  * doubles, 10^8 samples: 2.0000 and 1.9976. A NaN stays a NaN. A result below the smallest normal number is zero. */
+#ifndef LK_ACTIVATION_H
+#define LK_ACTIVATION_H
+#include "lstmkernel.h"
+#include "vec/chosen.h"
 
 #ifdef LK_F32
 enum { Q_DEGREE = 4, KEEP_REST = 0 };
@@ -120,3 +124,5 @@ static int activation(int kind, int64_t N, const void *x_, void *y_)
         v_store_n(y + n, activate(kind, v_load_n(x + n, N - n)), N - n);
     return LK_OK;
 }
+
+#endif

@@ -15,6 +15,10 @@
  * What is summed in which order does not depend on how many there are.
  *
  * Bounds: FMAs, twice those of forward; a step of few rows streams W_hh from where it is. */
+#ifndef LK_BACKWARD_H
+#define LK_BACKWARD_H
+#include "kernels/gradient_products.h"
+#include "kernels/transposed.h"
 
 enum {
     CHUNK_STEPS_ROWS = 256,     /* of d_z: enough to pay for loading and storing the weights' gradients, */
@@ -394,3 +398,5 @@ static int layer_backward(const lk_tape *tape, const lk_gradients *gradients, co
         store_weights(&b);
     return LK_OK;
 }
+
+#endif

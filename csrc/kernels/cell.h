@@ -1,4 +1,8 @@
 /* cell.h - the four moves of the cell, on pre-activations that are in registers. */
+#ifndef LK_CELL_H
+#define LK_CELL_H
+#include "kernels/activation.h"
+#include "kernels/tile.h"
 
 /* The gates as quotients: i, f and o are 1 / write, forget and output, and g is candidate / candidate_over. */
 typedef struct {
@@ -80,3 +84,5 @@ static int cell_update(int64_t N, int64_t H, const void *z, void *c, void *h)
         update_cells(1, H, &at);
     return LK_OK;
 }
+
+#endif

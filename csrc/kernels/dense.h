@@ -1,4 +1,8 @@
 /* dense.h - y = activation(x W^T + bias). Serves Dense heads and, linear and without bias, an LSTM's projection. */
+#ifndef LK_DENSE_H
+#define LK_DENSE_H
+#include "kernels/activation.h"
+#include "kernels/tile.h"
 
 typedef struct {
     int64_t in_features, out_features;
@@ -45,3 +49,5 @@ static int dense_forward(const lk_dense *dense, int64_t N, const void *x, int64_
     dense_rows(&job, N, (block_range){0, divide_up(dense->out_features, QUAD)});
     return LK_OK;
 }
+
+#endif

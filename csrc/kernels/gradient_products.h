@@ -2,6 +2,9 @@
  * chunk, dW = d_z^T x. Both are sums over rows of "quads" of four vectors, one input of each of several rows at a time.
  *
  * Bound: FMAs, from a few rows on; rows * vectors of them for each k against `vectors` loads and `rows` broadcasts. */
+#ifndef LK_GRADIENT_PRODUCTS_H
+#define LK_GRADIENT_PRODUCTS_H
+#include "kernels/record.h"
 
 enum {
     WEIGHT_SLICE = 128 /* k of dW at once: a block's d_z of so many stays in L1 while all inputs pass by */
@@ -146,3 +149,5 @@ static void weight_gradient(const weight_product *p, const lk_team *team)
         weight_inputs(p, quad, first, smaller(p->inputs, (stop - quad * tiles) * TILE_ROWS) - first);
     }
 }
+
+#endif

@@ -1,4 +1,8 @@
 /* input_product.h - pre-activations of all gates from the inputs of many rows: z = x W_ih^T + bias. */
+#ifndef LK_INPUT_PRODUCT_H
+#define LK_INPUT_PRODUCT_H
+#include "kernels/sizes.h"
+#include "kernels/tile.h"
 
 typedef struct {
     const lk_layer *layer;
@@ -56,3 +60,5 @@ static int gate_matmul(const lk_layer *layer, int64_t N, const void *x, int64_t 
     }
     return LK_OK;
 }
+
+#endif

@@ -8,6 +8,11 @@
  *
  * Bounds: the input product is FMA-bound from a few rows on; a step of a single row streams W_hh from the nearest cache
  * that holds it; a step of a small layer is latency: R dependent FMAs, then sigmoid, tanh and the update. */
+#ifndef LK_LAYER_FORWARD_H
+#define LK_LAYER_FORWARD_H
+#include "kernels/dense.h"
+#include "kernels/one_row.h"
+#include "kernels/transposed.h"
 
 /* The cell update of a tile: acc are i, f, g, o before activation. */
 INLINE void finish_tile(const int rows, const int panels, const vec acc[][4], int64_t row, int64_t block, const group *g)
@@ -185,16 +190,6 @@ INLINE int64_t report(const group *g, int64_t s, int64_t active, const lk_span *
     return go_on;
 }
 
-#ifdef LK_HIDDEN_SIZE
-#include "kernels/one_row.h"
-#else
-INLINE int one_row_steps(group *g, int64_t s0, int64_t s1, int64_t n, const lk_span *a)
-{
-    (void)g, (void)s0, (void)s1, (void)n, (void)a;
-    return 0;
-}
-#endif
-
 /* n: rows in the group. `step` is a constant at every call. */
 INLINE void run_group(group *g, int64_t n, step_function *step, const lk_span *a)
 {
@@ -245,3 +240,5 @@ static int layer_forward(const lk_layer *layer, const lk_span *a)
 {
     return all_groups(layer, a, a->size == 1, recurrent_step);
 }
+
+#endif

@@ -3,6 +3,9 @@
  *
  * Rows are sorted (lk_tape), so those of a step are the first ones and lie side by side. Of several threads each has its own
  * rows and never waits or, where rows are few or the weights many, its own units. */
+#ifndef LK_RECORD_H
+#define LK_RECORD_H
+#include "kernels/layer_forward.h"
 
 INLINE int64_t row_steps(const lk_tape *tape, int64_t row) { return tape->lengths ? tape->lengths[row] : tape->T; }
 
@@ -218,3 +221,5 @@ static int layer_record(const lk_layer *layer, const lk_tape *tape, const lk_tea
     }
     return LK_OK;
 }
+
+#endif

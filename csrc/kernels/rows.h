@@ -1,6 +1,10 @@
 /* rows.h - rows of a batch that run through time together: how many, which, and where their steps lie in the caller's arrays.
  *
  * Rows of unequal length are sorted longest first, so that the active ones are always the first of the group. */
+#ifndef LK_ROWS_H
+#define LK_ROWS_H
+#include "run/dispatch.h"
+#include "kernels/input_product.h"
 
 enum {
     MOST_GROUP_ROWS = 96,
@@ -188,3 +192,5 @@ static int64_t choose_inputs(group *g, int64_t s0, int64_t s1, int64_t active, c
     }
     return z_rows;
 }
+
+#endif

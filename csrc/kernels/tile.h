@@ -1,4 +1,7 @@
 /* tile.h - the register tile under every matrix product, and the sweep that covers a matrix with tiles. */
+#ifndef LK_TILE_H
+#define LK_TILE_H
+#include "vec/chosen.h"
 
 enum {
     QUAD = 4 * LANES,                   /* the four gates of one block of units, or 4 LANES outputs: weights of one input */
@@ -125,3 +128,5 @@ INLINE void sweep(const int most_rows, int64_t N, block_range blocks, int64_t K,
     else
         sweep_rows(most_rows, N, blocks, K, tile, job);
 }
+
+#endif

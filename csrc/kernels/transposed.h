@@ -6,6 +6,10 @@
  * is in L1, for units are few. Every sum has the terms and the order that it has in step_tile, so the bits are the same.
  *
  * Bound: vectors * 4 FMAs for each input, against `vectors` loads and 4 broadcasts. */
+#ifndef LK_TRANSPOSED_H
+#define LK_TRANSPOSED_H
+#include "kernels/cell.h"
+#include "kernels/rows.h"
 
 /* Four neighbours; a choice of four of a and b, 0..3 of a and 4..7 of b. */
 typedef real four __attribute__((vector_size(4 * sizeof(real)), aligned(sizeof(real))));
@@ -194,3 +198,5 @@ static void run_turned_group(group *group, int64_t n, const lk_span *a)
         }
     }
 }
+
+#endif

@@ -5,6 +5,9 @@
  * comes last: z = fma(p, c, z). No clipping is clipping at infinity. Formulas: docs/lstm.md.
  *
  * Bound: as the plain step, and in narrow layers by the cell, one chain of operations for each block. */
+#ifndef LK_VARIANT_H
+#define LK_VARIANT_H
+#include "kernels/layer_forward.h"
 
 INLINE vec clipped(vec x, double most) { return v_max(v_splat((real)-most), v_min(v_splat((real)most), x)); }
 INLINE vec below_zero(vec x) { return v_min(v_splat(0), x); }
@@ -122,3 +125,5 @@ SEPARATE void variant_step(group *g, int64_t active, const lk_span *a)
 }
 
 static int variant_forward(const lk_layer *layer, const lk_span *a) { return all_groups(layer, a, 0, variant_step); }
+
+#endif

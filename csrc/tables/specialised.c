@@ -1,4 +1,4 @@
-/* runtime/specialised.c - the kernels of one instruction set and dtype for the sizes of one layer. No part of the package's build:
+/* specialised.c - the kernels of one instruction set and dtype for the sizes of one layer. No part of the package's build:
  * lstmkernel/backends/c/specialised.py compiles it, at run time and where there is a compiler, with
  *
  *   LK_VECTORS      "vec/avx2.h", ...

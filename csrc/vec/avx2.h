@@ -1,5 +1,7 @@
 /* vec/avx2.h - the vector operations on AVX2 with FMA: 8 floats or 4 doubles, 16 registers.
  * vec/generic.h documents each operation. */
+#ifndef LK_VEC_H
+#define LK_VEC_H
 #include <immintrin.h>
 #include "vec/target.h"
 
@@ -56,4 +58,7 @@ INLINE vec v_copysign(vec a, vec sign)
 INLINE vec v_pow2(vec shifted) { return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(shifted), 52)); }
 
 #endif
+#include "vec/tail.h"
 LK_TARGET_END
+
+#endif

@@ -1,11 +1,12 @@
 /* vec/avx512.h - the vector operations on AVX-512F: 16 floats or 8 doubles, 32 registers.
  * vec/generic.h documents each operation. */
+#ifndef LK_VEC_H
+#define LK_VEC_H
 #include <immintrin.h>
 #include "vec/target.h"
 
 /* 6 rows x 4 gates = 24 accumulators, 6 broadcasts and a weight: 31 of 32 registers. */
 enum { TILE_ROWS = 6, TILE_PANELS = 1 };
-#define LK_MASKS /* loads and stores of less than a vector are its own, not vec/tail.h's */
 
 LK_TARGET_BEGIN("avx512f")
 #ifdef LK_F32
@@ -72,3 +73,5 @@ INLINE vec v_pow2(vec shifted) { return _mm512_castsi512_pd(_mm512_slli_epi64(_m
 
 #endif
 LK_TARGET_END
+
+#endif

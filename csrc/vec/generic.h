@@ -6,6 +6,8 @@
  *   TILE_PANELS        blocks of units that a single row takes at once, to have enough independent accumulators
  * Every operation is exact or rounds once, to nearest, so that all instruction sets give the same bits. Only this file
  * may lack fma: there v_fma and v_fnma round twice (builds pass -ffp-contract=off, so they do so everywhere alike). */
+#ifndef LK_VEC_H
+#define LK_VEC_H
 #include "vec/target.h"
 
 enum { TILE_ROWS = 3, TILE_PANELS = 2 };
@@ -50,3 +52,7 @@ INLINE vec v_copysign(vec a, vec sign) { return v_select((vec_word)v_splat(-(rea
 /* 2^n, where shifted = n + 1.5 * 2^MANTISSA_BITS + the exponent's bias: adding that constant rounded some number to the
  * integer n, and the biased exponent of 2^n now lies in the lowest bits of the mantissa, one shift away from its place. */
 INLINE vec v_pow2(vec shifted) { return (vec)((vec_word)shifted << MANTISSA_BITS); }
+
+#include "vec/tail.h"
+
+#endif

@@ -1,5 +1,7 @@
 /* vec/neon.h - the vector operations on AArch64 NEON: 4 floats or 2 doubles, 32 registers.
  * vec/generic.h documents each operation. */
+#ifndef LK_VEC_H
+#define LK_VEC_H
 #include <arm_neon.h>
 #include "vec/target.h"
 
@@ -48,5 +50,8 @@ INLINE vec v_max(vec a, vec b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
 INLINE vec v_zero_below(vec a, vec x, vec least) { return vbslq_f64(vcltq_f64(x, least), v_splat(0), a); }
 INLINE vec v_copysign(vec a, vec sign) { return vbslq_f64(vdupq_n_u64(UINT64_C(1) << 63), sign, a); }
 INLINE vec v_pow2(vec shifted) { return vreinterpretq_f64_s64(vshlq_n_s64(vreinterpretq_s64_f64(shifted), 52)); }
+
+#endif
+#include "vec/tail.h"
 
 #endif

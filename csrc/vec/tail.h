@@ -1,6 +1,8 @@
 /* vec/tail.h - loads and stores of less than a whole vector, for instruction sets whose own are slow on some CPUs or absent:
  * through a small buffer. */
-#ifndef LK_MASKS
+#ifndef LK_TAIL_H
+#define LK_TAIL_H
+#include "vec/chosen.h"
 
 INLINE vec v_load_n(const real *p, int64_t n)
 {
@@ -22,4 +24,5 @@ INLINE void v_store_n(real *p, vec a, int64_t n)
     for (int64_t lane = 0; lane < n; lane++)
         p[lane] = buffer[lane];
 }
+
 #endif

@@ -4,6 +4,9 @@
  * platform, and no function outside a region can pick up an instruction that the CPU may lack. */
 #ifndef LK_TARGET_H
 #define LK_TARGET_H
+/* For every file after it, and before any target region. */
+#include <stdint.h>
+#include <string.h>
 
 #define LK_PRAGMA(text) _Pragma(#text)
 #ifdef __clang__

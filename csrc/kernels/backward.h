@@ -1,18 +1,24 @@
 /* backward.h - one direction of one layer through time backwards, over what record.h kept.
  *
  * One step, from dL/dh and dL/dc after it (definition: layer_backward in lstmkernel/backends/numpy/kernels.py):
- *   d_c += d_h * o * (1 - tanh(c)^2)                      what h says of c, beside what the next step's c says
- *   d_z = (d_c * g) i (1 - i), (d_c * c_before) f (1 - f), (d_c * i) (1 - g^2), (d_h * tanh(c)) o (1 - o)
- *   d_c_before = d_c * f                                  the straight road: gated, not multiplied by a matrix
- *   d_h_before = d_z W_hh                                 the other paths
+ *
+ *   forward                         backward
+ *   h = o tanh(c)                   d_c += d_h o (1 - tanh(c)^2)          what h says of c, beside what the next step's c says
+ *   o = sigmoid(z_o)                d_z_o = (d_h tanh(c)) o (1 - o)
+ *   g = tanh(z_g)                   d_z_g = (d_c i) (1 - g^2)
+ *   i = sigmoid(z_i)                d_z_i = (d_c g) i (1 - i)
+ *   f = sigmoid(z_f)                d_z_f = (d_c c_before) f (1 - f)
+ *   c = f c_before + i g            d_c_before = d_c f                    the straight road: gated, not multiplied by a matrix
+ *   z = ... + W_hh h_before         d_h_before = d_z W_hh                 the other paths
+ *
  * The tape has the gates, so that only tanh(c) is computed again.
  *
- * Steps are taken in chunks. Within one, d_z goes into a buffer in L2; what does not depend on the recurrence follows for the
- * whole chunk: d_x = d_z W_ih, and the gradients of the weights, sums over all of its rows of d_z and [x, 1, h_before], turned.
- * Weights are packed anew in each call, for they change from call to call; a call is some hundred rows or more.
+ * Steps are taken in chunks. Within a chunk, d_z goes into a buffer in L2. What does not depend on the recurrence follows for the
+ * whole chunk: d_x = d_z W_ih, and the gradients of the weights, which are sums over all of its rows of d_z and the transposed
+ * [x, 1, h_before]. Weights are packed anew in each call, because they change from call to call; a call has hundreds of rows.
  *
- * Threads share the rows of a step or its units (lk_team), and always the rows of d_x and the tiles of the weights' gradients.
- * What is summed in which order does not depend on how many there are.
+ * A team shares the rows of a step or its units (team.h). It always shares the rows of d_x and the tiles of the weights'
+ * gradients. The order of every sum is the same for every size of the team.
  *
  * Bounds: FMAs, twice those of forward; a step of few rows streams W_hh from where it is. */
 #ifndef LK_BACKWARD_H
@@ -20,35 +26,55 @@
 #include "kernels/gradient_products.h"
 #include "kernels/transposed.h"
 
+/* Rows of d_z of a chunk: CHUNK_STEPS_ROWS, which are enough to pay for loading and storing the weights' gradients. Fewer where
+ * units are many, so that d_z stays within CHUNK_D_Z_BYTES, but at least CHUNK_LEAST_ROWS.
+ * FETCH_BYTES: how far ahead the tape is fetched, which is read from its end on. */
 enum {
-    CHUNK_STEPS_ROWS = 256,     /* of d_z: enough to pay for loading and storing the weights' gradients, */
-    CHUNK_LEAST_ROWS = 96,      /* fewer where units are many, */
-    CHUNK_D_Z_BYTES = 1 << 21,  /* so that they stay within this */
-    FETCH_BYTES = 1 << 12       /* the tape is read from its end on, this far ahead */
+    CHUNK_STEPS_ROWS = 256,
+    CHUNK_LEAST_ROWS = 96,
+    CHUNK_D_Z_BYTES = 1 << 21,
+    FETCH_BYTES = 1 << 12
 };
 
+/* One call, as one thread of the team sees it. Arrays lie in the workspace, and all threads have the same ones. */
 typedef struct {
     const lk_tape *tape;
-    const lk_gradients *of;
+    const lk_gradients *gradients;
     const lk_team *team;
     int64_t I, H, R, P;
-    int64_t c_stride, h_stride;           /* padded widths of a row */
-    int64_t d_z_stride;                   /* [4][H] and a line more: rows a power of two apart would share few cache sets */
-    int64_t most_rows, turned_stride;     /* of a chunk */
-    int64_t inputs;                       /* x, 1 and h_before */
-    real *w_hh, *w_ih, *w_hr;             /* packed for product_rows */
-    real *d_weights, *d_w_hr;             /* [quads][inputs][QUAD], [quads][P][QUAD] */
-    real *d_h, *d_c, *d_hidden;           /* of the step at hand, all rows; d_hidden: of o tanh(c), d_h without a projection */
-    real *d_z, *turned;                   /* of a chunk */
-    real *hidden, *d_h_rows, *d_h_turned; /* likewise, for a projection: o tanh(c), d_h */
-    real **rows;                          /* pointers to rows of d_h, of d_hidden; then this thread's */
-    real **own_rows;
-    block_range units, outputs;           /* this thread's vectors of units; of h */
-    const real *gates;                    /* of the step at hand, all rows */
-    int64_t active;                       /* rows that take it */
-} backward;
+    /* Padded widths of a row. d_z [4][H] has a line more: rows that are a power of two apart would share few sets of a cache. */
+    int64_t c_stride, h_stride, d_z_stride;
+    /* This thread's vectors of units, and of h. */
+    range units, outputs;
+    /* Packed for product_rows. */
+    struct {
+        real *w_hh, *w_ih, *w_hr;
+    } packed;
+    /* The weights' gradients: of all gates [blocks][inputs][QUAD], whose inputs are x, 1 and h_before; of W_hr [blocks][P][QUAD]. */
+    struct {
+        int64_t inputs;
+        real *gates, *w_hr;
+    } sums;
+    /* The step at hand: `active` rows take it. d_hidden is that of o tanh(c): without a projection it is d_h. A pointer to each row
+     * of d_h and d_hidden. */
+    struct {
+        int64_t active;
+        const real *gates;
+        real *d_h, *d_c, *d_hidden;
+        real **d_h_rows, **d_hidden_rows;
+    } step;
+    /* The chunk at hand: d_z of at most most_rows rows; [x, 1, h_before] transposed, [inputs][transposed_stride]. For a projection
+     * also o tanh(c), d_h, and d_h transposed. */
+    struct {
+        int64_t most_rows, transposed_stride;
+        real *d_z, *inputs;
+        real *hidden, *d_h, *d_h_transposed;
+    } chunk;
+    /* Room for a pointer to each row of a chunk: this thread's own. */
+    real **pointers;
+} backward_pass;
 
-/* The next `count` of work; counts only where work is NULL. */
+/* The next `count` elements of work; counts only where work is NULL. */
 INLINE real *take(char **work, int64_t *bytes, int64_t count)
 {
     real *const place = *work ? (real *)(void *)(*work + *bytes) : NULL;
@@ -56,141 +82,155 @@ INLINE real *take(char **work, int64_t *bytes, int64_t count)
     return place;
 }
 
+static void plan_sizes(backward_pass *pass, const lk_tape *tape, const lk_gradients *gradients, const lk_team *team)
+{
+    const int64_t I = gradients->input_size, H = gradients->hidden_size, P = gradients->proj_size, R = P ? P : H, B = tape->B;
+    pass->tape = tape, pass->gradients = gradients, pass->team = team;
+    pass->I = I, pass->H = H, pass->R = R, pass->P = P;
+    pass->c_stride = divide_up(H, LANES) * LANES, pass->h_stride = divide_up(R, LANES) * LANES;
+    pass->d_z_stride = whole_lines(4 * H) + LINE;
+    pass->sums.inputs = I + 1 + R;
+    const int64_t fitting = larger(CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES / (4 * H * (int64_t)sizeof(real)));
+    const int64_t rows = smaller(CHUNK_STEPS_ROWS, fitting);
+    pass->chunk.most_rows = larger(B, smaller(rows, B * (tape->last - tape->first)));
+    pass->chunk.transposed_stride = whole_lines(pass->chunk.most_rows) + LINE;
+}
+
 /* Sizes and places; returns the bytes of work. */
-static int64_t plan_backward(backward *b, const lk_tape *tape, const lk_gradients *of, const lk_team *team, char *work)
+static int64_t plan_backward(backward_pass *pass, const lk_tape *tape, const lk_gradients *gradients, const lk_team *team,
+                             char *work)
 {
-    const int64_t I = of->input_size, H = of->hidden_size, P = of->proj_size, R = P ? P : H, B = tape->B;
-    const int threads = (int)larger(1, tape->threads);
-    b->tape = tape, b->of = of, b->team = team;
-    b->I = I, b->H = H, b->R = R, b->P = P;
-    b->c_stride = divide_up(H, LANES) * LANES, b->h_stride = divide_up(R, LANES) * LANES;
-    b->d_z_stride = whole_lines(4 * H) + LINE;
-    b->most_rows = smaller(CHUNK_STEPS_ROWS, larger(CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES / (4 * H * (int64_t)sizeof(real))));
-    b->most_rows = larger(B, smaller(b->most_rows, B * (tape->last - tape->first)));
-    b->turned_stride = whole_lines(b->most_rows) + LINE;
-    b->inputs = I + 1 + R;
+    plan_sizes(pass, tape, gradients, team);
+    const int64_t I = pass->I, H = pass->H, R = pass->R, P = pass->P, B = tape->B, rows = pass->chunk.most_rows;
+    const int64_t inputs = pass->sums.inputs, transposed_stride = pass->chunk.transposed_stride;
+    const int d_x = gradients->d_x != NULL, d_w = gradients->d_w_ih != NULL;
     int64_t bytes = 0;
-    b->w_hh = take(&work, &bytes, divide_up(R, QUAD) * 4 * H * QUAD);
-    b->w_ih = take(&work, &bytes, of->d_x ? divide_up(I, QUAD) * 4 * H * QUAD : 0);
-    b->w_hr = take(&work, &bytes, divide_up(H, QUAD) * P * QUAD);
-    b->d_weights = take(&work, &bytes, of->d_w_ih ? divide_up(4 * H, QUAD) * b->inputs * QUAD : 0);
-    b->d_w_hr = take(&work, &bytes, of->d_w_ih ? divide_up(H, QUAD) * P * QUAD : 0);
-    b->d_h = take(&work, &bytes, B * b->h_stride);
-    b->d_c = take(&work, &bytes, B * b->c_stride);
-    b->d_hidden = P ? take(&work, &bytes, B * b->c_stride) : b->d_h;
-    b->d_z = take(&work, &bytes, b->most_rows * b->d_z_stride);
-    b->turned = take(&work, &bytes, of->d_w_ih ? b->inputs * b->turned_stride : 0);
-    b->hidden = take(&work, &bytes, P ? b->most_rows * b->c_stride : 0);
-    b->d_h_rows = take(&work, &bytes, P ? b->most_rows * b->h_stride : 0);
-    b->d_h_turned = take(&work, &bytes, P ? P * b->turned_stride : 0);
-    const int64_t most = larger(b->most_rows, LANES);
-    b->rows = work ? (real **)(void *)(work + bytes) : NULL;
-    b->own_rows = work ? b->rows + 2 * B + most * team->rank : NULL;
-    return bytes + (2 * B + most * threads) * (int64_t)sizeof(real *);
+    pass->packed.w_hh = take(&work, &bytes, divide_up(R, QUAD) * 4 * H * QUAD);
+    pass->packed.w_ih = take(&work, &bytes, d_x ? divide_up(I, QUAD) * 4 * H * QUAD : 0);
+    pass->packed.w_hr = take(&work, &bytes, divide_up(H, QUAD) * P * QUAD);
+    pass->sums.gates = take(&work, &bytes, d_w ? divide_up(4 * H, QUAD) * inputs * QUAD : 0);
+    pass->sums.w_hr = take(&work, &bytes, d_w ? divide_up(H, QUAD) * P * QUAD : 0);
+    pass->step.d_h = take(&work, &bytes, B * pass->h_stride);
+    pass->step.d_c = take(&work, &bytes, B * pass->c_stride);
+    pass->step.d_hidden = P ? take(&work, &bytes, B * pass->c_stride) : pass->step.d_h;
+    pass->chunk.d_z = take(&work, &bytes, rows * pass->d_z_stride);
+    pass->chunk.inputs = take(&work, &bytes, d_w ? inputs * transposed_stride : 0);
+    pass->chunk.hidden = take(&work, &bytes, P ? rows * pass->c_stride : 0);
+    pass->chunk.d_h = take(&work, &bytes, P ? rows * pass->h_stride : 0);
+    pass->chunk.d_h_transposed = take(&work, &bytes, P ? P * transposed_stride : 0);
+    const int64_t own = larger(rows, LANES), threads = larger(1, tape->threads);
+    if (work) {
+        pass->step.d_h_rows = (real **)(void *)(work + bytes);
+        pass->step.d_hidden_rows = pass->step.d_h_rows + B;
+        pass->pointers = pass->step.d_hidden_rows + B + own * team->rank;
+    }
+    return bytes + (2 * B + own * threads) * (int64_t)sizeof(real *);
 }
 
-static int64_t backward_workspace(const lk_tape *tape, const lk_gradients *of)
+static int64_t backward_workspace(const lk_tape *tape, const lk_gradients *gradients)
 {
-    backward b;
+    backward_pass pass;
     const lk_team alone = {.size = 1};
-    return plan_backward(&b, tape, of, &alone, NULL);
-}
-
-/* All threads' parts are there. */
-INLINE void meet_all(const lk_team *team)
-{
-    if (team->size > 1)
-        team->meet(team->barrier, team->size);
-}
-INLINE void meet_in_step(const lk_team *team)
-{
-    if (team->by_units)
-        meet_all(team);
+    return plan_backward(&pass, tape, gradients, &alone, NULL);
 }
 
 /* ---------------------------------------------------------------- before and after all steps */
 
 /* This thread's share of w [K][outputs]. */
-static void pack_share(const backward *b, real *to, const void *w, int64_t K, int64_t outputs)
+static void pack_share(const backward_pass *pass, real *to, const void *w, int64_t K, int64_t outputs)
 {
-    pack_columns(to, w, K, outputs, shared_out(b->team, divide_up(outputs, QUAD)));
+    pack_columns(to, w, K, outputs, share_of(pass->team, divide_up(outputs, QUAD)));
 }
 
-static void prepare_weights(const backward *b)
+static void pack_weights(const backward_pass *pass)
 {
-    pack_share(b, b->w_hh, b->of->w_hh, 4 * b->H, b->R);
-    if (b->of->d_x)
-        pack_share(b, b->w_ih, b->of->w_ih, 4 * b->H, b->I);
-    if (b->P)
-        pack_share(b, b->w_hr, b->of->w_hr, b->P, b->H);
+    pack_share(pass, pass->packed.w_hh, pass->gradients->w_hh, 4 * pass->H, pass->R);
+    if (pass->gradients->d_x)
+        pack_share(pass, pass->packed.w_ih, pass->gradients->w_ih, 4 * pass->H, pass->I);
+    if (pass->P)
+        pack_share(pass, pass->packed.w_hr, pass->gradients->w_hr, pass->P, pass->H);
 }
 
-/* What is found is added to what the caller's arrays have, so that a pass in several calls has one order of sums: they come in,
- * and go out again. d: [QUAD] for each input, of which this is one vector; from and to n rows of w, `first` and after. */
-INLINE void load_turned(real *d, int64_t inputs, void *w, int64_t first, int64_t n, const backward *b)
+/* The gradients found are added to those in the caller's arrays. Those come in before the first step and go out after the last,
+ * so that a pass in several calls has one order of sums.
+ *
+ * d [K][QUAD] from or to n rows of w [4 H][K], `first` and after. */
+INLINE void point_to_weights(const backward_pass *pass, void *w, int64_t K, int64_t first, int64_t n)
 {
     for (int64_t row = 0; row < n; row++)
-        b->own_rows[row] = (real *)w + (first + row) * inputs;
-    turn(d, QUAD, (const real *const *)b->own_rows, n, inputs);
+        pass->pointers[row] = (real *)w + (first + row) * K;
 }
-INLINE void store_turned(real *d, int64_t inputs, void *w, int64_t first, int64_t n, const backward *b)
+INLINE void load_sums(const backward_pass *pass, real *d, void *w, int64_t K, int64_t first, int64_t n)
 {
-    for (int64_t row = 0; row < n; row++)
-        b->own_rows[row] = (real *)w + (first + row) * inputs;
-    turn_back(b->own_rows, d, QUAD, n, inputs);
+    point_to_weights(pass, w, K, first, n);
+    turn(d, QUAD, (const real *const *)pass->pointers, n, K);
+}
+INLINE void store_sums(const backward_pass *pass, real *d, void *w, int64_t K, int64_t first, int64_t n)
+{
+    point_to_weights(pass, w, K, first, n);
+    turn_back(pass->pointers, d, QUAD, n, K);
 }
 
-/* move(d, inputs, w, first, n, b) for this thread's vectors of d_weights. */
-INLINE void move_weights(const backward *b, void (*move)(real *, int64_t, void *, int64_t, int64_t, const backward *))
+/* move(...), which is load_sums or store_sums, for this thread's vectors of the gates' sums. */
+INLINE void move_sums(const backward_pass *pass,
+                      void (*move)(const backward_pass *, real *, void *, int64_t, int64_t, int64_t))
 {
-    const block_range vectors = shared_out(b->team, divide_up(4 * b->H, LANES));
+    const int64_t I = pass->I, inputs = pass->sums.inputs;
+    const range vectors = share_of(pass->team, divide_up(4 * pass->H, LANES));
     for (int64_t vector = vectors.from; vector < vectors.to; vector++) {
-        const int64_t first = vector * LANES, n = smaller(LANES, 4 * b->H - first);
-        real *const d = b->d_weights + vector / 4 * b->inputs * QUAD + vector % 4 * LANES;
-        move(d, b->I, b->of->d_w_ih, first, n, b);
-        move(d + b->I * QUAD, 1, b->of->d_bias, first, n, b);
-        move(d + (b->I + 1) * QUAD, b->R, b->of->d_w_hh, first, n, b);
+        const int64_t first = vector * LANES, n = smaller(LANES, 4 * pass->H - first);
+        real *const d = pass->sums.gates + vector / 4 * inputs * QUAD + vector % 4 * LANES;
+        move(pass, d, pass->gradients->d_w_ih, I, first, n);
+        move(pass, d + I * QUAD, pass->gradients->d_bias, 1, first, n);
+        move(pass, d + (I + 1) * QUAD, pass->gradients->d_w_hh, pass->R, first, n);
     }
 }
 
-static void load_weights(const backward *b)
+static void load_weights(const backward_pass *pass)
 {
-    move_weights(b, load_turned);
-    if (b->P)
-        pack_share(b, b->d_w_hr, b->of->d_w_hr, b->P, b->H);
+    move_sums(pass, load_sums);
+    if (pass->P)
+        pack_share(pass, pass->sums.w_hr, pass->gradients->d_w_hr, pass->P, pass->H);
 }
-static void store_weights(const backward *b)
+static void store_weights(const backward_pass *pass)
 {
-    move_weights(b, store_turned);
-    const block_range quads = shared_out(b->team, b->P ? divide_up(b->H, QUAD) : 0);
-    for (int64_t quad = quads.from; quad < quads.to; quad++)
-        for (int64_t p = 0; p < b->P; p++)
-            copy_reals((real *)b->of->d_w_hr + p * b->H + quad * QUAD, b->d_w_hr + (quad * b->P + p) * QUAD,
-                       smaller(QUAD, b->H - quad * QUAD));
+    move_sums(pass, store_sums);
+    const int64_t H = pass->H, P = pass->P;
+    const range blocks = share_of(pass->team, P ? divide_up(H, QUAD) : 0);
+    for (int64_t block = blocks.from; block < blocks.to; block++)
+        for (int64_t output = 0; output < P; output++)
+            copy_reals((real *)pass->gradients->d_w_hr + output * H + block * QUAD,
+                       pass->sums.w_hr + (block * P + output) * QUAD, smaller(QUAD, H - block * QUAD));
 }
 
 /* This thread's columns of d_h and d_c: in, and out again. Columns past the last are zero, and stay so. */
-INLINE block_range columns_of(block_range vectors, int64_t width)
+INLINE range columns_of(range vectors, int64_t width)
 {
-    return (block_range){vectors.from * LANES, smaller(width, vectors.to * LANES)};
+    return (range){vectors.from * LANES, smaller(width, vectors.to * LANES)};
 }
-static void load_gradients(const backward *b)
+INLINE void load_vectors(real *to, const real *from, range vectors, int64_t width)
 {
-    const block_range rows = own_rows(b->team, b->tape->B);
+    clear_reals(to + vectors.from * LANES, (vectors.to - vectors.from) * LANES);
+    copy_columns(to, from, columns_of(vectors, width));
+}
+static void load_gradients(const backward_pass *pass)
+{
+    const int64_t R = pass->R, H = pass->H;
+    const range rows = own_rows(pass->team, pass->tape->B);
     for (int64_t row = rows.from; row < rows.to; row++) {
-        real *const d_h = b->d_h + row * b->h_stride, *const d_c = b->d_c + row * b->c_stride;
-        clear_reals(d_h + b->outputs.from * LANES, (b->outputs.to - b->outputs.from) * LANES);
-        clear_reals(d_c + b->units.from * LANES, (b->units.to - b->units.from) * LANES);
-        copy_columns(d_h, (const real *)b->of->d_h + row * b->R, columns_of(b->outputs, b->R));
-        copy_columns(d_c, (const real *)b->of->d_c + row * b->H, columns_of(b->units, b->H));
+        const real *d_h = (const real *)pass->gradients->d_h + row * R, *d_c = (const real *)pass->gradients->d_c + row * H;
+        load_vectors(pass->step.d_h + row * pass->h_stride, d_h, pass->outputs, R);
+        load_vectors(pass->step.d_c + row * pass->c_stride, d_c, pass->units, H);
     }
 }
-static void store_gradients(const backward *b)
+static void store_gradients(const backward_pass *pass)
 {
-    const block_range rows = own_rows(b->team, b->tape->B);
+    const int64_t R = pass->R, H = pass->H;
+    const range rows = own_rows(pass->team, pass->tape->B);
     for (int64_t row = rows.from; row < rows.to; row++) {
-        copy_columns((real *)b->of->d_h + row * b->R, b->d_h + row * b->h_stride, columns_of(b->outputs, b->R));
-        copy_columns((real *)b->of->d_c + row * b->H, b->d_c + row * b->c_stride, columns_of(b->units, b->H));
+        real *const d_h = (real *)pass->gradients->d_h + row * R, *const d_c = (real *)pass->gradients->d_c + row * H;
+        copy_columns(d_h, pass->step.d_h + row * pass->h_stride, columns_of(pass->outputs, R));
+        copy_columns(d_c, pass->step.d_c + row * pass->c_stride, columns_of(pass->units, H));
     }
 }
 
@@ -204,9 +244,11 @@ INLINE vec cell_backward(const real *gates, int64_t H, int64_t n, vec c_before, 
 {
     enum { I, F, G, O };
     const vec i = v_load_n(gates + I * H, n), f = v_load_n(gates + F * H, n);
-    const vec g = v_load_n(gates + G * H, n), o = v_load_n(gates + O * H, n);
-    const vec one = v_splat(1), reported = v_tanh(c_t), hidden = v_mul(o, reported);
-    const vec dc = v_fma(v_mul(d_h, o), v_fnma(reported, reported, one), v_load(d_c));
+    const vec g = v_load_n(gates + G * H, n), o = v_load_n(gates + O * H, n), one = v_splat(1);
+    /* forward: h = o tanh(c) */
+    const vec tanh_c = v_tanh(c_t), hidden = v_mul(o, tanh_c);
+    const vec dc = v_fma(v_mul(d_h, o), v_fnma(tanh_c, tanh_c, one), v_load(d_c));
+    /* forward: c = f c_before + i g, and i, f, o are sigmoid(z), g is tanh(z) */
     v_store_n(d_z + I * H, v_mul(v_mul(dc, g), v_mul(i, v_sub(one, i))), n);
     v_store_n(d_z + F * H, v_mul(v_mul(dc, c_before), v_mul(f, v_sub(one, f))), n);
     v_store_n(d_z + G * H, v_mul(v_mul(dc, i), v_fnma(g, g, one)), n);
@@ -215,43 +257,45 @@ INLINE vec cell_backward(const real *gates, int64_t H, int64_t n, vec c_before, 
     return hidden;
 }
 
-/* Of n units from `unit` on, of one row of the step at hand. chunk_row: its place in the chunk. */
-INLINE void units_backward(const backward *b, int64_t step, int64_t row, int64_t chunk_row, int64_t unit, int64_t n)
+/* Of n units from `unit` on, of one row. step: as the tape counts them. chunk_row: the row's place in the chunk. */
+INLINE void units_backward(const backward_pass *pass, int64_t step, int64_t row, int64_t chunk_row, int64_t unit, int64_t n)
 {
-    const int64_t H = b->H;
-    const real *d_h = b->d_hidden + row * (b->P ? b->c_stride : b->h_stride) + unit;
-    const real *c_before = (const real *)b->tape->c + (step * b->tape->B + row) * H + unit, *c_t = c_before + b->tape->B * H;
-    const real *gates = b->gates + row * 4 * H + unit;
+    const int64_t H = pass->H, B = pass->tape->B;
+    const real *d_h = pass->step.d_hidden + row * (pass->P ? pass->c_stride : pass->h_stride) + unit;
+    const real *c_before = (const real *)pass->tape->c + (step * B + row) * H + unit, *c_t = c_before + B * H;
+    const real *gates = pass->step.gates + row * 4 * H + unit;
+    real *const d_c = pass->step.d_c + row * pass->c_stride + unit;
+    real *const d_z = pass->chunk.d_z + chunk_row * pass->d_z_stride + unit;
     for (int gate = 0; gate < 4; gate++)
         fetch(gates + gate * H);
     fetch(c_before);
-    const vec hidden = cell_backward(gates, H, n, v_load_n(c_before, n), v_load_n(c_t, n), v_load(d_h),
-                                     b->d_c + row * b->c_stride + unit, b->d_z + chunk_row * b->d_z_stride + unit);
-    if (b->P)
-        v_store(b->hidden + chunk_row * b->c_stride + unit, hidden);
+    const vec hidden = cell_backward(gates, H, n, v_load_n(c_before, n), v_load_n(c_t, n), v_load(d_h), d_c, d_z);
+    if (pass->P)
+        v_store(pass->chunk.hidden + chunk_row * pass->c_stride + unit, hidden);
 }
 
 /* Of this thread's rows and units. chunk_row: the step's first row in the chunk. */
-SEPARATE void cells_backward(const backward *b, int64_t s, block_range rows, int64_t chunk_row)
+SEPARATE void cells_backward(const backward_pass *pass, int64_t s, range rows, int64_t chunk_row)
 {
-    const int64_t stop = smaller(b->H, b->units.to * LANES);
+    const int64_t step = s - pass->tape->first, stop = smaller(pass->H, pass->units.to * LANES);
     for (int64_t row = rows.to - 1; row >= rows.from; row--) {
-        int64_t unit = b->units.from * LANES;
+        int64_t unit = pass->units.from * LANES;
         for (; unit + LANES <= stop; unit += LANES)
-            units_backward(b, s - b->tape->first, row, chunk_row + row, unit, LANES);
+            units_backward(pass, step, row, chunk_row + row, unit, LANES);
         if (unit < stop)
-            units_backward(b, s - b->tape->first, row, chunk_row + row, unit, stop - unit);
+            units_backward(pass, step, row, chunk_row + row, unit, stop - unit);
     }
 }
 
 /* d_h gets what the loss says of h_t itself. */
-static void add_d_out(const backward *b, int64_t s, block_range rows)
+static void add_d_out(const backward_pass *pass, int64_t s, range rows)
 {
-    const block_range columns = columns_of(b->outputs, b->R);
+    const lk_gradients *gradients = pass->gradients;
+    const range columns = columns_of(pass->outputs, pass->R);
     for (int64_t row = rows.to - 1; row >= rows.from; row--) {
-        const int64_t time = tape_time(b->tape, s, row);
-        const real *d_out = (const real *)b->of->d_out + time * b->of->d_out_step + row * b->of->d_out_row;
-        real *const d_h = b->d_h + row * b->h_stride;
+        const int64_t place = tape_time(pass->tape, s, row) * gradients->d_out_step + row * gradients->d_out_row;
+        const real *d_out = (const real *)gradients->d_out + place;
+        real *const d_h = pass->step.d_h + row * pass->h_stride;
         for (int64_t i = columns.from; i < columns.to; i += LANES) {
             fetch(d_out + i);
             v_store(d_h + i, v_add(v_load(d_h + i), v_load_n(d_out + i, columns.to - i)));
@@ -259,143 +303,204 @@ static void add_d_out(const backward *b, int64_t s, block_range rows)
     }
 }
 
-/* d_h, of h after the projection, becomes d_hidden. */
-static void project_backward(const backward *b, block_range rows, int64_t chunk_row)
+/* d_h, of h after the projection, becomes d_hidden. forward: h = W_hr (o tanh(c)) */
+static void project_backward(const backward_pass *pass, range rows, int64_t chunk_row)
 {
+    const int64_t h_stride = pass->h_stride;
     for (int64_t row = rows.from; row < rows.to; row++)
-        copy_columns(b->d_h_rows + (chunk_row + row) * b->h_stride, b->d_h + row * b->h_stride, columns_of(b->outputs, b->R));
-    meet_in_step(b->team);
-    const product p = {b->d_h + rows.from * b->h_stride, b->h_stride, b->P, b->w_hr,
-                       b->rows + b->tape->B + rows.from, b->c_stride, 0};
-    product_rows(&p, rows.to - rows.from, b->units);
+        copy_columns(pass->chunk.d_h + (chunk_row + row) * h_stride, pass->step.d_h + row * h_stride,
+                     columns_of(pass->outputs, pass->R));
+    step_barrier(pass->team);
+    const product_job d_hidden = {.x = pass->step.d_h + rows.from * h_stride, .x_row = h_stride, .K = pass->P,
+                              .w = pass->packed.w_hr,
+                              .y = pass->step.d_hidden_rows + rows.from, .outputs = pass->c_stride};
+    product_rows(&d_hidden, rows.to - rows.from, pass->units);
 }
 
-static void step_backward(const backward *b, int64_t s, int64_t chunk_row)
+/* forward: z = ... + W_hh h_before */
+static void recurrence_backward(const backward_pass *pass, range rows, int64_t chunk_row)
 {
-    block_range rows = own_rows(b->team, b->tape->B);
-    rows.to = smaller(rows.to, b->active);
+    const product_job d_h = {.x = pass->chunk.d_z + (chunk_row + rows.from) * pass->d_z_stride, .x_row = pass->d_z_stride,
+                         .K = 4 * pass->H, .w = pass->packed.w_hh,
+                         .y = pass->step.d_h_rows + rows.from, .outputs = pass->h_stride};
+    product_rows(&d_h, rows.to - rows.from, pass->outputs);
+}
+
+static void step_backward(const backward_pass *pass, int64_t s, int64_t chunk_row)
+{
+    range rows = own_rows(pass->team, pass->tape->B);
+    rows.to = smaller(rows.to, pass->step.active);
     rows.from = smaller(rows.from, rows.to);
-    if (b->of->d_out)
-        add_d_out(b, s, rows);
-    if (b->P)
-        project_backward(b, rows, chunk_row);
-    cells_backward(b, s, rows, chunk_row);
-    meet_in_step(b->team);
-    const product p = {b->d_z + (chunk_row + rows.from) * b->d_z_stride, b->d_z_stride, 4 * b->H, b->w_hh,
-                       b->rows + rows.from, b->h_stride, 0};
-    product_rows(&p, rows.to - rows.from, b->outputs);
+    if (pass->gradients->d_out)
+        add_d_out(pass, s, rows);
+    if (pass->P)
+        project_backward(pass, rows, chunk_row);
+    cells_backward(pass, s, rows, chunk_row);
+    step_barrier(pass->team);
+    recurrence_backward(pass, rows, chunk_row);
 }
 
 /* ---------------------------------------------------------------- a chunk of steps */
 
-/* Rows of steps s1 - 1 .. s0 have a place each in the chunk, in that order. This thread's share of the inputs, turned. */
-static void turn_inputs(const backward *b, int64_t s0, int64_t s1, int64_t active, int64_t N)
+/* How many rows take step s, of which the first `least` do. */
+INLINE int64_t rows_from(const lk_tape *tape, int64_t s, int64_t least)
 {
-    const block_range share = shared_out(b->team, divide_up(N, 4));
-    const int64_t first = 4 * share.from, count = smaller(N, 4 * share.to) - first;
+    while (least < tape->B && row_steps(tape, least) > s)
+        least++;
+    return least;
+}
+
+/* Steps to - 1 .. from, in that order; `active` rows take the first of them, and `rows` is the sum over all. */
+typedef struct {
+    int64_t from, to, active, rows;
+} chunk_steps;
+
+/* Where something of one row and step is in the caller's arrays. */
+typedef const real *place_function(const backward_pass *pass, int64_t s, int64_t row);
+INLINE const real *place_of_x(const backward_pass *pass, int64_t s, int64_t row) { return tape_x(pass->tape, s, row); }
+INLINE const real *place_of_h_before(const backward_pass *pass, int64_t s, int64_t row)
+{
+    return tape_h_before(pass->tape, s, row, pass->R);
+}
+INLINE const real *place_of_d_x(const backward_pass *pass, int64_t s, int64_t row)
+{
+    const lk_gradients *gradients = pass->gradients;
+    return (real *)gradients->d_x + tape_time(pass->tape, s, row) * gradients->d_x_step + row * gradients->d_x_row;
+}
+
+/* A pointer to the place of every row of the chunk, in its order. */
+INLINE void point_to_rows(const backward_pass *pass, chunk_steps chunk, place_function *place)
+{
+    int64_t n = 0, active = chunk.active;
+    for (int64_t s = chunk.to - 1; s >= chunk.from; s--) {
+        active = rows_from(pass->tape, s, active);
+        for (int64_t row = 0; row < active; row++)
+            pass->pointers[n++] = (real *)place(pass, s, row);
+    }
+}
+
+/* What thread's pointers from `first` on say of `count` rows, transposed. */
+SEPARATE void transpose_rows(const backward_pass *pass, real *to, int64_t first, int64_t count, int64_t columns)
+{
+    turn(to + first, pass->chunk.transposed_stride, (const real *const *)pass->pointers + first, count, columns);
+}
+
+/* This thread's share of the chunk's inputs, transposed: x, 1, h_before. */
+static void transpose_inputs(const backward_pass *pass, chunk_steps chunk)
+{
+    const range fours = share_of(pass->team, divide_up(chunk.rows, 4));
+    const int64_t first = 4 * fours.from, count = smaller(chunk.rows, 4 * fours.to) - first;
+    const int64_t stride = pass->chunk.transposed_stride;
     if (count <= 0)
         return;
-    const real **rows = (const real **)b->own_rows;
-    for (int part = 0; part < 2; part++) {
-        int64_t n = 0, now = active;
-        for (int64_t s = s1 - 1; s >= s0; s--) {
-            while (now < b->tape->B && row_steps(b->tape, now) > s)
-                now++;
-            for (int64_t row = 0; row < now; row++)
-                rows[n++] = part ? tape_h_before(b->tape, s, row, b->R) : tape_x(b->tape, s, row);
-        }
-        turn(b->turned + (part ? b->I + 1 : 0) * b->turned_stride + first, b->turned_stride, rows + first, count,
-             part ? b->R : b->I);
-    }
+    real *const x = pass->chunk.inputs, *const ones = x + pass->I * stride, *const h_before = ones + stride;
+    point_to_rows(pass, chunk, place_of_x);
+    transpose_rows(pass, x, first, count, pass->I);
+    point_to_rows(pass, chunk, place_of_h_before);
+    transpose_rows(pass, h_before, first, count, pass->R);
     for (int64_t k = first; k < first + count; k++)
-        b->turned[b->I * b->turned_stride + k] = 1;
+        ones[k] = 1;
 }
 
-/* d_x of this thread's share of the chunk's rows. */
-static void inputs_backward(const backward *b, int64_t s0, int64_t s1, int64_t active, int64_t N)
+/* d_x of this thread's share of the chunk's rows. forward: z = W_ih x + ... */
+static void inputs_backward(const backward_pass *pass, chunk_steps chunk)
 {
-    const block_range share = shared_out(b->team, N);
-    int64_t n = 0;
-    for (int64_t s = s1 - 1; s >= s0; s--) {
-        while (active < b->tape->B && row_steps(b->tape, active) > s)
-            active++;
-        for (int64_t row = 0; row < active; row++)
-            b->own_rows[n++] = (real *)b->of->d_x + tape_time(b->tape, s, row) * b->of->d_x_step + row * b->of->d_x_row;
-    }
-    const product p = {b->d_z + share.from * b->d_z_stride, b->d_z_stride, 4 * b->H, b->w_ih,
-                       b->own_rows + share.from, b->I, b->of->d_x_add};
-    product_rows(&p, share.to - share.from, (block_range){0, divide_up(b->I, LANES)});
+    const range rows = share_of(pass->team, chunk.rows);
+    point_to_rows(pass, chunk, place_of_d_x);
+    const product_job d_x = {.x = pass->chunk.d_z + rows.from * pass->d_z_stride, .x_row = pass->d_z_stride, .K = 4 * pass->H,
+                         .w = pass->packed.w_ih,
+                         .y = pass->pointers + rows.from, .outputs = pass->I, .add = pass->gradients->d_x_add};
+    product_rows(&d_x, rows.to - rows.from, (range){0, divide_up(pass->I, LANES)});
 }
 
-static void weights_backward(const backward *b, int64_t N)
+/* forward: z = W_ih x + bias + W_hh h_before */
+static void weights_backward(const backward_pass *pass, int64_t N)
 {
-    const weight_product gates = {b->turned, b->turned_stride, b->inputs, N, b->d_z, b->d_z_stride, divide_up(4 * b->H, LANES),
-                                  b->d_weights};
-    weight_gradient(&gates, b->team);
-    if (!b->P)
-        return;
-    const block_range share = shared_out(b->team, b->P);
-    for (int64_t p = share.from; p < share.to; p++)
+    const weight_job gates = {.x = pass->chunk.inputs, .x_row = pass->chunk.transposed_stride,
+                                  .inputs = pass->sums.inputs, .N = N,
+                                  .z = pass->chunk.d_z, .z_row = pass->d_z_stride, .vectors = divide_up(4 * pass->H, LANES),
+                                  .d = pass->sums.gates};
+    weight_gradient(&gates, pass->team);
+}
+
+/* forward: h = W_hr (o tanh(c)) */
+static void projection_backward(const backward_pass *pass, int64_t N)
+{
+    const int64_t stride = pass->chunk.transposed_stride;
+    const range share = share_of(pass->team, pass->P);
+    for (int64_t output = share.from; output < share.to; output++)
         for (int64_t k = 0; k < N; k++)
-            b->d_h_turned[p * b->turned_stride + k] = b->d_h_rows[k * b->h_stride + p];
-    meet_all(b->team);
-    const weight_product projection = {b->d_h_turned, b->turned_stride, b->P, N, b->hidden, b->c_stride, b->c_stride / LANES,
-                                       b->d_w_hr};
-    weight_gradient(&projection, b->team);
+            pass->chunk.d_h_transposed[output * stride + k] = pass->chunk.d_h[k * pass->h_stride + output];
+    team_barrier(pass->team);
+    const weight_job w_hr = {.x = pass->chunk.d_h_transposed, .x_row = stride, .inputs = pass->P, .N = N,
+                                 .z = pass->chunk.hidden, .z_row = pass->c_stride, .vectors = pass->c_stride / LANES,
+                                 .d = pass->sums.w_hr};
+    weight_gradient(&w_hr, pass->team);
 }
 
-/* Steps before s1, as many as have a place; returns the first of them. */
-static int64_t chunk_backward(backward *b, int64_t s1)
+/* Steps before `to`, as many as have a place; returns the first of them. */
+static int64_t chunk_backward(backward_pass *pass, int64_t to)
 {
-    const int64_t active = b->active;
-    int64_t s = s1, N = 0;
-    while (s > b->tape->first) {
-        while (b->active < b->tape->B && row_steps(b->tape, b->active) > s - 1)
-            b->active++;
-        if (N + b->active > b->most_rows)
+    const lk_tape *tape = pass->tape;
+    chunk_steps chunk = {.from = to, .to = to, .active = pass->step.active};
+    while (chunk.from > tape->first) {
+        pass->step.active = rows_from(tape, chunk.from - 1, pass->step.active);
+        if (chunk.rows + pass->step.active > pass->chunk.most_rows)
             break;
-        s--;
-        b->gates -= b->active * 4 * b->H;
-        step_backward(b, s, N);
-        N += b->active;
+        chunk.from--;
+        pass->step.gates -= pass->step.active * 4 * pass->H;
+        step_backward(pass, chunk.from, chunk.rows);
+        chunk.rows += pass->step.active;
     }
-    if (b->of->d_w_ih)
-        turn_inputs(b, s, s1, active, N);
-    meet_all(b->team);
-    if (b->of->d_x)
-        inputs_backward(b, s, s1, active, N);
-    if (b->of->d_w_ih)
-        weights_backward(b, N);
-    meet_all(b->team);
-    return s;
+    if (pass->gradients->d_w_ih)
+        transpose_inputs(pass, chunk);
+    team_barrier(pass->team);
+    if (pass->gradients->d_x)
+        inputs_backward(pass, chunk);
+    if (pass->gradients->d_w_ih) {
+        weights_backward(pass, chunk.rows);
+        if (pass->P)
+            projection_backward(pass, chunk.rows);
+    }
+    team_barrier(pass->team);
+    return chunk.from;
+}
+
+/* ---------------------------------------------------------------- all steps */
+
+/* Before the first step backwards: behind the last step of the tape. */
+static void begin_at_end(backward_pass *pass)
+{
+    const lk_tape *tape = pass->tape;
+    int64_t rows = 0, active = tape->B;
+    for (int64_t s = tape->first; s < tape->last; s++)
+        rows += active = rows_at(tape, s, active);
+    pass->step.gates = (const real *)tape->gates + rows * 4 * pass->H;
+    pass->step.active = active;
+    if (pass->team->rank == 0)
+        for (int64_t row = 0; row < tape->B; row++) {
+            pass->step.d_h_rows[row] = pass->step.d_h + row * pass->h_stride;
+            pass->step.d_hidden_rows[row] = pass->step.d_hidden + row * pass->c_stride;
+        }
 }
 
 static int layer_backward(const lk_tape *tape, const lk_gradients *gradients, const lk_team *team, void *work)
 {
-    backward b;
-    plan_backward(&b, tape, gradients, team, work);
-    b.units = own_blocks(team, divide_up(b.H, LANES));
-    b.outputs = own_blocks(team, divide_up(b.R, LANES));
-    if (team->rank == 0)
-        for (int64_t row = 0; row < tape->B; row++) {
-            b.rows[row] = b.d_h + row * b.h_stride;
-            b.rows[tape->B + row] = b.d_hidden + row * b.c_stride;
-        }
-    prepare_weights(&b);
+    backward_pass pass;
+    plan_backward(&pass, tape, gradients, team, work);
+    pass.units = own_blocks(team, divide_up(pass.H, LANES));
+    pass.outputs = own_blocks(team, divide_up(pass.R, LANES));
+    begin_at_end(&pass);
+    pack_weights(&pass);
     if (gradients->d_w_ih)
-        load_weights(&b);
-    load_gradients(&b);
-    int64_t rows = 0, active = tape->B;
-    for (int64_t s = tape->first; s < tape->last; s++)
-        rows += active = rows_at(tape, s, active);
-    b.gates = (const real *)tape->gates + rows * 4 * b.H;
-    b.active = active;
-    meet_all(team);
+        load_weights(&pass);
+    load_gradients(&pass);
+    team_barrier(team);
     for (int64_t s = tape->last; s > tape->first;)
-        s = chunk_backward(&b, s);
-    store_gradients(&b);
+        s = chunk_backward(&pass, s);
+    store_gradients(&pass);
     if (gradients->d_w_ih)
-        store_weights(&b);
+        store_weights(&pass);
     return LK_OK;
 }
 

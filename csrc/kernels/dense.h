@@ -37,7 +37,7 @@ INLINE void dense_tile(const int rows, const int panels, int64_t row, int64_t bl
             }
 }
 
-SEPARATE void dense_rows(const dense_job *job, int64_t N, block_range blocks)
+SEPARATE void dense_rows(const dense_job *job, int64_t N, range blocks)
 {
     sweep(TILE_ROWS, N, blocks, job->in_features, 0, dense_tile, job);
 }
@@ -46,7 +46,7 @@ static int dense_forward(const lk_dense *dense, int64_t N, const void *x, int64_
 {
     const dense_job job = {dense->in_features, dense->out_features, dense->activation, dense->w, dense->bias,
                            x, x_row, y, y_row};
-    dense_rows(&job, N, (block_range){0, divide_up(dense->out_features, QUAD)});
+    dense_rows(&job, N, (range){0, divide_up(dense->out_features, QUAD)});
     return LK_OK;
 }
 

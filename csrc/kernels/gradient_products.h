@@ -1,14 +1,13 @@
-/* gradient_products.h - the two products of a backward pass: with the weights the other way round, d_h = d_z W, and over all rows of a
- * chunk, dW = d_z^T x. Both are sums over rows of "quads" of four vectors, one input of each of several rows at a time.
+/* gradient_products.h - the two products of a backward pass: d_h = d_z W, and over all rows of a chunk dW = d_z^T x. Both are sums
+ * over rows of blocks of four vectors (QUAD), one input of each of several rows at a time.
  *
  * Bound: FMAs, from a few rows on; rows * vectors of them for each k against `vectors` loads and `rows` broadcasts. */
 #ifndef LK_GRADIENT_PRODUCTS_H
 #define LK_GRADIENT_PRODUCTS_H
 #include "kernels/record.h"
 
-enum {
-    WEIGHT_SLICE = 128 /* k of dW at once: a block's d_z of so many stays in L1 while all inputs pass by */
-};
+/* Rows of dW's sum at once: d_z of one block and so many rows stays in L1 while all inputs pass by. */
+enum { WEIGHT_SLICE = 128 };
 
 /* acc[r][v] += sum over k of x[r][k] * w[k][v], w_step apart; rows and vectors are constants at every call. */
 INLINE void sum_up(const int rows, const int vectors, vec acc[][4], const real *const *x, int64_t K, const real *w,
@@ -40,7 +39,7 @@ INLINE void sum_up(const int rows, const int vectors, vec acc[][4], const real *
         }                                                                                                     \
     }
 
-/* ---------------------------------------------------------------- the other way round */
+/* ---------------------------------------------------------------- d_h = d_z W */
 
 /* y[n] = x[n] W or y[n] += x[n] W for rows n. */
 typedef struct {
@@ -50,103 +49,103 @@ typedef struct {
     real *const *y; /* a pointer to each row, [outputs] */
     int64_t outputs;
     int add;
-} product;
+} product_job;
 
-INLINE void product_tile(const int rows, const int vectors, int64_t row, int64_t vector, const product *p)
+INLINE void product_tile(const int rows, const int vectors, int64_t row, int64_t vector, const product_job *job)
 {
-    const real *x[MOST_TILE_ROWS], *w = p->w + vector / 4 * p->K * QUAD + vector % 4 * LANES;
+    const real *x[MOST_TILE_ROWS], *w = job->w + vector / 4 * job->K * QUAD + vector % 4 * LANES;
     vec acc[MOST_TILE_ROWS][4];
     for (int r = 0; r < rows; r++) {
-        x[r] = p->x + (row + r) * p->x_row;
+        x[r] = job->x + (row + r) * job->x_row;
         for (int v = 0; v < vectors; v++)
             acc[r][v] = v_splat(0);
     }
-    sum_up(rows, vectors, acc, x, p->K, w, QUAD);
+    sum_up(rows, vectors, acc, x, job->K, w, QUAD);
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++) {
-            real *const y = p->y[row + r] + (vector + v) * LANES;
-            const int64_t left = p->outputs - (vector + v) * LANES;
-            v_store_n(y, p->add ? v_add(v_load_n(y, left), acc[r][v]) : acc[r][v], left);
+            real *const y = job->y[row + r] + (vector + v) * LANES;
+            const int64_t left = job->outputs - (vector + v) * LANES;
+            v_store_n(y, job->add ? v_add(v_load_n(y, left), acc[r][v]) : acc[r][v], left);
         }
 }
 
 /* Of N rows, those vectors of outputs. */
-SEPARATE void product_rows(const product *p, int64_t N, block_range vectors)
+SEPARATE void product_rows(const product_job *job, int64_t N, range vectors)
 {
     for (int64_t vector = vectors.from, count; vector < vectors.to; vector += count) {
         count = smaller(4 - vector % 4, vectors.to - vector);
         switch (count) {
-        case 1: ROW_TILES(product_tile, 1, N, vector, p) break;
-        case 2: ROW_TILES(product_tile, 2, N, vector, p) break;
-        case 3: ROW_TILES(product_tile, 3, N, vector, p) break;
-        case 4: ROW_TILES(product_tile, 4, N, vector, p) break;
+        case 1: ROW_TILES(product_tile, 1, N, vector, job) break;
+        case 2: ROW_TILES(product_tile, 2, N, vector, job) break;
+        case 3: ROW_TILES(product_tile, 3, N, vector, job) break;
+        case 4: ROW_TILES(product_tile, 4, N, vector, job) break;
         }
     }
 }
 
-/* Quads of columns of w [K][outputs], each with its rows one after the other, for product_rows. */
-static void pack_columns(real *to, const real *w, int64_t K, int64_t outputs, block_range quads)
+/* Blocks of columns of w [K][outputs], each with its rows one after the other, for product_rows. */
+static void pack_columns(real *to, const real *w, int64_t K, int64_t outputs, range blocks)
 {
-    to += quads.from * K * QUAD;
-    for (int64_t quad = quads.from; quad < quads.to; quad++) {
-        const real *from = w + quad * QUAD;
-        const int64_t n = outputs - quad * QUAD;
+    to += blocks.from * K * QUAD;
+    for (int64_t block = blocks.from; block < blocks.to; block++) {
+        const real *from = w + block * QUAD;
+        const int64_t n = outputs - block * QUAD;
         for (int64_t k = 0; k < K; k++, from += outputs)
             for (int v = 0; v < 4; v++, to += LANES)
                 v_store(to, v * LANES < n ? v_load_n(from + v * LANES, n - v * LANES) : v_splat(0));
     }
 }
 
-/* ---------------------------------------------------------------- over all rows */
+/* ---------------------------------------------------------------- dW = d_z^T x */
 
-/* d[quad][m][QUAD] += sum over k in 0 .. N - 1 of x[m][k] * z[k][quad]. */
+/* d[block][m][QUAD] += sum over k in 0 .. N - 1 of x[m][k] * z[k][block]. */
 typedef struct {
-    const real *x; /* turned: inputs x_row apart, [N] */
+    const real *x; /* transposed: inputs x_row apart, [N] */
     int64_t x_row, inputs, N;
     const real *z; /* rows z_row apart, vectors of them */
     int64_t z_row, vectors;
     real *d;
-} weight_product;
+} weight_job;
 
-INLINE void weight_tile(const int rows, const int vectors, int64_t row, int64_t quad, int64_t input, int64_t k0,
-                        const weight_product *p)
+INLINE void weight_tile(const int rows, const int vectors, int64_t row, int64_t block, int64_t input, int64_t k0,
+                        const weight_job *job)
 {
-    real *const d = p->d + (quad * p->inputs + input + row) * QUAD;
+    real *const d = job->d + (block * job->inputs + input + row) * QUAD;
     const real *x[MOST_TILE_ROWS];
     vec acc[MOST_TILE_ROWS][4];
     for (int r = 0; r < rows; r++) {
-        x[r] = p->x + (input + row + r) * p->x_row + k0;
+        x[r] = job->x + (input + row + r) * job->x_row + k0;
         for (int v = 0; v < vectors; v++)
             acc[r][v] = v_load(d + r * QUAD + v * LANES);
     }
-    sum_up(rows, vectors, acc, x, smaller(WEIGHT_SLICE, p->N - k0), p->z + k0 * p->z_row + quad * QUAD, p->z_row);
+    sum_up(rows, vectors, acc, x, smaller(WEIGHT_SLICE, job->N - k0), job->z + k0 * job->z_row + block * QUAD, job->z_row);
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++)
             v_store(d + r * QUAD + v * LANES, acc[r][v]);
 }
 
-/* Inputs first .. first + count - 1 of one quad. */
-SEPARATE void weight_inputs(const weight_product *p, int64_t quad, int64_t first, int64_t count)
+/* Inputs first .. first + count - 1 of one block. */
+SEPARATE void weight_inputs(const weight_job *job, int64_t block, int64_t first, int64_t count)
 {
-    for (int64_t k0 = 0; k0 < p->N; k0 += WEIGHT_SLICE)
-        switch (smaller(4, p->vectors - 4 * quad)) {
-        case 1: ROW_TILES(weight_tile, 1, count, quad, first, k0, p) break;
-        case 2: ROW_TILES(weight_tile, 2, count, quad, first, k0, p) break;
-        case 3: ROW_TILES(weight_tile, 3, count, quad, first, k0, p) break;
-        case 4: ROW_TILES(weight_tile, 4, count, quad, first, k0, p) break;
+    for (int64_t k0 = 0; k0 < job->N; k0 += WEIGHT_SLICE)
+        switch (smaller(4, job->vectors - 4 * block)) {
+        case 1: ROW_TILES(weight_tile, 1, count, block, first, k0, job) break;
+        case 2: ROW_TILES(weight_tile, 2, count, block, first, k0, job) break;
+        case 3: ROW_TILES(weight_tile, 3, count, block, first, k0, job) break;
+        case 4: ROW_TILES(weight_tile, 4, count, block, first, k0, job) break;
         }
 }
 
-/* A thread's share, in whole tiles: of all inputs of all quads, one quad after the other. */
-static void weight_gradient(const weight_product *p, const lk_team *team)
+/* A thread's share, in whole tiles: of all inputs of all blocks, one block after the other. */
+static void weight_gradient(const weight_job *job, const lk_team *team)
 {
-    const int64_t tiles = divide_up(p->inputs, TILE_ROWS);
-    const block_range share = shared_out(team, divide_up(p->vectors, 4) * tiles);
+    const int64_t tiles = divide_up(job->inputs, TILE_ROWS);
+    const range share = share_of(team, divide_up(job->vectors, 4) * tiles);
     for (int64_t at = share.from, stop; at < share.to; at = stop) {
-        const int64_t quad = at / tiles;
-        stop = smaller(share.to, (quad + 1) * tiles);
+        const int64_t block = at / tiles;
+        stop = smaller(share.to, (block + 1) * tiles);
         const int64_t first = at % tiles * TILE_ROWS;
-        weight_inputs(p, quad, first, smaller(p->inputs, (stop - quad * tiles) * TILE_ROWS) - first);
+        weight_inputs(job, block, first, smaller(job->inputs, (stop - block * tiles) * TILE_ROWS) - first);
     }
 }
 

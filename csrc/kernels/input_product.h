@@ -41,7 +41,7 @@ INLINE void gate_matmul_tile(const int rows, const int panels, int64_t row, int6
 }
 
 /* x: N row pointers. z: whole rows, of which `blocks` are written. */
-SEPARATE void input_product(const lk_layer *layer, int64_t N, const real *const *x, real *z, block_range blocks)
+SEPARATE void input_product(const lk_layer *layer, int64_t N, const real *const *x, real *z, range blocks)
 {
     const gate_matmul_job job = {layer, x, z, blocks_of(hidden_size(layer)) * QUAD};
     sweep(TILE_ROWS, N, blocks, input_size(layer), 0, gate_matmul_tile, &job);
@@ -51,7 +51,7 @@ static int gate_matmul(const lk_layer *layer, int64_t N, const void *x, int64_t 
 {
     enum { SLAB = 96 };
     const real *rows[SLAB];
-    const block_range all = {0, blocks_of(hidden_size(layer))};
+    const range all = {0, blocks_of(hidden_size(layer))};
     for (int64_t n0 = 0; n0 < N; n0 += SLAB) {
         const int64_t n = smaller(SLAB, N - n0);
         for (int64_t r = 0; r < n; r++)

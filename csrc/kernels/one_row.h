@@ -105,15 +105,15 @@ INLINE void pack_rest(real *to, const real *from, int K)
         copy_reals(to + i * UNITS, from + i * LANES, UNITS);
 }
 
-INLINE void run_row(const int shared, group *g, int64_t s0, int64_t s1, const lk_span *a)
+INLINE void run_row(const int shared, row_group *group, int64_t s0, int64_t s1, const lk_task *task)
 {
     enum { I = LK_INPUT_SIZE, H = LK_HIDDEN_SIZE, LAST = TILE_BLOCKS - 1 };
-    const lk_layer *layer = g->layer;
+    const lk_layer *layer = group->layer;
     const real *bias = layer->bias;
     row_weights w_x = {layer->w_x, NULL}, w_h = {layer->w_h, NULL};
     const real *bias_rest = NULL;
     if (shared) { /* z has no other use here, and room for PACKED_STEPS */
-        real *packed = g->z;
+        real *packed = group->z;
         pack_rest(packed, bias + LAST * QUAD, 1);
         pack_rest(packed + REST * LANES, w_x.whole + LAST * I * QUAD, I);
         pack_rest(packed + (1 + I) * REST * LANES, w_h.whole + LAST * H * QUAD, H);
@@ -122,44 +122,44 @@ INLINE void run_row(const int shared, group *g, int64_t s0, int64_t s1, const lk
         w_h.rest = packed + (1 + I) * REST * LANES;
     }
     vec c[TILE_BLOCKS];
-    TILE c[p] = v_load(g->c + p * LANES);
+    TILE c[p] = v_load(group->c + p * LANES);
     for (int64_t s = s0; s < s1; s++) {
         row_sums sums;
         vec output[TILE_BLOCKS], h_t[TILE_BLOCKS];
-        const real *x = x_of(g, 0, s, a), *first = INPUTS_HERE ? bias : g->z + (s - s0) * g->z_stride;
+        const real *x = x_of(group, 0, s, task), *first = INPUTS_HERE ? bias : group->z + (s - s0) * group->z_stride;
         load_quads(1, TILE_BLOCKS - shared, sums.whole, first, 0);
         EACH_REST sums.rest[r] = v_load(bias_rest + r * LANES);
         for (int k = 0; k < (INPUTS_HERE ? I : 0); k++)
             add_input(shared, &sums, x, w_x, k, I);
-        row_product(shared, &sums, g->h, w_h);
+        row_product(shared, &sums, group->h, w_h);
         if (shared)
             part_gates(&sums);
         TILE c[p] = cell_state(sums.whole[p], c[p], &output[p]);
         cell_output(TILE_BLOCKS, c, output, h_t);
-        TILE v_store(g->h + p * LANES, h_t[p]);
-        copy_reals(out_of(g, 0, s, a), g->h, H);
+        TILE v_store(group->h + p * LANES, h_t[p]);
+        copy_reals(out_of(group, 0, s, task), group->h, H);
     }
-    TILE v_store(g->c + p * LANES, c[p]);
+    TILE v_store(group->c + p * LANES, c[p]);
 }
 
-SEPARATE void run_row_packed(group *g, int64_t s0, int64_t s1, const lk_span *a)
+SEPARATE void run_row_packed(row_group *group, int64_t s0, int64_t s1, const lk_task *task)
 {
-    run_row(GATES_A_VECTOR > 1, g, s0, s1, a);
+    run_row(GATES_A_VECTOR > 1, g, s0, s1, task);
 }
-SEPARATE void run_row_plain(group *g, int64_t s0, int64_t s1, const lk_span *a) { run_row(0, g, s0, s1, a); }
+SEPARATE void run_row_plain(row_group *group, int64_t s0, int64_t s1, const lk_task *task) { run_row(0, g, s0, s1, task); }
 
 /* Steps s0 .. s1 - 1 of a group of n rows, where that is one row that fits; whether it did. */
-INLINE int one_row_steps(group *g, int64_t s0, int64_t s1, int64_t n, const lk_span *a)
+INLINE int one_row_steps(row_group *group, int64_t s0, int64_t s1, int64_t n, const lk_task *task)
 {
-    if (!ONE_TILE || n != 1 || a->size > 1 || a->reset)
+    if (!ONE_TILE || n != 1 || task->team.size > 1 || task->reset)
         return 0;
     if (!INPUTS_HERE) {
-        input_product(g->layer, choose_inputs(g, s0, s1, 1, a), g->x, g->z, g->units);
-        run_row_plain(g, s0, s1, a);
+        input_product(group->layer, choose_inputs(group, s0, s1, 1, task), group->x, group->z, group->units);
+        run_row_plain(group, s0, s1, task);
     } else if (GATES_A_VECTOR > 1 && s1 - s0 >= STEPS_WORTH_PACKING) {
-        run_row_packed(g, s0, s1, a);
+        run_row_packed(group, s0, s1, task);
     } else {
-        run_row_plain(g, s0, s1, a);
+        run_row_plain(group, s0, s1, task);
     }
     return 1;
 }
@@ -169,9 +169,9 @@ INLINE int one_row_steps(group *g, int64_t s0, int64_t s1, int64_t n, const lk_s
 
 #else
 
-INLINE int one_row_steps(group *g, int64_t s0, int64_t s1, int64_t n, const lk_span *a)
+INLINE int one_row_steps(row_group *group, int64_t s0, int64_t s1, int64_t n, const lk_task *task)
 {
-    (void)g, (void)s0, (void)s1, (void)n, (void)a;
+    (void)group, (void)s0, (void)s1, (void)n, (void)task;
     return 0;
 }
 

@@ -1,8 +1,10 @@
-/* record.h - layer_forward that keeps what backward.h needs: the same sums by the same tiles, so the same bits, but every
- * step's gates and c have a place of their own.
+/* record.h - layer_forward that keeps what backward.h needs: the same sums by the same tiles, hence bit-identical, but the gates
+ * and c of every step have a place of their own on the tape.
  *
- * Rows are sorted (lk_tape), so those of a step are the first ones and lie side by side. Of several threads each has its own
- * rows and never waits or, where rows are few or the weights many, its own units. */
+ * The rows of a tape are sorted, longest first, so the rows of a step are the first ones and lie side by side. The threads of a
+ * team share rows, and none waits for another; where rows are few or the weights many, they share units (team.h).
+ *
+ * Bound: as layer_forward.h, plus writing 5 H numbers for each row and step. */
 #ifndef LK_RECORD_H
 #define LK_RECORD_H
 #include "kernels/layer_forward.h"
@@ -17,9 +19,10 @@ INLINE int64_t rows_at(const lk_tape *tape, int64_t s, int64_t most)
     return most;
 }
 
+/* When a row takes its step s, and where x and h of that time are. */
 INLINE int64_t tape_time(const lk_tape *tape, int64_t s, int64_t row)
 {
-    return tape->reverse ? row_steps(tape, row) - 1 - s : s;
+    return time_of(s, row_steps(tape, row), tape->reverse);
 }
 INLINE const real *tape_x(const lk_tape *tape, int64_t s, int64_t row)
 {
@@ -35,20 +38,6 @@ INLINE const real *tape_h_before(const lk_tape *tape, int64_t s, int64_t row, in
     return s == 0 ? (const real *)tape->h_0 + row * R : tape_h(tape, s - 1, row);
 }
 
-/* This thread's share of n. Of rows all, where each has its own units, and of blocks all, where each has its own rows. */
-INLINE block_range shared_out(const lk_team *team, int64_t n)
-{
-    return (block_range){n * team->rank / team->size, n * (team->rank + 1) / team->size};
-}
-INLINE block_range own_rows(const lk_team *team, int64_t n)
-{
-    return team->by_units ? (block_range){0, n} : shared_out(team, n);
-}
-INLINE block_range own_blocks(const lk_team *team, int64_t n)
-{
-    return team->by_units ? shared_out(team, n) : (block_range){0, n};
-}
-
 /* i, f, g, o of n units, a vector or less, to [4][H]. */
 INLINE void keep_gates(gate_quotients q, real *gates, int64_t H, int64_t n)
 {
@@ -59,81 +48,68 @@ INLINE void keep_gates(gate_quotients q, real *gates, int64_t H, int64_t n)
     v_store_n(gates + 3 * H, v_div(one, q.output), n);
 }
 
-INLINE void keep_tile(const int rows, const int panels, const vec acc[][4], int64_t row, int64_t block, const group *g)
+INLINE void keep_tile(const int rows, const int blocks, const vec acc[][4], int64_t row, int64_t block,
+                      const row_group *group)
 {
-    const int64_t H = hidden_size(g->layer);
+    const int64_t H = hidden_size(group->layer), c_stride = group->c_stride;
     vec c_t[MOST_TILE_ROWS], output[MOST_TILE_ROWS], h_t[MOST_TILE_ROWS];
     UNROLLED
-    for (int i = 0; i < rows * panels; i++) {
-        const int64_t r = row + i / panels, unit = (block + i % panels) * LANES, n = H - unit;
+    for (int i = 0; i < rows * blocks; i++) {
+        const int64_t r = row + i / blocks, unit = (block + i % blocks) * LANES, n = H - unit;
         const gate_quotients q = open_gates(acc[i]);
         output[i] = q.output;
-        c_t[i] = next_state(q, v_load_n(g->c_before + r * H + unit, n));
-        keep_gates(q, g->gates + r * 4 * H + unit, H, n);
-        v_store_n(g->c + r * H + unit, c_t[i], n);
+        c_t[i] = next_state(q, v_load_n(group->c_before + r * H + unit, n));
+        keep_gates(q, group->gates + r * 4 * H + unit, H, n);
+        v_store_n(group->c + r * H + unit, c_t[i], n);
     }
-    cell_output(rows * panels, c_t, output, h_t);
+    cell_output(rows * blocks, c_t, output, h_t);
     UNROLLED
-    for (int i = 0; i < rows * panels; i++)
-        v_store(g->reported + (row + i / panels) * g->c_stride + (block + i % panels) * LANES, h_t[i]);
+    for (int i = 0; i < rows * blocks; i++)
+        v_store(group->reported + (row + i / blocks) * c_stride + (block + i % blocks) * LANES, h_t[i]);
 }
 
 /* The tape is new memory at every tile: its lines come while the sums are summed up. */
-INLINE void fetch_gates(const int rows, const int panels, int64_t row, int64_t block, const group *g)
+INLINE void fetch_gates(const int rows, const int blocks, int64_t row, int64_t block, const row_group *group)
 {
-    const int64_t H = hidden_size(g->layer);
+    const int64_t H = hidden_size(group->layer);
     for (int r = 0; r < rows; r++)
-        for (int at = 0; at < 4 * panels; at++)
-            __builtin_prefetch(g->gates + ((row + r) * 4 + at % 4) * H + (block + at / 4) * LANES, 1);
+        for (int at = 0; at < 4 * blocks; at++)
+            __builtin_prefetch(group->gates + ((row + r) * 4 + at % 4) * H + (block + at / 4) * LANES, 1);
 }
 
-INLINE void record_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job)
+INLINE void record_tile(const int rows, const int blocks, int64_t row, int64_t block, int line, const void *job)
 {
     vec acc[MOST_TILE_ROWS][4];
-    fetch_gates(rows, panels, row, block, job);
-    step_sums(rows, panels, acc, row, block, line, job);
-    keep_tile(rows, panels, acc, row, block, job);
+    fetch_gates(rows, blocks, row, block, job);
+    step_sums(rows, blocks, acc, row, block, line, job);
+    keep_tile(rows, blocks, acc, row, block, job);
 }
-INLINE void small_record_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job)
+
+INLINE void small_record_tile(const int rows, const int blocks, int64_t row, int64_t block, int line, const void *job)
 {
-    (void)line;
+    (void)line; /* its weights are always near */
     vec acc[MOST_TILE_ROWS][4];
-    small_step_sums(rows, panels, acc, row, block, job);
-    keep_tile(rows, panels, acc, row, block, job);
+    small_step_sums(rows, blocks, acc, row, block, job);
+    keep_tile(rows, blocks, acc, row, block, job);
 }
 
-SEPARATE void record_row(const group *g) { sweep_row(g->units, output_size(g->layer), g->backwards, record_tile, g); }
-SEPARATE void record_rows(const group *g, int64_t active)
+SEPARATE void record_row(const row_group *group) { sweep_row_step(group, record_tile); }
+SEPARATE void record_rows(const row_group *group, int64_t active) { sweep_rows_step(group, active, record_tile); }
+SEPARATE void record_small(const row_group *group, int64_t active) { sweep_small_step(group, active, small_record_tile); }
+
+INLINE void record_tiles(const row_group *group, int64_t active)
 {
-    sweep_rows(TILE_ROWS, active, g->units, output_size(g->layer), record_tile, g);
-}
-SEPARATE void record_small(const group *g, int64_t active)
-{
-    sweep(larger(1, TILE_ROWS / 2), active, g->units, output_size(g->layer), 0, small_record_tile, g);
+    sweep_step(group, active, record_small, record_row, record_rows);
 }
 
-/* One step of the first `active` rows of g, whose h becomes h_t. */
-INLINE void record_step(group *g, int64_t active, const lk_span *a)
-{
-    g->reported = proj_size(g->layer) ? g->hidden : g->h_next;
-    if (hidden_size(g->layer) <= FEW_UNITS)
-        record_small(g, active);
-    else if (active == 1)
-        record_row(g);
-    else
-        record_rows(g, active);
-    g->backwards = !g->backwards;
-    meet(a);
-    project(g, active, a);
-}
+/* ---------------------------------------------------------------- the workspace
+ * h, h_next and hidden of all rows; z of all rows and a chunk's for each thread; then each thread's pointers to rows of x. */
 
-/* Rows of z of a chunk of several steps; of one, as many as it has. */
+/* Rows of z of a chunk of several steps. A chunk of one step has as many rows as that step. */
 INLINE int64_t record_z_rows(const lk_layer *layer)
 {
     return most_z_rows(blocks_of(hidden_size(layer)) * QUAD * (int64_t)sizeof(real));
 }
-
-/* h, h_next and hidden of all rows; and z of each thread's chunk. */
 INLINE int64_t record_states(const lk_layer *layer, int64_t B)
 {
     return whole_lines(B * LANES * (2 * blocks_of(output_size(layer)) + blocks_of(hidden_size(layer))));
@@ -143,7 +119,6 @@ INLINE int64_t record_reals(const lk_layer *layer, const lk_tape *tape)
     const int64_t z_rows = tape->B + larger(1, tape->threads) * record_z_rows(layer);
     return record_states(layer, tape->B) + z_rows * blocks_of(hidden_size(layer)) * QUAD;
 }
-/* Then each thread's pointers to rows of x. */
 INLINE int64_t record_pointers(const lk_layer *layer, const lk_tape *tape)
 {
     return larger(tape->B, record_z_rows(layer));
@@ -154,70 +129,87 @@ static int64_t record_workspace(const lk_layer *layer, const lk_tape *tape)
     return record_reals(layer, tape) * (int64_t)sizeof(real) + pointers * (int64_t)sizeof(real *);
 }
 
-/* Threads that share the units share z, too. */
-static void lay_out_record(group *g, const lk_layer *layer, const lk_tape *tape, const lk_team *team, int64_t row, void *work)
+/* A group of this thread's rows, from `row` on. Threads that share the units share z, too. */
+static void lay_out_record(row_group *group, const lk_layer *layer, const lk_tape *tape, const lk_team *team, int64_t row,
+                           void *work)
 {
     const int64_t B = tape->B;
-    g->layer = layer;
-    g->c_stride = blocks_of(hidden_size(layer)) * LANES;
-    g->h_stride = blocks_of(output_size(layer)) * LANES;
-    g->z_stride = 4 * g->c_stride;
-    g->units = own_blocks(team, blocks_of(hidden_size(layer)));
-    g->outputs = own_blocks(team, divide_up(proj_size(layer), QUAD));
-    g->backwards = 0;
-    g->h = (real *)work + row * g->h_stride;
-    g->h_next = g->h + B * g->h_stride;
-    g->hidden = (real *)work + 2 * B * g->h_stride + row * g->c_stride;
+    set_strides(group, layer);
+    group->units = own_blocks(team, blocks_of(hidden_size(layer)));
+    group->outputs = own_blocks(team, divide_up(proj_size(layer), QUAD));
+    group->backwards = 0;
+    group->h = (real *)work + row * group->h_stride;
+    group->h_next = group->h + B * group->h_stride;
+    group->hidden = (real *)work + 2 * B * group->h_stride + row * group->c_stride;
     const int64_t z_row = row + (team->by_units ? 0 : team->rank) * record_z_rows(layer);
-    g->z = (real *)work + record_states(layer, B) + z_row * g->z_stride;
-    g->x = (const real **)(void *)((real *)work + record_reals(layer, tape)) + team->rank * record_pointers(layer, tape);
+    group->z = (real *)work + record_states(layer, B) + z_row * group->z_stride;
+    real *const pointers = (real *)work + record_reals(layer, tape);
+    group->x = (const real **)(void *)pointers + team->rank * record_pointers(layer, tape);
 }
 
+/* ---------------------------------------------------------------- all steps */
+
 /* z of the inputs of this thread's rows at steps s .. stop - 1, `active` of the batch at s. */
-static void record_inputs(const group *g, const lk_tape *tape, block_range rows, int64_t s, int64_t stop, int64_t active)
+static void record_inputs(const row_group *group, const lk_tape *tape, range rows, int64_t s, int64_t stop, int64_t active)
 {
     int64_t z_rows = 0;
     for (; s < stop; s++) {
         active = rows_at(tape, s, active);
         for (int64_t row = rows.from; row < smaller(rows.to, active); row++)
-            g->x[z_rows++] = tape_x(tape, s, row);
+            group->x[z_rows++] = tape_x(tape, s, row);
     }
-    input_product(g->layer, z_rows, g->x, g->z, g->units);
+    input_product(group->layer, z_rows, group->x, group->z, group->units);
+}
+
+/* Steps s .. stop - 1 of this thread's rows, whose z is there; `active` of the batch at s. */
+INLINE void record_chunk(row_group *group, const lk_tape *tape, range rows, int64_t s, int64_t stop, int64_t active,
+                         const lk_team *team)
+{
+    const int64_t H = hidden_size(group->layer);
+    const range outputs = own_outputs(group);
+    for (group->z_now = group->z; s < stop; s++) {
+        active = rows_at(tape, s, active);
+        const int64_t mine = smaller(rows.to, active) - rows.from;
+        if (mine <= 0)
+            return;
+        group->c = (real *)group->c_before + tape->B * H;
+        take_step(group, mine, team, record_tiles);
+        for (int64_t row = 0; row < mine; row++)
+            copy_columns(tape_h(tape, s, rows.from + row), group->h + row * group->h_stride, outputs);
+        group->z_now += mine * group->z_stride;
+        group->gates += active * 4 * H;
+        group->c_before = group->c;
+    }
+}
+
+/* h before the first step, of this thread's rows and columns. */
+INLINE void load_first_states(const row_group *group, const lk_tape *tape, range rows)
+{
+    const range outputs = own_outputs(group);
+    for (int64_t row = rows.from; row < rows.to; row++)
+        copy_columns(group->h + (row - rows.from) * group->h_stride,
+                     tape_h_before(tape, tape->first, row, output_size(group->layer)), outputs);
 }
 
 static int layer_record(const lk_layer *layer, const lk_tape *tape, const lk_team *team, void *work)
 {
-    const int by_units = team->by_units;
-    const lk_span a = {.rank = by_units ? team->rank : 0, .size = by_units ? team->size : 1,
-                       .barrier = team->barrier, .meet = team->meet};
-    const block_range rows = own_rows(team, tape->B);
-    group g;
-    lay_out_record(&g, layer, tape, team, rows.from, work);
-    const block_range outputs = own_outputs(&g);
-    int64_t active = rows_at(tape, tape->first, tape->B), mine = smaller(rows.to, active) - rows.from;
-    for (int64_t row = 0; row < mine; row++)
-        copy_columns(g.h + row * g.h_stride, tape_h_before(tape, tape->first, rows.from + row, output_size(layer)), outputs);
-    meet(&a);
-    const int64_t H = hidden_size(layer), c_step = tape->B * H;
-    g.c_before = (real *)tape->c + rows.from * H;
-    g.gates = (real *)tape->gates + rows.from * 4 * H;
-    for (int64_t s = tape->first; s < tape->last && mine > 0;) {
-        const int64_t stop = smaller(tape->last, s + larger(1, record_z_rows(layer) / mine));
-        record_inputs(&g, tape, rows, s, stop, active);
-        g.z_now = g.z;
-        for (; s < stop; s++) {
-            active = rows_at(tape, s, active);
-            mine = smaller(rows.to, active) - rows.from;
-            if (mine <= 0)
-                break;
-            g.c = (real *)g.c_before + c_step;
-            record_step(&g, mine, &a);
-            for (int64_t row = 0; row < mine; row++)
-                copy_columns(tape_h(tape, s, rows.from + row), g.h + row * g.h_stride, outputs);
-            g.z_now += mine * g.z_stride;
-            g.gates += active * 4 * H;
-            g.c_before = g.c;
-        }
+    const int64_t H = hidden_size(layer);
+    const range rows = own_rows(team, tape->B);
+    row_group group;
+    lay_out_record(&group, layer, tape, team, rows.from, work);
+    group.c_before = (real *)tape->c + rows.from * H;
+    group.gates = (real *)tape->gates + rows.from * 4 * H;
+    int64_t active = rows_at(tape, tape->first, tape->B);
+    load_first_states(&group, tape, (range){rows.from, smaller(rows.to, active)});
+    step_barrier(team);
+    for (int64_t s = tape->first, stop; s < tape->last; s = stop) {
+        active = rows_at(tape, s, active);
+        const int64_t mine = smaller(rows.to, active) - rows.from;
+        if (mine <= 0)
+            break;
+        stop = smaller(tape->last, s + larger(1, record_z_rows(layer) / mine));
+        record_inputs(&group, tape, rows, s, stop, active);
+        record_chunk(&group, tape, rows, s, stop, active, team);
     }
     return LK_OK;
 }

@@ -1,8 +1,17 @@
-/* sizes.h - a layer's sizes: what its lk_layer says or, in a build for one layer's sizes (runtime/specialised.c), constants. */
+/* sizes.h - a layer's sizes and arithmetic on sizes. In a build for one layer's sizes (tables/specialised.c) they are constants. */
 #ifndef LK_SIZES_H
 #define LK_SIZES_H
 #include "lstmkernel.h"
 #include "vec/target.h"
+
+INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Rows, blocks or columns from .. to - 1. */
+typedef struct {
+    int64_t from, to;
+} range;
 
 #ifdef LK_HIDDEN_SIZE
 INLINE int64_t input_size(const lk_layer *layer) { (void)layer; return LK_INPUT_SIZE; }

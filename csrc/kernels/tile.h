@@ -1,6 +1,7 @@
 /* tile.h - the register tile under every matrix product, and the sweep that covers a matrix with tiles. */
 #ifndef LK_TILE_H
 #define LK_TILE_H
+#include "kernels/sizes.h"
 #include "vec/chosen.h"
 
 enum {
@@ -12,10 +13,6 @@ enum {
     NEARLY_L1_BYTES = 192 << 10,        /* of more than this of weights, L1 keeps little from one step to the next */
     FAR_BYTES = 1 << 20                 /* more than this does not stay in L2 */
 };
-
-INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* acc[r][p][g] += x[r] * w[p][g], for one input: `rows` rows, each x_row after the other, by `panels` blocks, each w_panel
  * after the other, by four gates. acc are rows * panels * 4 registers; `rows` and `panels` are constants at every call. */
@@ -62,20 +59,15 @@ INLINE void accumulate(const int rows, const int panels, vec acc[][4], const rea
 /* A tile of a product: rows row .. row + rows - 1, blocks block .. block + panels - 1; `line` as for accumulate. */
 typedef void tile_function(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job);
 
-/* Blocks from .. to - 1. */
-typedef struct {
-    int64_t from, to;
-} block_range;
-
-INLINE int64_t weight_bytes(block_range blocks, int64_t K) { return (blocks.to - blocks.from) * K * QUAD * (int64_t)sizeof(real); }
-INLINE int far_away(block_range blocks, int64_t K) { return weight_bytes(blocks, K) > FAR_BYTES; }
+INLINE int64_t weight_bytes(range blocks, int64_t K) { return (blocks.to - blocks.from) * K * QUAD * (int64_t)sizeof(real); }
+INLINE int far_away(range blocks, int64_t K) { return weight_bytes(blocks, K) > FAR_BYTES; }
 
 /* One row: every weight is used once, so what counts is that they stream, and that enough sums run side by side to hide the
  * latency of an FMA: small layers take all their blocks at once. Where L1 keeps a good part of the weights from step to step,
  * and from L3 and memory, two streams come faster than one (by up to 13% at 64 units); from L2, on AVX-512, one does (8% at
  * 128). Last block first where `backwards`: what was read last is still in the nearest cache when a step that goes the other
  * way begins with it. */
-INLINE void sweep_row(block_range blocks, int64_t K, int backwards, tile_function *tile, const void *job)
+INLINE void sweep_row(range blocks, int64_t K, int backwards, tile_function *tile, const void *job)
 {
     const int64_t count = blocks.to - blocks.from;
     if (count == 3) {
@@ -99,7 +91,7 @@ INLINE void sweep_row(block_range blocks, int64_t K, int backwards, tile_functio
  * far away once, and for every further tile of rows from L1 or L2. Where all weights are more than L2 holds and there are
  * tiles enough, they prefetch the next block meanwhile, each another line of every input; without need that costs a
  * little, so they else do not. Rows are split evenly (8 rows are 4 + 4, not 6 + 2). */
-INLINE void sweep_rows(const int most_rows, int64_t N, block_range blocks, int64_t K, tile_function *tile, const void *job)
+INLINE void sweep_rows(const int most_rows, int64_t N, range blocks, int64_t K, tile_function *tile, const void *job)
 {
     const int64_t tiles = divide_up(N, most_rows);
     const int far = far_away(blocks, K) && tiles >= LINES;
@@ -120,7 +112,7 @@ INLINE void sweep_rows(const int most_rows, int64_t N, block_range blocks, int64
 }
 
 /* Call `tile` on tiles that cover N rows and the blocks; K inputs each. */
-INLINE void sweep(const int most_rows, int64_t N, block_range blocks, int64_t K, int backwards, tile_function *tile,
+INLINE void sweep(const int most_rows, int64_t N, range blocks, int64_t K, int backwards, tile_function *tile,
                   const void *job)
 {
     if (N == 1)

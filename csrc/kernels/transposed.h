@@ -165,7 +165,7 @@ INLINE void clear_column(real *column, int64_t stride, int64_t H)
 }
 
 /* n rows over all their steps; never shared by threads. */
-static void run_turned_group(group *group, int64_t n, const lk_span *a)
+static void run_transposed_group(row_group *group, int64_t n, const lk_task *task)
 {
     const int64_t I = input_size(group->layer), H = hidden_size(group->layer), stride = group->rows;
     real *const x = group->z, *const h = x + I * stride;
@@ -173,28 +173,28 @@ static void run_turned_group(group *group, int64_t n, const lk_span *a)
     clear_reals(x, (I + 3 * H) * stride); /* lanes without a row: computed, never read */
     const real **rows = group->x;
     for (int64_t r = 0; r < n; r++)
-        rows[r] = h_of(group, r, a->read, a);
+        rows[r] = h_of(group, r, task->read, task);
     turn(g.h, stride, rows, n, H);
     for (int64_t r = 0; r < n; r++)
-        rows[r] = c_of(group, r, a->read, a);
+        rows[r] = c_of(group, r, task->read, task);
     turn(g.c, stride, rows, n, H);
     int64_t active = still_active(group, n, 0);
     for (int64_t s = 0; active > 0; s++) {
-        choose_inputs(group, s, s + 1, active, a);
+        choose_inputs(group, s, s + 1, active, task);
         turn(g.x, stride, rows, active, I);
         for (int64_t r = 0; r < active; r++)
-            if (starts_anew(group, r, s, a)) {
+            if (starts_anew(group, r, s, task)) {
                 clear_column(g.h + r, stride, H);
                 clear_column(g.c + r, stride, H);
             }
         crowd_step(&g, divide_up(active, LANES));
         real *out[MOST_GROUP_ROWS];
         for (int64_t r = 0; r < active; r++)
-            out[r] = out_of(group, r, s, a);
+            out[r] = out_of(group, r, s, task);
         turn_back(out, g.h, stride, active, H);
         for (; active > 0 && group->length[active - 1] == s + 1; active--) {
-            take_column(h_of(group, active - 1, a->write, a), g.h + active - 1, stride, H);
-            take_column(c_of(group, active - 1, a->write, a), g.c + active - 1, stride, H);
+            take_column(h_of(group, active - 1, task->write, task), g.h + active - 1, stride, H);
+            take_column(c_of(group, active - 1, task->write, task), g.c + active - 1, stride, H);
         }
     }
 }

@@ -88,42 +88,33 @@ INLINE void variant_cell(const lk_variant *v, const real *z, const real *p, real
     v_store(h, v_mul(o, apply(&v->output, c_t)));
 }
 
-INLINE void variant_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job)
+/* z of a tile, in memory: the cell is made of it afterwards, block by block. */
+INLINE void variant_tile(const int rows, const int blocks, int64_t row, int64_t block, int line, const void *job)
 {
-    const group *g = job;
-    const int64_t R = output_size(g->layer);
-    real *z = g->z_now + row * g->z_stride + block * QUAD;
-    const real *h[MOST_TILE_ROWS];
+    const row_group *group = job;
     vec acc[MOST_TILE_ROWS][4];
-    for (int r = 0; r < rows; r++)
-        h[r] = g->h + (row + r) * g->h_stride;
-    load_quads(rows, panels, acc, z, g->z_stride);
-    accumulate(rows, panels, acc, h, R, (const real *)g->layer->w_h + block * R * QUAD, line);
-    store_quads(rows, panels, acc, z, g->z_stride);
+    step_sums(rows, blocks, acc, row, block, line, group);
+    store_quads(rows, blocks, acc, group->z_now + row * group->z_stride + block * QUAD, group->z_stride);
 }
 
 /* Of every active row, this thread's blocks. */
-SEPARATE void variant_cells(const group *g, int64_t active)
+SEPARATE void variant_cells(const row_group *group, int64_t active)
 {
-    const lk_variant *v = g->layer->variant;
+    const lk_variant *v = group->layer->variant;
     for (int64_t r = 0; r < active; r++)
-        for (int64_t block = g->units.from; block < g->units.to; block++) {
-            const int64_t unit = r * g->c_stride + block * LANES;
+        for (int64_t block = group->units.from; block < group->units.to; block++) {
+            const int64_t unit = r * group->c_stride + block * LANES;
             const real *p = v->peephole ? (const real *)v->peephole + block * QUAD : NULL;
-            variant_cell(v, g->z_now + r * g->z_stride + block * QUAD, p, g->c + unit, g->reported + unit);
+            variant_cell(v, group->z_now + r * group->z_stride + block * QUAD, p, group->c + unit, group->reported + unit);
         }
 }
 
-SEPARATE void variant_step(group *g, int64_t active, const lk_span *a)
+SEPARATE void variant_tiles(const row_group *group, int64_t active)
 {
-    g->reported = proj_size(g->layer) ? g->hidden : g->h_next;
-    sweep(TILE_ROWS, active, g->units, output_size(g->layer), g->backwards, variant_tile, g);
-    variant_cells(g, active);
-    g->backwards = !g->backwards;
-    meet(a);
-    project(g, active, a);
+    sweep(TILE_ROWS, active, group->units, output_size(group->layer), group->backwards, variant_tile, group);
+    variant_cells(group, active);
 }
 
-static int variant_forward(const lk_layer *layer, const lk_span *a) { return all_groups(layer, a, 0, variant_step); }
+static int variant_forward(const lk_layer *layer, const lk_task *task) { return all_groups(layer, task, 0, variant_tiles); }
 
 #endif

@@ -76,11 +76,12 @@ int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T
                      int64_t x_step, int64_t x_row, const int64_t *lengths, int reverse, void *h, void *c, void *out,
                      int64_t out_step, int64_t out_row, void *work)
 {
-    const lk_span span = {.T = T, .B = B, .x = x, .x_step = x_step, .x_row = x_row, .lengths = lengths, .reverse = reverse,
-                          .h = h, .c = c, .out = out, .out_step = out_step, .out_row = out_row, .work = work, .size = 1};
+    const lk_task task = {.T = T, .B = B, .x = x, .x_step = x_step, .x_row = x_row, .lengths = lengths, .reverse = reverse,
+                          .h = h, .c = c, .out = out, .out_step = out_step, .out_row = out_row, .work = work,
+                          .team = {.size = 1}};
     if (kernels && layer->specialised)
         kernels = layer->specialised;
     if (layer->variant)
-        CALL(variant_forward, layer, &span);
-    CALL(layer_forward, layer, &span);
+        CALL(variant_forward, layer, &task);
+    CALL(layer_forward, layer, &task);
 }

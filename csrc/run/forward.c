@@ -1,286 +1,317 @@
 /* forward.c - all layers of an LSTM over a sequence, on one thread or several.
  *
- * One direction: time goes up through all layers a stretch at a time, so that what one layer hands to the next is in cache;
- * every layer reads its input from out, where the layer below left it, and writes over it. Two directions: each needs all of
+ * The words, from large to small:
+ *   call       all layers and directions, all rows, all steps: what lk_lstm_forward is asked for
+ *   task       one layer in one direction, for some rows; it runs through time chunk by chunk
+ *   chunk      some steps of a task. A kernel gets one at a time (lk_task), and any thread may run the next one of any task
+ *   team       threads that share every chunk of one layer: each has its own units (team.h)
+ *   row group  rows of a chunk whose states stay in cache while they run through its steps (layout.h)
+ *
+ * One direction: time goes up through all layers a chunk at a time, so that what one layer hands to the next is in cache.
+ * Every layer reads its input from out, where the layer below left it, and writes over it. Two directions: each needs all of
  * time below it, so layers alternate between out and `between`.
  *
- * Several threads share the work in one of two ways, and neither changes an order of summation:
- *   lanes  a lane is one layer and direction of some rows; the next stretch of a lane is a job for any thread once the layer
- *          below has done it. Directions run side by side, layers follow each other like a wave, rows are independent.
- *   team   one layer after the other, each thread with its own units, who meet after every step: for a few rows of one layer,
- *          which give no lanes, and where one direction's weights are more than an L2 holds. */
+ * Several threads share the work in one of two ways. Neither changes an order of summation.
+ *   tasks  any thread runs the next chunk of a task once the layer below has done it. Directions run side by side, layers follow
+ *          each other like a wave, rows are independent.
+ *   team   one layer after the other, and all threads wait for each other after every step. For a few rows of one layer, which
+ *          make no tasks, and where one direction's weights are more than an L2 holds. */
 #include <stddef.h>
+#include "kernels/sizes.h"
+#include "run/cost.h"
 #include "run/dispatch.h"
 #include "run/float_control.h"
 
+/* A chunk has at least CHUNK_STEPS, because states are copied at both of its ends, and at least CHUNK_ROWS rows times steps. It has
+ * fewer where layers follow each other as tasks and time would else be less than MIN_CHUNKS chunks: the wave would be long. */
 enum {
-    MOST_LANES = 256,
-    HANDOVER_BYTES = 1 << 20, /* of a stretch: stays in L2 and L3 on its way up */
-    STRETCH_STEPS = 32,       /* at least, for states are taken in and out at its ends; and so many stretches for lanes */
-    STRETCH_ROWS = 96,        /* rows times steps, for the input product, */
-    LEAST_STRETCHES = 12,     /* unless that leaves too few for lanes */
-    ROWS_A_LANE = 6,          /* at least; */
-    MANY_ROWS = 64,           /* and in sixteens where they are many, for lanes of vectors may be rows */
-    LEAST_NS = 12000,         /* of work in a call, from where on a second thread pays; */
-    TEAM_NS = 30000,          /* the same for a team, */
-    TEAM_ROWS = 8,            /* and at most so many rows, unless they share SHARED_BYTES: more make lanes */
-    TEAM_STEP_NS = 1000,      /* and of work in a step; */
-    SHARED_BYTES = 1 << 20    /* of all W_hh: more than one L2 holds, so that a team, each with its own half, beats lanes */
+    CHUNK_STEPS = 32,
+    MIN_CHUNKS = 12
 };
 
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+/* A task has at least MIN_ROWS_PER_TASK rows. From ROUND_ROWS_FROM rows on, they are a multiple of ROUND_ROWS, because rows may
+ * be lanes of vectors (transposed.h). A team has at most MAX_TEAM_ROWS rows, unless weights are many: more rows make tasks. */
+enum {
+    MAX_TASKS = 256,
+    MIN_ROWS_PER_TASK = 6,
+    ROUND_ROWS_FROM = 64,
+    ROUND_ROWS = 16,
+    MAX_TEAM_ROWS = 8
+};
 
-static int64_t output_size(const lk_call *call)
-{
-    const lk_layer *layer = call->layers;
-    return layer->proj_size ? layer->proj_size : layer->hidden_size;
-}
-
-/* The caller's addresses. */
+/* The caller's addresses. read, write: as in lk_task, of the first chunk; later ones go on from what that wrote. */
 typedef struct {
     const lk_call *call;
     const char *x;
     const int64_t *lengths;
     const uint8_t *reset;
     char *h, *c, *out, *between, *work;
-    const int64_t *read, *write; /* of lk_span: of the first stretch; the others go on from what that wrote */
-} arrays;
+    const int64_t *read, *write;
+} call_arrays;
 
-/* Some rows and times of one layer and direction. `direction` 1 runs backwards, from the end of the sequence, and where the
- * call is in reverse so does 0. */
+/* Steps first .. last - 1 of a task. `direction` 1 runs backwards, from the end of the sequence, and where the call is in
+ * reverse so does 0. */
 typedef struct {
     int64_t layer, direction, row, rows, first, last;
-} part;
+} chunk;
 
-static void run_part(const arrays *a, part p, int rank, int size, lk_barrier *barrier, char *work)
+/* What a layer reads or writes: element (t, b, i) at at[(t * step + b * row + i) * itemsize]. */
+typedef struct {
+    const char *at;
+    int64_t step, row;
+} sequence;
+
+static sequence output_of(const call_arrays *arrays, int64_t layer)
 {
-    const lk_call *call = a->call;
-    const int64_t D = call->directions, R = output_size(call), H = call->layers->hidden_size;
-    const int64_t index = p.layer * D + p.direction, itemsize = call->kernels->itemsize;
-    const int backwards = p.direction || call->reverse;
-    const int64_t first = backwards ? call->T - p.last : p.first;
-    const int64_t above_layers = call->num_layers - 1 - p.layer;
-    const int to_out = D == 1 || above_layers % 2 == 0, from_out = D == 1 || above_layers % 2 == 1;
-    const int64_t between_row = D * R, between_step = call->B * between_row;
-    lk_span span = {.T = p.last - p.first, .B = p.rows, .from = first, .reverse = backwards,
-                    .work = work, .rank = rank, .size = size, .barrier = barrier, .meet = lk_meet};
-    span.x_step = p.layer == 0 ? call->x_step : from_out ? call->out_step : between_step;
-    span.x_row = p.layer == 0 ? call->x_row : from_out ? call->out_row : between_row;
-    span.out_step = to_out ? call->out_step : between_step;
-    span.out_row = to_out ? call->out_row : between_row;
-    const char *x = p.layer == 0 ? a->x : from_out ? a->out : a->between;
-    char *out = to_out ? a->out : a->between;
-    span.x = x + (first * span.x_step + p.row * span.x_row) * itemsize;
-    span.out = out + (first * span.out_step + p.row * span.out_row + p.direction * R) * itemsize;
-    const int64_t states = index * call->state_rows + (a->read ? 0 : p.row);
-    span.h = a->h + states * R * itemsize;
-    span.c = a->c + states * H * itemsize;
-    span.read = !a->read ? NULL : (p.first == 0 ? a->read : a->write) + p.row;
-    span.write = a->write ? a->write + p.row : NULL;
-    span.lengths = a->lengths ? a->lengths + p.row : NULL;
-    span.reset = a->reset ? a->reset + (p.direction * call->T + first) * call->B + p.row : NULL;
-    span.reset_step = call->B;
+    const lk_call *call = arrays->call;
+    if (call->directions == 1 || (call->num_layers - 1 - layer) % 2 == 0)
+        return (sequence){arrays->out, call->out_step, call->out_row};
+    const int64_t row = call->directions * output_size(call->layers);
+    return (sequence){arrays->between, call->B * row, row};
+}
+static sequence input_of(const call_arrays *arrays, int64_t layer)
+{
+    const lk_call *call = arrays->call;
+    return layer == 0 ? (sequence){arrays->x, call->x_step, call->x_row} : output_of(arrays, layer - 1);
+}
+
+static void run_chunk(const call_arrays *arrays, chunk part, lk_team team, char *work)
+{
+    const lk_call *call = arrays->call;
+    const int64_t R = output_size(call->layers), H = hidden_size(call->layers), itemsize = call->kernels->itemsize;
+    const int64_t index = part.layer * call->directions + part.direction;
+    const int64_t states = index * call->state_rows + (arrays->read ? 0 : part.row);
+    const int backwards = part.direction || call->reverse;
+    const int64_t first = backwards ? call->T - part.last : part.first;
+    const sequence x = input_of(arrays, part.layer), out = output_of(arrays, part.layer);
+    lk_task task = {.T = part.last - part.first, .B = part.rows, .from = first, .reverse = backwards,
+                    .x_step = x.step, .x_row = x.row, .out_step = out.step, .out_row = out.row,
+                    .reset_step = call->B, .work = work, .team = team};
+    task.x = x.at + (first * x.step + part.row * x.row) * itemsize;
+    task.out = (char *)out.at + (first * out.step + part.row * out.row + part.direction * R) * itemsize;
+    task.h = arrays->h + states * R * itemsize;
+    task.c = arrays->c + states * H * itemsize;
+    if (arrays->read) {
+        task.read = (part.first == 0 ? arrays->read : arrays->write) + part.row;
+        task.write = arrays->write + part.row;
+    }
+    if (arrays->lengths)
+        task.lengths = arrays->lengths + part.row;
+    if (arrays->reset)
+        task.reset = arrays->reset + (part.direction * call->T + first) * call->B + part.row;
     const lk_layer *layer = &call->layers[index];
     const lk_kernels *kernels = layer->specialised ? layer->specialised : call->kernels;
-    (layer->variant ? kernels->variant_forward : kernels->layer_forward)(layer, &span);
+    (layer->variant ? kernels->variant_forward : kernels->layer_forward)(layer, &task);
 }
+
+static const lk_team ALONE = {.size = 1};
 
 /* ---------------------------------------------------------------- one thread */
 
-static void run_alone(const arrays *a)
+static void run_alone(const call_arrays *arrays)
 {
-    const lk_call *call = a->call;
+    const lk_call *call = arrays->call;
     if (call->directions == 2) {
         for (int64_t layer = 0; layer < call->num_layers; layer++)
             for (int64_t direction = 0; direction < 2; direction++)
-                run_part(a, (part){layer, direction, 0, call->B, call->first, call->last}, 0, 1, NULL, a->work);
+                run_chunk(arrays, (chunk){layer, direction, 0, call->B, call->first, call->last}, ALONE, arrays->work);
         return;
     }
-    const int64_t row_bytes = output_size(call) * call->kernels->itemsize;
+    const int64_t row_bytes = output_size(call->layers) * call->kernels->itemsize;
     int64_t rows = call->B, steps = call->T;
     if (call->num_layers > 1) {
-        rows = larger(STRETCH_ROWS, HANDOVER_BYTES / (STRETCH_STEPS * row_bytes) / STRETCH_ROWS * STRETCH_ROWS);
+        rows = larger(CHUNK_ROWS, HANDOVER_BYTES / (CHUNK_STEPS * row_bytes) / CHUNK_ROWS * CHUNK_ROWS);
         rows = smaller(rows, call->B);
         steps = larger(1, HANDOVER_BYTES / larger(1, rows * row_bytes)); /* there may be no rows */
     }
     for (int64_t row = 0; row < call->B; row += rows)
         for (int64_t first = 0; first < call->T; first += steps)
-            for (int64_t layer = 0; layer < call->num_layers; layer++)
-                run_part(a, (part){layer, 0, row, smaller(rows, call->B - row), first, smaller(first + steps, call->T)},
-                         0, 1, NULL, a->work);
+            for (int64_t layer = 0; layer < call->num_layers; layer++) {
+                const int64_t n = smaller(rows, call->B - row), last = smaller(first + steps, call->T);
+                run_chunk(arrays, (chunk){layer, 0, row, n, first, last}, ALONE, arrays->work);
+            }
 }
 
-/* ---------------------------------------------------------------- lanes */
+/* ---------------------------------------------------------------- tasks */
 
+/* groups, rows     tasks of each layer and direction; rows of a task
+ * steps, chunks    steps of a chunk; chunks of all of time
+ * tasks            how many, in the order [layer][group][direction]
+ * work_size        bytes of a thread
+ * taking           held while a thread looks for a chunk
+ * taken, done      of each task: 1 while a thread runs its next chunk; how many chunks are done */
 typedef struct {
-    arrays a;
-    int64_t groups, rows, steps, stretches;
-    int64_t lanes;           /* in the order [layer][group][direction] */
-    int64_t work_size;       /* of a thread */
-    atomic_flag taking;      /* held while a thread looks for a job */
-    int taken[MOST_LANES];   /* 1 while a thread has a job of this lane */
-    atomic_int done[MOST_LANES]; /* stretches */
-} lane_job;
+    call_arrays arrays;
+    int64_t groups, rows, steps, chunks, tasks;
+    int64_t work_size;
+    atomic_flag taking;
+    int taken[MAX_TASKS];
+    atomic_int done[MAX_TASKS];
+} task_job;
 
-/* Whether the layer below has done the lane's next stretch: with two directions, all of time in both. */
-static int ready(lane_job *job, int64_t lane)
+static void lock(task_job *job)
 {
-    const int64_t D = job->a.call->directions, in_layer = job->groups * D;
-    const int done = atomic_load_explicit(&job->done[lane], memory_order_relaxed);
-    if (job->taken[lane] || done == job->stretches)
+    while (atomic_flag_test_and_set_explicit(&job->taking, memory_order_acquire))
+        lk_spin_pause(0);
+}
+static void unlock(task_job *job) { atomic_flag_clear_explicit(&job->taking, memory_order_release); }
+
+/* Whether the layer below has done the task's next chunk: with two directions, all of time in both. */
+static int ready(task_job *job, int64_t task)
+{
+    const int64_t D = job->arrays.call->directions, in_layer = job->groups * D;
+    const int done = atomic_load_explicit(&job->done[task], memory_order_relaxed);
+    if (job->taken[task] || done == job->chunks)
         return 0;
-    for (int64_t below = lane / D * D - in_layer; lane >= in_layer && below < lane / D * D - in_layer + D; below++)
+    for (int64_t below = task / D * D - in_layer; task >= in_layer && below < task / D * D - in_layer + D; below++)
         if (atomic_load_explicit(&job->done[below], memory_order_acquire) <= done)
             return 0;
     return 1;
 }
 
-/* A lane with a job, or -1. The highest one, so that all get on; but where each thread can have its own, the one that it had
- * last, whose weights are in its cache. */
-static int64_t take_lane(lane_job *job, int64_t last, int size, int *finished)
+/* A task with a chunk to run, or -1. The last one in the list, so that all get on. But where each thread can have a task of its
+ * own, the one that it had before, whose weights are in its cache. */
+static int64_t take_task(task_job *job, int64_t before, int size, int *finished)
 {
-    while (atomic_flag_test_and_set_explicit(&job->taking, memory_order_acquire))
-        lk_relax(0);
-    int64_t found = job->lanes <= size && last >= 0 && ready(job, last) ? last : -1;
+    lock(job);
+    int64_t found = job->tasks <= size && before >= 0 && ready(job, before) ? before : -1;
     *finished = 1;
-    for (int64_t lane = job->lanes - 1; lane >= 0; lane--) {
-        if (found < 0 && ready(job, lane))
-            found = lane;
-        if (atomic_load_explicit(&job->done[lane], memory_order_relaxed) < job->stretches)
+    for (int64_t task = job->tasks - 1; task >= 0; task--) {
+        if (found < 0 && ready(job, task))
+            found = task;
+        if (atomic_load_explicit(&job->done[task], memory_order_relaxed) < job->chunks)
             *finished = 0;
     }
     if (found >= 0)
         job->taken[found] = 1;
-    atomic_flag_clear_explicit(&job->taking, memory_order_release);
+    unlock(job);
     return found;
 }
 
-static void give_back(lane_job *job, int64_t lane)
+static void give_back(task_job *job, int64_t task)
 {
-    while (atomic_flag_test_and_set_explicit(&job->taking, memory_order_acquire))
-        lk_relax(0);
-    job->taken[lane] = 0;
-    atomic_fetch_add_explicit(&job->done[lane], 1, memory_order_release);
-    atomic_flag_clear_explicit(&job->taking, memory_order_release);
+    lock(job);
+    job->taken[task] = 0;
+    atomic_fetch_add_explicit(&job->done[task], 1, memory_order_release);
+    unlock(job);
 }
 
-static void run_lanes(void *job_, int rank, int size)
+static void run_next_chunk(task_job *job, int64_t task, int rank)
 {
-    lane_job *job = job_;
-    const lk_call *call = job->a.call;
-    const int64_t D = call->directions;
+    const lk_call *call = job->arrays.call;
+    const int64_t D = call->directions, done = atomic_load_explicit(&job->done[task], memory_order_relaxed);
+    const int64_t row = task / D % job->groups * job->rows, first = call->first + done * job->steps;
+    const chunk next = {.layer = task / (D * job->groups), .direction = task % D,
+                        .row = row, .rows = smaller(job->rows, call->B - row),
+                        .first = first, .last = smaller(first + job->steps, call->last)};
+    run_chunk(&job->arrays, next, ALONE, job->arrays.work + rank * job->work_size);
+}
+
+static void run_tasks(void *job_, int rank, int size)
+{
+    task_job *job = job_;
     int finished = 0;
-    int64_t lane = -1;
-    for (int turn = 0; !finished; turn++) {
-        lane = take_lane(job, lane, size, &finished);
-        if (lane < 0) {
-            lk_relax(turn);
+    int64_t task = -1;
+    for (int iteration = 0; !finished; iteration++) {
+        task = take_task(job, task, size, &finished);
+        if (task < 0) {
+            lk_spin_pause(iteration);
             continue;
         }
-        const int64_t group = lane / D % job->groups, stretch = atomic_load_explicit(&job->done[lane], memory_order_relaxed);
-        const int64_t row = group * job->rows, first = call->first + stretch * job->steps;
-        run_part(&job->a, (part){lane / (D * job->groups), lane % D, row, smaller(job->rows, call->B - row), first,
-                                 smaller(first + job->steps, call->last)},
-                 0, 1, NULL, job->a.work + rank * job->work_size);
-        give_back(job, lane);
+        run_next_chunk(job, task, rank);
+        give_back(job, task);
     }
 }
 
 /* ---------------------------------------------------------------- a team */
 
 typedef struct {
-    arrays a;
+    call_arrays arrays;
     lk_barrier barrier;
 } team_job;
 
 static void run_team(void *job_, int rank, int size)
 {
     team_job *job = job_;
-    const lk_call *call = job->a.call;
+    const lk_call *call = job->arrays.call;
+    const lk_team team = {.rank = rank, .size = size, .by_units = 1, .barrier = &job->barrier, .wait = lk_barrier_wait};
     for (int64_t layer = 0; layer < call->num_layers; layer++) {
-        run_part(&job->a, (part){layer, 0, 0, call->B, 0, call->T}, rank, size, &job->barrier, job->a.work);
+        run_chunk(&job->arrays, (chunk){layer, 0, 0, call->B, 0, call->T}, team, job->arrays.work);
         if (size > 1)
-            lk_meet(&job->barrier, size);
+            lk_barrier_wait(&job->barrier, size);
     }
 }
 
 /* ---------------------------------------------------------------- the choice */
 
-/* Nanoseconds of a step of all rows through one layer and direction, roughly: FMAs at 100 GFLOP/s in float, and one row as
- * slow as two, because it waits for weights. */
+/* Nanoseconds of a step of all rows through one layer and direction. */
 static int64_t step_ns(const lk_call *call, const lk_layer *layer)
 {
-    return larger(call->B, 2) * 8 * layer->hidden_size * (layer->input_size + output_size(call)) / 100
-           * call->kernels->itemsize / (int64_t)sizeof(float);
+    const int64_t R = output_size(call->layers), rows = larger(call->B, MIN_COST_ROWS);
+    return lk_step_ns(rows, layer->input_size, layer->hidden_size, R, GFLOPS_FORWARD) * call->kernels->itemsize
+           / (int64_t)sizeof(float);
 }
 
-/* Of one layer and direction. */
-static int64_t w_h_bytes(const lk_call *call)
+/* Steps of a chunk where layers follow each other: enough for the input product, and few enough that the wave is short. */
+static int64_t wave_steps(int64_t steps, int64_t rows)
 {
-    return 4 * call->layers->hidden_size * output_size(call) * call->kernels->itemsize;
+    const int64_t enough = larger(divide_up(steps, CHUNK_STEPS), divide_up(CHUNK_ROWS, rows));
+    return smaller(enough, divide_up(steps, MIN_CHUNKS));
 }
 
-/* Steps of a stretch where layers follow each other: enough for the input product, and few enough that the wave is short. */
-static int64_t stretch_of(int64_t steps, int64_t rows)
-{
-    const int64_t enough = larger(divide_up(steps, STRETCH_STEPS), divide_up(STRETCH_ROWS, rows));
-    return smaller(enough, divide_up(steps, LEAST_STRETCHES));
-}
-
-/* Divide rows and time into lanes; whether that gives at least two at a time. Rows are divided even where layers alone would
- * do, for layers are seldom of equal work. */
-static int plan_lanes(lane_job *job, const lk_call *call, int64_t steps)
+/* Divide rows and time into tasks and chunks; whether that gives at least two at a time. Rows are divided even where layers alone
+ * would do, because layers seldom have equal work. */
+static int plan_tasks(task_job *job, const lk_call *call, int64_t steps)
 {
     const int64_t D = call->directions, waves = D == 1 && steps > 1 ? call->num_layers : 1;
-    job->groups = larger(1, smaller(divide_up(call->threads, D), call->B / ROWS_A_LANE));
+    job->groups = larger(1, smaller(divide_up(call->threads, D), call->B / MIN_ROWS_PER_TASK));
     job->rows = divide_up(call->B, job->groups);
-    if (job->rows >= MANY_ROWS)
-        job->rows = divide_up(job->rows, 16) * 16;
+    if (job->rows >= ROUND_ROWS_FROM)
+        job->rows = divide_up(job->rows, ROUND_ROWS) * ROUND_ROWS;
     job->groups = divide_up(call->B, job->rows);
-    job->steps = waves == 1 ? steps : stretch_of(steps, smaller(job->rows, call->B));
-    job->stretches = divide_up(steps, job->steps);
-    job->lanes = job->groups * D * call->num_layers;
-    return job->lanes <= MOST_LANES && job->groups * D * (job->stretches > 1 ? waves : 1) > 1;
+    job->steps = waves == 1 ? steps : wave_steps(steps, smaller(job->rows, call->B));
+    job->chunks = divide_up(steps, job->steps);
+    job->tasks = job->groups * D * call->num_layers;
+    return job->tasks <= MAX_TASKS && job->groups * D * (job->chunks > 1 ? waves : 1) > 1;
 }
 
 /* Run on several threads; 0 where that would not pay. */
-static int run_on_threads(const arrays *a)
+static int run_on_threads(const call_arrays *arrays)
 {
-    const lk_call *call = a->call;
-    const int64_t steps = call->last - call->first;
+    const lk_call *call = arrays->call;
+    const int64_t steps = call->last - call->first, R = output_size(call->layers);
     int64_t total_ns = 0, quickest_ns = INT64_MAX;
     for (int64_t i = 0; i < call->num_layers * call->directions; i++) {
-        const lk_layer *layer = &call->layers[i];
-        const int64_t ns = step_ns(call, layer);
+        const int64_t ns = step_ns(call, &call->layers[i]);
         total_ns += ns * steps;
         quickest_ns = smaller(quickest_ns, ns);
     }
-    if (total_ns < LEAST_NS)
+    if (total_ns < MIN_SHARED_NS)
         return 0;
-    const int shared = call->num_layers * w_h_bytes(call) > SHARED_BYTES;
-    const int can_team = call->directions == 1 && (call->B <= TEAM_ROWS || shared) && total_ns >= TEAM_NS
-                         && quickest_ns >= TEAM_STEP_NS;
-    lane_job lanes = {.a = *a, .taking = ATOMIC_FLAG_INIT, .work_size = lk_lstm_workspace(call) / call->threads};
-    if (!(can_team && shared) && plan_lanes(&lanes, call, steps)) {
-        lk_run(call->threads, run_lanes, &lanes);
+    const int64_t w_hh_bytes = lk_w_hh_bytes(hidden_size(call->layers), R, call->kernels->itemsize);
+    const int far = call->num_layers * w_hh_bytes > TEAM_BYTES;
+    const int can_team = call->directions == 1 && (call->B <= MAX_TEAM_ROWS || far) && total_ns >= MIN_TEAM_NS
+                         && quickest_ns >= MIN_TEAM_STEP_NS;
+    task_job tasks = {.arrays = *arrays, .taking = ATOMIC_FLAG_INIT,
+                      .work_size = lk_lstm_workspace(call) / call->threads};
+    if (!(can_team && far) && plan_tasks(&tasks, call, steps)) {
+        lk_run(call->threads, run_tasks, &tasks);
         return 1;
     }
     if (!can_team)
         return 0;
-    team_job team = {.a = *a};
+    team_job team = {.arrays = *arrays};
     lk_run(call->threads, run_team, &team);
     return 1;
 }
 
-static int run(const arrays *a)
+static int run(const call_arrays *arrays)
 {
-    if (!a->call->kernels)
+    if (!arrays->call->kernels)
         return LK_UNUSABLE;
     const lk_float_control callers = lk_enter_kernel();
-    if (a->call->threads <= 1 || !run_on_threads(a))
-        run_alone(a);
+    if (arrays->call->threads <= 1 || !run_on_threads(arrays))
+        run_alone(arrays);
     lk_leave_kernel(callers);
     return LK_OK;
 }
@@ -288,19 +319,21 @@ static int run(const arrays *a)
 int lk_lstm_forward(const lk_call *call, const void *x, const int64_t *lengths, const uint8_t *reset, void *h, void *c,
                     void *out, void *between, void *work)
 {
-    const arrays a = {call, x, lengths, reset, h, c, out, between, work, NULL, NULL};
-    return run(&a);
+    const call_arrays arrays = {.call = call, .x = x, .lengths = lengths, .reset = reset, .h = h, .c = c,
+                           .out = out, .between = between, .work = work};
+    return run(&arrays);
 }
 
-int lk_advance(const lk_stream *s, const void *x, void *out)
+int lk_advance(const lk_stream *stream, const void *x, void *out)
 {
-    const lk_call *call = &s->call;
+    const lk_call *call = &stream->call;
     const int64_t row_bytes = call->T * call->B * (call->kernels ? call->kernels->itemsize : 0);
     const char *in_x = x, *in_out = out;
-    if (in_x < in_out + output_size(call) * row_bytes && in_out < in_x + call->layers->input_size * row_bytes)
+    if (in_x < in_out + output_size(call->layers) * row_bytes && in_out < in_x + call->layers->input_size * row_bytes)
         return LK_OVERLAP;
-    const arrays a = {call, x, NULL, NULL, s->h, s->c, out, NULL, s->work, s->from, s->to};
-    return run(&a);
+    const call_arrays arrays = {.call = call, .x = x, .h = stream->h, .c = stream->c, .out = out, .work = stream->work,
+                           .read = stream->from, .write = stream->to};
+    return run(&arrays);
 }
 
 /* The largest of any layer, for each thread. */

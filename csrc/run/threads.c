@@ -13,15 +13,28 @@
 #include "run/float_control.h"
 #include "run/threads.h"
 
+enum { MOST_THREADS = 64 };
+
+/* Waiting, by spinning.
+ *
+ * SPINS: of a thread without work, before it parks: about 50 us.
+ * LATE_SPINS: of a thread at a barrier, before its waiting is measured. */
 enum {
-    MOST_THREADS = 64,
-    SPINS = 4000,          /* of a thread without work: about 50 us */
-    LATE_SPINS = 500,      /* at a meeting, from where on the wait is measured */
-    SLACK_NS = 20000,      /* of waiting, without blame; */
-    WAKING_NS = 300000,    /* and where a thread had to be woken */
-    STRIKE = 4,            /* for a call that waited in vain; one that did not takes one back, */
-    MOST_STRIKES = 2 * STRIKE, /* and at so many calls run alone */
-    ALONE_NS = 200000000   /* for so long */
+    SPINS = 4000,
+    LATE_SPINS = 500
+};
+
+/* Calls that wait in vain, because another program has the cores.
+ *
+ * SLACK_NS: a call may wait for half as long as it works and so much longer. WAKING_NS: the same where a thread had to be woken.
+ * STRIKE: what a call that waits longer adds to the strikes; one that does not takes one back.
+ * MOST_STRIKES: at so many strikes, calls run on their own thread for RUN_ALONE_NS. */
+enum {
+    SLACK_NS = 20000,
+    WAKING_NS = 300000,
+    STRIKE = 4,
+    MOST_STRIKES = 2 * STRIKE,
+    RUN_ALONE_NS = 200000000
 };
 
 static struct {
@@ -29,12 +42,13 @@ static struct {
     pthread_mutex_t parking;    /* with `wake`: for threads that stopped spinning */
     pthread_cond_t wake;
     atomic_int parked, job_number, still_running;
-    _Atomic int64_t late_ns;    /* that meetings of this job took too long */
-    int strikes;                /* the owner's, as the next */
+    _Atomic int64_t late_ns;    /* that barriers of this job took too long */
+    /* The owner's: */
+    int strikes;
     int64_t alone_until;        /* in nanoseconds of now() */
-    int started;                /* threads, ranks 1 .. started; the owner's */
+    int started;                /* threads, ranks 1 .. started */
     int size;                   /* of the job at hand */
-    lk_task *task;
+    lk_worker *worker;
     void *job;
 } pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .parking = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
@@ -54,25 +68,25 @@ static void forget_threads(void)
 
 static void prepare(void) { pthread_atfork(NULL, NULL, forget_threads); }
 
-void lk_relax(int turn)
+void lk_spin_pause(int iteration)
 {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
-    if (turn % 1024 == 1023) /* there may be more threads than cores */
+    if (iteration % 1024 == 1023) /* there may be more threads than cores */
         sched_yield();
 }
 
 /* The job after number `seen`. */
 static int next_job(int seen)
 {
-    for (int turn = 0; turn < SPINS; turn++) {
+    for (int iteration = 0; iteration < SPINS; iteration++) {
         const int number = atomic_load_explicit(&pool.job_number, memory_order_acquire);
         if (number != seen)
             return number;
-        lk_relax(turn % 1023); /* without a yield: it would count as work */
+        lk_spin_pause(iteration % 1023); /* without a yield: it would count as work */
     }
     pthread_mutex_lock(&pool.parking);
     atomic_fetch_add(&pool.parked, 1);
@@ -85,13 +99,13 @@ static int next_job(int seen)
 
 typedef struct {
     int rank, seen;
-} worker;
+} pool_thread;
 
-static worker workers[MOST_THREADS];
+static pool_thread pool_threads[MOST_THREADS];
 
 static void *work(void *self_)
 {
-    const worker *self = self_;
+    const pool_thread *self = self_;
     const int rank = self->rank;
     int seen = self->seen;
     for (;;) {
@@ -101,7 +115,7 @@ static void *work(void *self_)
             continue;
         }
         const lk_float_control before = lk_enter_kernel();
-        pool.task(pool.job, rank, pool.size);
+        pool.worker(pool.job, rank, pool.size);
         lk_leave_kernel(before);
         atomic_fetch_sub_explicit(&pool.still_running, 1, memory_order_release);
     }
@@ -119,8 +133,8 @@ static void start_threads(int wanted)
     pthread_attr_init(&detached);
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
     while (pool.started < wanted) {
-        worker *next = &workers[pool.started];
-        *next = (worker){pool.started + 1, atomic_load(&pool.job_number)};
+        pool_thread *next = &pool_threads[pool.started];
+        *next = (pool_thread){pool.started + 1, atomic_load(&pool.job_number)};
         pthread_t thread;
         if (pthread_create(&thread, &detached, work, next) != 0)
             break;
@@ -138,10 +152,10 @@ static int64_t now(void)
 }
 
 /* Start the job on the pool, take part in it, wait for the others. Returns whether they were worth waiting for. */
-static int share(lk_task *task, void *job)
+static int share(lk_worker *worker, void *job)
 {
     const int64_t slack = atomic_load(&pool.parked) ? WAKING_NS : SLACK_NS, begin = now();
-    pool.task = task;
+    pool.worker = worker;
     pool.job = job;
     atomic_store(&pool.late_ns, 0);
     atomic_store(&pool.still_running, pool.started);
@@ -151,39 +165,39 @@ static int share(lk_task *task, void *job)
         pthread_cond_broadcast(&pool.wake);
         pthread_mutex_unlock(&pool.parking);
     }
-    task(job, 0, pool.size);
+    worker(job, 0, pool.size);
     const int64_t done = now();
-    for (int turn = 0; atomic_load_explicit(&pool.still_running, memory_order_acquire) > 0; turn++)
-        lk_relax(turn);
+    for (int iteration = 0; atomic_load_explicit(&pool.still_running, memory_order_acquire) > 0; iteration++)
+        lk_spin_pause(iteration);
     const int64_t end = now(), waited = end - done + atomic_load(&pool.late_ns), worked = end - begin - waited;
     return waited <= worked / 2 + slack;
 }
 
-void lk_run(int most, lk_task *task, void *job)
+void lk_run(int most, lk_worker *worker, void *job)
 {
     pthread_once(&prepared, prepare);
     if (most <= 1 || pthread_mutex_trylock(&pool.owner) != 0) {
-        task(job, 0, 1);
+        worker(job, 0, 1);
         return;
     }
     if (pool.alone_until && now() < pool.alone_until) {
         pthread_mutex_unlock(&pool.owner);
-        task(job, 0, 1);
+        worker(job, 0, 1);
         return;
     }
     const int wanted = most < MOST_THREADS ? most : MOST_THREADS;
     if (pool.started < wanted - 1)
         start_threads(wanted - 1);
     pool.size = pool.started + 1 < wanted ? pool.started + 1 : wanted;
-    pool.strikes += share(task, job) ? -(pool.strikes > 0) : STRIKE;
+    pool.strikes += share(worker, job) ? -(pool.strikes > 0) : STRIKE;
     if (pool.strikes >= MOST_STRIKES) {
         pool.strikes = STRIKE;
-        pool.alone_until = now() + ALONE_NS;
+        pool.alone_until = now() + RUN_ALONE_NS;
     }
     pthread_mutex_unlock(&pool.owner);
 }
 
-void lk_meet(lk_barrier *barrier, int size)
+void lk_barrier_wait(lk_barrier *barrier, int size)
 {
     const int round = atomic_load_explicit(&barrier->round, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&barrier->waiting, 1, memory_order_acq_rel) + 1 == size) {
@@ -192,9 +206,9 @@ void lk_meet(lk_barrier *barrier, int size)
         return;
     }
     int64_t late_since = 0;
-    for (int turn = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; turn++) {
-        lk_relax(turn);
-        if (turn == LATE_SPINS)
+    for (int iteration = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; iteration++) {
+        lk_spin_pause(iteration);
+        if (iteration == LATE_SPINS)
             late_since = now();
     }
     if (late_since)

@@ -1,24 +1,24 @@
-/* threads.h - a small pool of threads, and the barrier that a team of them meets at. See threads.c. */
+/* threads.h - a small pool of threads, and the barrier where they wait for each other. See threads.c. */
 #ifndef LK_THREADS_H
 #define LK_THREADS_H
 #include <stdatomic.h>
 
-/* One thread's part of a job: rank 0 is the thread that called lk_run, of `size` in all. */
-typedef void lk_task(void *job, int rank, int size);
+/* What one thread does of a job: rank 0 is the thread that called lk_run, of `size` in all. */
+typedef void lk_worker(void *job, int rank, int size);
 
-/* Run task(job, rank, size) on this thread and on up to most - 1 of the pool, side by side; returns when all have returned.
+/* Run worker(job, rank, size) on this thread and on up to most - 1 of the pool, side by side; returns when all have returned.
  * size is 1 where the pool is at work for another thread. The floating-point environment is the kernels' in each. */
-void lk_run(int most, lk_task *task, void *job);
+void lk_run(int most, lk_worker *worker, void *job);
 
-/* Meets again and again: {0} before the first time. */
+/* Where threads wait for each other, any number of times: {0} before the first. */
 typedef struct {
     atomic_int waiting, round;
 } lk_barrier;
 
-typedef void lk_meeting(lk_barrier *barrier, int size);
-lk_meeting lk_meet;
+typedef void lk_wait_function(lk_barrier *barrier, int size);
+lk_wait_function lk_barrier_wait;
 
-/* A pause in a loop that waits for another thread; gives the core away from time to time. */
-void lk_relax(int turn);
+/* A pause in iteration 0, 1, ... of a loop that waits for another thread. Every 1024th one gives the core to the scheduler. */
+void lk_spin_pause(int iteration);
 
 #endif

@@ -40,19 +40,19 @@ static void one_layer(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I
         make_variant(&plain, variant);
     const lk_layer layer = pack_layer(&plain, kernels);
     double *x = draw(T * B * I, 3), *h = draw(B * R, 1), *c = draw(B * H, 2);
-    lk_span span = {.T = T, .B = B, .x = converted(x, T * B * I, itemsize), .x_step = B * I, .x_row = I,
+    lk_task task = {.T = T, .B = B, .x = converted(x, T * B * I, itemsize), .x_step = B * I, .x_row = I,
                     .lengths = ragged ? draw_lengths(T, B) : NULL, .reverse = reverse,
                     .h = converted(h, B * R, itemsize), .c = converted(c, B * H, itemsize),
                     .out = take(T * B * R, itemsize), .out_step = B * R, .out_row = R,
-                    .work = take_work(kernels->workspace(&layer, T, B)), .size = 1};
-    (layer.variant ? kernels->variant_forward : kernels->layer_forward)(&layer, &span);
+                    .work = take_work(kernels->workspace(&layer, T, B)), .team = {.size = 1}};
+    (layer.variant ? kernels->variant_forward : kernels->layer_forward)(&layer, &task);
     uint64_t bits = UINT64_C(14695981039346656037);
-    bits = hash(bits, span.out, (size_t)(T * B * R * itemsize));
-    bits = hash(bits, span.h, (size_t)(B * R * itemsize));
-    bits = hash(bits, span.c, (size_t)(B * H * itemsize));
+    bits = hash(bits, task.out, (size_t)(T * B * R * itemsize));
+    bits = hash(bits, task.h, (size_t)(B * R * itemsize));
+    bits = hash(bits, task.c, (size_t)(B * H * itemsize));
     printf("f%d T%d B%d I%d H%d P%d reverse%d ragged%d variant%d %016llx\n", (int)itemsize * 8, (int)T, (int)B, (int)I, (int)H,
            (int)P, reverse, ragged, (int)variant, (unsigned long long)bits);
-    void *all[] = {x, h, c, (void *)span.x, (void *)span.lengths, span.h, span.c, span.out, span.work};
+    void *all[] = {x, h, c, (void *)task.x, (void *)task.lengths, task.h, task.c, task.out, task.work};
     for (size_t n = 0; n < sizeof all / sizeof *all; n++)
         free(all[n]);
     drop_packed(&layer);

@@ -14,8 +14,8 @@ static void run_whole(const example *e, const lk_layer *layer, int table)
     close_buffers(&b, e, table);
 }
 
-/* And in two stretches of time, of which the second goes on from the states that the first one left. */
-static void run_stretches(const example *e, const lk_layer *layer, int table)
+/* And in two chunks, of which the second goes on from the states that the first one left. */
+static void run_in_two_chunks(const example *e, const lk_layer *layer, int table)
 {
     const sizes *s = &e->s;
     const lk_kernels *kernels = tables[table];
@@ -25,12 +25,12 @@ static void run_stretches(const example *e, const lk_layer *layer, int table)
         const int later = n != s->reverse;
         const int64_t from = later ? half : 0, T = later ? s->T - half : half;
         void *work = take_work(lk_workspace(kernels, layer, T, s->B));
-        const lk_span span = {.T = T, .B = s->B, .x = (char *)b.x.memory + from * b.x.step * itemsize,
+        const lk_task task = {.T = T, .B = s->B, .x = (char *)b.x.memory + from * b.x.step * itemsize,
                               .x_step = b.x.step, .x_row = b.x.row, .lengths = e->lengths, .from = from,
                               .reverse = s->reverse, .h = b.h.memory, .c = b.c.memory,
                               .out = (char *)b.out.memory + from * b.out.step * itemsize,
-                              .out_step = b.out.step, .out_row = b.out.row, .work = work, .size = 1};
-        (layer->variant ? kernels->variant_forward : kernels->layer_forward)(layer, &span);
+                              .out_step = b.out.step, .out_row = b.out.row, .work = work, .team = {.size = 1}};
+        (layer->variant ? kernels->variant_forward : kernels->layer_forward)(layer, &task);
         free(work);
     }
     close_buffers(&b, e, table);
@@ -42,7 +42,7 @@ static void check_one(sizes s, int64_t variant)
     for (int i = 0; i < table_count; i++) {
         const lk_layer layer = pack_layer(&e.layers[0], tables[i]);
         run_whole(&e, &layer, i);
-        run_stretches(&e, &layer, i);
+        run_in_two_chunks(&e, &layer, i);
         drop_packed(&layer);
     }
     drop_example(&e);
@@ -165,13 +165,13 @@ static void all(void)
         check_lstm((sizes){times[n % 6], rows[n / 6 % 3], I, H, P, 1, 1 + n / 18 % 2, n / 36, 0});
 }
 #else
-/* Every tail of units and rows; the rest of the shape takes turns. */
+/* Every tail of units and rows; the rest of the shape changes with them. */
 static void small_layers(void)
 {
     for (int64_t H = 1; H <= 33; H++)
         for (int64_t B = 1; B <= 13; B++) {
-            const int64_t turn = H * 13 + B, projections[] = {0, 0, 1, (H + 1) / 2, H};
-            check_layer(1 + turn % 5, B, 1 + turn % 9, H, projections[turn % 5], turn / 2 % 2, turn / 3 % 2);
+            const int64_t n = H * 13 + B, projections[] = {0, 0, 1, (H + 1) / 2, H};
+            check_layer(1 + n % 5, B, 1 + n % 9, H, projections[n % 5], n / 2 % 2, n / 3 % 2);
         }
 }
 
@@ -215,7 +215,7 @@ static void stacks(void)
     check_lstm((sizes){5, 70, 4, 20, 0, 2, 2, 1, 0});
     check_lstm((sizes){70, 13, 4, 20, 0, 2, 1, 1, 1});
     check_lstm((sizes){70, 3, 4, 20, 0, 3, 1, 1, 0});
-    check_lstm((sizes){90, 97, 2, 33, 0, 2, 1, 1, 0}); /* stretches, and in double groups of rows */
+    check_lstm((sizes){90, 97, 2, 33, 0, 2, 1, 1, 0}); /* several chunks, and in double groups of rows */
     check_lstm((sizes){5, 2, 100, 150, 0, 1, 1, 0, 0});
     check_lstm((sizes){0, 3, 2, 5, 0, 2, 2, 0, 0});
     check_lstm((sizes){0, 3, 2, 5, 0, 2, 1, 0, 0});

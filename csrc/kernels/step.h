@@ -1,0 +1,110 @@
+/* step.h - one step of a row group, for every kind of layer: layer_forward.h, record.h and variant.h.
+ *
+ *   1 tiles     z of the inputs plus the recurrent product, then the cell: a function of each kind, over tiles of its own
+ *   2 barrier   h of all units is there
+ *   3 project   h = W_hr (o * tanh(c)), in a layer with a projection; then h_next becomes h
+ *
+ * Bounds: a step of several rows is FMA-bound; a step of one row streams W_hh from the nearest cache that holds it; a step of a
+ * small layer is latency: R dependent FMAs, then sigmoid, tanh and the update. */
+#ifndef LK_STEP_H
+#define LK_STEP_H
+#include "kernels/cell.h"
+#include "kernels/dense.h"
+#include "kernels/rows.h"
+
+/* Tiles of a layer of FEW_UNITS have two sums for each pre-activation. */
+enum { SMALL_TILE_ROWS = TILE_ROWS < 2 ? 1 : TILE_ROWS / 2 };
+
+/* The pre-activations of a tile: z of the inputs, and the recurrent product. */
+INLINE void step_sums(const int rows, const int blocks, vec acc[][4], int64_t row, int64_t block, int line,
+                      const row_group *group)
+{
+    const int64_t R = output_size(group->layer);
+    const real *h[MOST_TILE_ROWS];
+    for (int r = 0; r < rows; r++)
+        h[r] = group->h + (row + r) * group->h_stride;
+    load_quads(rows, blocks, acc, group->z_now + row * group->z_stride + block * QUAD, group->z_stride);
+    accumulate(rows, blocks, acc, h, R, (const real *)group->layer->w_h + block * R * QUAD, line);
+}
+
+/* The same for layers of at most FEW_UNITS: the sum over h in two parts, of the even k, which goes on from the inputs' sum, and of
+ * the odd k. Half the chain of dependent FMAs, which is much of a small layer's step. */
+INLINE void small_step_sums(const int rows, const int blocks, vec acc[][4], int64_t row, int64_t block,
+                            const row_group *group)
+{
+    const int64_t R = output_size(group->layer);
+    const real *w = (const real *)group->layer->w_h + block * R * QUAD;
+    vec odd[MOST_TILE_ROWS][4];
+    load_quads(rows, blocks, acc, group->z_now + row * group->z_stride + block * QUAD, group->z_stride);
+    for (int i = 0; i < rows * blocks; i++)
+        for (int gate = 0; gate < 4; gate++)
+            odd[i][gate] = v_splat(0);
+    const real *h = group->h + row * group->h_stride;
+    int64_t k = 0;
+    for (; k + 2 <= R; k += 2) {
+        multiply_add(rows, blocks, acc, h + k, group->h_stride, w + k * QUAD, R * QUAD);
+        multiply_add(rows, blocks, odd, h + k + 1, group->h_stride, w + (k + 1) * QUAD, R * QUAD);
+    }
+    if (k < R)
+        multiply_add(rows, blocks, acc, h + k, group->h_stride, w + k * QUAD, R * QUAD);
+    for (int i = 0; i < rows * blocks; i++)
+        for (int gate = 0; gate < 4; gate++)
+            acc[i][gate] = v_add(acc[i][gate], odd[i][gate]);
+}
+
+/* The tiles of a kind of step: c and `reported` of the first `active` rows and of this thread's units. */
+typedef void tiles_function(const row_group *group, int64_t active);
+
+/* They are chosen by the number of rows and units. Each of the three is a function of its own (SEPARATE), because in a larger one
+ * the loops of the tiles lose registers to each other. */
+INLINE void sweep_step(const row_group *group, int64_t active, tiles_function *small_tiles,
+                       void (*row_tiles)(const row_group *group), tiles_function *rows_tiles)
+{
+    if (hidden_size(group->layer) <= FEW_UNITS)
+        small_tiles(group, active);
+    else if (active == 1)
+        row_tiles(group);
+    else
+        rows_tiles(group, active);
+}
+INLINE void sweep_small_step(const row_group *group, int64_t active, tile_function *tile)
+{
+    sweep(SMALL_TILE_ROWS, active, group->units, output_size(group->layer), 0, tile, group);
+}
+INLINE void sweep_row_step(const row_group *group, tile_function *tile)
+{
+    sweep_row(group->units, output_size(group->layer), group->backwards, tile, group);
+}
+INLINE void sweep_rows_step(const row_group *group, int64_t active, tile_function *tile)
+{
+    sweep_rows(TILE_ROWS, active, group->units, output_size(group->layer), tile, group);
+}
+
+/* h_next from `hidden`, where there is a projection. */
+INLINE void project(const row_group *group, int64_t active, const lk_team *team)
+{
+    const lk_layer *layer = group->layer;
+    if (!proj_size(layer))
+        return;
+    const dense_job projection = {.in_features = hidden_size(layer), .out_features = proj_size(layer),
+                                  .activation = LK_LINEAR, .w = layer->w_r,
+                                  .x = group->hidden, .x_row = group->c_stride,
+                                  .y = group->h_next, .y_row = group->h_stride};
+    dense_rows(&projection, active, group->outputs);
+    step_barrier(team);
+}
+
+/* One step of the first `active` rows: h becomes h_t. `tiles` is a constant at every call. */
+INLINE void take_step(row_group *group, int64_t active, const lk_team *team, tiles_function *tiles)
+{
+    group->reported = proj_size(group->layer) ? group->hidden : group->h_next;
+    tiles(group, active);
+    group->backwards = !group->backwards;
+    step_barrier(team);
+    project(group, active, team);
+    real *h = group->h;
+    group->h = group->h_next;
+    group->h_next = h;
+}
+
+#endif

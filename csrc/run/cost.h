@@ -1,0 +1,71 @@
+/* cost.h - how long things take and how much the caches hold: every number that a choice of how to run a call rests on.
+ *
+ * They do not change a result, because no choice changes the order of a sum. They are rough: a choice is seldom worth more than
+ * 10%, and a value that is off by a third costs less than that. Where no other source is named, they were found by timing calls
+ * on both sides of the limit on x86-64; `git log -S NAME -- csrc` has the measurements. */
+#ifndef LK_COST_H
+#define LK_COST_H
+#include <stdint.h>
+
+/* Speed. A step of one layer and direction takes 8 H (I + R) operations for each row.
+ *
+ * GFLOPS_FORWARD: of the forward pass in float on one core; double takes twice as long. One row takes as long as MIN_COST_ROWS,
+ * because it waits for the weights.
+ * GFLOPS_TRAINING: of a recording forward pass and of a backward pass, both counted as the operations of the forward pass. */
+enum {
+    GFLOPS_FORWARD = 100,
+    GFLOPS_TRAINING = 50,
+    MIN_COST_ROWS = 2
+};
+
+/* What several threads cost. To start them takes some microseconds, and a team waits for its slowest thread in every step.
+ *
+ * MIN_SHARED_NS: the work of a call from which on a second thread pays.
+ * MIN_TEAM_NS, MIN_TEAM_STEP_NS: the work of a call, and of a step of its quickest layer, from which on a team pays.
+ * MIN_TRAINING_NS, MIN_TRAINING_STEP_NS: the same for training, the second where threads share units. */
+enum {
+    MIN_SHARED_NS = 12000,
+    MIN_TEAM_NS = 30000,
+    MIN_TEAM_STEP_NS = 1000,
+    MIN_TRAINING_NS = 50000,
+    MIN_TRAINING_STEP_NS = 1500
+};
+
+/* Caches.
+ *
+ * L1_BYTES: an L1 data cache; most have 32 or 48 KiB.
+ * CHUNK_BYTES: as much z stays in L2, which has 512 KiB or more on most CPUs.
+ * CHUNK_ROWS: W_ih is read once for so many rows of z, if it can be done: on more rows the product gets hardly faster.
+ * HANDOVER_BYTES: as much output of a layer stays in L2 or L3 until the layer above reads it.
+ * TEAM_BYTES: all W_hh of a call, if they are more than one L2 holds. Each thread of a team then reads its own share of them
+ * from its own cache, which beats tasks of whole layers.
+ * TRAINING_TEAM_BYTES: the same in training, for W_hh of one layer. */
+enum {
+    L1_BYTES = 48 << 10,
+    CHUNK_BYTES = 1 << 18,
+    CHUNK_ROWS = 96,
+    HANDOVER_BYTES = 1 << 20,
+    TEAM_BYTES = 1 << 20,
+    TRAINING_TEAM_BYTES = 3 << 19
+};
+
+/* A step of a whole vector, in cycles, with lanes that are units or rows (transposed.h): VECTOR_CYCLES for the four FMAs of each
+ * input, two a cycle, and CELL_CYCLES for the cell. Transposing takes one cycle for TRANSPOSED_PER_CYCLE elements. Where L1 does not
+ * hold a block's weights and the states, the products take longer by one part in FAR_PARTS. */
+enum {
+    VECTOR_CYCLES = 2,
+    CELL_CYCLES = 46,
+    TRANSPOSED_PER_CYCLE = 3,
+    FAR_PARTS = 7
+};
+
+/* Nanoseconds of one step of so many rows through one layer and direction. */
+static inline int64_t lk_step_ns(int64_t rows, int64_t I, int64_t H, int64_t R, int64_t gflops)
+{
+    return rows * 8 * H * (I + R) / gflops;
+}
+
+/* Bytes of W_hh of one layer and direction. */
+static inline int64_t lk_w_hh_bytes(int64_t H, int64_t R, int64_t itemsize) { return 4 * H * R * itemsize; }
+
+#endif

@@ -1,7 +1,7 @@
 /* lstmkernel.h - the kernel contract.
  *
- * The same kernels, with the same arguments in the same order, exist in NumPy (lstmkernel/backends/numpy/kernels.py, the
- * definition), in Numba and here. build.py gives everything below the includes to cffi, so this file stays plain C.
+ * The same kernels, with the same arguments in the same order, exist in NumPy (lstmkernel/backends/numpy/kernels.py,
+ * the definition), in Numba and here. build.py gives everything below the includes to cffi, so it stays plain C.
  *
  * Dimensions, in every file:
  *   T time steps, B batch rows, I input_size, H hidden_size, P proj_size (0: none),
@@ -16,25 +16,26 @@
  *
  * One answer. Every pre-activation is summed in one order, whatever the instruction set, batch, or number of threads:
  *   z = bias;  for k in 0..I-1: z = fma(w_ih[k], x[k], z);  for k in 0..R-1: z = fma(w_hh[k], h[k], z)
- * with one rounding per step. Where H <= 16 the odd k of h have a sum of their own, from 0, that is added last. sigmoid, tanh
- * and the cell update are one fixed sequence of IEEE operations (activation.h, cell.h). Three exceptions:
- * the "generic" instruction set, which may lack fma, rounds twice; and x86 and Arm flush a result that rounds up to the
- * smallest normal number differently, as one looks before rounding and the other after; the sign and payload
- * of a NaN are each CPU's own.
+ * with one rounding per step. Where H <= 16 the odd k of h have a sum of their own, from 0, that is added last.
+ * sigmoid, tanh and the cell update are one fixed sequence of IEEE operations (activation.h, cell.h). Three
+ * exceptions: the "generic" instruction set, which may lack fma, rounds twice; and x86 and Arm flush a result that
+ * rounds up to the smallest normal number differently, as one looks before rounding and the other after; the sign
+ * and payload of a NaN are each CPU's own.
  *
  * Python has checked every argument. Kernels own no memory, print nothing and never abort: they return a status. Sizes
- * and strides are in elements of the kernel's dtype, float or double, which the lk_kernels table decides.
- */
+ * and strides are in elements of the kernel's dtype, float or double, which the lk_kernels table decides. */
 #ifndef LSTMKERNEL_H
 #define LSTMKERNEL_H
 #include <stdint.h>
 
-enum { LK_OK = 0, LK_UNUSABLE = 1 /* no such kernels on this CPU */, LK_OVERLAP = 2 /* out shares memory with x */ };
-enum { LK_LINEAR = 0, LK_TANH = 1, LK_SIGMOID = 2, LK_RELU = 3,
-       /* of variants only */
-       LK_AFFINE = 4, LK_SCALED_TANH = 5, LK_HARD_SIGMOID = 6, LK_LEAKY_RELU = 7, LK_THRESHOLDED_RELU = 8, LK_ELU = 9,
+/* What a kernel returns. LK_UNUSABLE: no such kernels on this CPU. LK_OVERLAP: out shares memory with x. */
+enum { LK_OK = 0, LK_UNUSABLE = 1, LK_OVERLAP = 2 };
+/* Activations: of dense layers and of variants; then those of variants only. */
+enum { LK_LINEAR = 0, LK_TANH = 1, LK_SIGMOID = 2, LK_RELU = 3 };
+enum { LK_AFFINE = 4, LK_SCALED_TANH = 5, LK_HARD_SIGMOID = 6, LK_LEAKY_RELU = 7, LK_THRESHOLDED_RELU = 8, LK_ELU = 9,
        LK_SOFTSIGN = 10, LK_SOFTPLUS = 11 };
-enum { LK_NOT_COUPLED = 0, LK_FORGET_COUPLED = 1 /* f = 1 - i */, LK_INPUT_COUPLED = 2 /* i = 1 - f */ };
+/* Coupled gates. LK_FORGET_COUPLED: f = 1 - i. LK_INPUT_COUPLED: i = 1 - f. */
+enum { LK_NOT_COUPLED = 0, LK_FORGET_COUPLED = 1, LK_INPUT_COUPLED = 2 };
 
 /* The kernels of one instruction set and dtype; see dispatch.c. */
 typedef struct lk_kernels lk_kernels;
@@ -53,15 +54,19 @@ typedef struct {
     const void *peephole;        /* packed [blocks][4][lanes] of i, f, zeros, o; NULL for none */
 } lk_variant;
 
-/* One direction of one LSTM layer. */
+/* One direction of one LSTM layer.
+ *   w_x          weight_ih packed [blocks][I][4][lanes]
+ *   w_h          weight_hh packed [blocks][R][4][lanes]
+ *   bias         bias_ih + bias_hh, packed [blocks][4][lanes]
+ *   w_r          weight_hr packed [ceil(P / (4 lanes))][H][4][lanes]; NULL where P is 0
+ *   specialised  NULL, or kernels for these sizes (tables/specialised.c), used instead of the others of these lanes and
+ *                this dtype
+ *   variant      NULL for the plain LSTM; if it is not NULL, `specialised` is */
 typedef struct {
     int64_t input_size, hidden_size, proj_size;
-    const void *w_x;  /* weight_ih packed [blocks][I][4][lanes] */
-    const void *w_h;  /* weight_hh packed [blocks][R][4][lanes] */
-    const void *bias; /* bias_ih + bias_hh, packed [blocks][4][lanes] */
-    const void *w_r;  /* weight_hr packed [ceil(P / (4 lanes))][H][4][lanes]; NULL where P is 0 */
-    const lk_kernels *specialised; /* instead of the others, of the same lanes and dtype (runtime/specialised.c), or NULL */
-    const lk_variant *variant; /* NULL for the plain LSTM; none of `specialised` where it is not */
+    const void *w_x, *w_h, *bias, *w_r;
+    const lk_kernels *specialised;
+    const lk_variant *variant;
 } lk_layer;
 
 typedef struct {
@@ -105,9 +110,9 @@ int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T
                      int64_t out_step, int64_t out_row, void *work);
 int64_t lk_workspace(const lk_kernels *kernels, const lk_layer *layer, int64_t T, int64_t B);
 
-/* Steps first .. last - 1 of one layer in one direction, as lk_layer_record keeps them for lk_layer_backward. Rows are sorted
- * longest first, so that those which take a step are the first ones, and count steps from their own beginning: step s of row b
- * is at time s or, reversed, lengths[b] - 1 - s.
+/* Steps first .. last - 1 of one layer in one direction, as lk_layer_record keeps them for lk_layer_backward. Rows
+ * are sorted longest first, so that those which take a step are the first ones, and count steps from their own
+ * beginning: step s of row b is at time s or, reversed, lengths[b] - 1 - s.
  *   lengths  NULL for T each, or [B], descending
  *   x        element (t, b, i) at x[t * x_step + b * x_row + i]
  *   h_0      [B][R], before step 0
@@ -128,8 +133,8 @@ typedef struct {
     int threads;
 } lk_tape;
 
-/* dL/d..., and the parameters as PyTorch has them: w_ih [4H][I], w_hh [4H][R], w_hr [P][H] or NULL. All are contiguous but
- * along T and B. Where something is NULL, it is zero or not needed.
+/* dL/d..., and the parameters as PyTorch has them: w_ih [4H][I], w_hh [4H][R], w_hr [P][H] or NULL. All are
+ * contiguous but along T and B. Where something is NULL, it is zero or not needed.
  *   d_out    element (t, b, r) at d_out[t * d_out_step + b * d_out_row + r]
  *   d_h, d_c [B][R] and [B][H]: after the last step; on return before the first one, of rows that take any
  *   d_x      like x: written or, with d_x_add, added to, where rows have steps
@@ -146,7 +151,7 @@ typedef struct {
     void *d_w_ih, *d_w_hh, *d_bias, *d_w_hr;
 } lk_gradients;
 
-/* lk_layer_forward, with the same bits, of which everything is kept that lk_layer_backward needs.
+/* lk_layer_forward, bit-identical, which keeps everything that lk_layer_backward needs.
  *   work  lk_record_workspace() bytes, 64-byte aligned, with no meaning between calls */
 int lk_layer_record(const lk_kernels *kernels, const lk_layer *layer, const lk_tape *tape, void *work);
 int64_t lk_record_workspace(const lk_kernels *kernels, const lk_layer *layer, const lk_tape *tape);
@@ -155,14 +160,14 @@ int64_t lk_record_workspace(const lk_kernels *kernels, const lk_layer *layer, co
 int lk_layer_backward(const lk_kernels *kernels, const lk_tape *tape, const lk_gradients *gradients, void *work);
 int64_t lk_backward_workspace(const lk_kernels *kernels, const lk_tape *tape, const lk_gradients *gradients);
 
-/* A call to a whole LSTM but for its addresses: made once for each shape of input.
+/* A call to a whole LSTM without its addresses: made once for each shape of input.
  *   layers       [num_layers][directions]
  *   x_step, ...  as for lk_layer_forward; out holds both directions side by side
  *   state_rows   rows of a layer in h and c, of which the call's B are the first
- *   first, last  0 and T; less only with one layer of two directions: times first .. last - 1 forwards, and as many backwards,
- *                from as far before the end
+ *   first, last  0 and T; less only with one layer of two directions: times first .. last - 1 forwards, and as many
+ *                backwards, from as far before the end
  *   threads      at most so many
- *   reverse      1: the one direction runs from each row's last step to its first; times count from the end, then */
+ *   reverse      1: the one direction runs from each row's last step to its first, and times count from the end */
 typedef struct {
     const lk_kernels *kernels;
     const lk_layer *layers;
@@ -174,8 +179,10 @@ typedef struct {
     int threads, reverse;
 } lk_call;
 
-/* All layers: h [num_layers * directions][state_rows][R] and c [...][H] are updated, out [T][B][directions * R] is written.
- *   reset    NULL, or [directions][T][B]: where it is not 0, a row's h and c become 0 before that direction takes that step
+/* All layers: h [num_layers * directions][state_rows][R] and c [...][H] are updated, out [T][B][directions * R] is
+ * written.
+ *   reset    NULL, or [directions][T][B]: where it is not 0, a row's h and c become 0 before that direction takes that
+ *            step
  *   between  room for [T][B][directions * R], used where there are two directions and several layers
  *   work     lk_lstm_workspace() bytes, 64-byte aligned, with no meaning between calls
  * No array may overlap another. */

@@ -2,23 +2,24 @@
  *
  * One step, from dL/dh and dL/dc after it (definition: layer_backward in lstmkernel/backends/numpy/kernels.py):
  *
- *   forward                         backward
- *   h = o tanh(c)                   d_c += d_h o (1 - tanh(c)^2)          what h says of c, beside what the next step's c says
- *   o = sigmoid(z_o)                d_z_o = (d_h tanh(c)) o (1 - o)
- *   g = tanh(z_g)                   d_z_g = (d_c i) (1 - g^2)
- *   i = sigmoid(z_i)                d_z_i = (d_c g) i (1 - i)
- *   f = sigmoid(z_f)                d_z_f = (d_c c_before) f (1 - f)
- *   c = f c_before + i g            d_c_before = d_c f                    the straight road: gated, not multiplied by a matrix
- *   z = ... + W_hh h_before         d_h_before = d_z W_hh                 the other paths
+ *   forward                     backward
+ *   h = o tanh(c)               d_c += d_h o (1 - tanh(c)^2)        beside what the next step's c says of c
+ *   o = sigmoid(z_o)            d_z_o = (d_h tanh(c)) o (1 - o)
+ *   g = tanh(z_g)               d_z_g = (d_c i) (1 - g^2)
+ *   i = sigmoid(z_i)            d_z_i = (d_c g) i (1 - i)
+ *   f = sigmoid(z_f)            d_z_f = (d_c c_before) f (1 - f)
+ *   c = f c_before + i g        d_c_before = d_c f                  the straight road: gated, not times a matrix
+ *   z = ... + W_hh h_before     d_h_before = d_z W_hh               the other paths
  *
  * The tape has the gates, so that only tanh(c) is computed again.
  *
- * Steps are taken in chunks. Within a chunk, d_z goes into a buffer in L2. What does not depend on the recurrence follows for the
- * whole chunk: d_x = d_z W_ih, and the gradients of the weights, which are sums over all of its rows of d_z and the transposed
- * [x, 1, h_before]. Weights are packed anew in each call, because they change from call to call; a call has hundreds of rows.
+ * Steps are taken in chunks. Within a chunk, d_z goes into a buffer in L2. What does not depend on the recurrence
+ * follows for the whole chunk: d_x = d_z W_ih, and the gradients of the weights, which are sums over all of its rows
+ * of d_z and the transposed [x, 1, h_before]. Weights are packed anew in each call, because they change from call to
+ * call; a call has hundreds of rows.
  *
- * A team shares the rows of a step or its units (team.h). It always shares the rows of d_x and the tiles of the weights'
- * gradients. The order of every sum is the same for every size of the team.
+ * A team shares the rows of a step or its units (team.h). It always shares the rows of d_x and the tiles of the
+ * weights' gradients. The order of every sum is the same for every size of the team.
  *
  * Bounds: FMAs, twice those of forward; a step of few rows streams W_hh from where it is. */
 #ifndef LK_BACKWARD_H
@@ -26,8 +27,8 @@
 #include "kernels/gradient_products.h"
 #include "kernels/transposed.h"
 
-/* Rows of d_z of a chunk: CHUNK_STEPS_ROWS, which are enough to pay for loading and storing the weights' gradients. Fewer where
- * units are many, so that d_z stays within CHUNK_D_Z_BYTES, but at least CHUNK_LEAST_ROWS.
+/* Rows of d_z of a chunk: CHUNK_STEPS_ROWS, which are enough to pay for loading and storing the weights' gradients.
+ * Fewer where units are many, so that d_z stays within CHUNK_D_Z_BYTES, but at least CHUNK_LEAST_ROWS.
  * FETCH_BYTES: how far ahead the tape is fetched, which is read from its end on. */
 enum {
     CHUNK_STEPS_ROWS = 256,
@@ -42,7 +43,8 @@ typedef struct {
     const lk_gradients *gradients;
     const lk_team *team;
     int64_t I, H, R, P;
-    /* Padded widths of a row. d_z [4][H] has a line more: rows that are a power of two apart would share few sets of a cache. */
+    /* Padded widths of a row. d_z [4][H] has a line more: rows that are a power of two apart would share few sets of
+     * a cache. */
     int64_t c_stride, h_stride, d_z_stride;
     /* This thread's vectors of units, and of h. */
     range units, outputs;
@@ -50,21 +52,22 @@ typedef struct {
     struct {
         real *w_hh, *w_ih, *w_hr;
     } packed;
-    /* The weights' gradients: of all gates [blocks][inputs][QUAD], whose inputs are x, 1 and h_before; of W_hr [blocks][P][QUAD]. */
+    /* The weights' gradients: of all gates [blocks][inputs][QUAD], whose inputs are x, 1 and h_before; of W_hr
+     * [blocks][P][QUAD]. */
     struct {
         int64_t inputs;
         real *gates, *w_hr;
     } sums;
-    /* The step at hand: `active` rows take it. d_hidden is that of o tanh(c): without a projection it is d_h. A pointer to each row
-     * of d_h and d_hidden. */
+    /* The step at hand: `active` rows take it. d_hidden is that of o tanh(c): without a projection it is d_h. A
+     * pointer to each row of d_h and d_hidden. */
     struct {
         int64_t active;
         const real *gates;
         real *d_h, *d_c, *d_hidden;
         real **d_h_rows, **d_hidden_rows;
     } step;
-    /* The chunk at hand: d_z of at most most_rows rows; [x, 1, h_before] transposed, [inputs][transposed_stride]. For a projection
-     * also o tanh(c), d_h, and d_h transposed. */
+    /* The chunk at hand: d_z of at most most_rows rows; [x, 1, h_before] transposed, [inputs][transposed_stride].
+     * For a projection also o tanh(c), d_h, and d_h transposed. */
     struct {
         int64_t most_rows, transposed_stride;
         real *d_z, *inputs;
@@ -151,8 +154,8 @@ static void pack_weights(const backward_pass *pass)
         pack_share(pass, pass->packed.w_hr, pass->gradients->w_hr, pass->P, pass->H);
 }
 
-/* The gradients found are added to those in the caller's arrays. Those come in before the first step and go out after the last,
- * so that a pass in several calls has one order of sums.
+/* The gradients found are added to those in the caller's arrays. Those come in before the first step and go out
+ * after the last, so that a pass in several calls has one order of sums.
  *
  * d [K][QUAD] from or to n rows of w [4 H][K], `first` and after. */
 INLINE void point_to_weights(const backward_pass *pass, void *w, int64_t K, int64_t first, int64_t n)
@@ -238,8 +241,8 @@ static void store_gradients(const backward_pass *pass)
 
 INLINE void fetch(const real *now) { __builtin_prefetch((const char *)now - FETCH_BYTES); }
 
-/* The cell of n units, a vector of them or less. gates: i, f, g, o, [4][H]; *d_c: of c_t, becomes that of c_before; d_z: [4][H].
- * Returns o tanh(c). */
+/* The cell of n units, a vector of them or less. gates: i, f, g, o, [4][H]; *d_c: of c_t, becomes that of c_before;
+ * d_z: [4][H]. Returns o tanh(c). */
 INLINE vec cell_backward(const real *gates, int64_t H, int64_t n, vec c_before, vec c_t, vec d_h, real *d_c, real *d_z)
 {
     enum { I, F, G, O };

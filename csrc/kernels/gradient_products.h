@@ -1,5 +1,5 @@
-/* gradient_products.h - the two products of a backward pass: d_h = d_z W, and over all rows of a chunk dW = d_z^T x. Both are sums
- * over rows of blocks of four vectors (QUAD), one input of each of several rows at a time.
+/* gradient_products.h - the two products of a backward pass: d_h = d_z W, and over all rows of a chunk dW = d_z^T x.
+ * Both are sums over rows of blocks of four vectors (QUAD), one input of each of several rows at a time.
  *
  * Bound: FMAs, from a few rows on; rows * vectors of them for each k against `vectors` loads and `rows` broadcasts. */
 #ifndef LK_GRADIENT_PRODUCTS_H

@@ -1,10 +1,10 @@
 /* layer_forward.h - one direction of one layer over all time steps and rows.
  *
- * Rows are taken in groups that keep their states in a small workspace and run through all of time together (layout.h). Time
- * is taken in chunks: the input product of a chunk is one matrix product with many rows (all its steps), whose result stays
- * in L2. Then the steps follow one by one (step.h): each is a recurrent product whose tiles finish in registers with the cell.
- * The threads of a team have their own blocks of units, whose weights stay in their own caches, and wait for each other after
- * every step, when h is complete.
+ * Rows are taken in groups that keep their states in a small workspace and run through all of time together
+ * (layout.h). Time is taken in chunks: the input product of a chunk is one matrix product with many rows (all its
+ * steps), whose result stays in L2. Then the steps follow one by one (step.h): each is a recurrent product whose
+ * tiles finish in registers with the cell. The threads of a team have their own blocks of units, whose weights stay
+ * in their own caches, and wait for each other after every step, when h is complete.
  *
  * Bounds: the input product is FMA-bound from a few rows on; those of a step are in step.h. */
 #ifndef LK_LAYER_FORWARD_H

@@ -1,17 +1,17 @@
 /* layout.h - how many rows run through time together, how many steps make a chunk, and where both lie in the workspace.
  *
- * A row group is rows of a batch that run through all steps together. A chunk of it is some of these steps, whose z is made by one
- * matrix product. In layers of few units, the lanes of a vector are rows instead of units (transposed.h). */
+ * A row group is rows of a batch that run through all steps together. A chunk of it is some of these steps, whose z
+ * is made by one matrix product. In layers of few units, the lanes of a vector are rows instead of units
+ * (transposed.h). */
 #ifndef LK_LAYOUT_H
 #define LK_LAYOUT_H
 #include "kernels/input_product.h"
 #include "kernels/team.h"
 #include "run/cost.h"
 
-/* Rows of a group: at most MOST_GROUP_ROWS, and fewer where z of one step would be more than GROUP_Z_BYTES, so that the workspace
- * of wide layers stays small.
- * Rows of z of a chunk: as many as CHUNK_BYTES hold; of wide layers at least CHUNK_ROWS, so that W_ih is read once for so many, but
- * never more than MOST_CHUNK_BYTES hold. */
+/* Rows of a group: at most MOST_GROUP_ROWS, and fewer where z of one step would be more than GROUP_Z_BYTES, so that
+ * the workspace of wide layers stays small. Rows of z of a chunk: as many as CHUNK_BYTES hold; of wide layers at
+ * least CHUNK_ROWS, so that W_ih is read once for so many, but never more than MOST_CHUNK_BYTES hold. */
 enum {
     MOST_GROUP_ROWS = 96,
     GROUP_Z_BYTES = 1 << 20,
@@ -73,8 +73,8 @@ INLINE void set_strides(row_group *group, const lk_layer *layer)
     group->z_stride = 4 * group->c_stride;
 }
 
-/* Sizes of a group and of a chunk: the same for every call with this layer, T and B. can_transpose: one thread has the group, and
- * it is a plain LSTM. */
+/* Sizes of a group and of a chunk: the same for every call with this layer, T and B. can_transpose: one thread has
+ * the group, and it is a plain LSTM. */
 INLINE void plan_group(row_group *plan, const lk_layer *layer, int64_t T, int64_t B, int can_transpose)
 {
     set_strides(plan, layer);
@@ -101,8 +101,8 @@ INLINE int64_t group_reals(const row_group *plan)
     return whole_lines(plan->rows * (plan->steps * plan->z_stride + 2 * plan->c_stride + 2 * plan->h_stride));
 }
 
-/* A thread's bytes: a group, transposed or not, then the pointers to its rows of x. Enough for fewer steps and fewer rows, too,
- * which may be grouped in another way. */
+/* A thread's bytes: a group, transposed or not, then the pointers to its rows of x. Enough for fewer steps and fewer
+ * rows, too, which may be grouped in another way. */
 static int64_t workspace(const lk_layer *layer, int64_t T, int64_t B)
 {
     const int64_t c_stride = blocks_of(hidden_size(layer)) * LANES, h_stride = blocks_of(output_size(layer)) * LANES;

@@ -1,8 +1,9 @@
-/* record.h - layer_forward that keeps what backward.h needs: the same sums by the same tiles, hence bit-identical, but the gates
- * and c of every step have a place of their own on the tape.
+/* record.h - layer_forward that keeps what backward.h needs: the same sums by the same tiles, hence bit-identical,
+ * but the gates and c of every step have a place of their own on the tape.
  *
- * The rows of a tape are sorted, longest first, so the rows of a step are the first ones and lie side by side. The threads of a
- * team share rows, and none waits for another; where rows are few or the weights many, they share units (team.h).
+ * The rows of a tape are sorted, longest first, so the rows of a step are the first ones and lie side by side. The
+ * threads of a team share rows, and none waits for another; where rows are few or the weights many, they share units
+ * (team.h).
  *
  * Bound: as layer_forward.h, plus writing 5 H numbers for each row and step. */
 #ifndef LK_RECORD_H
@@ -102,8 +103,10 @@ INLINE void record_tiles(const row_group *group, int64_t active)
     sweep_step(group, active, record_small, record_row, record_rows);
 }
 
-/* ---------------------------------------------------------------- the workspace
- * h, h_next and hidden of all rows; z of all rows and a chunk's for each thread; then each thread's pointers to rows of x. */
+/* ---------------------------------------------------------------- the workspace */
+
+/* In this order: h, h_next and hidden of all rows; z of all rows and of a chunk for each thread; each thread's pointers
+ * to rows of x. */
 
 /* Rows of z of a chunk of several steps. A chunk of one step has as many rows as that step. */
 INLINE int64_t record_z_rows(const lk_layer *layer)

@@ -1,4 +1,5 @@
-/* sizes.h - a layer's sizes and arithmetic on sizes. In a build for one layer's sizes (tables/specialised.c) they are constants. */
+/* sizes.h - a layer's sizes and arithmetic on sizes. In a build for one layer's sizes (tables/specialised.c) they
+ * are constants. */
 #ifndef LK_SIZES_H
 #define LK_SIZES_H
 #include "lstmkernel.h"

@@ -1,11 +1,11 @@
 /* step.h - one step of a row group, for every kind of layer: layer_forward.h, record.h and variant.h.
  *
- *   1 tiles     z of the inputs plus the recurrent product, then the cell: a function of each kind, over tiles of its own
+ *   1 tiles     z of the inputs plus the recurrent product, then the cell: each kind has its own tiles
  *   2 barrier   h of all units is there
  *   3 project   h = W_hr (o * tanh(c)), in a layer with a projection; then h_next becomes h
  *
- * Bounds: a step of several rows is FMA-bound; a step of one row streams W_hh from the nearest cache that holds it; a step of a
- * small layer is latency: R dependent FMAs, then sigmoid, tanh and the update. */
+ * Bounds: a step of several rows is FMA-bound; a step of one row streams W_hh from the nearest cache that holds it;
+ * a step of a small layer is latency: R dependent FMAs, then sigmoid, tanh and the update. */
 #ifndef LK_STEP_H
 #define LK_STEP_H
 #include "kernels/cell.h"
@@ -27,8 +27,8 @@ INLINE void step_sums(const int rows, const int blocks, vec acc[][4], int64_t ro
     accumulate(rows, blocks, acc, h, R, (const real *)group->layer->w_h + block * R * QUAD, line);
 }
 
-/* The same for layers of at most FEW_UNITS: the sum over h in two parts, of the even k, which goes on from the inputs' sum, and of
- * the odd k. Half the chain of dependent FMAs, which is much of a small layer's step. */
+/* The same for layers of at most FEW_UNITS: the sum over h in two parts, of the even k, which goes on from the
+ * inputs' sum, and of the odd k. Half the chain of dependent FMAs, which is much of a small layer's step. */
 INLINE void small_step_sums(const int rows, const int blocks, vec acc[][4], int64_t row, int64_t block,
                             const row_group *group)
 {
@@ -55,8 +55,8 @@ INLINE void small_step_sums(const int rows, const int blocks, vec acc[][4], int6
 /* The tiles of a kind of step: c and `reported` of the first `active` rows and of this thread's units. */
 typedef void tiles_function(const row_group *group, int64_t active);
 
-/* They are chosen by the number of rows and units. Each of the three is a function of its own (SEPARATE), because in a larger one
- * the loops of the tiles lose registers to each other. */
+/* They are chosen by the number of rows and units. Each of the three is a function of its own (SEPARATE), because in
+ * a larger one the loops of the tiles lose registers to each other. */
 INLINE void sweep_step(const row_group *group, int64_t active, tiles_function *small_tiles,
                        void (*row_tiles)(const row_group *group), tiles_function *rows_tiles)
 {

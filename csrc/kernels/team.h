@@ -1,7 +1,7 @@
 /* team.h - threads that share one layer: which rows and blocks are whose, and where they wait for each other.
  *
- * A team shares either the units of a layer or its rows (lk_team.by_units). Every step needs all of h, so threads that share
- * units wait for each other in each step. Threads that share rows do not. */
+ * A team shares either the units of a layer or its rows (lk_team.by_units). Every step needs all of h, so threads
+ * that share units wait for each other in each step. Threads that share rows do not. */
 #ifndef LK_TEAM_H
 #define LK_TEAM_H
 #include "kernels/sizes.h"

@@ -1,8 +1,8 @@
 /* variant.h - a step of a layer that is not the plain LSTM: peepholes, clipping, coupled gates, other activations.
  *
- * The general path: the recurrent product leaves z in memory, and one function over vectors then makes the cell of it, which
- * asks for every block of units what the variant is. Sums have the order of step_tile, however few the units; a peephole
- * comes last: z = fma(p, c, z). No clipping is clipping at infinity. Formulas: docs/lstm.md.
+ * The general path: the recurrent product leaves z in memory, and one function over vectors then makes the cell of
+ * it, which asks for every block of units what the variant is. Sums have the order of step_tile, however few the
+ * units; a peephole comes last: z = fma(p, c, z). No clipping is clipping at infinity. Formulas: docs/lstm.md.
  *
  * Bound: as the plain step, and in narrow layers by the cell, one chain of operations for each block. */
 #ifndef LK_VARIANT_H
@@ -20,8 +20,8 @@ INLINE vec v_expm1(vec x)
     return v_fnma(s, m, v_sub(s, v_splat(1)));
 }
 
-/* log(1 + u) for u in 0..1: 2 artanh(w) = 2 w (1 + w^2 / 3 + w^4 / 5 + ...) of w = u / (2 + u), at most 1/3. Of 2 w, because w
- * could be less than the smallest normal number where u is not. */
+/* log(1 + u) for u in 0..1: 2 artanh(w) = 2 w (1 + w^2 / 3 + w^4 / 5 + ...) of w = u / (2 + u), at most 1/3. Of 2 w,
+ * because w could be less than the smallest normal number where u is not. */
 INLINE vec v_log1p(vec u)
 {
     enum { TERMS = sizeof(real) == 4 ? 7 : 16 }; /* after the first: what is left off is below 2^-29 or 2^-58 of the sum */
@@ -41,9 +41,9 @@ INLINE vec v_softplus(vec x)
     return v_zero_below(sum, x, v_splat(EXP_LOW));
 }
 
-/* The activations of lstmkernel.h on one vector. Each keeps a NaN. affine, relu, leaky_relu and thresholded_relu round once at
- * most, hard_sigmoid once before it is clipped; softsign within 2 ulp; elu and scaled_tanh as their formulas round on top of
- * v_expm1 and v_tanh. */
+/* The activations of lstmkernel.h on one vector. Each keeps a NaN. affine, relu, leaky_relu and thresholded_relu
+ * round once at most, hard_sigmoid once before it is clipped; softsign within 2 ulp; elu and scaled_tanh as their
+ * formulas round on top of v_expm1 and v_tanh. */
 SEPARATE vec apply(const lk_function *f, vec x)
 {
     const vec alpha = v_splat((real)f->alpha), beta = v_splat((real)f->beta), zero = v_splat(0), one = v_splat(1);

@@ -1,24 +1,26 @@
 /* cost.h - how long things take and how much the caches hold: every number that a choice of how to run a call rests on.
  *
- * They do not change a result, because no choice changes the order of a sum. They are rough: a choice is seldom worth more than
- * 10%, and a value that is off by a third costs less than that. Where no other source is named, they were found by timing calls
- * on both sides of the limit on x86-64; `git log -S NAME -- csrc` has the measurements. */
+ * They do not change a result, because no choice changes the order of a sum. They are rough: a choice is seldom
+ * worth more than 10%, and a value that is off by a third costs less than that. Where no other source is named, they
+ * were found by timing calls on both sides of the limit on x86-64; `git log -S NAME -- csrc` has the measurements. */
 #ifndef LK_COST_H
 #define LK_COST_H
 #include <stdint.h>
 
 /* Speed. A step of one layer and direction takes 8 H (I + R) operations for each row.
  *
- * GFLOPS_FORWARD: of the forward pass in float on one core; double takes twice as long. One row takes as long as MIN_COST_ROWS,
- * because it waits for the weights.
- * GFLOPS_TRAINING: of a recording forward pass and of a backward pass, both counted as the operations of the forward pass. */
+ * GFLOPS_FORWARD: of the forward pass in float on one core; double takes twice as long. One row takes as long as
+ * MIN_COST_ROWS, because it waits for the weights.
+ * GFLOPS_TRAINING: of a recording forward pass and of a backward pass, both counted as the operations of the forward
+ * pass. */
 enum {
     GFLOPS_FORWARD = 100,
     GFLOPS_TRAINING = 50,
     MIN_COST_ROWS = 2
 };
 
-/* What several threads cost. To start them takes some microseconds, and a team waits for its slowest thread in every step.
+/* What several threads cost. To start them takes some microseconds, and a team waits for its slowest thread in every
+ * step.
  *
  * MIN_SHARED_NS: the work of a call from which on a second thread pays.
  * MIN_TEAM_NS, MIN_TEAM_STEP_NS: the work of a call, and of a step of its quickest layer, from which on a team pays.
@@ -37,8 +39,8 @@ enum {
  * CHUNK_BYTES: as much z stays in L2, which has 512 KiB or more on most CPUs.
  * CHUNK_ROWS: W_ih is read once for so many rows of z, if it can be done: on more rows the product gets hardly faster.
  * HANDOVER_BYTES: as much output of a layer stays in L2 or L3 until the layer above reads it.
- * TEAM_BYTES: all W_hh of a call, if they are more than one L2 holds. Each thread of a team then reads its own share of them
- * from its own cache, which beats tasks of whole layers.
+ * TEAM_BYTES: all W_hh of a call, if they are more than one L2 holds. Each thread of a team then reads its own share
+ * of them from its own cache, which beats tasks of whole layers.
  * TRAINING_TEAM_BYTES: the same in training, for W_hh of one layer. */
 enum {
     L1_BYTES = 48 << 10,
@@ -49,9 +51,10 @@ enum {
     TRAINING_TEAM_BYTES = 3 << 19
 };
 
-/* A step of a whole vector, in cycles, with lanes that are units or rows (transposed.h): VECTOR_CYCLES for the four FMAs of each
- * input, two a cycle, and CELL_CYCLES for the cell. Transposing takes one cycle for TRANSPOSED_PER_CYCLE elements. Where L1 does not
- * hold a block's weights and the states, the products take longer by one part in FAR_PARTS. */
+/* A step of a whole vector, in cycles, with lanes that are units or rows (transposed.h): VECTOR_CYCLES for the four
+ * FMAs of each input, two a cycle, and CELL_CYCLES for the cell. Transposing takes one cycle for
+ * TRANSPOSED_PER_CYCLE elements. Where L1 does not hold a block's weights and the states, the products take longer
+ * by one part in FAR_PARTS. */
 enum {
     VECTOR_CYCLES = 2,
     CELL_CYCLES = 46,

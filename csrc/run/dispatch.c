@@ -1,5 +1,5 @@
-/* dispatch.c - the public functions: the list of instruction sets, and each kernel called in the kernels' floating-point
- * environment. */
+/* dispatch.c - the public functions: the list of instruction sets, and each kernel called in the kernels'
+ * floating-point environment. */
 #include <stddef.h>
 #include "run/dispatch.h"
 #include "run/float_control.h"

@@ -1,12 +1,13 @@
-/* dispatch.h - what a tables/<isa>_<dtype>.c gives to dispatch.c: one table of kernels, and the arguments of those that run a
- * layer. */
+/* dispatch.h - what a tables/<isa>_<dtype>.c gives to dispatch.c: one table of kernels, and the arguments of those
+ * that run a layer. */
 #ifndef LK_DISPATCH_H
 #define LK_DISPATCH_H
 #include <string.h> /* here, outside of any target region */
 #include "lstmkernel.h"
 #include "run/threads.h"
 
-/* The threads that share a layer, as one of them sees them. They share its units or, in training, its rows (kernels/team.h).
+/* The threads that share a layer, as one of them sees them. They share its units or, in training, its rows
+ * (kernels/team.h).
  *   rank, size       which thread this is, and of how many
  *   by_units         1: each thread has its own blocks of units. 0: each has its own rows
  *   barrier, wait    where they wait for each other, and how: lk_barrier_wait. NULL where size is 1. A pointer, so that
@@ -17,7 +18,8 @@ typedef struct {
     lk_wait_function *wait;
 } lk_team;
 
-/* What a thread does in one go: one layer in one direction, some rows, some steps. As the arguments of lk_layer_forward, but
+/* What a thread does in one go: one layer in one direction, some rows, some steps. As the arguments of
+ * lk_layer_forward, but
  *   T, from          the number of steps, and the first one of them. lengths are those of the whole sequence
  *   x, out           of the first step
  *   reset            [T][B] of the first step, steps reset_step apart, or NULL

@@ -3,34 +3,37 @@
  * The words, from large to small:
  *   call       all layers and directions, all rows, all steps: what lk_lstm_forward is asked for
  *   task       one layer in one direction, for some rows; it runs through time chunk by chunk
- *   chunk      some steps of a task. A kernel gets one at a time (lk_task), and any thread may run the next one of any task
+ *   chunk      some steps of a task. A kernel gets one at a time (lk_task), and any thread may run the next one of any
+ *              task
  *   team       threads that share every chunk of one layer: each has its own units (team.h)
  *   row group  rows of a chunk whose states stay in cache while they run through its steps (layout.h)
  *
- * One direction: time goes up through all layers a chunk at a time, so that what one layer hands to the next is in cache.
- * Every layer reads its input from out, where the layer below left it, and writes over it. Two directions: each needs all of
- * time below it, so layers alternate between out and `between`.
+ * One direction: time goes up through all layers a chunk at a time, so that what one layer hands to the next is in
+ * cache. Every layer reads its input from out, where the layer below left it, and writes over it. Two directions:
+ * each needs all of time below it, so layers alternate between out and `between`.
  *
  * Several threads share the work in one of two ways. Neither changes an order of summation.
- *   tasks  any thread runs the next chunk of a task once the layer below has done it. Directions run side by side, layers follow
- *          each other like a wave, rows are independent.
- *   team   one layer after the other, and all threads wait for each other after every step. For a few rows of one layer, which
- *          make no tasks, and where one direction's weights are more than an L2 holds. */
+ *   tasks  any thread runs the next chunk of a task once the layer below has done it. Directions run side by side,
+ *          layers follow each other like a wave, rows are independent.
+ *   team   one layer after the other, and all threads wait for each other after every step. For a few rows of one
+ *          layer, which make no tasks, and where one direction's weights are more than an L2 holds. */
 #include <stddef.h>
 #include "kernels/sizes.h"
 #include "run/cost.h"
 #include "run/dispatch.h"
 #include "run/float_control.h"
 
-/* A chunk has at least CHUNK_STEPS, because states are copied at both of its ends, and at least CHUNK_ROWS rows times steps. It has
- * fewer where layers follow each other as tasks and time would else be less than MIN_CHUNKS chunks: the wave would be long. */
+/* A chunk has at least CHUNK_STEPS, because states are copied at both of its ends, and at least CHUNK_ROWS rows
+ * times steps. It has fewer where layers follow each other as tasks and time would else be less than MIN_CHUNKS
+ * chunks: the wave would be long. */
 enum {
     CHUNK_STEPS = 32,
     MIN_CHUNKS = 12
 };
 
-/* A task has at least MIN_ROWS_PER_TASK rows. From ROUND_ROWS_FROM rows on, they are a multiple of ROUND_ROWS, because rows may
- * be lanes of vectors (transposed.h). A team has at most MAX_TEAM_ROWS rows, unless weights are many: more rows make tasks. */
+/* A task has at least MIN_ROWS_PER_TASK rows. From ROUND_ROWS_FROM rows on, they are a multiple of ROUND_ROWS,
+ * because rows may be lanes of vectors (transposed.h). A team has at most MAX_TEAM_ROWS rows, unless weights are
+ * many: more rows make tasks. */
 enum {
     MAX_TASKS = 256,
     MIN_ROWS_PER_TASK = 6,
@@ -49,8 +52,8 @@ typedef struct {
     const int64_t *read, *write;
 } call_arrays;
 
-/* Steps first .. last - 1 of a task. `direction` 1 runs backwards, from the end of the sequence, and where the call is in
- * reverse so does 0. */
+/* Steps first .. last - 1 of a task. `direction` 1 runs backwards, from the end of the sequence, and where the call
+ * is in reverse so does 0. */
 typedef struct {
     int64_t layer, direction, row, rows, first, last;
 } chunk;
@@ -169,8 +172,8 @@ static int ready(task_job *job, int64_t task)
     return 1;
 }
 
-/* A task with a chunk to run, or -1. The last one in the list, so that all get on. But where each thread can have a task of its
- * own, the one that it had before, whose weights are in its cache. */
+/* A task with a chunk to run, or -1. The last one in the list, so that all get on. But where each thread can have a
+ * task of its own, the one that it had before, whose weights are in its cache. */
 static int64_t take_task(task_job *job, int64_t before, int size, int *finished)
 {
     lock(job);
@@ -259,8 +262,8 @@ static int64_t wave_steps(int64_t steps, int64_t rows)
     return smaller(enough, divide_up(steps, MIN_CHUNKS));
 }
 
-/* Divide rows and time into tasks and chunks; whether that gives at least two at a time. Rows are divided even where layers alone
- * would do, because layers seldom have equal work. */
+/* Divide rows and time into tasks and chunks; whether that gives at least two at a time. Rows are divided even where
+ * layers alone would do, because layers seldom have equal work. */
 static int plan_tasks(task_job *job, const lk_call *call, int64_t steps)
 {
     const int64_t D = call->directions, waves = D == 1 && steps > 1 ? call->num_layers : 1;

@@ -1,10 +1,11 @@
 /* threads.c - a small pool of threads.
  *
- * One pool serves the process. Its threads are made when first needed, wait for work by spinning for a moment (the next call
- * of a busy program comes soon, and waking a parked thread costs more than a short layer), then park. One call has the pool
- * at a time: others do not queue for it but run on their own thread, which gives the same bits. Where another program has the
- * cores, threads that wait for each other lose more than they gain, so where many calls wait longer than they work, calls
- * run alone for a while. A child of fork starts with an empty pool, for threads are not inherited. */
+ * One pool serves the process. Its threads are made when first needed, wait for work by spinning for a moment (the
+ * next call of a busy program comes soon, and waking a parked thread costs more than a short layer), then park. One
+ * call has the pool at a time: others do not queue for it but run on their own thread, which gives the same bits.
+ * Where another program has the cores, threads that wait for each other lose more than they gain, so where many
+ * calls wait longer than they work, calls run alone for a while. A child of fork starts with an empty pool, for
+ * threads are not inherited. */
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -26,7 +27,8 @@ enum {
 
 /* Calls that wait in vain, because another program has the cores.
  *
- * SLACK_NS: a call may wait for half as long as it works and so much longer. WAKING_NS: the same where a thread had to be woken.
+ * SLACK_NS: a call may wait for half as long as it works and so much longer. WAKING_NS: the same where a thread had
+ * to be woken.
  * STRIKE: what a call that waits longer adds to the strikes; one that does not takes one back.
  * MOST_STRIKES: at so many strikes, calls run on their own thread for RUN_ALONE_NS. */
 enum {
@@ -122,8 +124,8 @@ static void *work(void *self_)
     return NULL;
 }
 
-/* So many threads beside the caller's, or fewer where the system refuses. They take no signals: those are for threads that
- * the program made. */
+/* So many threads beside the caller's, or fewer where the system refuses. They take no signals: those are for
+ * threads that the program made. */
 static void start_threads(int wanted)
 {
     sigset_t all, callers;

@@ -6,8 +6,9 @@
 /* What one thread does of a job: rank 0 is the thread that called lk_run, of `size` in all. */
 typedef void lk_worker(void *job, int rank, int size);
 
-/* Run worker(job, rank, size) on this thread and on up to most - 1 of the pool, side by side; returns when all have returned.
- * size is 1 where the pool is at work for another thread. The floating-point environment is the kernels' in each. */
+/* Run worker(job, rank, size) on this thread and on up to most - 1 of the pool, side by side; returns when all have
+ * returned. size is 1 where the pool is at work for another thread. The floating-point environment is the kernels'
+ * in each. */
 void lk_run(int most, lk_worker *worker, void *job);
 
 /* Where threads wait for each other, any number of times: {0} before the first. */
@@ -18,7 +19,8 @@ typedef struct {
 typedef void lk_wait_function(lk_barrier *barrier, int size);
 lk_wait_function lk_barrier_wait;
 
-/* A pause in iteration 0, 1, ... of a loop that waits for another thread. Every 1024th one gives the core to the scheduler. */
+/* A pause in iteration 0, 1, ... of a loop that waits for another thread. Every 1024th one gives the core to the
+ * scheduler. */
 void lk_spin_pause(int iteration);
 
 #endif

@@ -29,8 +29,8 @@ static void run_share(void *job_, int rank, int size)
         job->kernels->layer_record(job->layer, job->tape, &team, job->work);
 }
 
-/* Where W_hh is more than TRAINING_TEAM_BYTES, threads share units: with rows of their own each would read all of it from far
- * away. */
+/* Where W_hh is more than TRAINING_TEAM_BYTES, threads share units: with rows of their own each would read all of it
+ * from far away. */
 static int run(training_job *job, int64_t I, int64_t H, int64_t R)
 {
     const lk_tape *tape = job->tape;

@@ -1,8 +1,8 @@
 /* bits.c - one line for each shape and dtype with a hash of every bit that a layer wrote.
  *
- * Instruction sets that no single CPU has together are compared through these lines: tests/c/compare_bits.sh builds this
- * program natively, for AArch64 (run by qemu-user) and, where the CPU lacks AVX-512, with that in SIMDe's portable form.
- * Weights and inputs come from an integer generator, so that they are the same everywhere.
+ * Instruction sets that no single CPU has together are compared through these lines: tests/c/compare_bits.sh builds
+ * this program natively, for AArch64 (run by qemu-user) and, where the CPU lacks AVX-512, with that in SIMDe's
+ * portable form. Weights and inputs come from an integer generator, so that they are the same everywhere.
  *
  *   bits <isa>     with the kernels' tables taken directly, whatever the CPU says of itself */
 #include "network.h"

@@ -85,8 +85,8 @@ static inline double scale_for(int64_t terms)
     return scale;
 }
 
-/* One layer and direction, not packed: w_ih [4][H][I], w_hh [4][H][R], bias [4][H], w_hr [P][H]; of a layer with a variant
- * peephole [4][H], whose part of g is never to be read, or NULL. */
+/* One layer and direction, not packed: w_ih [4][H][I], w_hh [4][H][R], bias [4][H], w_hr [P][H]; of a layer with a
+ * variant peephole [4][H], whose part of g is never to be read, or NULL. */
 typedef struct {
     int64_t I, H, P, R;
     double *w_ih, *w_hh, *bias, *w_hr, *peephole;

@@ -1,6 +1,6 @@
-/* sanitized.c - each kernel alone, of every usable instruction set and both dtypes, over shapes that meet every tail, on
- * arrays of exactly their size, against the definition in double. For tests/c/sanitize.sh: AddressSanitizer sees one element
- * read or written too far, UndefinedBehaviorSanitizer what C leaves undefined. */
+/* sanitized.c - each kernel alone, of every usable instruction set and both dtypes, over shapes that meet every
+ * tail, on arrays of exactly their size, against the definition in double. For tests/c/sanitize.sh: AddressSanitizer
+ * sees one element read or written too far, UndefinedBehaviorSanitizer what C leaves undefined. */
 #include "reference.h"
 #include "tables.h"
 #include "windows.h"

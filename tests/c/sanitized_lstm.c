@@ -1,5 +1,5 @@
-/* sanitized_lstm.c - layer_forward and lstm_forward, as sanitized.c has the other kernels: every instruction set and dtype,
- * every tail, arrays of exactly their size, against the definition. */
+/* sanitized_lstm.c - layer_forward and lstm_forward, as sanitized.c has the other kernels: every instruction set and
+ * dtype, every tail, arrays of exactly their size, against the definition. */
 #include "example.h"
 
 /* One layer as a whole. */

@@ -1,6 +1,6 @@
-/* sanitized_threads.c - lstm_forward on several threads gives the bits of one, whichever way they share the work, from
- * many threads of the program at once, and after fork. For tests/c/sanitize.sh: ThreadSanitizer sees accesses that nothing
- * orders.
+/* sanitized_threads.c - lstm_forward on several threads gives the bits of one, whichever way they share the work,
+ * from many threads of the program at once, and after fork. For tests/c/sanitize.sh: ThreadSanitizer sees accesses
+ * that nothing orders.
  *
  *   sanitized_threads [without-fork]     ThreadSanitizer starts no threads after a fork */
 #include <pthread.h>

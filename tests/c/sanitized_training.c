@@ -1,12 +1,13 @@
-/* sanitized_training.c - layer_record and layer_backward of every instruction set and dtype, on arrays of exactly their size:
- * the bits of one thread on several, and every table near the first one of its dtype. Whether that is right is for
- * tests/training/test_gradient.py. For tests/c/sanitize.sh: AddressSanitizer sees one element read or written too far,
- * ThreadSanitizer accesses that nothing orders. */
+/* sanitized_training.c - layer_record and layer_backward of every instruction set and dtype, on arrays of exactly
+ * their size: the bits of one thread on several, and every table near the first one of its dtype. Whether that is
+ * right is for tests/training/test_gradient.py. For tests/c/sanitize.sh: AddressSanitizer sees one element read or
+ * written too far, ThreadSanitizer accesses that nothing orders. */
 #include <math.h>
 #include "network.h"
 #include "tables.h"
 
-/* Steps 0 .. T - 1 in calls of so many; `needed`: whether d_out is given, and the gradients of x and parameters are needed. */
+/* Steps 0 .. T - 1 in calls of so many; `needed`: whether d_out is given, and the gradients of x and parameters are
+ * needed. */
 typedef struct {
     int64_t T, B, I, H, P, steps;
     int reverse, ragged, needed;

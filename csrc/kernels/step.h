@@ -15,16 +15,18 @@
 /* Tiles of a layer of FEW_UNITS have two sums for each pre-activation. */
 enum { SMALL_TILE_ROWS = TILE_ROWS < 2 ? 1 : TILE_ROWS / 2 };
 
-/* The pre-activations of a tile: z of the inputs, and the recurrent product. */
-INLINE void step_sums(const int rows, const int blocks, vec acc[][4], int64_t row, int64_t block, int line,
-                      const row_group *group)
+/* The pre-activations of a tile: z of the inputs, and the recurrent product. Returns where that z is. */
+INLINE real *step_sums(const int rows, const int blocks, vec acc[][4], int64_t row, int64_t block, int line,
+                       const row_group *group)
 {
     const int64_t R = output_size(group->layer);
+    real *const z = group->z_now + row * group->z_stride + block * QUAD;
     const real *h[MOST_TILE_ROWS];
     for (int r = 0; r < rows; r++)
         h[r] = group->h + (row + r) * group->h_stride;
-    load_quads(rows, blocks, acc, group->z_now + row * group->z_stride + block * QUAD, group->z_stride);
+    load_quads(rows, blocks, acc, z, group->z_stride);
     accumulate(rows, blocks, acc, h, R, (const real *)group->layer->w_h + block * R * QUAD, line);
+    return z;
 }
 
 /* The same for layers of at most FEW_UNITS: the sum over h in two parts, of the even k, which goes on from the

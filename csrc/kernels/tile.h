@@ -2,6 +2,7 @@
 #ifndef LK_TILE_H
 #define LK_TILE_H
 #include "kernels/sizes.h"
+#include "run/cost.h"
 #include "vec/chosen.h"
 
 enum {
@@ -9,9 +10,7 @@ enum {
     MOST_TILE_ROWS = 6,                 /* of any instruction set */
     FEW_UNITS = 16,                     /* layers of so few sum over h in two parts; see lstmkernel.h */
     LINE = 64 / (int)sizeof(real),      /* a cache line, in elements */
-    LINES = QUAD > LINE ? QUAD / LINE : 1,
-    NEARLY_L1_BYTES = 192 << 10,        /* of more than this of weights, L1 keeps little from one step to the next */
-    FAR_BYTES = 1 << 20                 /* more than this does not stay in L2 */
+    LINES = QUAD > LINE ? QUAD / LINE : 1
 };
 
 /* acc[r][p][g] += x[r] * w[p][g], for one input: `rows` rows, each x_row after the other, by `panels` blocks, each w_panel

@@ -1,7 +1,7 @@
 /* variant.h - a step of a layer that is not the plain LSTM: peepholes, clipping, coupled gates, other activations.
  *
  * The general path: the recurrent product leaves z in memory, and one function over vectors then makes the cell of
- * it, which asks for every block of units what the variant is. Sums have the order of step_tile, however few the
+ * it, which asks for every block of units what the variant is. Sums have the order of step_sums, however few the
  * units; a peephole comes last: z = fma(p, c, z). No clipping is clipping at infinity. Formulas: docs/lstm.md.
  *
  * Bound: as the plain step, and in narrow layers by the cell, one chain of operations for each block. */
@@ -93,8 +93,8 @@ INLINE void variant_tile(const int rows, const int blocks, int64_t row, int64_t 
 {
     const row_group *group = job;
     vec acc[MOST_TILE_ROWS][4];
-    step_sums(rows, blocks, acc, row, block, line, group);
-    store_quads(rows, blocks, acc, group->z_now + row * group->z_stride + block * QUAD, group->z_stride);
+    real *const z = step_sums(rows, blocks, acc, row, block, line, group);
+    store_quads(rows, blocks, acc, z, group->z_stride);
 }
 
 /* Of every active row, this thread's blocks. */

@@ -36,6 +36,8 @@ enum {
 /* Caches.
  *
  * L1_BYTES: an L1 data cache; most have 32 or 48 KiB.
+ * NEARLY_L1_BYTES: of weights up to here, L1 keeps a good part from one step to the next.
+ * FAR_BYTES: more weights than these do not stay in L2.
  * CHUNK_BYTES: as much z stays in L2, which has 512 KiB or more on most CPUs.
  * CHUNK_ROWS: W_ih is read once for so many rows of z, if it can be done: on more rows the product gets hardly faster.
  * HANDOVER_BYTES: as much output of a layer stays in L2 or L3 until the layer above reads it.
@@ -44,6 +46,8 @@ enum {
  * TRAINING_TEAM_BYTES: the same in training, for W_hh of one layer. */
 enum {
     L1_BYTES = 48 << 10,
+    NEARLY_L1_BYTES = 192 << 10,
+    FAR_BYTES = 1 << 20,
     CHUNK_BYTES = 1 << 18,
     CHUNK_ROWS = 96,
     HANDOVER_BYTES = 1 << 20,

@@ -45,9 +45,9 @@ int64_t lk_workspace(const lk_kernels *kernels, const lk_layer *layer, int64_t T
     do {                                                       \
         if (!kernels)                                          \
             return LK_UNUSABLE;                                \
-        const lk_float_control callers = lk_enter_kernel();          \
+        const lk_float_control callers = lk_enter_kernel();    \
         const int status = kernels->kernel(__VA_ARGS__);       \
-        lk_leave_kernel(callers);                                 \
+        lk_leave_kernel(callers);                              \
         return status;                                         \
     } while (0)
 

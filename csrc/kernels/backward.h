@@ -25,6 +25,7 @@
 #ifndef LK_BACKWARD_H
 #define LK_BACKWARD_H
 #include "kernels/gradient_products.h"
+#include "kernels/record.h"
 #include "kernels/transposed.h"
 
 /* Rows of d_z of a chunk: CHUNK_STEPS_ROWS, which are enough to pay for loading and storing the weights' gradients.

@@ -4,7 +4,8 @@
  * Bound: FMAs, from a few rows on; rows * vectors of them for each k against `vectors` loads and `rows` broadcasts. */
 #ifndef LK_GRADIENT_PRODUCTS_H
 #define LK_GRADIENT_PRODUCTS_H
-#include "kernels/record.h"
+#include "kernels/team.h"
+#include "kernels/tile.h"
 
 /* Rows of dW's sum at once: d_z of one block and so many rows stays in L1 while all inputs pass by. */
 enum { WEIGHT_SLICE = 128 };

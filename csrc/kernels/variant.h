@@ -60,32 +60,32 @@ SEPARATE vec apply(const lk_function *f, vec x)
     }
 }
 
-/* The pre-activation z of a gate, and what its peephole p sees of the cell, if it has one. */
-INLINE vec gate(const lk_variant *v, const real *z, const real *p, vec c)
+/* One gate, `at` I, F or O of z and peephole, from its pre-activation and what its peephole sees of the cell. */
+INLINE vec gate(const lk_variant *variant, const real *z, const real *peephole, int at, vec c)
 {
-    const vec sum = p ? v_fma(v_load(p), c, v_load(z)) : v_load(z);
-    return apply(&v->gates, clipped(sum, v->gate_clip));
+    const vec sum = peephole ? v_fma(v_load(peephole + at), c, v_load(z + at)) : v_load(z + at);
+    return apply(&variant->gates, clipped(sum, variant->gate_clip));
 }
 
-/* The four moves on a block of units of one row: z and p are [4][LANES], of i, f, g, o; p may be NULL. */
-INLINE void variant_cell(const lk_variant *v, const real *z, const real *p, real *c, real *h)
+/* The four moves on a block of units of one row: z and peephole are [4][LANES], of i, f, g, o; peephole may be NULL. */
+INLINE void variant_cell(const lk_variant *variant, const real *z, const real *peephole, real *c, real *h)
 {
     enum { I = 0, F = LANES, G = 2 * LANES, O = 3 * LANES };
     const vec before = v_load(c), one = v_splat(1);
     vec f = one, i = one;
-    if (v->coupled != LK_INPUT_COUPLED)
-        i = gate(v, z + I, p ? p + I : NULL, before);
-    if (v->coupled != LK_FORGET_COUPLED)
-        f = gate(v, z + F, p ? p + F : NULL, before);
-    if (v->coupled == LK_FORGET_COUPLED)
+    if (variant->coupled != LK_INPUT_COUPLED)
+        i = gate(variant, z, peephole, I, before);
+    if (variant->coupled != LK_FORGET_COUPLED)
+        f = gate(variant, z, peephole, F, before);
+    if (variant->coupled == LK_FORGET_COUPLED)
         f = v_sub(one, i);
-    if (v->coupled == LK_INPUT_COUPLED)
+    if (variant->coupled == LK_INPUT_COUPLED)
         i = v_sub(one, f);
-    const vec g = apply(&v->candidate, clipped(v_load(z + G), v->gate_clip));
-    const vec c_t = clipped(v_fma(f, before, v_mul(i, g)), v->cell_clip);
-    const vec o = gate(v, z + O, p ? p + O : NULL, c_t);
+    const vec g = apply(&variant->candidate, clipped(v_load(z + G), variant->gate_clip));
+    const vec c_t = clipped(v_fma(f, before, v_mul(i, g)), variant->cell_clip);
+    const vec o = gate(variant, z, peephole, O, c_t);
     v_store(c, c_t);
-    v_store(h, v_mul(o, apply(&v->output, c_t)));
+    v_store(h, v_mul(o, apply(&variant->output, c_t)));
 }
 
 /* z of a tile, in memory: the cell is made of it afterwards, block by block. */
@@ -100,12 +100,13 @@ INLINE void variant_tile(const int rows, const int blocks, int64_t row, int64_t 
 /* Of every active row, this thread's blocks. */
 SEPARATE void variant_cells(const row_group *group, int64_t active)
 {
-    const lk_variant *v = group->layer->variant;
+    const lk_variant *variant = group->layer->variant;
     for (int64_t r = 0; r < active; r++)
         for (int64_t block = group->units.from; block < group->units.to; block++) {
             const int64_t unit = r * group->c_stride + block * LANES;
-            const real *p = v->peephole ? (const real *)v->peephole + block * QUAD : NULL;
-            variant_cell(v, group->z_now + r * group->z_stride + block * QUAD, p, group->c + unit, group->reported + unit);
+            const real *peephole = variant->peephole ? (const real *)variant->peephole + block * QUAD : NULL;
+            const real *z = group->z_now + r * group->z_stride + block * QUAD;
+            variant_cell(variant, z, peephole, group->c + unit, group->reported + unit);
         }
 }
 

@@ -119,7 +119,7 @@ int64_t lk_workspace(const lk_kernels *kernels, const lk_layer *layer, int64_t T
  *   h        element (t, b, r) at h[t * h_step + b * h_row + r]; nothing is written where a row has no step
  *   c        [last - first + 1][B][H], before step first + n at n
  *   gates    [4][H], i, f, g, o, of every row that takes a step, one step after the other
- *   threads  at most so many */
+ *   threads  how many to use at most */
 typedef struct {
     int64_t T, B, first, last;
     const int64_t *lengths;
@@ -163,10 +163,10 @@ int64_t lk_backward_workspace(const lk_kernels *kernels, const lk_tape *tape, co
 /* A call to a whole LSTM without its addresses: made once for each shape of input.
  *   layers       [num_layers][directions]
  *   x_step, ...  as for lk_layer_forward; out holds both directions side by side
- *   state_rows   rows of a layer in h and c, of which the call's B are the first
+ *   state_rows   rows of a layer in h and c; the first B of them are the call's
  *   first, last  0 and T; less only with one layer of two directions: times first .. last - 1 forwards, and as many
  *                backwards, from as far before the end
- *   threads      at most so many
+ *   threads      how many to use at most
  *   reverse      1: the one direction runs from each row's last step to its first, and times count from the end */
 typedef struct {
     const lk_kernels *kernels;

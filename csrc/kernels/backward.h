@@ -346,7 +346,7 @@ static void step_backward(const backward_pass *pass, int64_t s, int64_t chunk_ro
 
 /* ---------------------------------------------------------------- a chunk of steps */
 
-/* How many rows take step s, of which the first `least` do. */
+/* How many rows take step s: the first `least` do, and maybe more. */
 INLINE int64_t rows_from(const lk_tape *tape, int64_t s, int64_t least)
 {
     while (least < tape->B && row_steps(tape, least) > s)
@@ -383,7 +383,7 @@ INLINE void point_to_rows(const backward_pass *pass, chunk_steps chunk, place_fu
     }
 }
 
-/* What thread's pointers from `first` on say of `count` rows, transposed. */
+/* The `count` rows that this thread's pointers from `first` on say, transposed. */
 SEPARATE void transpose_rows(const backward_pass *pass, real *to, int64_t first, int64_t count, int64_t columns)
 {
     turn(to + first, pass->chunk.transposed_stride, (const real *const *)pass->pointers + first, count, columns);

@@ -7,7 +7,7 @@
 #include "kernels/team.h"
 #include "kernels/tile.h"
 
-/* Rows of dW's sum at once: d_z of one block and so many rows stays in L1 while all inputs pass by. */
+/* Rows of dW's sum at once. d_z of this many rows and one block stays in L1 while all inputs are read. */
 enum { WEIGHT_SLICE = 128 };
 
 /* acc[r][v] += sum over k of x[r][k] * w[k][v], w_step apart; rows and vectors are constants at every call. */

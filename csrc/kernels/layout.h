@@ -11,7 +11,7 @@
 
 /* Rows of a group: at most MOST_GROUP_ROWS, and fewer where z of one step would be more than GROUP_Z_BYTES, so that
  * the workspace of wide layers stays small. Rows of z of a chunk: as many as CHUNK_BYTES hold; of wide layers at
- * least CHUNK_ROWS, so that W_ih is read once for so many, but never more than MOST_CHUNK_BYTES hold. */
+ * least CHUNK_ROWS, because W_ih is read once for each chunk, but never more than MOST_CHUNK_BYTES hold. */
 enum {
     MOST_GROUP_ROWS = 96,
     GROUP_Z_BYTES = 1 << 20,
@@ -26,7 +26,7 @@ enum {
  *   x                  a pointer to the input of each row of z
  *   z, z_now           of the chunk; of the step at hand
  *   c, h, h_next       [rows][c_stride] and [rows][h_stride]; h_next becomes h after each step
- *   hidden             [rows][c_stride]: o * tanh(c), of which a projection makes h
+ *   hidden             [rows][c_stride]: o * tanh(c), from which a projection makes h
  *   reported           where the cell writes o * tanh(c): hidden or, without a projection, h_next
  *   backwards          1 in every other step: blocks are taken last to first (sweep_row)
  *   c_before, gates    record.h: c of the step before, and where i, f, g, o of this one go */
@@ -57,7 +57,7 @@ static int worth_transposing(const lk_layer *layer, int64_t rows)
     return (near ? as_rows : as_rows + as_rows / FAR_PARTS) < as_units;
 }
 
-/* Rows of a group, and of a chunk's z, where a row of z has so many bytes. */
+/* The most rows of a group, and of the z of a chunk. z_bytes: of a row of z. */
 INLINE int64_t most_rows(int64_t z_bytes) { return larger(1, smaller(MOST_GROUP_ROWS, GROUP_Z_BYTES / z_bytes)); }
 INLINE int64_t most_z_rows(int64_t z_bytes)
 {

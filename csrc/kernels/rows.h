@@ -27,7 +27,7 @@ static void choose_rows(row_group *group, int64_t b0, int64_t n, const lk_task *
     }
 }
 
-/* When a row of so many steps takes its step s: each row counts steps from its own beginning. */
+/* The time at which a row takes its step s: each row counts steps from its own beginning. length: its number of steps. */
 INLINE int64_t time_of(int64_t s, int64_t length, int reverse) { return reverse ? length - 1 - s : s; }
 
 /* Where the input and the output of row r of the group at its step s are. */

@@ -37,9 +37,9 @@ enum {
  * L1_BYTES: an L1 data cache; most have 32 or 48 KiB.
  * NEARLY_L1_BYTES: of weights up to here, L1 keeps a good part from one step to the next.
  * FAR_BYTES: more weights than these do not stay in L2.
- * CHUNK_BYTES: as much z stays in L2, which has 512 KiB or more on most CPUs.
- * CHUNK_ROWS: W_ih is read once for so many rows of z, if it can be done: on more rows the product gets hardly faster.
- * HANDOVER_BYTES: as much output of a layer stays in L2 or L3 until the layer above reads it.
+ * CHUNK_BYTES: this much of z stays in L2, which has 512 KiB or more on most CPUs.
+ * CHUNK_ROWS: W_ih should be read once for this many rows of z. With more rows, the product gets hardly faster.
+ * HANDOVER_BYTES: this much output of a layer stays in L2 or L3 until the layer above reads it.
  * TEAM_BYTES: all W_hh of a call, if they are more than one L2 holds. Each thread of a team then reads its own share
  * of them from its own cache, which beats tasks of whole layers: on two threads, 32 rows of five layers of 1024 units
  * took 1/2.00 of the time of one thread instead of 1/1.75.
@@ -66,7 +66,7 @@ enum {
     FAR_PARTS = 7
 };
 
-/* Nanoseconds of one step of so many rows through one layer and direction. */
+/* Nanoseconds of one step of some rows through one layer and direction. */
 static inline int64_t lk_step_ns(int64_t rows, int64_t I, int64_t H, int64_t R, int64_t gflops)
 {
     return rows * 8 * H * (I + R) / gflops;

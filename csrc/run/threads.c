@@ -1,11 +1,11 @@
 /* threads.c - a small pool of threads.
  *
- * One pool serves the process. Its threads are made when first needed, wait for work by spinning for a moment (the
- * next call of a busy program comes soon, and waking a parked thread costs more than a short layer), then park. One
- * call has the pool at a time: others do not queue for it but run on their own thread, which gives the same bits.
- * Where another program has the cores, threads that wait for each other lose more than they gain, so where many
- * calls wait longer than they work, calls run alone for a while. A child of fork starts with an empty pool, for
- * threads are not inherited. */
+ * One pool serves the process. Its threads are made when they are first needed. A thread without work spins for a
+ * moment, because the next call of a busy program comes soon, and to wake a parked thread costs more than a short
+ * layer. Then it parks. One call has the pool at a time. Other calls do not wait for it but run on their own thread,
+ * which is bit-identical. Where another program has the cores, threads that wait for each other lose more than they
+ * gain: after some calls that waited longer than they worked, calls run alone for a while. A child of fork starts
+ * with an empty pool, because threads are not inherited. */
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -25,12 +25,12 @@ enum {
     LATE_SPINS = 500
 };
 
-/* Calls that wait in vain, because another program has the cores.
+/* Calls whose threads wait for each other longer than they work, because another program has the cores.
  *
- * SLACK_NS: a call may wait for half as long as it works and so much longer. WAKING_NS: the same where a thread had
+ * SLACK_NS: a call may wait for half the time that it works, plus this. WAKING_NS: the same where a thread had
  * to be woken.
  * STRIKE: what a call that waits longer adds to the strikes; one that does not takes one back.
- * MOST_STRIKES: at so many strikes, calls run on their own thread for RUN_ALONE_NS. */
+ * MOST_STRIKES: with this many strikes, calls run on their own thread for RUN_ALONE_NS. */
 enum {
     SLACK_NS = 20000,
     WAKING_NS = 300000,

@@ -1,11 +1,19 @@
-/* all.h - the kernels, written once over the operations of a vec/<isa>.h. tables/<isa>_<dtype>.c includes that file,
- * then this one, inside a target region, and puts the static functions into its table.
+/* all.h - the kernels, written once over the operations of a vec/<isa>.h. tables/<isa>_<dtype>.c makes one instance.
  *
- * How a template is a header: a translation unit has one instruction set and one dtype, so every header is guarded, and
- * includes what it uses, as any C header does. Which vector operations those are is said by the first vec/<isa>.h that
- * the unit includes: all of them have one guard, and vec/chosen.h adds vec/generic.h only where there was none. So each
- * header also parses alone, in an editor or in tests/c/parse_headers.sh. System headers come in before a target region
- * begins: vec/target.h and the vec/<isa>.h include them. */
+ * Parameters, defined before this file is included
+ *   vec/<isa>.h       included: the instruction set. Without one, vec/generic.h
+ *   LK_F32            for float; without it, double. Defined before vec/<isa>.h
+ *   LK_INPUT_SIZE, LK_HIDDEN_SIZE, LK_PROJ_SIZE
+ *                     the sizes of one layer, all three or none: kernels for that layer alone, without variants
+ * All of them combine. They are undefined at the end, but for the macros that depend on them: LK_TABLE.
+ *
+ * A template that is a header: a translation unit makes one instance, so every header has a guard, and includes what it
+ * uses, as any C header does. The first vec/<isa>.h that the unit includes gives the vector operations: all of them have
+ * one guard, and vec/chosen.h includes vec/generic.h only where there was none. So each header also parses alone: in an
+ * editor, and in tests/c/parse_headers.sh.
+ *
+ * The including file opens a target region around this file. System headers must not be in one: vec/<isa>.h and
+ * run/dispatch.h include all that are needed, so both come before it. */
 #ifndef LK_ALL_H
 #define LK_ALL_H
 #include "kernels/activation.h"
@@ -15,12 +23,17 @@
 #include "kernels/layer_forward.h"
 #include "kernels/record.h"
 #include "kernels/backward.h"
-#ifndef LK_HIDDEN_SIZE /* kernels for one layer's sizes are for plain layers */
+#ifndef LK_HIDDEN_SIZE
 #include "kernels/variant.h"
 #endif
 
-#define LK_TABLE                                                                                                      \
-    {LANES,     sizeof(real), activation,       gate_matmul,    cell_update,        dense_forward, layer_forward, \
-     workspace, layer_record, record_workspace, layer_backward, backward_workspace, variant_forward}
+/* What fills a table of kernels: each function by its name, so that none can take the place of another. */
+#define LK_NAMED(result, name, parameters) .name = name,
+#define LK_TABLE {.lanes = LANES, .itemsize = sizeof(real), LK_KERNELS(LK_NAMED)}
+
+#undef LK_F32
+#undef LK_INPUT_SIZE
+#undef LK_HIDDEN_SIZE
+#undef LK_PROJ_SIZE
 
 #endif

@@ -26,7 +26,7 @@
 #define LK_BACKWARD_H
 #include "kernels/gradient_products.h"
 #include "kernels/record.h"
-#include "kernels/transposed.h"
+#include "kernels/transpose.h"
 
 /* Rows of d_z of a chunk: CHUNK_STEPS_ROWS, which are enough to pay for loading and storing the weights' gradients.
  * Fewer where units are many, so that d_z stays within CHUNK_D_Z_BYTES, but at least CHUNK_LEAST_ROWS.
@@ -167,12 +167,12 @@ INLINE void point_to_weights(const backward_pass *pass, void *w, int64_t K, int6
 INLINE void load_sums(const backward_pass *pass, real *d, void *w, int64_t K, int64_t first, int64_t n)
 {
     point_to_weights(pass, w, K, first, n);
-    turn(d, QUAD, (const real *const *)pass->pointers, n, K);
+    transpose(d, QUAD, (const real *const *)pass->pointers, n, K);
 }
 INLINE void store_sums(const backward_pass *pass, real *d, void *w, int64_t K, int64_t first, int64_t n)
 {
     point_to_weights(pass, w, K, first, n);
-    turn_back(pass->pointers, d, QUAD, n, K);
+    transpose_back(pass->pointers, d, QUAD, n, K);
 }
 
 /* move(...), which is load_sums or store_sums, for this thread's vectors of the gates' sums. */
@@ -386,7 +386,7 @@ INLINE void point_to_rows(const backward_pass *pass, chunk_steps chunk, place_fu
 /* The `count` rows that this thread's pointers from `first` on say, transposed. */
 SEPARATE void transpose_rows(const backward_pass *pass, real *to, int64_t first, int64_t count, int64_t columns)
 {
-    turn(to + first, pass->chunk.transposed_stride, (const real *const *)pass->pointers + first, count, columns);
+    transpose(to + first, pass->chunk.transposed_stride, (const real *const *)pass->pointers + first, count, columns);
 }
 
 /* This thread's share of the chunk's inputs, transposed: x, 1, h_before. */

@@ -18,27 +18,9 @@ INLINE void sum_up(const int rows, const int vectors, vec acc[][4], const real *
         vec xk[MOST_TILE_ROWS];
         for (int r = 0; r < rows; r++)
             xk[r] = v_splat(x[r][k]);
-        for (int v = 0; v < vectors; v++) {
-            const vec wk = v_load(w + v * LANES);
-            for (int r = 0; r < rows; r++)
-                acc[r][v] = v_fma(wk, xk[r], acc[r][v]);
-        }
+        add_products(rows, 1, vectors, acc, xk, w, 0);
     }
 }
-
-/* Call tile(rows, vectors, ...) for N rows in tiles of at most TILE_ROWS, evenly; `vectors` in 1..4. */
-#define ROW_TILES(tile, vectors, N, ...)                                                                      \
-    for (int64_t tiles_ = divide_up(N, TILE_ROWS), row_ = 0, rows_; tiles_ > 0; tiles_--, row_ += rows_) {    \
-        rows_ = divide_up((N) - row_, tiles_);                                                                \
-        switch (rows_) {                                                                                      \
-        case 1: tile(1, vectors, row_, __VA_ARGS__); break;                                                   \
-        case 2: if (TILE_ROWS >= 2) tile(2, vectors, row_, __VA_ARGS__); break;                               \
-        case 3: if (TILE_ROWS >= 3) tile(3, vectors, row_, __VA_ARGS__); break;                               \
-        case 4: if (TILE_ROWS >= 4) tile(4, vectors, row_, __VA_ARGS__); break;                               \
-        case 5: if (TILE_ROWS >= 5) tile(5, vectors, row_, __VA_ARGS__); break;                               \
-        case 6: if (TILE_ROWS >= 6) tile(6, vectors, row_, __VA_ARGS__); break;                               \
-        }                                                                                                     \
-    }
 
 /* ---------------------------------------------------------------- d_h = d_z W */
 
@@ -70,17 +52,21 @@ INLINE void product_tile(const int rows, const int vectors, int64_t row, int64_t
         }
 }
 
+/* So many vectors of outputs, 1..4, of N rows, in tiles of nearly equal size. */
+INLINE void product_tiles(const int vectors, int64_t N, int64_t vector, const product_job *job)
+{
+    for (int64_t tiles = divide_up(N, TILE_ROWS), row = 0, rows; tiles > 0; tiles--, row += rows) {
+        rows = divide_up(N - row, tiles);
+        WITH_CONSTANT(product_tile, rows, TILE_ROWS, vectors, row, vector, job);
+    }
+}
+
 /* Of N rows, those vectors of outputs. */
 SEPARATE void product_rows(const product_job *job, int64_t N, range vectors)
 {
     for (int64_t vector = vectors.from, count; vector < vectors.to; vector += count) {
         count = smaller(4 - vector % 4, vectors.to - vector);
-        switch (count) {
-        case 1: ROW_TILES(product_tile, 1, N, vector, job) break;
-        case 2: ROW_TILES(product_tile, 2, N, vector, job) break;
-        case 3: ROW_TILES(product_tile, 3, N, vector, job) break;
-        case 4: ROW_TILES(product_tile, 4, N, vector, job) break;
-        }
+        WITH_CONSTANT(product_tiles, count, 4, N, vector, job);
     }
 }
 
@@ -125,16 +111,21 @@ INLINE void weight_tile(const int rows, const int vectors, int64_t row, int64_t 
             v_store(d + r * QUAD + v * LANES, acc[r][v]);
 }
 
-/* Inputs first .. first + count - 1 of one block. */
+/* Inputs first .. first + count - 1 of one block of so many vectors, in tiles of nearly equal size. */
+INLINE void weight_tiles(const int vectors, int64_t block, int64_t first, int64_t count, int64_t k0,
+                         const weight_job *job)
+{
+    for (int64_t tiles = divide_up(count, TILE_ROWS), row = 0, rows; tiles > 0; tiles--, row += rows) {
+        rows = divide_up(count - row, tiles);
+        WITH_CONSTANT(weight_tile, rows, TILE_ROWS, vectors, row, block, first, k0, job);
+    }
+}
+
 SEPARATE void weight_inputs(const weight_job *job, int64_t block, int64_t first, int64_t count)
 {
+    const int64_t vectors = smaller(4, job->vectors - 4 * block);
     for (int64_t k0 = 0; k0 < job->N; k0 += WEIGHT_SLICE)
-        switch (smaller(4, job->vectors - 4 * block)) {
-        case 1: ROW_TILES(weight_tile, 1, count, block, first, k0, job) break;
-        case 2: ROW_TILES(weight_tile, 2, count, block, first, k0, job) break;
-        case 3: ROW_TILES(weight_tile, 3, count, block, first, k0, job) break;
-        case 4: ROW_TILES(weight_tile, 4, count, block, first, k0, job) break;
-        }
+        WITH_CONSTANT(weight_tiles, vectors, 4, block, first, count, k0, job);
 }
 
 /* A thread's share, in whole tiles: of all inputs of all blocks, one block after the other. */

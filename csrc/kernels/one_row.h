@@ -1,13 +1,13 @@
-/* one_row.h - the steps of one row of a layer whose sizes are constants, of few blocks, all of them in one tile.
+/* one_row.h - the steps of one row of a layer whose sizes are constants and whose blocks are so few that one tile has all.
  *
- * What sizes known beforehand are good for: the sum over h is unrolled, c stays in registers from step to step, and the
- * inputs are part of the same tile, so z is never in memory and their product is done while the step before waits for its
- * activations. And where the last block is at most half full, its gates share vectors: 40 units are 2 blocks of 16, and 8
- * whose i and f, and g and o, are a vector each, packed anew for a run of many steps. Sums have the terms and the order of
- * step_tile and small_step_tile.
+ * Known sizes allow three things. The sum over h is unrolled, and c stays in registers from step to step. The inputs are part
+ * of the same tile: z is never in memory, and the product of the inputs is done while the step before waits for its
+ * activations. And where the last block is at most half full, its gates share vectors: 40 units are 2 blocks of 16 and 8
+ * units more, whose i and f are one vector, and g and o another. The weights are packed anew for that, which pays in a run
+ * of many steps. Sums have the terms and the order of step_sums and small_step_sums.
  *
  * Registers: 4 sums a block (8 where the odd k have their own), c, a weight, an element of h.
- * Only where the weights are in L1. Bound: their vectors at two a cycle, then the chain of the cell; see cell.h. */
+ * Bound: two vectors of weights a cycle, for they are in L1; then the chain of the cell, see cell.h. */
 #ifndef LK_ONE_ROW_H
 #define LK_ONE_ROW_H
 #include "kernels/cell.h"
@@ -15,138 +15,143 @@
 
 #ifdef LK_HIDDEN_SIZE
 
+/* 4 blocks have 16 sums; AVX-512 has 16 registers more, for c, o and their like. AVX2 keeps some on the stack. */
+enum { MOST_ROW_BLOCKS = 4 };
+
+/* Most bytes of weights for one tile: L1 has 32 or 48 KiB, and from further away one stream comes faster than four. */
+enum { ONE_TILE_BYTES = 40 << 10 };
+
+/* Steps for which it pays to pack weights. */
+enum { MIN_PACKED_STEPS = 64 };
+
+/* Whether all blocks are one tile, and whether the inputs are part of it. INPUT_BYTES: the weights of one input. */
 enum {
-    ROW_BLOCKS = LK_HIDDEN_SIZE / LANES + (LK_HIDDEN_SIZE % LANES > 0),
-    MOST_ROW_BLOCKS = 4,   /* 16 sums, for 16 registers of c_t, o and their like, on AVX-512; AVX2 keeps some on the stack */
-    NEAR_BYTES = 40 << 10, /* of weights: L1 has 32 or 48 KiB; from further away one stream comes faster than four */
-    INPUT_BYTES = ROW_BLOCKS * QUAD * (int)sizeof(real), /* weights of one input */
-    ONE_TILE = ROW_BLOCKS <= MOST_ROW_BLOCKS && LK_HIDDEN_SIZE * (int64_t)INPUT_BYTES <= NEAR_BYTES && LK_PROJ_SIZE == 0,
-    INPUTS_HERE = ONE_TILE && (LK_INPUT_SIZE + LK_HIDDEN_SIZE) * (int64_t)INPUT_BYTES <= NEAR_BYTES, /* else a product alone */
-    SUMMED_APART = LK_HIDDEN_SIZE <= FEW_UNITS,
-    TILE_BLOCKS = ONE_TILE ? ROW_BLOCKS : 1, /* 1: never used, and small */
-    LAST_UNITS = LK_HIDDEN_SIZE % LANES,
-#ifdef __clang__ /* its shuffles want literals */
-    GATES_A_VECTOR = 1,
-#else
-    GATES_A_VECTOR = LAST_UNITS == 0 ? 1 : LAST_UNITS <= LANES / 4 ? 4 : LAST_UNITS <= LANES / 2 ? 2 : 1, /* of the last block */
-#endif
-    REST = 4 / GATES_A_VECTOR,      /* its vectors */
-    PACKED_REALS = (1 + LK_INPUT_SIZE + LK_HIDDEN_SIZE) * REST * LANES, /* of bias, w_x and w_h; they lie where z of */
-    PACKED_STEPS = PACKED_REALS / (ROW_BLOCKS * QUAD) + 1,              /* so many steps would, */
-    STEPS_WORTH_PACKING = PACKED_STEPS > 64 ? PACKED_STEPS : 64
+    ALL_BLOCKS = LK_HIDDEN_SIZE / LANES + (LK_HIDDEN_SIZE % LANES > 0),
+    INPUT_BYTES = ALL_BLOCKS * QUAD * (int)sizeof(real),
+    ONE_TILE = ALL_BLOCKS <= MOST_ROW_BLOCKS && LK_HIDDEN_SIZE * (int64_t)INPUT_BYTES <= ONE_TILE_BYTES && LK_PROJ_SIZE == 0,
+    INPUTS_HERE = ONE_TILE && (LK_INPUT_SIZE + LK_HIDDEN_SIZE) * (int64_t)INPUT_BYTES <= ONE_TILE_BYTES,
+    ROW_BLOCKS = ONE_TILE ? ALL_BLOCKS : 1 /* what follows is not used, and small, where it is not */
 };
 
-/* Sums before activation: of whole blocks, and of a last one whose gates share vectors. `shared` is a constant at every
- * call: 1 where there is such a one. */
+/* The four gates of the last block share REST vectors: one, two or, where it is more than half full, four as all others.
+ * The packed bias, w_x and w_h of the last block lie where z of PACKED_STEPS steps would. */
+enum {
+    LAST_UNITS = LK_HIDDEN_SIZE % LANES,
+    REST = LAST_UNITS == 0 ? 4 : LAST_UNITS <= LANES / 4 ? 1 : LAST_UNITS <= LANES / 2 ? 2 : 4,
+    PACKED_REALS = (1 + LK_INPUT_SIZE + LK_HIDDEN_SIZE) * REST * LANES,
+    PACKED_STEPS = PACKED_REALS / (ROW_BLOCKS * QUAD) + 1,
+    STEPS_WORTH_PACKING = PACKED_STEPS > MIN_PACKED_STEPS ? PACKED_STEPS : MIN_PACKED_STEPS
+};
+
+/* Sums before activation: of whole blocks, and of a last one whose gates share vectors. `rest` is a constant at every call:
+ * how many vectors that are, REST; 0 where there is no such block. */
 typedef struct {
-    vec whole[TILE_BLOCKS][4], rest[REST];
+    vec whole[ROW_BLOCKS][4], rest[REST];
 } row_sums;
 
-#define TILE for (int p = 0; p < TILE_BLOCKS; p++)
-#define WHOLE for (int p = 0; p < TILE_BLOCKS - shared; p++) for (int gate = 0; gate < 4; gate++)
-#define EACH_REST for (int r = 0; r < (shared ? REST : 0); r++)
+INLINE int whole_blocks(const int rest) { return ROW_BLOCKS - (rest > 0); }
 
-/* Weights of a product [block][K][4][LANES] and, of the last block, [K][REST][LANES]. */
+/* Weights of a product: [block][K][4][LANES] and, of the last block, [K][REST][LANES]. */
 typedef struct {
     const real *whole, *rest;
 } row_weights;
 
 /* sums += x w of one input k of K. */
-INLINE void add_input(const int shared, row_sums *sums, const real *x, row_weights w, int k, int K)
+INLINE void add_input(const int rest, row_sums *sums, const real *x, row_weights w, int k, int K)
 {
-    multiply_add(1, TILE_BLOCKS - shared, sums->whole, x + k, 0, w.whole + k * QUAD, K * QUAD);
-    EACH_REST sums->rest[r] = v_fma(v_load(w.rest + (k * REST + r) * LANES), v_splat(x[k]), sums->rest[r]);
+    multiply_add(1, whole_blocks(rest), sums->whole, x + k, 0, w.whole + k * QUAD, K * QUAD);
+    for (int r = 0; r < rest; r++)
+        sums->rest[r] = v_fma(v_load(w.rest + (k * REST + r) * LANES), v_splat(x[k]), sums->rest[r]);
 }
 
-/* sums += the recurrent product. */
-INLINE void row_product(const int shared, row_sums *sums, const real *h, row_weights w)
+/* sums += h w. */
+INLINE void add_recurrent(const int rest, row_sums *sums, const real *h, row_weights w)
 {
-    if (!SUMMED_APART) {
-        _Pragma("GCC unroll 8")
-        for (int k = 0; k < LK_HIDDEN_SIZE; k++)
-            add_input(shared, sums, h, w, k, LK_HIDDEN_SIZE);
-        return;
-    }
+    _Pragma("GCC unroll 8")
+    for (int k = 0; k < LK_HIDDEN_SIZE; k++)
+        add_input(rest, sums, h, w, k, LK_HIDDEN_SIZE);
+}
+
+/* The same in two sums: for layers of at most FEW_UNITS. */
+INLINE void add_recurrent_small(const int rest, row_sums *sums, const real *h, row_weights w)
+{
     row_sums odd;
-    WHOLE odd.whole[p][gate] = v_splat(0);
-    EACH_REST odd.rest[r] = v_splat(0);
+    clear_sums(whole_blocks(rest), odd.whole);
+    for (int r = 0; r < rest; r++)
+        odd.rest[r] = v_splat(0);
     _Pragma("GCC unroll 16")
     for (int k = 0; k < LK_HIDDEN_SIZE; k++)
-        add_input(shared, k % 2 ? &odd : sums, h, w, k, LK_HIDDEN_SIZE);
-    WHOLE sums->whole[p][gate] = v_add(sums->whole[p][gate], odd.whole[p][gate]);
-    EACH_REST sums->rest[r] = v_add(sums->rest[r], odd.rest[r]);
+        add_input(rest, k % 2 ? &odd : sums, h, w, k, LK_HIDDEN_SIZE);
+    add_sums(whole_blocks(rest), sums->whole, odd.whole);
+    for (int r = 0; r < rest; r++)
+        sums->rest[r] = v_add(sums->rest[r], odd.rest[r]);
 }
 
-/* The gates of the last block, each from lane 0 on; what follows its units is computed with, and never read. */
-INLINE void part_gates(row_sums *sums)
+/* The gates of the last block get a vector each, from lane 0 on. The lanes past its units are computed, and never read. */
+INLINE void spread_rest(row_sums *sums)
 {
-#ifdef __clang__
-    (void)sums;
-#else
-#ifdef LK_F32
-    typedef int32_t places __attribute__((vector_size(sizeof(vec))));
-#else
-    typedef int64_t places __attribute__((vector_size(sizeof(vec))));
-#endif
-    for (int gate = 0; gate < 4; gate++) {
-        places from;
-        for (int lane = 0; lane < LANES; lane++)
-            from[lane] = (lane + gate % GATES_A_VECTOR * (LANES / GATES_A_VECTOR)) % LANES;
-        sums->whole[TILE_BLOCKS - 1][gate] = __builtin_shuffle(sums->rest[gate / GATES_A_VECTOR], from);
-    }
-#endif
+    enum { GATES_A_VECTOR = 4 / REST };
+    for (int gate = 0; gate < 4; gate++)
+        sums->whole[ROW_BLOCKS - 1][gate] = v_rotate(sums->rest[gate / GATES_A_VECTOR], gate % GATES_A_VECTOR * REST);
 }
 
 /* [K][4][LANES] of the last block becomes [K][REST][LANES]. */
 INLINE void pack_rest(real *to, const real *from, int K)
 {
-    enum { UNITS = LANES / GATES_A_VECTOR };
+    enum { UNITS = REST * LANES / 4 };
     for (int i = 0; i < 4 * K; i++)
         copy_reals(to + i * UNITS, from + i * LANES, UNITS);
 }
 
-INLINE void run_row(const int shared, row_group *group, int64_t s0, int64_t s1, const lk_task *task)
+INLINE void run_row(const int rest, row_group *group, int64_t s0, int64_t s1, const lk_task *task)
 {
-    enum { I = LK_INPUT_SIZE, H = LK_HIDDEN_SIZE, LAST = TILE_BLOCKS - 1 };
+    enum { I = LK_INPUT_SIZE, H = LK_HIDDEN_SIZE, LAST = ROW_BLOCKS - 1 };
     const lk_layer *layer = group->layer;
     const real *bias = layer->bias;
     row_weights w_x = {layer->w_x, NULL}, w_h = {layer->w_h, NULL};
-    const real *bias_rest = NULL;
-    if (shared) { /* z has no other use here, and room for PACKED_STEPS */
-        real *packed = group->z;
-        pack_rest(packed, bias + LAST * QUAD, 1);
-        pack_rest(packed + REST * LANES, w_x.whole + LAST * I * QUAD, I);
-        pack_rest(packed + (1 + I) * REST * LANES, w_h.whole + LAST * H * QUAD, H);
-        bias_rest = packed;
-        w_x.rest = packed + REST * LANES;
-        w_h.rest = packed + (1 + I) * REST * LANES;
+    real *const bias_rest = group->z; /* which has no other use where there is a rest */
+    if (rest) {
+        real *const x_rest = bias_rest + REST * LANES, *const h_rest = x_rest + I * REST * LANES;
+        pack_rest(bias_rest, bias + LAST * QUAD, 1);
+        pack_rest(x_rest, w_x.whole + LAST * I * QUAD, I);
+        pack_rest(h_rest, w_h.whole + LAST * H * QUAD, H);
+        w_x.rest = x_rest;
+        w_h.rest = h_rest;
     }
-    vec c[TILE_BLOCKS];
-    TILE c[p] = v_load(group->c + p * LANES);
+    vec c[ROW_BLOCKS];
+    for (int block = 0; block < ROW_BLOCKS; block++)
+        c[block] = v_load(group->c + block * LANES);
     for (int64_t s = s0; s < s1; s++) {
         row_sums sums;
-        vec output[TILE_BLOCKS], h_t[TILE_BLOCKS];
+        vec output[ROW_BLOCKS], h_t[ROW_BLOCKS];
         const real *x = x_of(group, 0, s, task), *first = INPUTS_HERE ? bias : group->z + (s - s0) * group->z_stride;
-        load_quads(1, TILE_BLOCKS - shared, sums.whole, first, 0);
-        EACH_REST sums.rest[r] = v_load(bias_rest + r * LANES);
+        load_quads(1, whole_blocks(rest), sums.whole, first, 0);
+        for (int r = 0; r < rest; r++)
+            sums.rest[r] = v_load(bias_rest + r * LANES);
         for (int k = 0; k < (INPUTS_HERE ? I : 0); k++)
-            add_input(shared, &sums, x, w_x, k, I);
-        row_product(shared, &sums, group->h, w_h);
-        if (shared)
-            part_gates(&sums);
-        TILE c[p] = cell_state(sums.whole[p], c[p], &output[p]);
-        cell_output(TILE_BLOCKS, c, output, h_t);
-        TILE v_store(group->h + p * LANES, h_t[p]);
+            add_input(rest, &sums, x, w_x, k, I);
+        if (LK_HIDDEN_SIZE <= FEW_UNITS)
+            add_recurrent_small(rest, &sums, group->h, w_h);
+        else
+            add_recurrent(rest, &sums, group->h, w_h);
+        if (rest)
+            spread_rest(&sums);
+        for (int block = 0; block < ROW_BLOCKS; block++)
+            c[block] = cell_state(sums.whole[block], c[block], &output[block]);
+        cell_output(ROW_BLOCKS, c, output, h_t);
+        for (int block = 0; block < ROW_BLOCKS; block++)
+            v_store(group->h + block * LANES, h_t[block]);
         copy_reals(out_of(group, 0, s, task), group->h, H);
     }
-    TILE v_store(group->c + p * LANES, c[p]);
+    for (int block = 0; block < ROW_BLOCKS; block++)
+        v_store(group->c + block * LANES, c[block]);
 }
 
 SEPARATE void run_row_packed(row_group *group, int64_t s0, int64_t s1, const lk_task *task)
 {
-    run_row(GATES_A_VECTOR > 1, g, s0, s1, task);
+    run_row(REST < 4 ? REST : 0, group, s0, s1, task);
 }
-SEPARATE void run_row_plain(row_group *group, int64_t s0, int64_t s1, const lk_task *task) { run_row(0, g, s0, s1, task); }
+SEPARATE void run_row_plain(row_group *group, int64_t s0, int64_t s1, const lk_task *task) { run_row(0, group, s0, s1, task); }
 
 /* Steps s0 .. s1 - 1 of a group of n rows, where that is one row that fits; whether it did. */
 INLINE int one_row_steps(row_group *group, int64_t s0, int64_t s1, int64_t n, const lk_task *task)
@@ -156,16 +161,13 @@ INLINE int one_row_steps(row_group *group, int64_t s0, int64_t s1, int64_t n, co
     if (!INPUTS_HERE) {
         input_product(group->layer, choose_inputs(group, s0, s1, 1, task), group->x, group->z, group->units);
         run_row_plain(group, s0, s1, task);
-    } else if (GATES_A_VECTOR > 1 && s1 - s0 >= STEPS_WORTH_PACKING) {
+    } else if (REST < 4 && s1 - s0 >= STEPS_WORTH_PACKING) {
         run_row_packed(group, s0, s1, task);
     } else {
         run_row_plain(group, s0, s1, task);
     }
     return 1;
 }
-#undef TILE
-#undef WHOLE
-#undef EACH_REST
 
 #else
 

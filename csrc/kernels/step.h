@@ -38,9 +38,7 @@ INLINE void small_step_sums(const int rows, const int blocks, vec acc[][4], int6
     const real *w = (const real *)group->layer->w_h + block * R * QUAD;
     vec odd[MOST_TILE_ROWS][4];
     load_quads(rows, blocks, acc, group->z_now + row * group->z_stride + block * QUAD, group->z_stride);
-    for (int i = 0; i < rows * blocks; i++)
-        for (int gate = 0; gate < 4; gate++)
-            odd[i][gate] = v_splat(0);
+    clear_sums(rows * blocks, odd);
     const real *h = group->h + row * group->h_stride;
     int64_t k = 0;
     for (; k + 2 <= R; k += 2) {
@@ -49,9 +47,7 @@ INLINE void small_step_sums(const int rows, const int blocks, vec acc[][4], int6
     }
     if (k < R)
         multiply_add(rows, blocks, acc, h + k, group->h_stride, w + k * QUAD, R * QUAD);
-    for (int i = 0; i < rows * blocks; i++)
-        for (int gate = 0; gate < 4; gate++)
-            acc[i][gate] = v_add(acc[i][gate], odd[i][gate]);
+    add_sums(rows * blocks, acc, odd);
 }
 
 /* The tiles of a kind of step: c and `reported` of the first `active` rows and of this thread's units. */

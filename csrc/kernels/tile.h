@@ -13,45 +13,76 @@ enum {
     LINES = QUAD > LINE ? QUAD / LINE : 1
 };
 
-/* acc[r][p][g] += x[r] * w[p][g], for one input: `rows` rows, each x_row after the other, by `panels` blocks, each w_panel
- * after the other, by four gates. acc are rows * panels * 4 registers; `rows` and `panels` are constants at every call. */
-INLINE void multiply_add(const int rows, const int panels, vec acc[][4], const real *x, int64_t x_row, const real *w,
-                         int64_t w_panel)
+/* function(n, ...) for n in 1..most. In each call n is a constant, so that what the function counts by it stays in
+ * registers. `most` is a constant of at most MOST_TILE_ROWS: what is larger is not compiled. */
+#define WITH_CONSTANT(function, n, most, ...)                     \
+    do {                                                          \
+        switch (n) {                                              \
+        case 1: function(1, __VA_ARGS__); break;                  \
+        case 2: if ((most) >= 2) function(2, __VA_ARGS__); break; \
+        case 3: if ((most) >= 3) function(3, __VA_ARGS__); break; \
+        case 4: if ((most) >= 4) function(4, __VA_ARGS__); break; \
+        case 5: if ((most) >= 5) function(5, __VA_ARGS__); break; \
+        case 6: if ((most) >= 6) function(6, __VA_ARGS__); break; \
+        }                                                         \
+    } while (0)
+
+/* n sums of four gates each: zero; and to each that of the other. */
+INLINE void clear_sums(const int n, vec sums[][4])
+{
+    for (int i = 0; i < n; i++)
+        for (int g = 0; g < 4; g++)
+            sums[i][g] = v_splat(0);
+}
+INLINE void add_sums(const int n, vec sums[][4], vec other[][4])
+{
+    for (int i = 0; i < n; i++)
+        for (int g = 0; g < 4; g++)
+            sums[i][g] = v_add(sums[i][g], other[i][g]);
+}
+
+/* acc[r][b][g] += x[r] * w[b][g] for one input: `rows` rows, whose x fills a vector each, by `blocks` blocks, w_block
+ * apart, by `gates` vectors. acc is rows * blocks * gates registers; those three are constants at every call. */
+INLINE void add_products(const int rows, const int blocks, const int gates, vec acc[][4], const vec *x, const real *w,
+                         int64_t w_block)
+{
+    for (int b = 0; b < blocks; b++)
+        for (int g = 0; g < gates; g++) {
+            const vec wk = v_load(w + b * w_block + g * LANES);
+            for (int r = 0; r < rows; r++)
+                acc[r * blocks + b][g] = v_fma(wk, x[r], acc[r * blocks + b][g]);
+        }
+}
+
+/* The same for all four gates, of rows whose x lie x_row apart. */
+INLINE void multiply_add(const int rows, const int blocks, vec acc[][4], const real *x, int64_t x_row, const real *w,
+                         int64_t w_block)
 {
     vec xk[MOST_TILE_ROWS];
     for (int r = 0; r < rows; r++)
         xk[r] = v_splat(x[r * x_row]);
-    for (int p = 0; p < panels; p++)
-        for (int g = 0; g < 4; g++) {
-            const vec wk = v_load(w + p * w_panel + g * LANES);
-            for (int r = 0; r < rows; r++)
-                acc[r * panels + p][g] = v_fma(wk, xk[r], acc[r * panels + p][g]);
-        }
+    add_products(rows, blocks, 4, acc, xk, w, w_block);
 }
 
-/* acc[r][p][g] += sum over k = 0 .. K - 1, in order, of x[r][k] * w[p][k][g]: `rows` rows by `panels` blocks by four gates.
+/* acc[r][b][g] += sum over k = 0 .. K - 1, in order, of x[r][k] * w[b][k][g]: `rows` rows by `blocks` blocks by four
+ * gates.
  *
- *   w    packed [panel][K][4][LANES]
- *   acc  rows * panels * 4 registers; `rows` and `panels` are constants at every call
- *   line which cache line of each input of the next block to prefetch meanwhile; -1 for none (and always where rows is 1)
+ *   w    packed [block][K][4][LANES]
+ *   acc  rows * blocks * 4 registers; `rows` and `blocks` are constants at every call
+ *   line which cache line of each input of the next block to prefetch meanwhile; -1 for none (always where rows is 1)
  *
- * Bound: rows * panels * 4 FMAs per k, against panels * 4 loads of weights and `rows` broadcasts. */
-INLINE void accumulate(const int rows, const int panels, vec acc[][4], const real *const *x, int64_t K, const real *w,
+ * Bound: rows * blocks * 4 FMAs per k, against blocks * 4 loads of weights and `rows` broadcasts. */
+INLINE void accumulate(const int rows, const int blocks, vec acc[][4], const real *const *x, int64_t K, const real *w,
                        int line)
 {
-    const int64_t panel_stride = K * QUAD, ahead = line < 0 ? 0 : panel_stride + line * LINE;
+    const int64_t w_block = K * QUAD, ahead = line < 0 ? 0 : w_block + line * LINE;
     for (int64_t k = 0; k < K; k++, w += QUAD) {
         vec xk[MOST_TILE_ROWS];
         for (int r = 0; r < rows; r++)
             xk[r] = v_splat(x[r][k]);
         if (rows > 1)
             __builtin_prefetch(w + ahead);
-        for (int p = 0; p < panels; p++)
-            for (int g = 0; g < 4; g++) {
-                const vec wk = v_load(w + p * panel_stride + g * LANES);
-                for (int r = 0; r < rows; r++)
-                    acc[r * panels + p][g] = v_fma(wk, xk[r], acc[r * panels + p][g]);
-            }
+        add_products(rows, blocks, 4, acc, xk, w, w_block);
     }
 }
 
@@ -73,7 +104,7 @@ INLINE void sweep_row(range blocks, int64_t K, int backwards, tile_function *til
         tile(1, 3, 0, blocks.from, -1, job);
         return;
     }
-    const int in_pairs = TILE_PANELS == 2 || weight_bytes(blocks, K) <= NEARLY_L1_BYTES || far_away(blocks, K);
+    const int in_pairs = TILE_BLOCKS == 2 || weight_bytes(blocks, K) <= NEARLY_L1_BYTES || far_away(blocks, K);
     const int64_t pairs = in_pairs || count == 2 ? count / 2 : 0;
     for (int64_t done = 0; done < count;) {
         const int64_t panels = done < 2 * pairs ? 2 : 1;
@@ -98,14 +129,7 @@ INLINE void sweep_rows(const int most_rows, int64_t N, range blocks, int64_t K, 
         for (int64_t t = 0, row = 0; t < tiles; t++) {
             const int line = far ? (int)(t % LINES) : -1;
             const int64_t rows = divide_up(N - row, tiles - t);
-            switch (rows) {
-            case 1: tile(1, 1, row, block, line, job); break;
-            case 2: if (most_rows >= 2) tile(2, 1, row, block, line, job); break;
-            case 3: if (most_rows >= 3) tile(3, 1, row, block, line, job); break;
-            case 4: if (most_rows >= 4) tile(4, 1, row, block, line, job); break;
-            case 5: if (most_rows >= 5) tile(5, 1, row, block, line, job); break;
-            case 6: if (most_rows >= 6) tile(6, 1, row, block, line, job); break;
-            }
+            WITH_CONSTANT(tile, rows, most_rows, 1, row, block, line, job);
             row += rows;
         }
 }

@@ -2,7 +2,6 @@
  * that run a layer. */
 #ifndef LK_DISPATCH_H
 #define LK_DISPATCH_H
-#include <string.h> /* here, outside of any target region */
 #include "lstmkernel.h"
 #include "run/threads.h"
 
@@ -41,19 +40,31 @@ typedef struct {
     lk_team team;
 } lk_task;
 
+/* All kernels: KERNEL(result, name, parameters). The fields of the table below, and what LK_TABLE of kernels/all.h puts
+ * into them, both come from this list.
+ *   variant_forward                       layer_forward of a layer with a variant
+ *   workspace                             bytes for one thread, whole cache lines
+ *   record_workspace, backward_workspace  bytes for all threads */
+#define LK_KERNELS(KERNEL)                                                                                               \
+    KERNEL(int, activation, (int activation, int64_t N, const void *x, void *y))                                         \
+    KERNEL(int, gate_matmul, (const lk_layer *layer, int64_t N, const void *x, int64_t x_row, void *z))                  \
+    KERNEL(int, cell_update, (int64_t N, int64_t H, const void *z, void *c, void *h))                                    \
+    KERNEL(int, dense_forward,                                                                                           \
+           (const lk_dense *dense, int64_t N, const void *x, int64_t x_row, void *y, int64_t y_row))                     \
+    KERNEL(int, layer_forward, (const lk_layer *layer, const lk_task *task))                                             \
+    KERNEL(int, variant_forward, (const lk_layer *layer, const lk_task *task))                                           \
+    KERNEL(int64_t, workspace, (const lk_layer *layer, int64_t T, int64_t B))                                            \
+    KERNEL(int, layer_record, (const lk_layer *layer, const lk_tape *tape, const lk_team *team, void *work))             \
+    KERNEL(int64_t, record_workspace, (const lk_layer *layer, const lk_tape *tape))                                      \
+    KERNEL(int, layer_backward,                                                                                          \
+           (const lk_tape *tape, const lk_gradients *gradients, const lk_team *team, void *work))                        \
+    KERNEL(int64_t, backward_workspace, (const lk_tape *tape, const lk_gradients *gradients))
+
 struct lk_kernels {
     int64_t lanes, itemsize;
-    int (*activation)(int activation, int64_t N, const void *x, void *y);
-    int (*gate_matmul)(const lk_layer *layer, int64_t N, const void *x, int64_t x_row, void *z);
-    int (*cell_update)(int64_t N, int64_t H, const void *z, void *c, void *h);
-    int (*dense_forward)(const lk_dense *dense, int64_t N, const void *x, int64_t x_row, void *y, int64_t y_row);
-    int (*layer_forward)(const lk_layer *layer, const lk_task *task);
-    int64_t (*workspace)(const lk_layer *layer, int64_t T, int64_t B); /* bytes, of whole cache lines */
-    int (*layer_record)(const lk_layer *layer, const lk_tape *tape, const lk_team *team, void *work);
-    int64_t (*record_workspace)(const lk_layer *layer, const lk_tape *tape); /* of all threads */
-    int (*layer_backward)(const lk_tape *tape, const lk_gradients *gradients, const lk_team *team, void *work);
-    int64_t (*backward_workspace)(const lk_tape *tape, const lk_gradients *gradients);
-    int (*variant_forward)(const lk_layer *layer, const lk_task *task); /* layer_forward of a layer with a variant */
+#define LK_FIELD(result, name, parameters) result(*name) parameters;
+    LK_KERNELS(LK_FIELD)
+#undef LK_FIELD
 };
 
 #if defined(__x86_64__)

@@ -6,7 +6,7 @@
 #include "vec/target.h"
 
 /* 3 rows x 4 gates = 12 accumulators, 3 broadcasts and a weight: all 16 registers. */
-enum { TILE_ROWS = 3, TILE_PANELS = 2 };
+enum { TILE_ROWS = 3, TILE_BLOCKS = 2 };
 
 LK_TARGET_BEGIN("avx2,fma")
 #ifdef LK_F32
@@ -59,6 +59,7 @@ INLINE vec v_pow2(vec shifted) { return _mm256_castsi256_pd(_mm256_slli_epi64(_m
 
 #endif
 #include "vec/tail.h"
+#include "vec/shuffle.h"
 LK_TARGET_END
 
 #endif

@@ -6,7 +6,7 @@
 #include "vec/target.h"
 
 /* 6 rows x 4 gates = 24 accumulators, 6 broadcasts and a weight: 31 of 32 registers. */
-enum { TILE_ROWS = 6, TILE_PANELS = 1 };
+enum { TILE_ROWS = 6, TILE_BLOCKS = 1 };
 
 LK_TARGET_BEGIN("avx512f")
 #ifdef LK_F32
@@ -72,6 +72,7 @@ INLINE vec v_copysign(vec a, vec sign)
 INLINE vec v_pow2(vec shifted) { return _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(shifted), 52)); }
 
 #endif
+#include "vec/shuffle.h"
 LK_TARGET_END
 
 #endif

@@ -1,16 +1,24 @@
 /* vec/generic.h - the vector operations in the compiler's own portable vectors: 4 floats or 2 doubles.
  *
- * Runs wherever GCC or Clang do, and documents what every vec/<isa>.h provides:
- *   real, vec, LANES   the dtype (LK_F32 defined: float, else double), a vector of it, and its length
- *   TILE_ROWS          most rows of a register tile (rows x 4 gates accumulators must fit the registers)
- *   TILE_PANELS        blocks of units that a single row takes at once, to have enough independent accumulators
+ * Runs wherever GCC or Clang do, and documents the template: what a vec/<isa>.h takes, and what each of them provides.
+ *
+ * Parameter, defined before the file is included
+ *   LK_F32       for float; without it, double
+ *
+ * Provided, for each dtype
+ *   real, vec, LANES   the dtype, a vector of it, and its length
+ *   TILE_ROWS    most rows of a register tile, at most MOST_TILE_ROWS: rows * 4 sums must fit the registers
+ *   TILE_BLOCKS  blocks of units that a single row takes at once, 1 or 2, to have enough sums that do not wait for each other
+ *   v_load ... v_pow2 (below), v_load_n, v_store_n (vec/tail.h, or their own), v_rotate, v_transpose4 (vec/shuffle.h)
+ *
  * Every operation is exact or rounds once, to nearest, so that all instruction sets give the same bits. Only this file
- * may lack fma: there v_fma and v_fnma round twice (builds pass -ffp-contract=off, so they do so everywhere alike). */
+ * may lack fma: here v_fma and v_fnma round twice (builds pass -ffp-contract=off, so they do so everywhere alike).
+ * tests/c/vector_operations.c compares each of them with scalar code. */
 #ifndef LK_VEC_H
 #define LK_VEC_H
 #include "vec/target.h"
 
-enum { TILE_ROWS = 3, TILE_PANELS = 2 };
+enum { TILE_ROWS = 3, TILE_BLOCKS = 2 };
 
 #ifdef LK_F32
 typedef float real;
@@ -36,6 +44,7 @@ INLINE vec v_add(vec a, vec b) { return a + b; }
 INLINE vec v_sub(vec a, vec b) { return a - b; }
 INLINE vec v_mul(vec a, vec b) { return a * b; }
 INLINE vec v_div(vec a, vec b) { return a / b; }
+/* a b + c, and c - a b. */
 INLINE vec v_fma(vec a, vec b, vec c) { return a * b + c; }
 INLINE vec v_fnma(vec a, vec b, vec c) { return c - a * b; }
 INLINE vec v_select(vec_word mask, vec a, vec b)
@@ -45,14 +54,15 @@ INLINE vec v_select(vec_word mask, vec a, vec b)
 /* The lesser or greater of each pair of lanes; b where either is NaN or both are zero, as x86 has it. */
 INLINE vec v_min(vec a, vec b) { return v_select((vec_word)(a < b), a, b); }
 INLINE vec v_max(vec a, vec b) { return v_select((vec_word)(a > b), a, b); }
-/* a, but 0 where x < least, which a NaN is not. */
+/* a, but 0 where x < least. NaN is not less than anything. */
 INLINE vec v_zero_below(vec a, vec x, vec least) { return (vec)((vec_word)a & ~(vec_word)(x < least)); }
-/* The magnitude of a, the sign of the other. */
+/* The magnitude of a, the sign of `sign`; also of NaN. */
 INLINE vec v_copysign(vec a, vec sign) { return v_select((vec_word)v_splat(-(real)0.0), sign, a); }
-/* 2^n, where shifted = n + 1.5 * 2^MANTISSA_BITS + the exponent's bias: adding that constant rounded some number to the
- * integer n, and the biased exponent of 2^n now lies in the lowest bits of the mantissa, one shift away from its place. */
+/* 2^n, of n + 1.5 * 2^MANTISSA_BITS + the exponent's bias, for n of normal numbers. That constant was added to round a
+ * number to the integer n; now the lowest bits of the mantissa are the biased exponent of 2^n, one shift from its place. */
 INLINE vec v_pow2(vec shifted) { return (vec)((vec_word)shifted << MANTISSA_BITS); }
 
 #include "vec/tail.h"
+#include "vec/shuffle.h"
 
 #endif

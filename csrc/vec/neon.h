@@ -6,7 +6,7 @@
 #include "vec/target.h"
 
 /* 6 rows x 4 gates = 24 accumulators, 6 broadcasts and a weight: 31 of 32 registers. */
-enum { TILE_ROWS = 6, TILE_PANELS = 2 };
+enum { TILE_ROWS = 6, TILE_BLOCKS = 2 };
 
 #ifdef LK_F32
 
@@ -53,5 +53,6 @@ INLINE vec v_pow2(vec shifted) { return vreinterpretq_f64_s64(vshlq_n_s64(vreint
 
 #endif
 #include "vec/tail.h"
+#include "vec/shuffle.h"
 
 #endif

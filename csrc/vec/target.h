@@ -9,7 +9,8 @@
 #include <string.h>
 
 #define LK_PRAGMA(text) _Pragma(#text)
-#ifdef __clang__
+#ifdef LK_TARGET_BEGIN /* on the command line: tests/c/emulated_avx512.h */
+#elif defined(__clang__)
 #define LK_TARGET_BEGIN(features) \
     LK_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
 #define LK_TARGET_END LK_PRAGMA(clang attribute pop)

@@ -4,8 +4,5 @@
 #include <simde/x86/avx512.h>
 #include <simde/x86/fma.h>
 
-#define LK_TARGET_H
 #define LK_TARGET_BEGIN(features)
 #define LK_TARGET_END
-#define INLINE static inline __attribute__((always_inline))
-#define SEPARATE static

@@ -5,6 +5,7 @@ Results do not depend on any of it, so the tests that compare bits cannot see it
 
 from __future__ import annotations
 
+import importlib
 import re
 from functools import cache
 from itertools import product
@@ -20,18 +21,17 @@ from numba import int64, njit
 from lstmkernel.backends.numba import jit
 from lstmkernel.backends.numba.kernels import layout, tile
 from lstmkernel.backends.numba.memory import at, pointer
-from lstmkernel.backends.numba.run import forward
-from lstmkernel.backends.numba.target import TILE_PANELS, TILE_ROWS, VECTOR_BYTES
+from lstmkernel.backends.numba.target import TILE_ROWS, VECTOR_BYTES
 
 NONE = tile.NO_LINE
 
 
 @jit.inlined
-def note(rows, panels, row, block, line, job):
+def note(rows, blocks, row, block, line, job):
     """A tile function that writes down how it was called. job: an address, of the number of calls and then of them."""
     calls = pointer(job, int64)
     call = at(calls, 1 + 5 * calls[0])
-    call[0], call[1], call[2], call[3], call[4] = len(rows), len(panels), row, block, line
+    call[0], call[1], call[2], call[3], call[4] = len(rows), len(blocks), row, block, line
     calls[0] += 1
 
 
@@ -45,7 +45,7 @@ def compiled_sweep(most_rows):
 
 
 def tiles(most_rows, N, blocks, K=5, backwards=False):
-    """[(rows, panels, row, block, line), ...] in the order of the sweep."""
+    """[(rows, blocks, row, block, line), ...] in the order of the sweep."""
     calls = np.zeros(1 + 5 * 1000, np.int64)
     compiled_sweep(most_rows)(N, blocks, K, backwards, calls.ctypes.data)
     return [tuple(map(int, call)) for call in calls[1:].reshape(-1, 5)[: calls[0]]]
@@ -56,18 +56,16 @@ def tiles(most_rows, N, blocks, K=5, backwards=False):
 def test_a_row_takes_each_block_once(blocks, backwards):
     visited = tiles(3, 1, blocks, backwards=backwards)
     from_first = visited[::-1] if backwards else visited
-    assert [block + p for _, panels, _, block, _ in from_first for p in range(panels)] == list(range(blocks))
+    assert [block + b for _, width, _, block, _ in from_first for b in range(width)] == list(range(blocks))
     assert all((rows, row, line) == (1, 0, NONE) for rows, _, row, _, line in visited)
 
 
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
 @pytest.mark.parametrize(
-    ("blocks", "panels"), [(1, [1]), (2, [2]), (3, [3]), (4, [2, 2]), (5, [2, 2, 1]), (6, [2, 2, 2]), (7, [2, 2, 2, 1])]
+    ("blocks", "widths"), [(1, [1]), (2, [2]), (3, [3]), (4, [2, 2]), (5, [2, 2, 1]), (6, [2, 2, 2]), (7, [2, 2, 2, 1])]
 )
-def test_a_row_takes_several_blocks_at_once(blocks, panels, backwards):
-    if blocks > 3 and TILE_PANELS != 2:
-        panels = [1] * blocks
-    assert [call[1] for call in tiles(3, 1, blocks, backwards=backwards)] == panels
+def test_a_row_takes_several_blocks_at_once(blocks, widths, backwards):
+    assert [call[1] for call in tiles(3, 1, blocks, backwards=backwards)] == widths
 
 
 @pytest.mark.parametrize("most_rows", [1, 3, 6])
@@ -79,7 +77,7 @@ def test_rows_are_split_evenly_for_each_block(most_rows):
         assert covered == list(product(range(3), range(N)))
         assert len(visited) == 3 * -(-N // most_rows)
         assert max(heights) - min(heights) <= 1
-        assert all((panels, line) == (1, NONE) for _, panels, _, _, line in visited)
+        assert all((width, line) == (1, NONE) for _, width, _, _, line in visited)
 
 
 def test_tiles_prefetch_a_line_each_of_weights_that_are_far():
@@ -110,7 +108,7 @@ def test_tiles_prefetch_a_line_each_of_weights_that_are_far():
 def test_groups_and_chunks(H, B, rows, steps):
     for T in (1000, 2):
         divided = plan_group(H, H, 0, T, B, 16, 4)
-        assert (divided.rows, divided.steps, divided.turned) == (rows, min(steps, T), False)
+        assert (divided.rows, divided.steps, divided.transposed) == (rows, min(steps, T), False)
 
 
 @njit
@@ -119,28 +117,67 @@ def plan_group(I, H, P, T, B, lanes, item_size):
 
 
 @pytest.mark.parametrize("vectors", [1, 5, 6, 7, 12, 13])
-def test_groups_of_turned_rows(vectors):
-    """20 units would fill two vectors of 16 to 63%."""
+def test_groups_of_transposed_rows(vectors):
+    """20 units would use 63% of two vectors of 16 lanes."""
     groups = -(-vectors // TILE_ROWS)
     rows = -(-vectors // groups)
     for B in (16 * vectors, 16 * vectors - 3):
         divided = plan_group(15, 20, 0, 365, B, 16, 4)
-        assert (divided.turned, divided.steps, divided.rows) == (True, 1, 16 * rows)
-    assert not plan_group(15, 20, 5, 365, 16 * vectors, 16, 4).turned  # a projection
-    assert not plan_group(15, 32, 0, 365, 16 * vectors, 16, 4).turned  # nothing to save
+        assert (divided.transposed, divided.steps, divided.rows) == (True, 1, 16 * rows)
+    assert not plan_group(15, 20, 5, 365, 16 * vectors, 16, 4).transposed  # a projection
+    assert not plan_group(15, 32, 0, 365, 16 * vectors, 16, 4).transposed  # nothing to save
 
 
-def test_sizes_are_those_of_c():
-    headers = [ROOT / "csrc" / name for name in ("group.h", "lstm_forward.c", "tile.h")]
-    if not headers[0].exists():
+#: Constants of Numba's that differ from C's, or that C does not have, and why.
+OTHER = {
+    "MIN_SHARED_NS": "Python threads cost more",
+    "MIN_ROWS_PER_TASK": "Python threads cost more",
+    "TILE_ROWS": "C's depends on the instruction set, in vec/",
+    "SMALL_TILE_ROWS": "follows from TILE_ROWS",
+    "VECTOR_BYTES": "C has LANES",
+    "INPUT_BYTES": "follows from VECTOR_BYTES",
+    "LINES": "follows from VECTOR_BYTES",
+    "LINE_BYTES": "C has LINE, in elements",
+    "SLAB_ROWS": "C's is in a function",
+    "MOST_VECTORS": "taller tiles take long to compile",
+    "PREFETCHES": "LLVM",
+    "RUN": "LLVM",
+    "WORD": "C has sizeof",
+    **dict.fromkeys(
+        ("GFLOPS_FORWARD", "MIN_COST_ROWS", "VECTOR_CYCLES", "CELL_CYCLES", "TRANSPOSED_PER_CYCLE", "FAR_PARTS"),
+        "C has them without a name",
+    ),
+}
+
+
+def constants_of_c():
+    """{name: values}: every NAME = number in csrc, whichever file it stands in."""
+    found = {}
+    for source in (ROOT / "csrc").rglob("*.[ch]"):
+        for name, base, shift in re.findall(r"\b([A-Z][A-Z0-9_]+) = (\d+)(?: << (\d+))?[ ,;\n]", source.read_text()):
+            found.setdefault(name, set()).add(int(base) << int(shift or 0))
+    return found
+
+
+def constants_of_numba():
+    """{name: value}: every whole number with a name in capitals, in the modules that mirror csrc."""
+    found = {}
+    for folder in ("kernels", "run"):
+        for path in sorted((ROOT / "lstmkernel/backends/numba" / folder).glob("*.py")):
+            module = importlib.import_module(f"lstmkernel.backends.numba.{folder}.{path.stem}")
+            found |= {
+                name: value
+                for name, value in vars(module).items()
+                if re.fullmatch("[A-Z][A-Z0-9_]+", name) and type(value) is int
+            }
+    return found
+
+
+def test_constants_are_those_of_c():
+    of_c = constants_of_c()
+    if not of_c:
         pytest.skip("no C sources")
-    text = "".join(header.read_text() for header in headers)
-    sizes = re.findall(r"([A-Z0-9_]+) = (\d+)(?: << (\d+))?[ ,\n]", text)
-    of_c = {name: int(base) << int(shift or 0) for name, base, shift in sizes}
-    of_plan = ("MOST_GROUP_ROWS", "GROUP_Z_BYTES", "CHUNK_BYTES", "CHUNK_ROWS", "MOST_CHUNK_BYTES")
-    for module, names in (
-        (layout, (*of_plan, "L1_BYTES", "FEW_UNITS")),
-        (tile, ("FAR_BYTES",)),
-        (forward, ("HANDOVER_BYTES", "STRETCH_STEPS", "STRETCH_ROWS")),
-    ):
-        assert {name: getattr(module, name) for name in names} == {name: of_c[name] for name in names}
+    of_numba = constants_of_numba()
+    assert set(OTHER) <= set(of_numba)
+    for name in set(of_numba) - set(OTHER):
+        assert of_numba[name] in of_c.get(name, of_c.get(f"LK_{name}", {})), name

@@ -22,9 +22,9 @@ from numba.types import Tuple, UniTuple
 
 from lstmkernel import backends
 from lstmkernel.backends.numba import memory
-from lstmkernel.backends.numba.float_control import enter_kernel, leave_kernel
 from lstmkernel.backends.numba.kernels.activation import CONSTANTS, Q
 from lstmkernel.backends.numba.memory import pointer, pointer_to_rows
+from lstmkernel.backends.numba.run.float_control import enter_kernel, leave_kernel
 from lstmkernel.backends.numba.target import HAS_FMA, IS_X86, VECTOR_BYTES
 from lstmkernel.backends.numba.vec import operations, registers, tail
 from lstmkernel.backends.packing import unpack_gates
@@ -233,38 +233,38 @@ def test_memory(real):
 
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("from_table", [False, True])
-@pytest.mark.parametrize(("rows", "panels"), [(1, 1), (1, 2), (1, 3), (2, 1), (3, 1), (6, 1)])
-def test_tile(rows, panels, from_table, real):
-    """z + x w^T of a tile whose rows and panels lie apart, and a zero tile beside."""
-    dtype, quad = DTYPE_OF[real], 4 * operations.lanes_of(real)
-    row_numbers, panel_numbers = tuple(range(rows)), tuple(range(panels))
-    width, K = quad * panels + 3, 5
+@pytest.mark.parametrize(("rows", "blocks"), [(1, 1), (1, 2), (1, 3), (2, 1), (3, 1), (6, 1)])
+def test_tile(rows, blocks, from_table, real):
+    """z + x w^T of a tile whose rows and blocks lie apart, and a zero tile beside."""
+    dtype, size = DTYPE_OF[real], 4 * operations.lanes_of(real)
+    row_numbers, block_numbers = tuple(range(rows)), tuple(range(blocks))
+    width, K = size * blocks + 3, 5
 
     @compiled
     def product_(z, zero, x, table, w):
         z, x, w = pointer(z, real), pointer(x, real), pointer(w, real)
-        tile = registers.load_tile(z, width, row_numbers, panel_numbers)
+        tile = registers.load_tile(z, width, row_numbers, block_numbers)
         if from_table:
             pointers = registers.load_pointers(pointer_to_rows(table, real), row_numbers)
         else:
             pointers = registers.row_pointers(x, K, row_numbers)
         for k in range(K):
-            start = memory.at(w, k * registers.quad(w))
-            tile = registers.multiply_add(tile, pointers, k, start, K * quad, panel_numbers)
-        registers.store_tile(tile, z, width, row_numbers, panel_numbers)
-        empty = registers.zero_tile(z, row_numbers, panel_numbers)
-        registers.store_tile(empty, pointer(zero, real), width, row_numbers, panel_numbers)
+            start = memory.at(w, k * registers.block_size(w))
+            tile = registers.multiply_add(tile, pointers, k, start, K * size, block_numbers)
+        registers.store_tile(tile, z, width, row_numbers, block_numbers)
+        empty = registers.zero_tile(z, row_numbers, block_numbers)
+        registers.store_tile(empty, pointer(zero, real), width, row_numbers, block_numbers)
 
     rng = np.random.default_rng(0)
-    z, x, w = (rng.integers(-9, 9, shape).astype(dtype) for shape in ((rows, width), (rows, K), (panels, K, quad)))
+    z, x, w = (rng.integers(-9, 9, shape).astype(dtype) for shape in ((rows, width), (rows, K), (blocks, K, size)))
     zero = np.ones_like(z)
     table = np.array([row.ctypes.data for row in x], np.int64)
     expected = z.copy()
-    expected[:, : quad * panels] += np.einsum("rk,pkq->rpq", x, w).reshape(rows, -1)  # small integers: exact
+    expected[:, : size * blocks] += np.einsum("rk,pkq->rpq", x, w).reshape(rows, -1)  # small integers: exact
     product_(z.ctypes.data, zero.ctypes.data, x.ctypes.data, table.ctypes.data, w.ctypes.data)
     assert_same_bits(z, expected)
-    assert_same_bits(zero[:, : quad * panels], np.zeros((rows, quad * panels), dtype))
-    assert (zero[:, quad * panels :] == 1).all()
+    assert_same_bits(zero[:, : size * blocks], np.zeros((rows, size * blocks), dtype))
+    assert (zero[:, size * blocks :] == 1).all()
 
 
 # The floating-point environment.
@@ -350,7 +350,7 @@ def number(expression):
 @pytest.mark.parametrize("real", REALS)
 def test_constants_are_those_of_c(real):
     """Bits tell a wrong last digit of a high coefficient once in a million numbers; reading tells it at once."""
-    header = ROOT / "csrc" / "activation.h"
+    header = ROOT / "csrc/kernels/activation.h"
     if not header.exists():
         pytest.skip("no C sources")
     of_float, of_double = header.read_text().split("#else", 1)

@@ -35,14 +35,14 @@ def test_workspace_of_a_thread(name, dtype):
 
 def test_workspace_of_a_thread_of_numba(dtype):
     pytest.importorskip("numba")
-    from lstmkernel.backends.numba import _LANES
     from lstmkernel.backends.numba.kernels import layout
+    from lstmkernel.backends.numba.weights import lanes_of
 
     dtype = np.dtype(dtype)
     for I, H, P in {(shape.I, shape.H, 0) for shape in GRID} | {(1, 1, 0), (7, 2048, 0), (5, 1000, 999)}:
         for T in (1, 33, 10**7):
             for B in (1, 5, 96, 97, 10**6):
-                assert layout.workspace(I, H, P, T, B, _LANES[dtype], dtype.itemsize) <= MOST, (I, H, P, T, B)
+                assert layout.workspace(I, H, P, T, B, lanes_of(dtype), dtype.itemsize) <= MOST, (I, H, P, T, B)
 
 
 def mapping_of(address):

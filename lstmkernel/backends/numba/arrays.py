@@ -1,4 +1,4 @@
-"""Arrays as the kernels take them: addresses, and this thread's scratch memory."""
+"""What kernels are given instead of arrays: addresses; and scratch memory for each thread."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ def address(array: Array) -> int:
 
 
 class _Scratch(threading.local):
-    """Kernels own no memory, and a model is shared by threads."""
+    """The workspace of this thread's kernels. Kernels own no memory, and threads may share a model."""
 
     size, place = 0, (empty((0,), np.uint8), 0)
 
     def of(self, size: int) -> tuple[Array, int]:
-        """At least so many bytes, and their address. The caller holds on: a signal handler may run a larger model."""
+        """At least so many bytes, and their address.
+
+        The caller keeps the array: a signal handler may run a larger model, which replaces this place.
+        """
         if self.size < size:
             memory = empty((size,), np.uint8)
             self.place, self.size = (memory, address(memory)), size

@@ -1,7 +1,10 @@
 """How everything here is compiled.
 
-No fastmath, so the order and rounding of every operation is the one written. Errors as in NumPy: no checks for zero
-divisors, so nothing raises. No reference counting: kernels own no memory.
+There is no fastmath, so every operation has the order and the rounding that is written. Errors are as in NumPy: zero
+divisors are not checked, so nothing raises. There is no reference counting, because kernels own no memory.
+
+This module subclasses four of Numba's own classes: JITCodeLibrary, NativeLowering, Compiler and CPUDispatcher. A new
+version of Numba may change them.
 """
 
 # mypy: ignore-errors
@@ -15,19 +18,20 @@ from typing import Any
 from numba import njit, types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
-from numba.core.compiler_machinery import register_pass
+from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.registry import CPUDispatcher
 from numba.core.typed_passes import NativeLowering
 from numba.extending import intrinsic
 
 
-class _Part(JITCodeLibrary):
+class _Linked(JITCodeLibrary):
     """Code that is only ever linked into an entry, and becomes machine code there.
 
-    Numba would make machine code of every function for itself, and optimise all that is linked into it again at every
-    level of calls: lstm_forward took twice as long to compile.
+    Numba itself would make machine code of every function alone, and at every level of calls it would optimise again
+    all that is linked in. lstm_forward took twice as long to compile.
     """
 
-    #: Whether LLVM optimises it before it is linked: what is to be inlined, for tiles come out better.
+    #: Whether LLVM optimises it before it is linked. It does so for inlined functions, because tiles come out better.
     optimised = True
 
     def _optimize_final_module(self) -> None:
@@ -41,51 +45,59 @@ class _Part(JITCodeLibrary):
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _Lowering(NativeLowering):
-    """Numba's, up to machine code."""
+    """Numba's lowering, without the machine code."""
 
     _name = "lstmkernel_lowering"
 
     def run_pass(self, state: Any) -> bool:
-        state.library = _Part(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library = _Linked(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
         state.library.optimised = state.flags.forceinline
         state.flags.no_compile = True
         super().run_pass(state)
-        # Numba finds functions by the builtin objects that would call them: any will do that is no other function's.
+        # Numba finds a compiled function by a builtin object, its key. Any object will do that no other function has.
         lowered, key = state["cr"], set().copy
         state.targetctx.insert_user_function(key, lowered.fndesc, [state.library])
         state["cr"] = lowered._replace(cfunc=key)
         return True
 
 
-class _PartCompiler(Compiler):
+class _LinkedCompiler(Compiler):
     """Numba's pipeline with _Lowering."""
 
     def define_pipelines(self) -> list[Any]:
-        (pipeline,) = super().define_pipelines()
-        steps = [(step, doc) if step is not NativeLowering else (_Lowering, doc) for step, doc in pipeline.passes]
-        pipeline.passes, pipeline._finalized = steps, False
+        (numbas,) = super().define_pipelines()
+        pipeline = PassManager(numbas.pipeline_name)
+        for step, description in numbas.passes:
+            pipeline.add_pass(_Lowering if step is NativeLowering else step, description)
         pipeline.finalize()
         return [pipeline]
 
 
 _COMMON: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
-_INTERNAL = {**_COMMON, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _PartCompiler}
+_INTERNAL = {**_COMMON, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _LinkedCompiler}
 
 #: Inlined by LLVM: small functions, and those that are passed as arguments, such as tiles.
 inlined = partial(njit, **_INTERNAL, forceinline=True)()
-#: Spliced into the source of its callers before types are inferred. What inlined functions inline, LLVM compiles once
-#: for each of them; splicing the large ones instead halves the time to compile. Splicing everything doubles it again.
+#: Spliced into the source of its callers before types are inferred. LLVM compiles an inlined function once for each
+#: caller; splicing the large ones instead halves the time to compile. Splicing everything doubles it again.
 spliced = partial(njit, **_INTERNAL, inline="always")()
-#: Left to LLVM to inline or call. Said explicitly, because a function compiled for an inlined one inherits its flag.
+#: Left to LLVM to inline or call. forceinline=False must be said, because a function that is compiled for an inlined
+#: one inherits its flag.
 internal = partial(njit, **_INTERNAL, forceinline=False)()
-#: A function that Python calls.
-entry = partial(njit, **_COMMON, no_cfunc_wrapper=True, nogil=True)()
+
+
+class Entry(CPUDispatcher):
+    """A function that Python calls. `cache` keeps its machine code on disk (jit_cache.py)."""
+
+    def __init__(self, function: Any, cache: Any) -> None:
+        super().__init__(function, targetoptions=_COMMON | {"nopython": True, "nogil": True, "no_cfunc_wrapper": True})
+        self._cache = cache
 
 
 @intrinsic
 def never_inline(typingctx):
-    """Stand in a function's body and keep LLVM from inlining that function into its callers."""
+    """A call of this in a function's body keeps LLVM from inlining that function into its callers."""
 
     def codegen(context, builder, signature, args):
         builder.function.attributes.add("noinline")

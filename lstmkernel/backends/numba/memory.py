@@ -1,7 +1,7 @@
 """Pointers into the caller's arrays and workspace.
 
-Kernels receive addresses as Python ints, which Numba unboxes several times faster than arrays. ``pointer`` gives an
-address its type once; from there on the type of every number follows by inference.
+Kernels receive addresses as Python ints, because Numba takes those several times faster than arrays. ``pointer`` gives
+an address its type once. The types of all numbers then follow by inference.
 """
 
 # mypy: ignore-errors
@@ -48,20 +48,20 @@ def pointer_to_rows(typingctx, address, real):
 
 @intrinsic
 def at(typingctx, p, n):
-    """p + n, as C writes it."""
+    """p + n, in C's words."""
     return p(p, n), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])
 
 
 @intrinsic
 def lanes(typingctx, p):
-    """LANES of the pointer's dtype: a constant of the compiled code."""
+    """LANES for the pointer's dtype: a constant in compiled code."""
     count = lanes_of(p.dtype)
     return types.intp(p), lambda context, builder, signature, args: ir.IntType(64)(count)
 
 
 @intrinsic
 def item_size(typingctx, p):
-    """sizeof(real), likewise."""
+    """sizeof(real) for the pointer's dtype: a constant likewise."""
     size = p.dtype.bitwidth // 8
     return types.intp(p), lambda context, builder, signature, args: ir.IntType(64)(size)
 
@@ -69,9 +69,9 @@ def item_size(typingctx, p):
 def emit_buffer(builder: ir.IRBuilder, real: types.Float, count: int) -> ir.Value:
     """Stack for so many numbers, uninitialised.
 
-    Aligned explicitly, and all alike. LLVM raises the alignment of those that vectors are stored in anyway, but when it
-    lets one share the place of another, which it does in the very code that Numba then links into callers and compiles
-    again, only the other's alignment is left there.
+    All buffers have the same alignment, and it must be set here. LLVM raises it by itself where vectors are stored. But
+    it may let two buffers share one place, in code that Numba then links into a caller and compiles again, and then
+    only one of the two alignments is left.
     """
     place = cgutils.alloca_once(builder, IR_REAL[real], size=count)
     place.align = VECTOR_BYTES
@@ -109,7 +109,7 @@ def clear(typingctx, to, n):
 
 @intrinsic
 def prefetch(typingctx, p, n):
-    """Bring the cache line of p[n] into L1, for reading."""
+    """Fetch the cache line of p[n] into L1, for reading."""
 
     def codegen(context, builder, signature, args):
         place = builder.bitcast(builder.gep(args[0], [args[1]]), cgutils.voidptr_t)

@@ -15,14 +15,14 @@ from lstmkernel.backends.numba.target import VECTOR_BYTES
 from lstmkernel.backends.packing import Array, LSTMWeights
 
 #: Bytes of one_row.py's workspace.
-_WORK = 2 * one_row.MOST_BLOCKS * VECTOR_BYTES
+_WORK_BYTES = 2 * one_row.MOST_ROW_BLOCKS * VECTOR_BYTES
 
 
 def backend(sizes: Iterable[tuple[int, int, int]], backwards: Sequence[bool], dtype: np.dtype[Any]) -> Backend:
     """For networks of layers of those sizes: input_size, hidden_size and proj_size. Kernels are compiled when called.
 
-    backwards: of each direction, whether it is. Raises BackendError where no kernel would be another than Numba's
-    general ones.
+    backwards: for each direction, whether it runs backwards. Raises BackendError if Numba has no kernels with constants
+    for these layers.
     """
     if any(backwards):
         raise BackendError("Numba kernels with constants are for one direction, forwards")
@@ -34,9 +34,9 @@ def backend(sizes: Iterable[tuple[int, int, int]], backwards: Sequence[bool], dt
 
 
 def _run(weights: LSTMWeights, T: int, addresses: tuple[int, int, int, int], x_step: int, out_step: int) -> None:
-    """One row, layer by layer: each reads its input from out, where the layer below left it, and writes over it."""
+    """One row, layer by layer. Each reads its input from out, where the layer below left it, and writes over it."""
     x, h, c, out = addresses
-    _held, work = scratch.of(_WORK)
+    _held, work = scratch.of(_WORK_BYTES)
     for (layer,) in weights.layers:
         I, H = layer.input_size, layer.hidden_size
         kernel, state = layer.native.kernels.row_forward(I, H), H * layer.bias.itemsize

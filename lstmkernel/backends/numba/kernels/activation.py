@@ -5,8 +5,8 @@ y = n ln 2 + r, |r| <= ln 2 / 2; exp(y) = 2^n exp(r); exp(r) - 1 = m = r + r^2 q
     tanh(x) = +-(s m + (s - 1)) / (s m + (s + 1)), y = -2|x|
 In the code v = -y, u = -r and m = -(exp(r) - 1).
 
-Whatever takes a vector here takes a tuple of vectors as well, and does each operation for all of them before the next:
-one alone is a chain of operations that each wait for the last.
+Every function here takes a vector or a tuple of vectors. It does each operation for all vectors of the tuple before the
+next one, because the operations on one vector alone each wait for the one before.
 """
 
 # mypy: ignore-errors
@@ -42,7 +42,7 @@ from lstmkernel.backends.numba.vec.tail import v_load_n, v_store_n
 
 LINEAR, TANH, SIGMOID, RELU = range(len(ACTIVATIONS))
 
-#: The names of csrc/kernels/activation.h. Hexadecimal, because decimal floats would be rounded a second time.
+#: They have the names of csrc/kernels/activation.h. They are hexadecimal: decimal floats would be rounded twice.
 CONSTANTS = {
     types.float32: {
         "LOG2_E": "0x1.715476p+0",
@@ -77,7 +77,7 @@ Q = {
 
 @intrinsic(prefer_literal=True)
 def v_number(typingctx, like, number):
-    """The literal int in every lane of a vector like `like`."""
+    """A literal int in every lane of a vector of like's type."""
     vec = vec_in(like)
 
     def codegen(context, builder, signature, args):
@@ -88,7 +88,7 @@ def v_number(typingctx, like, number):
 
 @intrinsic(prefer_literal=True)
 def v_constant(typingctx, like, name):
-    """The constant of that name and of like's dtype in every lane, with the opposite sign for "-NAME"."""
+    """The constant of that name, for like's dtype, in every lane. "-NAME" is its negative."""
     vec, sign = vec_in(like), -1 if name.literal_value.startswith("-") else 1
     number = sign * float.fromhex(CONSTANTS[vec.real][name.literal_value.removeprefix("-")])
 
@@ -102,7 +102,7 @@ def v_constant(typingctx, like, name):
 def minus_q(typingctx, u, u2):
     """-(Q[0] - Q[1] u + Q[2] u^2 - ...).
 
-    Horner's scheme in u^2 over pairs of coefficients, which is half the dependency chain of Horner's in u.
+    Horner's scheme in u^2, over pairs of coefficients. Its chain of operations is half as long as with u.
     """
     q = [float.fromhex(coefficient) for coefficient in Q[vec_in(u).real]]
 
@@ -129,7 +129,7 @@ def keep_rest(typingctx, v):
 
 @inlined
 def m_of(n, high):
-    """m, where high + n LN2_LOW is u. What u loses by rounding is added where it counts: tanh of float64."""
+    """m, where u is high + n LN2_LOW. In float64, what u loses by rounding is added, because tanh needs it."""
     if keep_rest(n):
         low = v_mul(n, v_constant(n, "LN2_LOW"))
         u = v_add(high, low)

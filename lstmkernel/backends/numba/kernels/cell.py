@@ -1,4 +1,4 @@
-"""The four moves of the cell, on pre-activations that are in registers: csrc/kernels/cell.h."""
+"""The four moves of the cell, on pre-activations in registers: csrc/kernels/cell.h."""
 
 # mypy: ignore-errors
 # Compiled code: its types are Numba's, and inferred.
@@ -14,18 +14,18 @@ from lstmkernel.backends.numba.kernels.activation import (
     tanh_denominator,
     tanh_numerator,
 )
-from lstmkernel.backends.numba.kernels.tile import PANELS_1, ROWS_1
+from lstmkernel.backends.numba.kernels.tile import BLOCKS_1, ROWS_1
 from lstmkernel.backends.numba.memory import at, lanes
 from lstmkernel.backends.numba.vec.operations import v_add, v_div, v_mul
-from lstmkernel.backends.numba.vec.registers import load_tile, quad
+from lstmkernel.backends.numba.vec.registers import block_size, load_tile
 from lstmkernel.backends.numba.vec.tail import v_load_n, v_store_n
 
 
 @inlined
 def open_gates(z):
-    """The gates as quotients, of one block of units of one row: z holds i, f, g, o before activation.
+    """The gates of one block of units of one row, as quotients: z holds i, f, g, o before activation.
 
-    i, f, o are 1 / write, forget and output, and g is candidate / candidate_over.
+    i, f and o are 1 / write, 1 / forget and 1 / output; g is candidate / candidate_over.
     """
     i, f, g, o = z
     s, m = exp_parts((sigmoid_argument(i), sigmoid_argument(f), tanh_argument(g), sigmoid_argument(o)))
@@ -39,7 +39,7 @@ def open_gates(z):
 
 @inlined
 def next_states(quotients, c):
-    """c_t and h_t. Where two activations meet, their quotients share a division: i * g and o * tanh(c_t)."""
+    """c_t and h_t. A product of two activations is one quotient, with one division: i * g and o * tanh(c_t)."""
     write, forget, candidate, candidate_over, output = quotients
     kept = v_div(c, forget)  # 1 forget: what stays of the cell state, f * c
     written = v_div(candidate, v_mul(write, candidate_over))  # 2 input: what to write, i * g
@@ -75,8 +75,8 @@ def cells(z, c):
 def cell_update(N, H, z, c, h):
     for _ in range(N):
         for unit in range(0, H, lanes(z)):
-            c_t, h_t = cell(load_tile(z, 0, ROWS_1, PANELS_1), v_load_n(at(c, unit), H - unit))
+            c_t, h_t = cell(load_tile(z, 0, ROWS_1, BLOCKS_1), v_load_n(at(c, unit), H - unit))
             v_store_n(at(c, unit), c_t, H - unit)
             v_store_n(at(h, unit), h_t, H - unit)
-            z = at(z, quad(z))
+            z = at(z, block_size(z))
         c, h = at(c, H), at(h, H)

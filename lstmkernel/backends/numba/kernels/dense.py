@@ -13,31 +13,39 @@ from lstmkernel.backends.numba.kernels.tile import accumulate, sweep
 from lstmkernel.backends.numba.memory import at, lanes
 from lstmkernel.backends.numba.target import TILE_ROWS
 from lstmkernel.backends.numba.vec.operations import v_load
-from lstmkernel.backends.numba.vec.registers import load_tile, quad, row_pointers, store_tile, tile_buffer, zero_tile
+from lstmkernel.backends.numba.vec.registers import (
+    block_size,
+    load_tile,
+    row_pointers,
+    store_tile,
+    tile_buffer,
+    zero_tile,
+)
 from lstmkernel.backends.numba.vec.tail import v_store_n
 
 DenseJob = namedtuple("DenseJob", "dense has_bias x x_row y y_row")
 
 
 @inlined
-def dense_tile(rows, panels, row, block, line, job):
+def dense_tile(rows, blocks, row, block, line, job):
     K = job.dense.in_features
     if job.has_bias:
-        sums = load_tile(at(job.dense.bias, block * quad(job.y)), 0, rows, panels)
+        sums = load_tile(at(job.dense.bias, block * block_size(job.y)), 0, rows, blocks)
     else:
-        sums = zero_tile(job.y, rows, panels)
+        sums = zero_tile(job.y, rows, blocks)
     x = row_pointers(at(job.x, row * job.x_row), job.x_row, rows)
-    sums = accumulate(sums, x, K, at(job.dense.w, block * K * quad(job.y)), line, panels)
-    # Through the stack, for a loop: a copy of every activation for each register would be much code for little.
-    linear, width = tile_buffer(job.y, rows, panels), len(panels) * quad(job.y)
-    store_tile(sums, linear, width, rows, panels)
+    sums = accumulate(sums, x, K, at(job.dense.w, block * K * block_size(job.y)), line, blocks)
+    # The sums go through the stack, so that a loop can apply the activation. In registers, each of them would have a
+    # copy of every activation: much code for little.
+    linear, width = tile_buffer(job.y, rows, blocks), len(blocks) * block_size(job.y)
+    store_tile(sums, linear, width, rows, blocks)
     for r in range(len(rows)):
-        store_outputs(at(linear, r * width), width, row + r, block * quad(job.y), job)
+        store_outputs(at(linear, r * width), width, row + r, block * block_size(job.y), job)
 
 
 @inlined
 def store_outputs(linear, width, row, first, job):
-    """One row of a tile to columns first .. first + width - 1 of y, as far as y has them."""
+    """One row of a tile goes to columns first .. first + width - 1 of y, as far as y has them."""
     y = at(job.y, row * job.y_row)
     for column in range(first, min(first + width, job.dense.out_features), lanes(linear)):
         v_store_n(at(y, column), activate(job.dense.activation, v_load(linear)), job.dense.out_features - column)
@@ -46,7 +54,7 @@ def store_outputs(linear, width, row, first, job):
 
 @internal
 def dense_rows(job, N):
-    blocks = (job.dense.out_features + quad(job.y) - 1) // quad(job.y)
+    blocks = (job.dense.out_features + block_size(job.y) - 1) // block_size(job.y)
     sweep(TILE_ROWS, N, blocks, job.dense.in_features, False, dense_tile, job)
 
 

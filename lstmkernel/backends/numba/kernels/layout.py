@@ -1,6 +1,8 @@
-"""How layer_forward divides its work, and what it needs of memory for that: plan_group of csrc/kernels/rows.h.
+"""How many rows run through time together, how many steps make a chunk, and where both lie in the workspace.
 
-``plan_group`` runs compiled, and as plain Python for ``workspace``: one definition, so that they cannot disagree.
+The Numba form of csrc/kernels/layout.h. A row group is at most MOST_GROUP_ROWS rows that run through all of time
+together. A chunk is some steps of a row group whose z is made by one matrix product. `plan_group` runs compiled;
+`workspace` runs the same functions as plain Python, so the two cannot disagree.
 """
 
 # mypy: ignore-errors
@@ -15,34 +17,41 @@ from numba import int64
 
 from lstmkernel.backends.numba.jit import internal, spliced
 from lstmkernel.backends.numba.memory import at, item_size, lanes, pointer, pointer_to_rows
+from lstmkernel.backends.numba.run.cost import (
+    CELL_CYCLES,
+    CHUNK_BYTES,
+    FAR_PARTS,
+    L1_BYTES,
+    TRANSPOSED_PER_CYCLE,
+    VECTOR_CYCLES,
+)
 from lstmkernel.backends.numba.target import TILE_ROWS
 
-MOST_GROUP_ROWS = 96
-GROUP_Z_BYTES = 1 << 20  # of z for one step: wide layers take fewer rows a group, and the workspace stays small
-CHUNK_BYTES = 1 << 18  # of z for a chunk of several steps: stays in L2 (512 KiB and more on most CPUs),
-CHUNK_ROWS = 96  # unless that were fewer rows than W_ih should be read for,
-MOST_CHUNK_BYTES = 1 << 21  # within reason
-WORD = 8  # bytes of a pointer, a row number, a length
+#: Rows of a group: at most MOST_GROUP_ROWS, and fewer where z of one step would be more than GROUP_Z_BYTES, so that the
+#: workspace of wide layers stays small. Rows of z of a chunk: as many as CHUNK_BYTES hold; of wide layers at least
+#: CHUNK_ROWS, so that W_ih is read once for so many, but never more than MOST_CHUNK_BYTES hold.
+MOST_GROUP_ROWS, GROUP_Z_BYTES = 96, 1 << 20
+CHUNK_ROWS, MOST_CHUNK_BYTES = 96, 1 << 21
 
-FEW_UNITS = 16  # layers of so few sum over h in two parts; see csrc/lstmkernel.h
-L1_BYTES = 48 << 10
+#: Bytes of a pointer, a row number, a length.
+WORD = 8
 
-#: Padded widths of a row; rows of a group; steps of a chunk of time; whether lanes are rows (many_rows.py).
-Plan = namedtuple("Plan", "c_stride h_stride z_stride rows steps turned")
+#: Padded widths of a row; rows of a group; steps of a chunk; whether lanes are rows (transposed.py).
+Plan = namedtuple("Plan", "c_stride h_stride z_stride rows steps transposed")
 
 #: A plan, and the workspace. row: each row's place in the batch; length: its number of steps; x: a pointer for each row
 #: of z; hidden: o * tanh(c), where a projection makes h of it.
-Group = namedtuple("Group", "c_stride h_stride z_stride rows steps turned row length x z c h h_next hidden")
+RowGroup = namedtuple("RowGroup", "c_stride h_stride z_stride rows steps transposed row length x z c h h_next hidden")
 
 
 @spliced
-def worth_turning(I, H, P, B, lanes, item_size):
-    """Whether a step costs less with lanes over rows; csrc/kernels/rows.h says how that is estimated."""
-    vector = 2 * (I + H) + 46
+def worth_transposing(I, H, P, B, lanes, item_size):
+    """Whether a step costs less with lanes that are rows, by the cycles of cost.py."""
+    vector = VECTOR_CYCLES * (I + H) + CELL_CYCLES
     near = (I + H) * (4 + TILE_ROWS) * lanes * item_size <= L1_BYTES
     as_units = B * ((H + lanes - 1) // lanes) * vector
-    as_rows = (B + lanes - 1) // lanes * H * vector + B * (I + H) // 3
-    return not P and (as_rows if near else as_rows + as_rows // 7) < as_units
+    as_rows = (B + lanes - 1) // lanes * H * vector + B * (I + H) // TRANSPOSED_PER_CYCLE
+    return not P and (as_rows if near else as_rows + as_rows // FAR_PARTS) < as_units
 
 
 @spliced
@@ -58,11 +67,11 @@ def most_z_rows(z_bytes):
 
 
 @spliced
-def plan_group(I, H, P, T, B, lanes, item_size, can_turn=True):
+def plan_group(I, H, P, T, B, lanes, item_size, can_transpose=True):
     c_stride = (H + lanes - 1) // lanes * lanes
     h_stride = P or c_stride
     z_stride = 4 * c_stride
-    if can_turn and worth_turning(I, H, P, B, lanes, item_size):
+    if can_transpose and worth_transposing(I, H, P, B, lanes, item_size):
         vectors = (B + lanes - 1) // lanes
         tiles = (vectors + TILE_ROWS - 1) // TILE_ROWS
         return Plan(c_stride, h_stride, z_stride, (vectors + tiles - 1) // tiles * lanes, 1, True)
@@ -78,10 +87,10 @@ def workspace(I: int, H: int, P: int, T: int, B: int, lanes: int, item_size: int
     """Bytes. Enough for fewer steps and fewer rows, too, which may be grouped in another way."""
     c_stride = (H + lanes - 1) // lanes * lanes
     z_bytes = 4 * c_stride * item_size
-    rows, turned_rows = min(B, most_rows.py_func(z_bytes)), min((B + lanes - 1) // lanes, TILE_ROWS) * lanes
+    rows, transposed_rows = min(B, most_rows.py_func(z_bytes)), min((B + lanes - 1) // lanes, TILE_ROWS) * lanes
     z_rows = max(rows, min(T * rows, most_z_rows.py_func(z_bytes)))
-    reals = max(z_rows * 4 * c_stride + rows * 2 * (c_stride + (P or c_stride)), turned_rows * (I + 3 * H))
-    words = max(z_rows, turned_rows) + 2 * max(rows, turned_rows)
+    reals = max(z_rows * 4 * c_stride + rows * 2 * (c_stride + (P or c_stride)), transposed_rows * (I + 3 * H))
+    words = max(z_rows, transposed_rows) + 2 * max(rows, transposed_rows)
     return int(_whole_words.py_func(reals * item_size) + words * WORD)
 
 
@@ -92,9 +101,9 @@ def _whole_words(size):
 
 @internal
 def lay_out(layer, T, B, work, real):
-    """First what vectors are loaded from, to keep those within cache lines."""
+    """What vectors are loaded from comes first, so that it stays within cache lines."""
     I, H, P = layer.input_size, layer.hidden_size, layer.proj_size
-    c_stride, h_stride, z_stride, rows, steps, turned = plan_group(
+    c_stride, h_stride, z_stride, rows, steps, transposed = plan_group(
         I, H, P, T, B, lanes(layer.bias), item_size(layer.bias), layer.variant == 0
     )
     z = pointer(work, real)
@@ -102,8 +111,8 @@ def lay_out(layer, T, B, work, real):
     hidden = at(c, rows * c_stride)
     h = at(hidden, rows * c_stride)
     h_next = at(h, rows * h_stride)
-    reals = rows * (I + 3 * H) if turned else rows * (steps * z_stride + 2 * c_stride + 2 * h_stride)
+    reals = rows * (I + 3 * H) if transposed else rows * (steps * z_stride + 2 * c_stride + 2 * h_stride)
     words = work + _whole_words(reals * item_size(z))
     row, length = pointer(words, int64), pointer(words + rows * WORD, int64)
     x = pointer_to_rows(words + 2 * rows * WORD, real)
-    return Group(c_stride, h_stride, z_stride, rows, steps, turned, row, length, x, z, c, h, h_next, hidden)
+    return RowGroup(c_stride, h_stride, z_stride, rows, steps, transposed, row, length, x, z, c, h, h_next, hidden)

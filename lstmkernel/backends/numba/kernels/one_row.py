@@ -1,10 +1,10 @@
 """One row through one direction of a layer whose sizes are constants, with few blocks, all in one tile.
 
-The Numba form of csrc/kernels/one_row.h.
+The Numba form of csrc/kernels/one_row.h. c and the sums of all blocks stay in registers from step to step, and the
+inputs are part of the same tile, so z is never in memory.
 
-c and the sums of all blocks stay in registers from step to step, and the inputs are part of the same tile: z is never
-in memory. The sum over h is a loop of short runs: unrolled whole, as in C, LLVM loads all of h first and keeps the sums
-on the stack. Nor do the gates of a half full last block share vectors here.
+Two things differ from C. The sum over h is a loop of short runs: unrolled whole, as in C, LLVM loads all of h first and
+keeps the sums on the stack. And the gates of a half full last block do not share vectors.
 """
 
 # mypy: ignore-errors
@@ -14,10 +14,9 @@ from __future__ import annotations
 
 from lstmkernel.backends.numba.jit import inlined, internal, never_inline
 from lstmkernel.backends.numba.kernels.cell import cells
-from lstmkernel.backends.numba.kernels.layer import layer_at
-from lstmkernel.backends.numba.kernels.layout import FEW_UNITS
-from lstmkernel.backends.numba.kernels.tile import ROWS_1
+from lstmkernel.backends.numba.kernels.tile import FEW_UNITS, ROWS_1
 from lstmkernel.backends.numba.memory import at, clear, copy, pointer
+from lstmkernel.backends.numba.structs import Layer, struct_at
 from lstmkernel.backends.numba.target import VECTOR_BYTES
 from lstmkernel.backends.numba.vec.operations import v_add
 from lstmkernel.backends.numba.vec.registers import (
@@ -29,30 +28,30 @@ from lstmkernel.backends.numba.vec.registers import (
     zero_tile,
 )
 
-#: Sums of so many blocks have registers; weights of so many bytes are always in L1.
-MOST_BLOCKS, NEAR_BYTES = 4, 40 << 10
+#: The sums of so many blocks have registers. Weights of so many bytes are always in L1.
+MOST_ROW_BLOCKS, NEAR_BYTES = 4, 40 << 10
 
-#: Inputs that are unrolled. Even: sums in two parts take turns.
+#: Inputs of an unrolled run. It is even, because the even and the odd inputs may have sums of their own.
 RUN = 4
 
 
 def fits(I: int, H: int, P: int, item_size: int) -> bool:
     """Whether there is such a kernel for a layer of those sizes."""
     blocks = -(-H * item_size // VECTOR_BYTES)
-    return not P and blocks <= MOST_BLOCKS and (I + H) * blocks * 4 * VECTOR_BYTES <= NEAR_BYTES
+    return not P and blocks <= MOST_ROW_BLOCKS and (I + H) * blocks * 4 * VECTOR_BYTES <= NEAR_BYTES
 
 
-def _product(K: int, quad: int, panels: tuple[int, ...]):
+def _product(K: int, block_size: int, blocks: tuple[int, ...]):
     """sums + x w for one row of K inputs."""
     run, rest = tuple(range(RUN)), tuple(range(K % RUN))
 
     @inlined
     def product(sums, x, w, runs):
-        """runs: K // RUN, which LLVM must not know: it would unroll."""
+        """runs: K // RUN. LLVM must not know this number: it would unroll all of them."""
         for _ in range(runs):
-            sums = multiply_add_run(sums, x, w, K * quad, panels, run)
-            x, w = at(x, RUN), at(w, RUN * quad)
-        return multiply_add_run(sums, x, w, K * quad, panels, rest)
+            sums = multiply_add_run(sums, x, w, K * block_size, blocks, run)
+            x, w = at(x, RUN), at(w, RUN * block_size)
+        return multiply_add_run(sums, x, w, K * block_size, blocks, rest)
 
     return product
 
@@ -60,29 +59,29 @@ def _product(K: int, quad: int, panels: tuple[int, ...]):
 def kernel_of(I: int, H: int, item_size: int):
     """T steps of a row, of constant I and H. work: room for two rows of whole blocks."""
     lanes = VECTOR_BYTES // item_size
-    blocks = -(-H // lanes)
-    panels, half, in_parts = tuple(range(blocks)), 4 * blocks, H <= FEW_UNITS
-    input_product, recurrent_product = _product(I, 4 * lanes, panels), _product(H, 4 * lanes, panels)
+    blocks = tuple(range(-(-H // lanes)))
+    width, half, summed_apart = len(blocks) * lanes, 4 * len(blocks), H <= FEW_UNITS
+    input_product, recurrent_product = _product(I, 4 * lanes, blocks), _product(H, 4 * lanes, blocks)
 
     @internal
     def row_forward(real, layer, T, x, x_step, h, c, out, out_step, work):
         never_inline()
-        fields = layer_at(layer, real)
+        fields = struct_at(Layer, layer, real)
         x_t, out_t = pointer(x, real), pointer(out, real)
         callers_h, callers_c = pointer(h, real), pointer(c, real)
         row_h = pointer(work, real)
-        row_c = at(row_h, blocks * lanes)
+        row_c = at(row_h, width)
         copy(row_h, callers_h, H)
-        clear(row_c, blocks * lanes)  # units past H, too: they are computed, never read
+        clear(row_c, width)  # units past H too: they are computed, never read
         copy(row_c, callers_c, H)
-        c_t = load_vectors(row_c, panels)
+        c_t = load_vectors(row_c, blocks)
         for _ in range(T):
-            sums = load_tile(fields.bias, 0, ROWS_1, panels)
+            sums = load_tile(fields.bias, 0, ROWS_1, blocks)
             sums = input_product(sums, x_t, fields.w_x, fields.input_size // RUN)
-            if in_parts:  # even and odd, as in small_step_tile
-                parts = sums + zero_tile(x_t, ROWS_1, panels)
-                parts = recurrent_product(parts, row_h, fields.w_h, fields.hidden_size // RUN)
-                sums = v_add(parts[:half], parts[half:])
+            if summed_apart:  # the even and the odd k, as in small_step_sums
+                both = sums + zero_tile(x_t, ROWS_1, blocks)
+                both = recurrent_product(both, row_h, fields.w_h, fields.hidden_size // RUN)
+                sums = v_add(both[:half], both[half:])
             else:
                 sums = recurrent_product(sums, row_h, fields.w_h, fields.hidden_size // RUN)
             c_t, h_t = cells(gates_of_row(sums), c_t)

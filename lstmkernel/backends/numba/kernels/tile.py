@@ -1,7 +1,7 @@
 """The register tile under every matrix product, and the sweep that covers a matrix with tiles: csrc/kernels/tile.h.
 
-A tile function has the signature ``tile(rows, panels, row, block, line, job)``: rows from `row` on and blocks from
-`block` on. `rows` and `panels` are tuples of numbers, for their lengths (registers.py).
+A tile function has the signature ``tile(rows, blocks, row, block, line, job)``. It works on the rows from `row` on and
+the blocks from `block` on. `rows` and `blocks` are tuples, and their lengths say how many (vec/registers.py).
 """
 
 # mypy: ignore-errors
@@ -13,37 +13,47 @@ import numpy as np
 
 from lstmkernel.backends.numba.jit import spliced
 from lstmkernel.backends.numba.memory import at, item_size, prefetch
-from lstmkernel.backends.numba.target import TILE_PANELS, VECTOR_BYTES
-from lstmkernel.backends.numba.vec.registers import multiply_add, quad
+from lstmkernel.backends.numba.target import VECTOR_BYTES
+from lstmkernel.backends.numba.vec.registers import block_size, multiply_add
 
 ROWS_1, ROWS_2, ROWS_3, ROWS_4, ROWS_5, ROWS_6 = (tuple(range(rows)) for rows in range(1, 7))
-PANELS_1, PANELS_2, PANELS_3 = (tuple(range(panels)) for panels in range(1, 4))
+BLOCKS_1, BLOCKS_2, BLOCKS_3 = (tuple(range(blocks)) for blocks in range(1, 4))
 
 #: Numba compiles a function anew for an argument that is a literal; a NumPy number is a plain int64 to it.
 ZERO, NO_LINE = np.int64(0), np.int64(-1)
 
-QUAD_BYTES = 4 * VECTOR_BYTES  # weights of one input of a block
-LINE_BYTES = 64  # a cache line
-LINES = max(1, QUAD_BYTES // LINE_BYTES)
-FAR_BYTES = 1 << 20  # more than this of weights does not stay in L2
-PREFETCHES = 8  # of accumulate, at once
+#: Layers of at most so many units sum over h in two parts; see csrc/lstmkernel.h.
+FEW_UNITS = 16
+
+#: INPUT_BYTES: the weights of one input of a block. LINES: their cache lines.
+INPUT_BYTES = 4 * VECTOR_BYTES
+LINE_BYTES = 64
+LINES = max(1, INPUT_BYTES // LINE_BYTES)
+
+#: More weights than this do not stay in L2.
+FAR_BYTES = 1 << 20
+
+#: Inputs whose cache lines accumulate prefetches at once.
+PREFETCHES = 8
 
 
 @spliced
-def accumulate(tile, x, K, w, line, panels):
-    """tile[r, p, g] += sum over k = 0 .. K - 1, in order, of x[r][k] * w[p][k][g].
+def accumulate(tile, x, K, w, line, blocks):
+    """tile[r, b, g] += sum over k = 0 .. K - 1, in order, of x[r][k] * w[b][k][g].
 
-    w is packed [panel][K][4][LANES]. line: which cache line of each input of the next block to prefetch meanwhile; -1
-    for none (and always where there is one row). Several lines at once, unlike in C: with a prefetch at every k, LLVM
-    keeps the sums of 6 rows on the stack.
+    w is packed [block][K][4][LANES]. line: which cache line of each input of the next block to prefetch meanwhile; -1
+    for none, and always where there is one row.
+
+    C prefetches one line at every k. Here several lines are prefetched at every eighth k: with a prefetch at every k,
+    LLVM keeps the sums of 6 rows on the stack.
     """
-    ahead = K * quad(w) + line * (LINE_BYTES // item_size(w))
+    ahead = K * block_size(w) + line * (LINE_BYTES // item_size(w))
     for k in range(K):
         if len(x) > 1 and line >= 0 and k % PREFETCHES == 0:
             for i in range(PREFETCHES):
-                prefetch(w, ahead + i * quad(w))
-        tile = multiply_add(tile, x, k, w, K * quad(w), panels)
-        w = at(w, quad(w))
+                prefetch(w, ahead + i * block_size(w))
+        tile = multiply_add(tile, x, k, w, K * block_size(w), blocks)
+        w = at(w, block_size(w))
     return tile
 
 
@@ -53,20 +63,23 @@ def sweep_row(blocks, backwards, tile, job):
 
     Small layers take all their blocks at once, which hides the latency of an FMA. Last block first where `backwards`:
     what was read last is still in the nearest cache when a step that goes the other way begins with it.
+
+    C takes single blocks on AVX-512 where the weights come from L2. Numba was measured to be faster with pairs there
+    too, so it always takes them and has no use for C's NEARLY_L1_BYTES.
     """
     if blocks == 3:
-        tile(ROWS_1, PANELS_3, ZERO, ZERO, NO_LINE, job)
+        tile(ROWS_1, BLOCKS_3, ZERO, ZERO, NO_LINE, job)
         return
-    pairs = blocks // 2 if TILE_PANELS == 2 or blocks == 2 else 0
+    pairs = blocks // 2
     done = ZERO
     while done < blocks:
-        panels = 2 if done < 2 * pairs else 1
-        block = blocks - done - panels if backwards else done
-        if panels == 2:
-            tile(ROWS_1, PANELS_2, ZERO, block, NO_LINE, job)
+        width = 2 if done < 2 * pairs else 1
+        block = blocks - done - width if backwards else done
+        if width == 2:
+            tile(ROWS_1, BLOCKS_2, ZERO, block, NO_LINE, job)
         else:
-            tile(ROWS_1, PANELS_1, ZERO, block, NO_LINE, job)
-        done += panels
+            tile(ROWS_1, BLOCKS_1, ZERO, block, NO_LINE, job)
+        done += width
 
 
 @spliced
@@ -80,7 +93,7 @@ def sweep_rows(most_rows, N, blocks, K, tile, job):
     tiles = (N + most_rows - 1) // most_rows
     least = N // tiles if tiles else 0
     taller = N % tiles if tiles else 0
-    far = blocks * K * QUAD_BYTES > FAR_BYTES and tiles >= LINES
+    far = blocks * K * INPUT_BYTES > FAR_BYTES and tiles >= LINES
     for block in range(blocks):
         row = ZERO
         for t in range(tiles):
@@ -94,17 +107,17 @@ def sweep_rows(most_rows, N, blocks, K, tile, job):
 def _tile_of_height(most_rows, rows, tile, row, block, line, job):
     # most_rows is a constant to Numba, which compiles only the heights that an even split of two rows or more comes to.
     if most_rows <= 2 and rows == 1:
-        tile(ROWS_1, PANELS_1, row, block, line, job)
+        tile(ROWS_1, BLOCKS_1, row, block, line, job)
     elif most_rows >= 2 and rows == 2:
-        tile(ROWS_2, PANELS_1, row, block, line, job)
+        tile(ROWS_2, BLOCKS_1, row, block, line, job)
     elif most_rows >= 3 and rows == 3:
-        tile(ROWS_3, PANELS_1, row, block, line, job)
+        tile(ROWS_3, BLOCKS_1, row, block, line, job)
     elif most_rows >= 4 and rows == 4:
-        tile(ROWS_4, PANELS_1, row, block, line, job)
+        tile(ROWS_4, BLOCKS_1, row, block, line, job)
     elif most_rows >= 5 and rows == 5:
-        tile(ROWS_5, PANELS_1, row, block, line, job)
+        tile(ROWS_5, BLOCKS_1, row, block, line, job)
     elif most_rows >= 6 and rows == 6:
-        tile(ROWS_6, PANELS_1, row, block, line, job)
+        tile(ROWS_6, BLOCKS_1, row, block, line, job)
 
 
 @spliced

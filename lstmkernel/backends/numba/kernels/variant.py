@@ -1,7 +1,7 @@
 """A step of a layer that is not the plain LSTM: csrc/kernels/variant.h, which states every error.
 
-The recurrent product leaves z in memory, and one function over vectors then makes the cell of it, which asks for every
-block of units what the variant is.
+The recurrent product leaves z in memory. Then one function over vectors makes the cell of it. It asks for every block
+what the variant is.
 """
 
 # mypy: ignore-errors
@@ -9,19 +9,19 @@ block of units what the variant is.
 
 from __future__ import annotations
 
-from collections import namedtuple
-
 import numpy as np
-from numba import int64, types
+from numba import types
 from numba.extending import intrinsic
 
 from lstmkernel.backends.contract import VARIANT_ACTIVATIONS
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.kernels.activation import activate, exp_parts, v_constant, v_number, v_relu, v_tanh
-from lstmkernel.backends.numba.kernels.layer_forward import StepJob, load_states, project, run_group, step_sums
+from lstmkernel.backends.numba.kernels.layer_forward import load_states, run_group
 from lstmkernel.backends.numba.kernels.rows import choose_rows, clear_past_ends
+from lstmkernel.backends.numba.kernels.step import step_sums
 from lstmkernel.backends.numba.kernels.tile import sweep
-from lstmkernel.backends.numba.memory import at, lanes, pointer, pointer_like
+from lstmkernel.backends.numba.memory import at, lanes
+from lstmkernel.backends.numba.structs import Variant, struct_at
 from lstmkernel.backends.numba.target import TILE_ROWS
 from lstmkernel.backends.numba.vec.operations import (
     emit_constant,
@@ -42,38 +42,19 @@ from lstmkernel.backends.numba.vec.operations import (
     v_zero_below,
     vec_in,
 )
-from lstmkernel.backends.numba.vec.registers import quad
+from lstmkernel.backends.numba.vec.registers import block_size
 
 _KINDS = {name: kind for kind, name in enumerate(VARIANT_ACTIVATIONS)}
 AFFINE, SCALED_TANH, HARD_SIGMOID = (_KINDS[name] for name in ("affine", "scaled_tanh", "hard_sigmoid"))
 LEAKY_RELU, THRESHOLDED_RELU = _KINDS["leaky_relu"], _KINDS["thresholded_relu"]
 ELU, SOFTSIGN, SOFTPLUS = (_KINDS[name] for name in ("elu", "softsign", "softplus"))
 
-#: Of Variant.coupled.
+#: What Variant.coupled counts.
 COUPLED = (None, "forget", "input")
 FORGET_COUPLED, INPUT_COUPLED = COUPLED.index("forget"), COUPLED.index("input")
 
-#: An activation with its numbers.
-Function = namedtuple("Function", "kind alpha beta")
-#: lk_variant of csrc/lstmkernel.h; has_peephole says where it has one.
-Variant = namedtuple("Variant", "gates candidate output gate_clip cell_clip coupled has_peephole peephole")
-
-#: Of v_log1p's series, after the first.
+#: Terms of v_log1p's series after the first.
 TERMS = {types.float32: 7, types.float64: 16}
-
-
-@internal
-def variant_at(address, p):
-    """From an array of int64: coupled, the address of the peephole weights or 0, three kinds, the address of numbers.
-
-    The last are of p's dtype: alpha and beta of each activation, then the two clips.
-    """
-    field = pointer(address, int64)
-    number = pointer_like(field[5], p)
-    gates = Function(field[2], number[0], number[1])
-    candidate = Function(field[3], number[2], number[3])
-    output = Function(field[4], number[4], number[5])
-    return Variant(gates, candidate, output, number[6], number[7], field[0], field[1] != 0, pointer_like(field[1], p))
 
 
 @inlined
@@ -146,14 +127,14 @@ def apply(f, x):
 
 @internal
 def gate(v, z, p, c):
-    """The pre-activation z of a gate, and what its peephole p sees of the cell, if it has one."""
+    """A gate, from its pre-activation z and, if there are peepholes, the weights p times the cell state."""
     total = v_fma(v_load(p), c, v_load(z)) if v.has_peephole else v_load(z)
     return apply(v.gates, clipped(total, v.gate_clip))
 
 
 @internal
 def variant_cell(v, z, p, c, h):
-    """The four moves on a block of units of one row: z and p are [4][LANES], of i, f, g, o."""
+    """The four moves on a block of units of one row. z and p are [4][LANES], of i, f, g, o."""
     block = lanes(z)
     before = v_load(c)
     one = v_number(before, 1)
@@ -174,36 +155,34 @@ def variant_cell(v, z, p, c, h):
 
 
 @inlined
-def variant_tile(rows, panels, row, block, line, job):
-    step_sums(rows, panels, row, block, line, job)
+def variant_tile(rows, blocks, row, block, line, job):
+    step_sums(rows, blocks, row, block, line, job)
 
 
 @internal
 def variant_cells(job, active):
-    g, v = job.group, variant_at(job.layer.variant, job.z)
+    group, v = job.group, struct_at(Variant, job.layer.variant, job.z)
     for r in range(active):
         for block in range(job.layer.blocks):
-            unit = r * g.c_stride + block * lanes(job.z)
-            z = at(job.z, r * g.z_stride + block * quad(job.z))
-            p = at(v.peephole, block * quad(job.z))
+            unit = r * group.c_stride + block * lanes(job.z)
+            z = at(job.z, r * group.z_stride + block * block_size(job.z))
+            p = at(v.peephole, block * block_size(job.z))
             variant_cell(v, z, p, at(job.c, unit), at(job.reported, unit))
 
 
 @inlined
-def variant_step(layer, g, z, h, h_next, active, backwards):
-    """One step of the first `active` rows: c in place, from h to h_next."""
-    job = StepJob(layer, g, z, h, g.c, g.hidden if layer.proj_size else h_next)
+def variant_tiles(job, active, backwards):
+    layer = job.layer
     sweep(TILE_ROWS, active, layer.blocks, layer.output_size, backwards, variant_tile, job)
     variant_cells(job, active)
-    project(layer, g, h_next, active)
 
 
 @spliced
-def variant_forward(layer, group, B, call):
+def variant_forward(layer, group, B, task):
     """layer_forward of a layer with a variant."""
     for b0 in range(0, B, group.rows):
         n = min(group.rows, B - b0)
-        choose_rows(group, b0, n, call)
-        clear_past_ends(layer, group, n, call)
-        load_states(layer, group, n, call)
-        run_group(layer, group, n, call, variant_step)
+        choose_rows(group, b0, n, task)
+        clear_past_ends(layer, group, n, task)
+        load_states(layer, group, n, task)
+        run_group(layer, group, n, task, variant_tiles)

@@ -1,7 +1,7 @@
 """One call on several Python threads: kernels hold no GIL, so rows and directions run side by side.
 
-No Numba threading layer is started: those break on fork, and a program that has one for itself keeps it. What a thread
-runs is a part of the same call with a workspace of its own; no part shares a sum with another, so the bits stay.
+Numba's own threads are never started: they break on fork, and a program may have chosen some for itself. A thread runs
+a task of the call, with a workspace of its own. No two tasks share a sum, so results are bit-identical.
 """
 
 from __future__ import annotations
@@ -12,17 +12,15 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
+from lstmkernel.backends.numba.run import cost
 from lstmkernel.host import cores
 
-Task = Callable[[], None]
-
-#: Work of a call from where on a second thread pays: to wake one takes some 30 us, and the last one is waited for.
-LEAST_NS = 200_000
-#: Rows of a thread, at least; and where they are many, in sixteens, for lanes of vectors may be rows.
-ROWS_A_THREAD, MANY_ROWS = 4, 64
+#: A task has at least MIN_ROWS_PER_TASK rows. From MANY_ROWS on they are a multiple of 16, because the lanes of vectors
+#: may be rows (kernels/transposed.py).
+MIN_ROWS_PER_TASK, MANY_ROWS = 4, 64
 
 
-class Part(NamedTuple):
+class Task(NamedTuple):
     """Some of a network's layers, directions and rows: of each the first, and the last + 1."""
 
     layer: int
@@ -33,22 +31,22 @@ class Part(NamedTuple):
     rows: int
 
 
-def divide(layers: int, directions: int, rows: int, work_ns: float, threads: int) -> list[list[Part]]:
-    """A call in turns, each of parts that may run at once. Nothing to gain: one turn of one part."""
-    if threads == 1 or work_ns < LEAST_NS:
-        return [[Part(0, layers, 0, directions, 0, rows)]]
-    groups = _groups(rows, min(threads, rows // ROWS_A_THREAD))
-    if directions == 1 or len(groups) >= threads:
-        return [[Part(0, layers, 0, directions, *group) for group in groups]]
+def divide(layers: int, directions: int, rows: int, work_ns: float, threads: int) -> list[list[Task]]:
+    """The rounds of a call, one after the other; the tasks of a round may run at once. One task if more do not pay."""
+    if threads == 1 or work_ns < cost.MIN_SHARED_NS:
+        return [[Task(0, layers, 0, directions, 0, rows)]]
+    shares = _shares(rows, min(threads, rows // MIN_ROWS_PER_TASK))
+    if directions == 1 or len(shares) >= threads:
+        return [[Task(0, layers, 0, directions, *share) for share in shares]]
     # A layer needs both directions of the one below.
     sides = range(directions)
     return [
-        [Part(layer, layer + 1, side, side + 1, *group) for group in groups for side in sides]
+        [Task(layer, layer + 1, side, side + 1, *share) for share in shares for side in sides]
         for layer in range(layers)
     ]
 
 
-def _groups(rows: int, count: int) -> list[tuple[int, int]]:
+def _shares(rows: int, count: int) -> list[tuple[int, int]]:
     if count <= 1:
         return [(0, rows)]
     size = -(-rows // count)
@@ -71,22 +69,22 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def run(tasks: list[Task]) -> None:
-    """All tasks, the first one on the calling thread; so are those that no other thread has begun by then."""
+def run(calls: list[Callable[[], None]]) -> None:
+    """All calls. The calling thread runs the first one, and then those that no other thread has begun by then."""
     futures: list[Future[None] | None] = []
     try:
-        for task in tasks[1:]:
-            futures.append(_submit(task))  # noqa: PERF401 - one by one: an interrupt must find those that were begun
-        tasks[0]()
-        for task, future in zip(tasks[1:], futures, strict=True):
+        for call in calls[1:]:
+            futures.append(_submit(call))  # noqa: PERF401 - one by one: an interrupt must find those that were begun
+        calls[0]()
+        for call, future in zip(calls[1:], futures, strict=True):
             if future is None or future.cancel():
-                task()
+                call()
     finally:
         _settle([future for future in futures if future is not None])
 
 
 def _settle(futures: list[Future[None]]) -> None:
-    """None of them runs any more: an interrupt must not leave while arrays are written."""
+    """Wait until none of them runs: an interrupt must not leave while arrays are written."""
     interrupt = None
     for future in futures:
         while not (future.cancel() or future.done()):
@@ -101,12 +99,12 @@ def _settle(futures: list[Future[None]]) -> None:
             future.result()
 
 
-def _submit(task: Task) -> Future[None] | None:
+def _submit(call: Callable[[], None]) -> Future[None] | None:
     global _pool
     with _making:
         if _pool is None:
             _pool = ThreadPoolExecutor(max(1, cores.available() - 1), "lstmkernel")
     try:
-        return _pool.submit(task)
+        return _pool.submit(call)
     except RuntimeError:  # the interpreter is about to end
         return None

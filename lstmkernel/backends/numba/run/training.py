@@ -1,19 +1,20 @@
-"""layer_record and layer_backward around the compiled kernels: the tape and the workspace as these read them."""
+"""layer_record and layer_backward: they give the tape and the workspace to the compiled kernels as structs."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
 from lstmkernel.backends.numba.arrays import address, scratch
-from lstmkernel.backends.numba.kernels.backward import INTEGERS, REALS
+from lstmkernel.backends.numba.kernels.backward import BackwardPass
 from lstmkernel.backends.numba.kernels.record import record_workspace
+from lstmkernel.backends.numba.structs import Tape, packed
+from lstmkernel.backends.numba.weights import KERNELS, lanes_of
 from lstmkernel.backends.packing import Array, LayerWeights, in_rows
 from lstmkernel.backends.reuse import copied, empty_reused
 from lstmkernel.backends.tape import LayerGradients, LayerTape, ParameterGradients, Parameters
 
-#: As in csrc/kernels/backward.h.
+#: Rows of a chunk: at most CHUNK_STEPS_ROWS, and fewer where their d_z would be more than CHUNK_D_Z_BYTES, but at least
+#: CHUNK_LEAST_ROWS. As in csrc/kernels/backward.h.
 CHUNK_STEPS_ROWS, CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES = 256, 96, 1 << 21
 LINE_BYTES = 64
 
@@ -22,18 +23,32 @@ def layer_record(tape: LayerTape, weights: LayerWeights, _threads: int) -> None:
     native, B = weights.native, tape.x.shape[1]
     lanes, size = weights.bias.shape[-1], tape.x.itemsize
     _held, work = scratch.of(record_workspace(weights.hidden_size, weights.proj_size, B, lanes, size))
-    fields = _tape(tape)
-    native.kernels.layer_record(native.address, address(fields), work)
+    words = packed(_tape(tape))
+    native.kernels.layer_record(native.address, address(words), work)
 
 
-def _tape(tape: LayerTape) -> Array:
-    """tape_at of tape.py reads it."""
+def _tape(tape: LayerTape) -> Tape:
     T, B, _ = tape.x.shape
-    lengths = 0 if tape.lengths is None else address(tape.lengths)
-    inputs, outputs = (address(tape.x), *_strides(tape.x)), (address(tape.h), *_strides(tape.h))
-    kept = (address(tape.c), address(tape.gates))
-    sizes = (T, B, tape.first, tape.last, lengths, tape.reverse)
-    return np.array([*sizes, *inputs, address(tape.h_0), *outputs, *kept], np.int64)
+    x_step, x_row = _strides(tape.x)
+    h_step, h_row = _strides(tape.h)
+    return Tape(
+        T=T,
+        B=B,
+        first=tape.first,
+        last=tape.last,
+        has_lengths=tape.lengths is not None,
+        lengths=tape.lengths,
+        reverse=tape.reverse,
+        x=tape.x,
+        x_step=x_step,
+        x_row=x_row,
+        h_0=tape.h_0,
+        h=tape.h,
+        h_step=h_step,
+        h_row=h_row,
+        c=tape.c,
+        gates=tape.gates,
+    )
 
 
 def _strides(array: Array) -> tuple[int, int]:
@@ -41,19 +56,18 @@ def _strides(array: Array) -> tuple[int, int]:
     return array.strides[0] // array.itemsize, array.strides[1] // array.itemsize
 
 
-def layer_backward(
-    kernel: Any, lanes: int, tape: LayerTape, parameters: Parameters, gradients: LayerGradients, _threads: int
-) -> None:
-    work = _Work(lanes, tape, parameters, gradients)
-    fields, tape_fields = work.fields(gradients), _tape(tape)
-    kernel(address(fields), address(tape_fields))
+def layer_backward(tape: LayerTape, parameters: Parameters, gradients: LayerGradients, _threads: int) -> None:
+    dtype = parameters.w_ih.dtype
+    work = _Work(lanes_of(dtype), tape, parameters, gradients)
+    words, tape_words = packed(work.struct(gradients)), packed(_tape(tape))
+    KERNELS[dtype].layer_backward(address(words), address(tape_words))
     if gradients.parameters is not None:
         work.store_weights(gradients.parameters)
     work.store_states(gradients)
 
 
 class _Work:
-    """Sizes, and the workspace: attributes are named as backward.py's fields are."""
+    """Sizes and the workspace of a backward pass. Attributes have the names of BackwardPass's fields."""
 
     def __init__(self, lanes: int, tape: LayerTape, parameters: Parameters, gradients: LayerGradients) -> None:
         w_ih, w_hh, w_hr = parameters
@@ -64,7 +78,7 @@ class _Work:
         self.d_z_stride = _whole(4 * H, 4 * lanes) + line  # rows a power of two apart would share few cache sets
         self.hidden_stride, self.d_x_stride = _whole(H, 4 * lanes), _whole(I, line)
         self.most_rows = self._most_rows(B, B * (tape.last - tape.first))
-        self.turned_stride = _whole(self.most_rows, line) + line
+        self.transposed_stride = _whole(self.most_rows, line) + line
         self.has_d_out = gradients.out is not None
         self.of_x, self.of_weights = gradients.x is not None, gradients.parameters is not None
         self._take_states(B, gradients)
@@ -76,13 +90,13 @@ class _Work:
         return max(B, min(most, all_rows))
 
     def _take_states(self, B: int, gradients: LayerGradients) -> None:
-        """Of the step at hand; columns past the last are zero, and stay so."""
+        """The gradients of the states at the step at hand. Columns past the last are zero, and stay so."""
         self.d_h, self.d_c = self._zeros(B, self.h_stride), self._zeros(B, self.c_stride)
         self.d_h[:, : self.R], self.d_c[:, : self.H] = gradients.h, gradients.c
         self.d_hidden = self._zeros(B, self.c_stride) if self.P else self.d_h
 
     def _take_weights(self, parameters: Parameters, found: ParameterGradients | None) -> None:
-        """Packed for turned_product; and packed likewise, their gradients so far."""
+        """Weights packed for transposed_product, and their gradients so far, packed likewise."""
         w_ih, w_hh, w_hr = parameters
         none = self._zeros(0)
         self.w_hh = copied(in_rows(w_hh.T, self.lanes))
@@ -96,14 +110,14 @@ class _Work:
             self.d_w_hr = copied(in_rows(found.w_hr.T, self.lanes))
 
     def _take_chunk(self) -> None:
-        """Of a chunk's rows: d_z; d_x; what the weights' gradients are products with, turned; a pointer to each."""
+        """For each row of a chunk: d_z, d_x, a pointer, and what the weights' gradients multiply d_z by, transposed."""
         rows, inputs, of_projection = self.most_rows, self.I + 1 + self.R, self.most_rows if self.P else 0
         self.d_z = self._zeros(rows, self.d_z_stride)
         self.d_x_rows = empty_reused((rows if self.of_x else 0, self.d_x_stride), self.dtype)
-        self.turned = empty_reused((inputs if self.of_weights else 0, self.turned_stride), self.dtype)
+        self.transposed = empty_reused((inputs if self.of_weights else 0, self.transposed_stride), self.dtype)
         self.hidden = self._zeros(of_projection, self.hidden_stride)
         self.d_h_rows = self._zeros(of_projection, self.h_stride)
-        self.d_h_turned = self._zeros(self.P, self.turned_stride)
+        self.d_h_transposed = self._zeros(self.P, self.transposed_stride)
         self.pointers = np.zeros(rows, np.int64)
 
     def _zeros(self, *shape: int) -> Array:
@@ -111,25 +125,22 @@ class _Work:
         array[...] = 0
         return array
 
-    def fields(self, gradients: LayerGradients) -> Array:
-        """backward_at of backward.py reads it."""
+    def struct(self, gradients: LayerGradients) -> BackwardPass:
         self.add_x = gradients.add_x
         none = np.zeros((0, 0, 0), self.dtype)
         self.d_out = none if gradients.out is None else gradients.out
         self.d_x = none if gradients.x is None else gradients.x
         self.d_out_step, self.d_out_row = _strides(self.d_out)
         self.x_step, self.x_row = _strides(self.d_x)
-        integers = [int(getattr(self, name)) for name in INTEGERS.split()]
-        addresses = [address(getattr(self, name)) for name in [*REALS.split(), "pointers"]]
-        return np.array([*integers, *addresses], np.int64)
+        return BackwardPass(*(getattr(self, name) for name in BackwardPass._fields))
 
     def store_states(self, gradients: LayerGradients) -> None:
         gradients.h[...], gradients.c[...] = self.d_h[:, : self.R], self.d_c[:, : self.H]
 
     def store_weights(self, found: ParameterGradients) -> None:
-        """What was summed up goes to the caller's arrays."""
+        """The sums go to the caller's arrays."""
         inputs = self.I + 1 + self.R
-        # [quads, inputs, 4, lanes] -> (4H, inputs)
+        # [blocks, inputs, 4, lanes] -> (4H, inputs)
         rows = self.d_weights.reshape(-1, inputs, 4 * self.lanes).swapaxes(1, 2).reshape(-1, inputs)[: 4 * self.H]
         found.w_ih[...], found.w_hh[...] = rows[:, : self.I], rows[:, self.I + 1 :]
         found.bias[...] = rows[:, self.I]

@@ -1,14 +1,14 @@
 """The vector operations: a Numba type that is an LLVM vector, and the intrinsics of csrc/vec/generic.h on it.
 
-Numba's own loops reach vector registers only where LLVM's vectoriser happens to find the right shape. A type whose data
-model *is* an LLVM vector leaves nothing to luck: a local variable of type Vec lives in a register as an int does, each
-intrinsic becomes one instruction, and the kernels above read like C with intrinsics.
+Numba's own loops use vector registers only where LLVM's vectoriser finds a way. A type whose data model *is* an LLVM
+vector always does: a local variable of type Vec is in a register as an int is, each intrinsic becomes one instruction,
+and the kernels read like C with intrinsics.
 
-The dtype is nowhere spelled out. It enters with a typed pointer (memory.py) and spreads by type inference; this is
-Numba's form of C's ``typedef float real``.
+No kernel names its dtype. It comes in with a typed pointer (memory.py) and spreads by type inference. This is Numba's
+form of C's ``typedef float real``.
 
-Every operation is exact or rounds once, to nearest, which makes the bits equal to those of C. So there is no fastmath,
-and LLVM fuses a multiplication with an addition only where ``llvm.fma`` says so.
+Every operation is exact or rounds once, to nearest, so results are bit-identical to C. There is no fastmath, and LLVM
+fuses a multiplication with an addition only where ``llvm.fma`` says so.
 """
 
 # mypy: ignore-errors
@@ -47,7 +47,7 @@ class VecModel(models.PrimitiveModel):  # type: ignore[misc]
 
 
 def lanes_of(real: types.Float) -> int:
-    """LANES of csrc/vec_<isa>.h."""
+    """LANES of csrc/vec/<isa>.h."""
     return VECTOR_BYTES // (real.bitwidth // 8)
 
 
@@ -55,7 +55,7 @@ def vec_of(real: types.Float) -> Vec:
     return Vec(real, lanes_of(real))
 
 
-# Emitters: what an intrinsic, and those of registers.py in bundles, append to the LLVM function under construction.
+# Emitters: they append instructions to an LLVM function. The intrinsics here and in registers.py are made of them.
 
 
 def emit_load(builder: ir.IRBuilder, pointer: ir.Value, vec: Vec) -> ir.Value:
@@ -94,7 +94,7 @@ def emit_constant(vec: ir.VectorType, number: float) -> ir.Constant:
 
 
 def vec_in(operand: types.Type) -> Vec:
-    """The type of a vector, or of each in a tuple of vectors."""
+    """The type of a vector, or of each vector in a tuple."""
     vec = operand.dtype if isinstance(operand, types.UniTuple) else operand
     if not isinstance(vec, Vec):
         raise TypeError(f"expected a vector or a tuple of vectors, got {operand}")
@@ -102,10 +102,10 @@ def vec_in(operand: types.Type) -> Vec:
 
 
 def in_step(emit: Callable[..., list[ir.Value]], *operands: types.Type) -> tuple[Any, Any]:
-    """What an intrinsic on vectors or on tuples of vectors returns: its signature and its code generator.
+    """An intrinsic on vectors or on tuples of vectors: its signature and its code generator.
 
-    emit: from lists of the operands' vectors to the list of the result's. A vector beside a tuple stands for each of
-    the tuple's elements.
+    emit: takes a list of vectors for each operand, and returns the list of the result's vectors. A vector beside a
+    tuple counts for each element of the tuple.
     """
     counts = {len(operand) for operand in operands if isinstance(operand, types.UniTuple)}
     vecs = {vec_in(operand) for operand in operands}
@@ -126,7 +126,7 @@ def in_step(emit: Callable[..., list[ir.Value]], *operands: types.Type) -> tuple
 
 
 def elementwise(emit: Callable[..., ir.Value], *operands: types.Type) -> tuple[Any, Any]:
-    """The same for an operation on each vector of a tuple by itself."""
+    """The same for an operation that treats each vector of a tuple by itself."""
     return in_step(lambda builder, *lists: [emit(builder, *each) for each in zip(*lists, strict=True)], *operands)
 
 
@@ -188,13 +188,13 @@ def v_fnma(typingctx, a, b, c):
 
 @intrinsic
 def v_min(typingctx, a, b):
-    """The lesser; b where either is NaN or both are zero, as x86 has it."""
+    """The smaller; b where either is NaN or both are zero, as on x86."""
     return elementwise(lambda builder, a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b), a, b)
 
 
 @intrinsic
 def v_max(typingctx, a, b):
-    """The greater; b where either is NaN or both are zero."""
+    """The larger; b where either is NaN or both are zero."""
     return elementwise(lambda builder, a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b), a, b)
 
 

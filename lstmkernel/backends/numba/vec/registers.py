@@ -1,7 +1,7 @@
-"""A register tile: a tuple of vectors, element 4 (r * panels + p) + g for row r, panel p and gate g.
+"""A register tile: a tuple of vectors, element 4 (r * blocks + b) + g for row r, block b and gate g.
 
-How many rows and panels there are must be known when a kernel is compiled, or the tile could not live in registers. A
-tuple's length is part of its type, so counts travel as tuples: the row numbers ``(0, 1, 2)`` for three rows, the panel
+How many rows and blocks there are must be known when a kernel is compiled, or the tile could not live in registers. A
+tuple's length is part of its type, so counts travel as tuples: the row numbers ``(0, 1, 2)`` for three rows, the block
 numbers ``(0, 1)`` for two. Each intrinsic here is a loop of csrc/kernels/tile.h, unrolled while code is generated.
 """
 
@@ -23,8 +23,8 @@ from lstmkernel.backends.numba.vec.operations import emit_fma, emit_load, emit_s
 
 
 @intrinsic
-def quad(typingctx, p):
-    """QUAD: the four gates of one block of units, or 4 LANES neighbouring outputs."""
+def block_size(typingctx, p):
+    """Weights of one input of a block: the four gates of LANES units, or 4 LANES neighbouring outputs."""
     size = 4 * lanes_of(p.dtype)
     return types.intp(p), lambda context, builder, signature, args: ir.IntType(64)(size)
 
@@ -35,14 +35,14 @@ def _at(builder: ir.IRBuilder, p: ir.Value, n: ir.Value | int) -> ir.Value:
 
 
 def _rows_at(builder: ir.IRBuilder, p: ir.Value, stride: ir.Value, rows: Any) -> list[ir.Value]:
-    """p + r * stride, for each r of the tuple of row or panel numbers."""
+    """p + r * stride, for each r of the tuple of row or block numbers."""
     return [_at(builder, p, builder.mul(stride, ir.IntType(64)(r))) for r in range(len(rows))]
 
 
-def _places(builder: ir.IRBuilder, args: Any, p: Any, rows: Any, panels: Any) -> Iterator[ir.Value]:
-    """Where the vectors of a tile lie in memory: rows a stride apart, panels side by side."""
+def _places(builder: ir.IRBuilder, args: Any, p: Any, rows: Any, blocks: Any) -> Iterator[ir.Value]:
+    """Where the vectors of a tile lie in memory: rows a stride apart, blocks side by side."""
     for start in _rows_at(builder, *args, rows):
-        for i in range(4 * len(panels)):
+        for i in range(4 * len(blocks)):
             yield _at(builder, start, i * lanes_of(p.dtype))
 
 
@@ -70,16 +70,16 @@ def load_pointers(typingctx, p, rows):
 
 
 @intrinsic
-def load_tile(typingctx, p, row_stride, rows, panels):
+def load_tile(typingctx, p, row_stride, rows, blocks):
     """A tile from memory. A row stride of 0 gives every row the same: a bias."""
     vec = vec_of(p.dtype)
-    result = types.UniTuple(vec, 4 * len(rows) * len(panels))
+    result = types.UniTuple(vec, 4 * len(rows) * len(blocks))
 
     def codegen(context, builder, signature, args):
-        vectors = [emit_load(builder, place, vec) for place in _places(builder, args[:2], p, rows, panels)]
+        vectors = [emit_load(builder, place, vec) for place in _places(builder, args[:2], p, rows, blocks)]
         return context.make_tuple(builder, result, vectors)
 
-    return result(p, row_stride, rows, panels), codegen
+    return result(p, row_stride, rows, blocks), codegen
 
 
 @intrinsic
@@ -108,93 +108,93 @@ def store_vectors(typingctx, vectors, p):
 
 
 @intrinsic
-def tile_buffer(typingctx, p, rows, panels):
+def tile_buffer(typingctx, p, rows, blocks):
     """Stack for a tile of the pointer's dtype."""
-    count = 4 * len(rows) * len(panels) * lanes_of(p.dtype)
-    return p(p, rows, panels), lambda context, builder, signature, args: emit_buffer(builder, p.dtype, count)
+    count = 4 * len(rows) * len(blocks) * lanes_of(p.dtype)
+    return p(p, rows, blocks), lambda context, builder, signature, args: emit_buffer(builder, p.dtype, count)
 
 
 @intrinsic
-def zero_tile(typingctx, p, rows, panels):
+def zero_tile(typingctx, p, rows, blocks):
     """A tile of zeros, of the pointer's dtype."""
-    result = types.UniTuple(vec_of(p.dtype), 4 * len(rows) * len(panels))
-    return result(p, rows, panels), lambda context, builder, signature, args: context.get_constant_null(result)
+    result = types.UniTuple(vec_of(p.dtype), 4 * len(rows) * len(blocks))
+    return result(p, rows, blocks), lambda context, builder, signature, args: context.get_constant_null(result)
 
 
 @intrinsic
-def store_tile(typingctx, tile, p, row_stride, rows, panels):
+def store_tile(typingctx, tile, p, row_stride, rows, blocks):
     """The inverse of load_tile."""
 
     def codegen(context, builder, signature, args):
         vectors = cgutils.unpack_tuple(builder, args[0])
-        for vector, place in zip(vectors, _places(builder, args[1:3], p, rows, panels), strict=True):
+        for vector, place in zip(vectors, _places(builder, args[1:3], p, rows, blocks), strict=True):
             emit_store(builder, vector, place, tile.dtype)
         return context.get_dummy_value()
 
-    return types.void(tile, p, row_stride, rows, panels), codegen
+    return types.void(tile, p, row_stride, rows, blocks), codegen
 
 
 def _add_input(
-    builder: ir.IRBuilder, sums: list[ir.Value], xk: list[ir.Value], panels: list[ir.Value], vec: Any
+    builder: ir.IRBuilder, sums: list[ir.Value], xk: list[ir.Value], blocks: list[ir.Value], vec: Any
 ) -> None:
-    """sums[r, p, g] += xk[r] * panels[p][g].
+    """sums[r, b, g] += xk[r] * blocks[b][g].
 
     A weight is loaded and used up for all rows before the next: it holds one register at a time.
     """
-    for p, start in enumerate(panels):
+    for b, start in enumerate(blocks):
         for g in range(4):
             wk = emit_load(builder, _at(builder, start, g * vec.length), vec)
             for r, x in enumerate(xk):
-                i = 4 * (r * len(panels) + p) + g
+                i = 4 * (r * len(blocks) + b) + g
                 sums[i] = emit_fma(builder, wk, x, sums[i])
 
 
 @intrinsic
-def multiply_add(typingctx, tile, x, k, w, panel_stride, panels):
-    """tile[r, p, g] + x[r][k] * w[p][g], for one input k.
+def multiply_add(typingctx, tile, x, k, w, block_stride, blocks):
+    """tile[r, b, g] + x[r][k] * w[b][g], for one input k.
 
-    x holds a pointer for each row; panels of w lie panel_stride apart.
+    x holds a pointer for each row; blocks of w lie block_stride apart.
     """
     vec = tile.dtype
 
     def codegen(context, builder, signature, args):
         sums, pointers = (cgutils.unpack_tuple(builder, args[i]) for i in (0, 1))
         xk = [emit_splat(builder, builder.load(_at(builder, pointer, args[2])), vec.length) for pointer in pointers]
-        _add_input(builder, sums, xk, _rows_at(builder, args[3], args[4], panels), vec)
+        _add_input(builder, sums, xk, _rows_at(builder, args[3], args[4], blocks), vec)
         return context.make_tuple(builder, tile, sums)
 
-    return tile(tile, x, k, w, panel_stride, panels), codegen
+    return tile(tile, x, k, w, block_stride, blocks), codegen
 
 
 @intrinsic
-def multiply_add_run(typingctx, tile, x, w, panel_stride, panels, run):
-    """multiply_add of one row for the next len(run) inputs, unrolled; in a tile of two parts they take turns.
+def multiply_add_run(typingctx, tile, x, w, block_stride, blocks, run):
+    """multiply_add of one row for the next len(run) inputs, unrolled.
 
-    Such a tile has twice the panels: the sums of the even inputs, then those of the odd ones.
+    A tile may have twice as many sums: those of the even inputs, then those of the odd ones.
     """
     vec = tile.dtype
-    sums_a_part = 4 * len(panels)
+    count = 4 * len(blocks)
 
     def codegen(context, builder, signature, args):
         sums = cgutils.unpack_tuple(builder, args[0])
-        parts = [sums[first : first + sums_a_part] for first in range(0, len(sums), sums_a_part)]
+        halves = [sums[first : first + count] for first in range(0, len(sums), count)]
         for k in range(len(run)):
             xk = emit_splat(builder, builder.load(_at(builder, args[1], k)), vec.length)
             w = _at(builder, args[2], k * 4 * vec.length)
-            _add_input(builder, parts[k % len(parts)], [xk], _rows_at(builder, w, args[3], panels), vec)
-        return context.make_tuple(builder, tile, [vector for part in parts for vector in part])
+            _add_input(builder, halves[k % len(halves)], [xk], _rows_at(builder, w, args[3], blocks), vec)
+        return context.make_tuple(builder, tile, [vector for half in halves for vector in half])
 
-    return tile(tile, x, w, panel_stride, panels, run), codegen
+    return tile(tile, x, w, block_stride, blocks, run), codegen
 
 
 @intrinsic
 def gates_of_row(typingctx, tile):
-    """(i, f, g, o) of one row's tile, of each a tuple of a vector for each panel."""
-    part = types.UniTuple(tile.dtype, len(tile) // 4)
-    result = types.UniTuple(part, 4)
+    """(i, f, g, o) of one row's tile: for each gate, a tuple with a vector for each block."""
+    gate = types.UniTuple(tile.dtype, len(tile) // 4)
+    result = types.UniTuple(gate, 4)
 
     def codegen(context, builder, signature, args):
         vectors = cgutils.unpack_tuple(builder, args[0])
-        return context.make_tuple(builder, result, [context.make_tuple(builder, part, vectors[g::4]) for g in range(4)])
+        return context.make_tuple(builder, result, [context.make_tuple(builder, gate, vectors[g::4]) for g in range(4)])
 
     return result(tile), codegen

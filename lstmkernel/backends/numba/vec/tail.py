@@ -1,6 +1,6 @@
-"""Loads and stores of less than a whole vector.
+"""Loads and stores of less than a whole vector: csrc/vec/tail.h.
 
-Through a small buffer, as in csrc/vec/tail.h: masked stores are slow on some CPUs and absent on others.
+They go through a small buffer, because masked stores are slow on some CPUs and missing on others.
 """
 
 # mypy: ignore-errors

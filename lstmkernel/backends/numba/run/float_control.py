@@ -1,8 +1,8 @@
-"""The floating-point environment of a kernel: round to nearest, denormals flushed, the caller's put back after.
+"""The floating-point environment of a kernel: csrc/run/float_control.h.
 
-Silence must cost what sound costs. LLVM takes arithmetic for free of side effects, so it could move it across a change
-of the control word, which it does not know to be an operand. What it cannot do is move a call it has not inlined:
-a kernel's body must call ``never_inline``.
+A kernel rounds to nearest and flushes denormals, so that silence costs what sound costs. Then it restores the caller's
+environment. LLVM does not know that arithmetic depends on the control word, so it could move arithmetic across a change
+of it. It cannot move a call that is not inlined. So a kernel's body must call ``never_inline``.
 """
 
 # mypy: ignore-errors
@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from lstmkernel.backends.numba.target import IS_AARCH64, IS_X86
 
-#: All exceptions masked, flush to zero, denormals are zero (csrc/run/dispatch.c); and flush to zero alone.
+#: On x86: all exceptions masked, flush to zero, denormals are zero. On Arm: flush to zero.
 _MXCSR, _FPCR = 0x1F80 | 0x8000 | 0x0040, 1 << 24
 
 

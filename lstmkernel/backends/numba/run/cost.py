@@ -1,0 +1,29 @@
+"""How long things take and how much the caches hold: csrc/run/cost.h, which says where its numbers come from.
+
+They do not change a result, because no choice changes the order of a sum.
+"""
+
+from __future__ import annotations
+
+#: Speed of the forward pass in float32 on one core; float64 takes twice as long. One row takes as long as
+#: MIN_COST_ROWS, because it waits for the weights.
+GFLOPS_FORWARD, MIN_COST_ROWS = 100, 2
+
+#: The work of a call from which on a second thread pays. C's limit is lower: a Python thread takes some 30 us to wake,
+#: and the call waits for the last one.
+MIN_SHARED_NS = 200_000
+
+#: L1_BYTES: an L1 data cache. CHUNK_BYTES: as much z stays in L2. HANDOVER_BYTES: as much output of a layer stays in L2
+#: or L3 until the layer above reads it.
+L1_BYTES, CHUNK_BYTES, HANDOVER_BYTES = 48 << 10, 1 << 18, 1 << 20
+
+#: A step of a whole vector, in cycles, with lanes that are units or rows (kernels/transposed.py): VECTOR_CYCLES for the
+#: four FMAs of each input, two a cycle, and CELL_CYCLES for the cell. Transposing takes one cycle for
+#: TRANSPOSED_PER_CYCLE elements. Where L1 does not hold a block's weights and the states, the products take longer by
+#: one part in FAR_PARTS.
+VECTOR_CYCLES, CELL_CYCLES, TRANSPOSED_PER_CYCLE, FAR_PARTS = 2, 46, 3, 7
+
+
+def step_ns(rows: int, I: int, H: int, R: int, item_size: int) -> float:
+    """Of one step of so many rows through one layer and direction."""
+    return max(rows, MIN_COST_ROWS) * 8 * H * (I + R) / GFLOPS_FORWARD * item_size / 4

@@ -138,7 +138,6 @@ OTHER = {
     "INPUT_BYTES": "follows from VECTOR_BYTES",
     "LINES": "follows from VECTOR_BYTES",
     "LINE_BYTES": "C has LINE, in elements",
-    "SLAB_ROWS": "C's is in a function",
     "MOST_VECTORS": "taller tiles take long to compile",
     "PREFETCHES": "LLVM",
     "RUN": "LLVM",
@@ -146,6 +145,10 @@ OTHER = {
     **dict.fromkeys(
         ("GFLOPS_FORWARD", "MIN_COST_ROWS", "VECTOR_CYCLES", "CELL_CYCLES", "TRANSPOSED_PER_CYCLE", "FAR_PARTS"),
         "C has them without a name",
+    ),
+    **dict.fromkeys(
+        ("CHUNK_STEPS", "ROUND_ROWS_FROM", "ROUND_ROWS"),
+        "C has other names",
     ),
 }
 

@@ -21,7 +21,7 @@ from numba import float32, float64, njit
 from numba.types import Tuple, UniTuple
 
 from lstmkernel import backends
-from lstmkernel.backends.numba import memory
+from lstmkernel.backends.numba import memory, structs
 from lstmkernel.backends.numba.kernels.activation import CONSTANTS, Q
 from lstmkernel.backends.numba.memory import pointer, pointer_to_rows
 from lstmkernel.backends.numba.run.float_control import enter_kernel, leave_kernel
@@ -229,6 +229,31 @@ def test_memory(real):
     x, y = np.arange(8, dtype=dtype), np.full(8, 9, dtype)
     assert shuffle(y.ctypes.data, x.ctypes.data) == (operations.lanes_of(real), dtype.itemsize)
     np.testing.assert_array_equal(y, [2, 3, 4, 9, 0, 0, 9, 9])
+
+
+Inner = structs.struct("Inner", "int count", "number scale")
+Outer = structs.struct("Outer", "flag first", (Inner, "inner other"), "flag last", "numbers numbers", "ints counts")
+
+
+@pytest.mark.parametrize("real", REALS)
+def test_struct(real):
+    """Compiled code reads what Python wrote, by the names of the fields."""
+
+    @compiled
+    def read(address, y):
+        outer, y = structs.struct_at(Outer, address, real), pointer(y, real)
+        y[0], y[1], y[2], y[3] = outer.inner.count, outer.other.scale, outer.numbers[1], outer.counts[1]
+        return outer.first, outer.last
+
+    dtype = DTYPE_OF[real]
+    y, counts = np.empty(4, dtype), np.array([5, 6])
+    for scale in (-0.1, np.inf):
+        numbers = np.array([7, scale], dtype)
+        words = structs.packed(Outer(False, Inner(-3, 2.5), Inner(1, scale), True, numbers, counts))
+        assert read(words.ctypes.data, y.ctypes.data) == (False, True)
+        assert_same_bits(y, np.array([-3, scale, scale, 6], dtype))
+    nothing = structs.packed(Outer(True, Inner(0, 0.0), Inner(0, 0.0), False, None, counts.ctypes.data))
+    assert nothing.tolist() == [1, 0, 0, 0, 0, 0, 0, counts.ctypes.data]
 
 
 @pytest.mark.parametrize("real", REALS)

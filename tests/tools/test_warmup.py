@@ -34,7 +34,7 @@ def test_nothing_is_left_to_compile(tmp_path):
         """
 import numpy as np, lstmkernel as lk
 lk.warmup("numba")
-from lstmkernel.backends.numba.kernels import Kernels
+from lstmkernel.backends.numba.frames import Kernels
 def refuse(*arguments): raise AssertionError(f"compiles {arguments[1]}")
 Kernels._compile = refuse
 options = {"backend": "numba", "seed": 0}
@@ -51,7 +51,7 @@ lk.Dense(3, 4, "tanh", **options)(np.zeros((1, 3)))
 def test_only_what_is_used_is_compiled():
     run_python("""
 import numpy as np, lstmkernel as lk
-from lstmkernel.backends.numba.kernels import Kernels
+from lstmkernel.backends.numba.frames import Kernels
 compiled, right = [], Kernels._compile
 def counted(self, name, kernel):
     compiled.append(f"{name} {self._real}")

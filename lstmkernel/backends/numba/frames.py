@@ -32,7 +32,7 @@ from lstmkernel.backends.numba.kernels.record import layer_record
 from lstmkernel.backends.numba.kernels.rows import LayerTask
 from lstmkernel.backends.numba.memory import pointer, pointer_to_rows
 from lstmkernel.backends.numba.run.float_control import enter_kernel, leave_kernel
-from lstmkernel.backends.numba.run.forward import Arrays, lstm_forward, run_task, run_variant_task
+from lstmkernel.backends.numba.run.forward import Arrays, lstm_forward, run_chunk, run_variant_chunk
 from lstmkernel.backends.numba.structs import Call, Dense, Layer, Tape, struct_at
 from lstmkernel.host.spinner import spinning
 
@@ -89,7 +89,7 @@ def _layer_backward(real, back, tape):
 
 
 @spliced
-def _run_lstm(real, run_task, call, arrays, layers, directions, rows):
+def _run_lstm(real, run_chunk, call, arrays, layers, directions, rows):
     x, lengths, reset, read, write, h, c, out, between, work = arrays
     fields = struct_at(Call, call, real)
     given = (lengths != 0, pointer(lengths, int64), reset != 0, pointer(reset, uint8))
@@ -97,19 +97,19 @@ def _run_lstm(real, run_task, call, arrays, layers, directions, rows):
     states = (pointer(h, real), pointer(c, real))
     scratch = (pointer(between, real), work)
     typed = Arrays(pointer(x, real), *given, *places, *states, pointer(out, real), *scratch)
-    lstm_forward(real, fields, typed, fields.B, layers, directions, rows, run_task)
+    lstm_forward(real, fields, typed, fields.B, layers, directions, rows, run_chunk)
 
 
 @internal
 def _lstm_forward(real, call, arrays, layers, directions, rows):
     never_inline()
-    _run_lstm(real, run_task, call, arrays, layers, directions, rows)
+    _run_lstm(real, run_chunk, call, arrays, layers, directions, rows)
 
 
 @internal
 def _variant_forward(real, call, arrays, layers, directions, rows):
     never_inline()
-    _run_lstm(real, run_variant_task, call, arrays, layers, directions, rows)
+    _run_lstm(real, run_variant_chunk, call, arrays, layers, directions, rows)
 
 
 @spliced

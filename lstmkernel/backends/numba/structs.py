@@ -1,7 +1,7 @@
 """The structs of csrc/lstmkernel.h: Python writes them, compiled code reads them.
 
-A struct is an array of 64-bit words, one for each field. ``packed`` makes it and ``struct_at`` reads it. Both go by the
-fields of the classes below, so no other place knows their order.
+A struct is a named tuple. ``packed`` writes it as an array of 64-bit words, one for each field, and ``struct_at`` reads
+them. Both go by the declarations below, so no other place knows the order of the fields.
 """
 
 # mypy: ignore-errors
@@ -9,8 +9,9 @@ fields of the classes below, so no other place knows their order.
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Iterator
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -20,101 +21,77 @@ from numba.extending import intrinsic
 from lstmkernel.backends.numba.arrays import address
 from lstmkernel.backends.packing import Array
 
-# What a field may be. Each says which Numba type it has in a struct of a dtype, `real`. Pointers are written as an
-# array, an address or None; Numbers and Rows point to numbers of that dtype and to pointers to such.
-Int = Annotated[int, lambda real: types.int64]
-Flag = Annotated[bool, lambda real: types.boolean]
-Number = Annotated[float, lambda real: real]
-Ints = Annotated[Any, lambda real: types.CPointer(types.int64)]
-Numbers = Annotated[Any, lambda real: types.CPointer(real)]
-Rows = Annotated[Any, lambda real: types.CPointer(types.CPointer(real))]
+#: What a field may be, and its Numba type in a struct of a dtype. The plural is a pointer, which Python gives as an
+#: array, an address or None. A number has the struct's dtype; rows are pointers to pointers to such.
+KINDS = {
+    "int": lambda real: types.int64,
+    "flag": lambda real: types.boolean,
+    "number": lambda real: real,
+    "ints": lambda real: types.CPointer(types.int64),
+    "numbers": lambda real: types.CPointer(real),
+    "rows": lambda real: types.CPointer(types.CPointer(real)),
+}
 
 
-class Function(NamedTuple):
-    """An activation with its numbers: lk_function."""
-
-    kind: Int
-    alpha: Number
-    beta: Number
-
-
-class Variant(NamedTuple):
-    """What a layer computes that is not the plain LSTM: lk_variant."""
-
-    gates: Function
-    candidate: Function
-    output: Function
-    gate_clip: Number
-    cell_clip: Number
-    coupled: Int
-    has_peephole: Flag
-    peephole: Numbers
+def struct(name: str, *declarations: str | tuple[Any, str]) -> Any:
+    """A class of named tuples. A declaration is a kind and names, as in C: "int T B"; or a struct and names."""
+    made, kinds = [], []
+    for declaration in declarations:
+        kind, names = declaration.split(maxsplit=1) if isinstance(declaration, str) else declaration
+        made += names.split()
+        kinds += [kind] * len(names.split())
+    result = namedtuple(name, made)
+    result.kinds = kinds
+    return result
 
 
-class Layer(NamedTuple):
-    """One direction of one layer: lk_layer. output_size and blocks are what C computes from the other sizes."""
+#: An activation with its numbers: lk_function.
+Function = struct("Function", "int kind", "number alpha beta")
 
-    input_size: Int
-    hidden_size: Int
-    proj_size: Int
-    output_size: Int
-    blocks: Int
-    w_x: Numbers
-    w_h: Numbers
-    bias: Numbers
-    w_r: Numbers
-    variant: Int  # an address; 0 for the plain LSTM
+#: What a layer computes that is not the plain LSTM: lk_variant.
+Variant = struct(
+    "Variant",
+    (Function, "gates candidate output"),
+    "number gate_clip cell_clip",
+    "int coupled",
+    "flag has_peephole",
+    "numbers peephole",
+)
 
+#: One direction of one layer: lk_layer. variant: an address, 0 for the plain LSTM. C computes the last two itself.
+Layer = struct(
+    "Layer",
+    "int input_size hidden_size proj_size",
+    "numbers w_x w_h bias w_r",
+    "int variant",
+    "int output_size blocks",
+)
 
-class Dense(NamedTuple):
-    """lk_dense."""
+#: lk_dense.
+Dense = struct("Dense", "int in_features out_features activation", "numbers w bias")
 
-    in_features: Int
-    out_features: Int
-    activation: Int
-    w: Numbers
-    bias: Numbers
+#: A call to a whole LSTM but for its arrays: lk_call. layers: the address of each layer and direction.
+Call = struct(
+    "Call",
+    "int num_layers directions R H T B",
+    "int x_step x_row out_step out_row state_rows first last",
+    "flag reverse",
+    "ints layers",
+)
 
-
-class Call(NamedTuple):
-    """A call to a whole LSTM but for its arrays: lk_call. Strides are in elements."""
-
-    num_layers: Int
-    directions: Int
-    R: Int
-    H: Int
-    T: Int
-    B: Int
-    x_step: Int
-    x_row: Int
-    out_step: Int
-    out_row: Int
-    state_rows: Int
-    first: Int
-    last: Int
-    reverse: Flag
-    layers: Ints  # the address of each layer and direction
-
-
-class Tape(NamedTuple):
-    """What one layer and direction keeps of a forward pass for the backward pass: lk_tape."""
-
-    T: Int
-    B: Int
-    first: Int
-    last: Int
-    has_lengths: Flag
-    lengths: Ints
-    reverse: Flag
-    x: Numbers
-    x_step: Int
-    x_row: Int
-    h_0: Numbers
-    h: Numbers
-    h_step: Int
-    h_row: Int
-    c: Numbers
-    gates: Numbers
+#: What one layer and direction keeps of a forward pass for the backward pass: lk_tape.
+Tape = struct(
+    "Tape",
+    "int T B first last",
+    "flag has_lengths",
+    "ints lengths",
+    "flag reverse",
+    "numbers x",
+    "int x_step x_row",
+    "numbers h_0 h",
+    "int h_step h_row",
+    "numbers c gates",
+)
 
 
 def packed(struct: tuple[Any, ...]) -> Array:
@@ -127,17 +104,17 @@ def _words(value: Any) -> Iterator[int]:
         for field in value:
             yield from _words(field)
     elif isinstance(value, float):
-        yield int(np.float64(value).view(np.int64))  # Numbers are doubles here, as in C
+        yield int(np.float64(value).view(np.int64))  # a number is a double here, as in C
     elif isinstance(value, np.ndarray):
         yield address(value)
     else:
         yield int(value or 0)
 
 
-def _numba_type(struct: type, real: types.Float) -> types.NamedTuple:
-    hints = get_type_hints(struct, include_extras=True).values()
-    fields = [_numba_type(hint, real) if isinstance(hint, type) else hint.__metadata__[0](real) for hint in hints]
-    return types.NamedTuple(fields, struct)
+def _numba_type(kind: Any, real: types.Float) -> types.Type:
+    if isinstance(kind, str):
+        return KINDS[kind](real)
+    return types.NamedTuple([_numba_type(field, real) for field in kind.kinds], kind)
 
 
 @intrinsic

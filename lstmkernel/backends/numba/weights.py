@@ -64,23 +64,13 @@ def pack_native_layer(
 ) -> LayerWeights:
     weights = pack_layer(w_ih, w_hh, bias, w_hr, variant, lanes_of(w_ih.dtype))
     own = None if weights.variant is None else Native(_variant(weights.variant), w_ih.dtype)
-    layer = Layer(
-        input_size=weights.input_size,
-        hidden_size=weights.hidden_size,
-        proj_size=weights.proj_size,
-        output_size=weights.output_size,
-        blocks=len(weights.bias),
-        w_x=weights.w_x,
-        w_h=weights.w_h,
-        bias=weights.bias,
-        w_r=weights.w_r,
-        variant=own.address if own else 0,
-    )
+    variant_at = 0 if own is None else own.address
+    layer = Layer(*weights[:7], variant_at, output_size=weights.output_size, blocks=len(weights.bias))
     return weights._replace(native=Native(layer, w_ih.dtype, keep=own))
 
 
-def _variant(variant: LayerVariant) -> Variant:
-    def function(name: str, alpha: float, beta: float) -> Function:
+def _variant(variant: LayerVariant) -> Any:
+    def function(name: str, alpha: float, beta: float) -> Any:
         return Function(list(VARIANT_ACTIVATIONS).index(name), float(alpha), float(beta))
 
     return Variant(
@@ -97,13 +87,7 @@ def _variant(variant: LayerVariant) -> Variant:
 
 def pack_native_dense(weight: Array, bias: Array, activation: str) -> DenseWeights:
     weights = pack_dense(weight, bias, activation, lanes_of(weight.dtype))
-    dense = Dense(
-        in_features=weights.in_features,
-        out_features=weights.out_features,
-        activation=ACTIVATIONS.index(activation),
-        w=weights.w,
-        bias=weights.bias,
-    )
+    dense = Dense(*weights[:2], ACTIVATIONS.index(activation), weights.w, weights.bias)
     return weights._replace(native=Native(dense, weight.dtype))
 
 

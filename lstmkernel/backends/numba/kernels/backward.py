@@ -8,8 +8,6 @@ It runs on one thread. Every sum has the same order as in C. d_x goes through a 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.kernels.activation import v_number, v_tanh
 from lstmkernel.backends.numba.kernels.gradient_products import WeightJob, transposed_product, weight_gradient
@@ -17,51 +15,24 @@ from lstmkernel.backends.numba.kernels.record import row_steps, rows_at, tape_h_
 from lstmkernel.backends.numba.kernels.tile import ZERO
 from lstmkernel.backends.numba.kernels.transpose import transpose
 from lstmkernel.backends.numba.memory import at, copy, lanes
-from lstmkernel.backends.numba.structs import Flag, Int, Numbers, Rows
+from lstmkernel.backends.numba.structs import struct
 from lstmkernel.backends.numba.vec.operations import v_add, v_fma, v_fnma, v_load, v_mul, v_store, v_sub
 from lstmkernel.backends.numba.vec.registers import block_size
 from lstmkernel.backends.numba.vec.tail import v_load_n, v_store_n
 
-
-class BackwardPass(NamedTuple):
-    """Sizes; padded widths of a row; which gradients are asked for; the caller's arrays; training.py's arrays."""
-
-    I: Int
-    H: Int
-    P: Int
-    R: Int
-    most_rows: Int  # of a chunk
-    c_stride: Int
-    h_stride: Int
-    d_z_stride: Int
-    hidden_stride: Int
-    d_x_stride: Int
-    transposed_stride: Int
-    has_d_out: Flag
-    of_x: Flag
-    of_weights: Flag
-    add_x: Flag
-    d_out: Numbers
-    d_out_step: Int
-    d_out_row: Int
-    d_x: Numbers
-    x_step: Int
-    x_row: Int
-    w_hh: Numbers
-    w_ih: Numbers
-    w_hr: Numbers
-    d_weights: Numbers
-    d_w_hr: Numbers
-    d_h: Numbers
-    d_c: Numbers
-    d_hidden: Numbers
-    d_z: Numbers
-    transposed: Numbers
-    hidden: Numbers
-    d_h_rows: Numbers
-    d_h_transposed: Numbers
-    d_x_rows: Numbers
-    pointers: Rows
+#: Sizes and padded widths of a row; what is asked for; the caller's arrays; then those of run/training.py.
+BackwardPass = struct(
+    "BackwardPass",
+    "int I H P R most_rows",
+    "int c_stride h_stride d_z_stride hidden_stride d_x_stride transposed_stride",
+    "flag has_d_out of_x of_weights add_x",
+    "int d_out_step d_out_row x_step x_row",
+    "numbers d_out d_x",
+    "numbers w_hh w_ih w_hr d_weights d_w_hr",
+    "numbers d_h d_c d_hidden",
+    "numbers d_z transposed hidden d_h_rows d_h_transposed d_x_rows",
+    "rows pointers",
+)
 
 
 @internal

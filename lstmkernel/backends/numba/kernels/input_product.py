@@ -17,7 +17,7 @@ from lstmkernel.backends.numba.vec.registers import block_size, load_pointers, l
 GateMatmulJob = namedtuple("GateMatmulJob", "layer x z z_row")
 
 #: Rows that gate_matmul takes at once.
-SLAB_ROWS = 96
+SLAB = 96
 
 
 @inlined
@@ -39,10 +39,10 @@ def input_product(layer, N, x, z):
 
 @spliced
 def gate_matmul(layer, N, x, x_row, z, rows):
-    """rows: room for SLAB_ROWS pointers."""
+    """rows: room for SLAB pointers."""
     z_row = layer.blocks * block_size(z)
-    for n0 in range(0, N, SLAB_ROWS):
-        n = min(N - n0, SLAB_ROWS)
+    for n0 in range(0, N, SLAB):
+        n = min(N - n0, SLAB)
         for r in range(n):
             rows[r] = at(x, (n0 + r) * x_row)
         input_product(layer, n, rows, at(z, n0 * z_row))

@@ -20,6 +20,7 @@ from lstmkernel.backends.numba.memory import at, item_size, lanes, pointer, poin
 from lstmkernel.backends.numba.run.cost import (
     CELL_CYCLES,
     CHUNK_BYTES,
+    CHUNK_ROWS,
     FAR_PARTS,
     L1_BYTES,
     TRANSPOSED_PER_CYCLE,
@@ -29,9 +30,8 @@ from lstmkernel.backends.numba.target import TILE_ROWS
 
 #: Rows of a group: at most MOST_GROUP_ROWS, and fewer where z of one step would be more than GROUP_Z_BYTES, so that the
 #: workspace of wide layers stays small. Rows of z of a chunk: as many as CHUNK_BYTES hold; of wide layers at least
-#: CHUNK_ROWS, so that W_ih is read once for so many, but never more than MOST_CHUNK_BYTES hold.
-MOST_GROUP_ROWS, GROUP_Z_BYTES = 96, 1 << 20
-CHUNK_ROWS, MOST_CHUNK_BYTES = 96, 1 << 21
+#: CHUNK_ROWS, but never more than MOST_CHUNK_BYTES hold.
+MOST_GROUP_ROWS, GROUP_Z_BYTES, MOST_CHUNK_BYTES = 96, 1 << 20, 1 << 21
 
 #: Bytes of a pointer, a row number, a length.
 WORD = 8

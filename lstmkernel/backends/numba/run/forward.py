@@ -1,4 +1,4 @@
-"""All layers of an LSTM over a sequence, on the calling thread: run_task and run_alone of csrc/run/forward.c.
+"""All layers of an LSTM over a sequence, on the calling thread: run_chunk and run_alone of csrc/run/forward.c.
 
 One direction: time goes up through all layers a chunk at a time, so that what one layer hands to the next is in cache.
 Every layer reads its input from out, where the layer below left it, and writes over it. Two directions: each needs all
@@ -19,12 +19,12 @@ from lstmkernel.backends.numba.kernels.layout import lay_out
 from lstmkernel.backends.numba.kernels.rows import LayerTask
 from lstmkernel.backends.numba.kernels.variant import variant_forward
 from lstmkernel.backends.numba.memory import at, item_size
-from lstmkernel.backends.numba.run.cost import HANDOVER_BYTES
+from lstmkernel.backends.numba.run.cost import CHUNK_ROWS, HANDOVER_BYTES
 from lstmkernel.backends.numba.structs import Layer, struct_at
 
-#: A chunk has at least STRETCH_STEPS steps, because states are taken in and out at its ends. It has at least
-#: STRETCH_ROWS rows times steps, for the input product.
-STRETCH_STEPS, STRETCH_ROWS = 32, 96
+#: A chunk has at least CHUNK_STEPS steps, because states are copied at both of its ends, and at least CHUNK_ROWS rows
+#: times steps.
+CHUNK_STEPS = 32
 
 #: The caller's arrays.
 Arrays = namedtuple("Arrays", "x has_lengths lengths has_reset reset has_places read write h c out between work")
@@ -76,14 +76,14 @@ def task_of(call, arrays, B, layer, direction, row, first, last):
 
 
 @internal
-def run_task(real, call, arrays, B, layer, direction, row, rows, first, last):
+def run_chunk(real, call, arrays, B, layer, direction, row, rows, first, last):
     task = task_of(call, arrays, B, layer, direction, row, first, last)
     fields = struct_at(Layer, call.layers[layer * call.directions + direction], real)
     layer_forward(fields, lay_out(fields, last - first, rows, arrays.work, real), rows, task)
 
 
 @internal
-def run_variant_task(real, call, arrays, B, layer, direction, row, rows, first, last):
+def run_variant_chunk(real, call, arrays, B, layer, direction, row, rows, first, last):
     task = task_of(call, arrays, B, layer, direction, row, first, last)
     fields = struct_at(Layer, call.layers[layer * call.directions + direction], real)
     variant_forward(fields, lay_out(fields, last - first, rows, arrays.work, real), rows, task)
@@ -95,25 +95,25 @@ def chunk_of(call, arrays, B):
     row_bytes = call.R * item_size(arrays.x)
     if call.num_layers == 1:
         return B, call.T
-    rows = HANDOVER_BYTES // (STRETCH_STEPS * row_bytes) // STRETCH_ROWS * STRETCH_ROWS
-    rows = min(max(STRETCH_ROWS, rows), B)
+    rows = HANDOVER_BYTES // (CHUNK_STEPS * row_bytes) // CHUNK_ROWS * CHUNK_ROWS
+    rows = min(max(CHUNK_ROWS, rows), B)
     return rows, max(1, HANDOVER_BYTES // (rows * row_bytes))
 
 
 @spliced
-def lstm_forward(real, call, arrays, B, layers, directions, rows, run_task):
+def lstm_forward(real, call, arrays, B, layers, directions, rows, run_chunk):
     """layers, directions and rows: (first, last + 1) of those to run. The calls for all rows of B give the whole.
 
-    run_task: the one above, or that of variants.
+    run_chunk: the one above, or that of variants.
     """
     if call.directions == 2:
         for layer in range(layers[0], layers[1]):
             for direction in range(directions[0], directions[1]):
-                run_task(real, call, arrays, B, layer, direction, rows[0], rows[1] - rows[0], call.first, call.last)
+                run_chunk(real, call, arrays, B, layer, direction, rows[0], rows[1] - rows[0], call.first, call.last)
         return
     most_rows, steps = chunk_of(call, arrays, rows[1] - rows[0])
     for row in range(rows[0], rows[1], most_rows):
         for first in range(0, call.T, steps):
             for layer in range(call.num_layers):
                 last = min(first + steps, call.T)
-                run_task(real, call, arrays, B, layer, 0, row, min(most_rows, rows[1] - row), first, last)
+                run_chunk(real, call, arrays, B, layer, 0, row, min(most_rows, rows[1] - row), first, last)

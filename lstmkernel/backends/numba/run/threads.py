@@ -15,9 +15,9 @@ from typing import NamedTuple
 from lstmkernel.backends.numba.run import cost
 from lstmkernel.host import cores
 
-#: A task has at least MIN_ROWS_PER_TASK rows. From MANY_ROWS on they are a multiple of 16, because the lanes of vectors
-#: may be rows (kernels/transposed.py).
-MIN_ROWS_PER_TASK, MANY_ROWS = 4, 64
+#: A task has at least MIN_ROWS_PER_TASK rows. From ROUND_ROWS_FROM rows on, they are a multiple of ROUND_ROWS, because
+#: rows may be lanes of vectors (kernels/transposed.py).
+MIN_ROWS_PER_TASK, ROUND_ROWS_FROM, ROUND_ROWS = 4, 64, 16
 
 
 class Task(NamedTuple):
@@ -50,8 +50,8 @@ def _shares(rows: int, count: int) -> list[tuple[int, int]]:
     if count <= 1:
         return [(0, rows)]
     size = -(-rows // count)
-    if size >= MANY_ROWS:
-        size = -(-size // 16) * 16
+    if size >= ROUND_ROWS_FROM:
+        size = -(-size // ROUND_ROWS) * ROUND_ROWS
     return [(first, min(first + size, rows)) for first in range(0, rows, size)]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from lstmkernel.backends.numba.arrays import address, scratch
 from lstmkernel.backends.numba.kernels.backward import BackwardPass
 from lstmkernel.backends.numba.kernels.record import record_workspace
+from lstmkernel.backends.numba.kernels.tile import LINE_BYTES
 from lstmkernel.backends.numba.structs import Tape, packed
 from lstmkernel.backends.numba.weights import KERNELS, lanes_of
 from lstmkernel.backends.packing import Array, LayerWeights, in_rows
@@ -16,7 +19,6 @@ from lstmkernel.backends.tape import LayerGradients, LayerTape, ParameterGradien
 #: Rows of a chunk: at most CHUNK_STEPS_ROWS, and fewer where their d_z would be more than CHUNK_D_Z_BYTES, but at least
 #: CHUNK_LEAST_ROWS. As in csrc/kernels/backward.h.
 CHUNK_STEPS_ROWS, CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES = 256, 96, 1 << 21
-LINE_BYTES = 64
 
 
 def layer_record(tape: LayerTape, weights: LayerWeights, _threads: int) -> None:
@@ -27,28 +29,12 @@ def layer_record(tape: LayerTape, weights: LayerWeights, _threads: int) -> None:
     native.kernels.layer_record(native.address, address(words), work)
 
 
-def _tape(tape: LayerTape) -> Tape:
+def _tape(tape: LayerTape) -> Any:
+    """Every field of LayerTape is one of Tape."""
     T, B, _ = tape.x.shape
-    x_step, x_row = _strides(tape.x)
-    h_step, h_row = _strides(tape.h)
-    return Tape(
-        T=T,
-        B=B,
-        first=tape.first,
-        last=tape.last,
-        has_lengths=tape.lengths is not None,
-        lengths=tape.lengths,
-        reverse=tape.reverse,
-        x=tape.x,
-        x_step=x_step,
-        x_row=x_row,
-        h_0=tape.h_0,
-        h=tape.h,
-        h_step=h_step,
-        h_row=h_row,
-        c=tape.c,
-        gates=tape.gates,
-    )
+    (x_step, x_row), (h_step, h_row) = _strides(tape.x), _strides(tape.h)
+    strides = {"x_step": x_step, "x_row": x_row, "h_step": h_step, "h_row": h_row}
+    return Tape(T=T, B=B, has_lengths=tape.lengths is not None, **strides, **tape._asdict())
 
 
 def _strides(array: Array) -> tuple[int, int]:
@@ -125,7 +111,7 @@ class _Work:
         array[...] = 0
         return array
 
-    def struct(self, gradients: LayerGradients) -> BackwardPass:
+    def struct(self, gradients: LayerGradients) -> Any:
         self.add_x = gradients.add_x
         none = np.zeros((0, 0, 0), self.dtype)
         self.d_out = none if gradients.out is None else gradients.out

@@ -5,12 +5,11 @@
  *   LK_F32            for float; without it, double. Defined before vec/<isa>.h
  *   LK_INPUT_SIZE, LK_HIDDEN_SIZE, LK_PROJ_SIZE
  *                     the sizes of one layer, all three or none: kernels for that layer alone, without variants
- * All of them combine. They are undefined at the end, but for the macros that depend on them: LK_TABLE.
+ * All of them combine. The macros are undefined at the end. A translation unit makes one instance.
  *
- * A template that is a header: a translation unit makes one instance, so every header has a guard, and includes what it
- * uses, as any C header does. The first vec/<isa>.h that the unit includes gives the vector operations: all of them have
- * one guard, and vec/chosen.h includes vec/generic.h only where there was none. So each header also parses alone: in an
- * editor, and in tests/c/parse_headers.sh.
+ * So every header has a guard and includes what it uses, as any C header does, and parses alone: in an editor, and in
+ * tests/c/parse_headers.sh. The vec/<isa>.h share one guard, so the first one that the unit includes gives the vector
+ * operations. Kernels include vec/chosen.h, which includes vec/generic.h only if there was none.
  *
  * The including file opens a target region around this file. System headers must not be in one: vec/<isa>.h and
  * run/dispatch.h include all that are needed, so both come before it. */
@@ -29,7 +28,10 @@
 
 /* What fills a table of kernels: each function by its name, so that none can take the place of another. */
 #define LK_NAMED(result, name, parameters) .name = name,
-#define LK_TABLE {.lanes = LANES, .itemsize = sizeof(real), LK_KERNELS(LK_NAMED)}
+#define LK_TABLE                                                       \
+    {                                                                  \
+        .lanes = LANES, .itemsize = sizeof(real), LK_KERNELS(LK_NAMED) \
+    }
 
 #undef LK_F32
 #undef LK_INPUT_SIZE

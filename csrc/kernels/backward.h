@@ -53,8 +53,8 @@ typedef struct {
     struct {
         real *w_hh, *w_ih, *w_hr;
     } packed;
-    /* The weights' gradients: of all gates [blocks][inputs][QUAD], whose inputs are x, 1 and h_before; of W_hr
-     * [blocks][P][QUAD]. */
+    /* The weights' gradients: of all gates [blocks][inputs][BLOCK_SIZE], whose inputs are x, 1 and h_before; of W_hr
+     * [blocks][P][BLOCK_SIZE]. */
     struct {
         int64_t inputs;
         real *gates, *w_hr;
@@ -109,11 +109,11 @@ static int64_t plan_backward(backward_pass *pass, const lk_tape *tape, const lk_
     const int64_t inputs = pass->sums.inputs, transposed_stride = pass->chunk.transposed_stride;
     const int d_x = gradients->d_x != NULL, d_w = gradients->d_w_ih != NULL;
     int64_t bytes = 0;
-    pass->packed.w_hh = take(&work, &bytes, divide_up(R, QUAD) * 4 * H * QUAD);
-    pass->packed.w_ih = take(&work, &bytes, d_x ? divide_up(I, QUAD) * 4 * H * QUAD : 0);
-    pass->packed.w_hr = take(&work, &bytes, divide_up(H, QUAD) * P * QUAD);
-    pass->sums.gates = take(&work, &bytes, d_w ? divide_up(4 * H, QUAD) * inputs * QUAD : 0);
-    pass->sums.w_hr = take(&work, &bytes, d_w ? divide_up(H, QUAD) * P * QUAD : 0);
+    pass->packed.w_hh = take(&work, &bytes, divide_up(R, BLOCK_SIZE) * 4 * H * BLOCK_SIZE);
+    pass->packed.w_ih = take(&work, &bytes, d_x ? divide_up(I, BLOCK_SIZE) * 4 * H * BLOCK_SIZE : 0);
+    pass->packed.w_hr = take(&work, &bytes, divide_up(H, BLOCK_SIZE) * P * BLOCK_SIZE);
+    pass->sums.gates = take(&work, &bytes, d_w ? divide_up(4 * H, BLOCK_SIZE) * inputs * BLOCK_SIZE : 0);
+    pass->sums.w_hr = take(&work, &bytes, d_w ? divide_up(H, BLOCK_SIZE) * P * BLOCK_SIZE : 0);
     pass->step.d_h = take(&work, &bytes, B * pass->h_stride);
     pass->step.d_c = take(&work, &bytes, B * pass->c_stride);
     pass->step.d_hidden = P ? take(&work, &bytes, B * pass->c_stride) : pass->step.d_h;
@@ -143,7 +143,7 @@ static int64_t backward_workspace(const lk_tape *tape, const lk_gradients *gradi
 /* This thread's share of w [K][outputs]. */
 static void pack_share(const backward_pass *pass, real *to, const void *w, int64_t K, int64_t outputs)
 {
-    pack_columns(to, w, K, outputs, share_of(pass->team, divide_up(outputs, QUAD)));
+    pack_columns(to, w, K, outputs, share_of(pass->team, divide_up(outputs, BLOCK_SIZE)));
 }
 
 static void pack_weights(const backward_pass *pass)
@@ -158,7 +158,7 @@ static void pack_weights(const backward_pass *pass)
 /* The gradients found are added to those in the caller's arrays. Those come in before the first step and go out
  * after the last, so that a pass in several calls has one order of sums.
  *
- * d [K][QUAD] from or to n rows of w [4 H][K], `first` and after. */
+ * d [K][BLOCK_SIZE] from or to n rows of w [4 H][K], `first` and after. */
 INLINE void point_to_weights(const backward_pass *pass, void *w, int64_t K, int64_t first, int64_t n)
 {
     for (int64_t row = 0; row < n; row++)
@@ -167,12 +167,12 @@ INLINE void point_to_weights(const backward_pass *pass, void *w, int64_t K, int6
 INLINE void load_sums(const backward_pass *pass, real *d, void *w, int64_t K, int64_t first, int64_t n)
 {
     point_to_weights(pass, w, K, first, n);
-    transpose(d, QUAD, (const real *const *)pass->pointers, n, K);
+    transpose(d, BLOCK_SIZE, (const real *const *)pass->pointers, n, K);
 }
 INLINE void store_sums(const backward_pass *pass, real *d, void *w, int64_t K, int64_t first, int64_t n)
 {
     point_to_weights(pass, w, K, first, n);
-    transpose_back(pass->pointers, d, QUAD, n, K);
+    transpose_back(pass->pointers, d, BLOCK_SIZE, n, K);
 }
 
 /* move(...), which is load_sums or store_sums, for this thread's vectors of the gates' sums. */
@@ -183,10 +183,10 @@ INLINE void move_sums(const backward_pass *pass,
     const range vectors = share_of(pass->team, divide_up(4 * pass->H, LANES));
     for (int64_t vector = vectors.from; vector < vectors.to; vector++) {
         const int64_t first = vector * LANES, n = smaller(LANES, 4 * pass->H - first);
-        real *const d = pass->sums.gates + vector / 4 * inputs * QUAD + vector % 4 * LANES;
+        real *const d = pass->sums.gates + vector / 4 * inputs * BLOCK_SIZE + vector % 4 * LANES;
         move(pass, d, pass->gradients->d_w_ih, I, first, n);
-        move(pass, d + I * QUAD, pass->gradients->d_bias, 1, first, n);
-        move(pass, d + (I + 1) * QUAD, pass->gradients->d_w_hh, pass->R, first, n);
+        move(pass, d + I * BLOCK_SIZE, pass->gradients->d_bias, 1, first, n);
+        move(pass, d + (I + 1) * BLOCK_SIZE, pass->gradients->d_w_hh, pass->R, first, n);
     }
 }
 
@@ -200,11 +200,11 @@ static void store_weights(const backward_pass *pass)
 {
     move_sums(pass, store_sums);
     const int64_t H = pass->H, P = pass->P;
-    const range blocks = share_of(pass->team, P ? divide_up(H, QUAD) : 0);
+    const range blocks = share_of(pass->team, P ? divide_up(H, BLOCK_SIZE) : 0);
     for (int64_t block = blocks.from; block < blocks.to; block++)
         for (int64_t output = 0; output < P; output++)
-            copy_reals((real *)pass->gradients->d_w_hr + output * H + block * QUAD,
-                       pass->sums.w_hr + (block * P + output) * QUAD, smaller(QUAD, H - block * QUAD));
+            copy_reals((real *)pass->gradients->d_w_hr + output * H + block * BLOCK_SIZE,
+                       pass->sums.w_hr + (block * P + output) * BLOCK_SIZE, smaller(BLOCK_SIZE, H - block * BLOCK_SIZE));
 }
 
 /* This thread's columns of d_h and d_c: in, and out again. Columns past the last are zero, and stay so. */

@@ -1,4 +1,4 @@
-/* cell.h - the four moves of the cell, on pre-activations that are in registers. */
+/* cell.h - the four moves of the cell, from pre-activations in registers. */
 #ifndef LK_CELL_H
 #define LK_CELL_H
 #include "kernels/activation.h"
@@ -9,24 +9,30 @@ typedef struct {
     vec write, forget, candidate, candidate_over, output;
 } gate_quotients;
 
-/* Of one block of units of one row: z holds i, f, g, o before activation. */
+/* One block of units of one row. z: i, f, g, o before activation. */
 INLINE gate_quotients open_gates(const vec z[4])
 {
     enum { I, F, G, O };
     const vec v[4] = {sigmoid_argument(z[I]), sigmoid_argument(z[F]), tanh_argument(z[G]), sigmoid_argument(z[O])};
     vec s[4], m[4];
     exp_parts(4, v, s, m);
-    return (gate_quotients){sigmoid_denominator(s[I], m[I]), sigmoid_denominator(s[F], m[F]), tanh_numerator(s[G], m[G], z[G]),
-                            tanh_denominator(s[G], m[G]), sigmoid_denominator(s[O], m[O])};
+    return (gate_quotients){.write = sigmoid_denominator(s[I], m[I]),
+                            .forget = sigmoid_denominator(s[F], m[F]),
+                            .candidate = tanh_numerator(s[G], m[G], z[G]),
+                            .candidate_over = tanh_denominator(s[G], m[G]),
+                            .output = sigmoid_denominator(s[O], m[O])};
 }
 
-/* Where two activations meet, their quotients share a division: i * g here, o * tanh(c_t) below. A product of
- * denominators that overflows makes the quotient 0, which is what it rounds to. */
+/* A product of two activations is one division: i * g here, o * tanh(c_t) below. Where the product of the denominators
+ * overflows, the quotient is 0, which is what it rounds to. */
 INLINE vec next_state(gate_quotients q, vec c)
 {
-    const vec kept = v_div(c, q.forget);                                      /* 1 forget: what stays of the cell state, f * c */
-    const vec written = v_div(q.candidate, v_mul(q.write, q.candidate_over)); /* 2 input: what to write, i * g */
-    return v_add(kept, written);                                              /* 3 update: additive */
+    /* 1 forget: what stays of the cell state, f * c */
+    const vec kept = v_div(c, q.forget);
+    /* 2 input: what to write, i * g */
+    const vec written = v_div(q.candidate, v_mul(q.write, q.candidate_over));
+    /* 3 update: additive */
+    return v_add(kept, written);
 }
 
 /* Moves 1 to 3, from z. Returns c_t; sets *output for cell_output. */
@@ -37,8 +43,8 @@ INLINE vec cell_state(const vec z[4], vec c, vec *output)
     return next_state(q, c);
 }
 
-/* Move 4, output: what to report, h = o * tanh(c_t). For all n of a tile together: alone, each is a chain of some 60 cycles, and
- * a core does not look far enough ahead to fill them with other tiles' work. */
+/* Move 4, output: what to report, h = o * tanh(c_t), for all n vectors of a tile at once. One alone is a chain of some
+ * 60 cycles, and a core does not look far enough ahead to fill them with the work of other tiles. */
 INLINE void cell_output(const int n, const vec *c_t, const vec *output, vec *h)
 {
     vec v[MOST_AT_ONCE], s[MOST_AT_ONCE], m[MOST_AT_ONCE];
@@ -49,19 +55,21 @@ INLINE void cell_output(const int n, const vec *c_t, const vec *output, vec *h)
         h[i] = v_div(tanh_numerator(s[i], m[i], c_t[i]), v_mul(output[i], tanh_denominator(s[i], m[i])));
 }
 
-/* The next n blocks of units, of one row or of several, which lie one after the other. */
+/* The place of the next blocks in the arrays of cell_update, which hold one row after the other. */
 typedef struct {
     const real *z;
     real *c, *h;
-    int64_t unit;
+    int64_t unit; /* in its row */
 } cells;
 
+/* The next n blocks, of one row or of several. */
 INLINE void update_cells(const int n, int64_t H, cells *at)
 {
     vec c_t[MOST_AT_ONCE], output[MOST_AT_ONCE], h_t[MOST_AT_ONCE];
     int64_t units[MOST_AT_ONCE];
-    for (int i = 0; i < n; i++, at->z += QUAD) {
-        const vec gates[4] = {v_load(at->z), v_load(at->z + LANES), v_load(at->z + 2 * LANES), v_load(at->z + 3 * LANES)};
+    for (int i = 0; i < n; i++, at->z += BLOCK_SIZE) {
+        const real *z = at->z;
+        const vec gates[4] = {v_load(z), v_load(z + LANES), v_load(z + 2 * LANES), v_load(z + 3 * LANES)};
         units[i] = smaller(LANES, H - at->unit);
         c_t[i] = cell_state(gates, v_load_n(at->c, units[i]), &output[i]);
         v_store_n(at->c, c_t[i], units[i]);
@@ -75,11 +83,11 @@ INLINE void update_cells(const int n, int64_t H, cells *at)
 
 static int cell_update(int64_t N, int64_t H, const void *z, void *c, void *h)
 {
-    enum { TOGETHER = 4 };
+    enum { AT_ONCE = 4 };
     cells at = {z, c, h, 0};
     int64_t blocks = N * divide_up(H, LANES);
-    for (; blocks >= TOGETHER; blocks -= TOGETHER)
-        update_cells(TOGETHER, H, &at);
+    for (; blocks >= AT_ONCE; blocks -= AT_ONCE)
+        update_cells(AT_ONCE, H, &at);
     for (; blocks > 0; blocks--)
         update_cells(1, H, &at);
     return LK_OK;

@@ -1,4 +1,4 @@
-/* dense.h - y = activation(x W^T + bias). Serves Dense heads and, linear and without bias, an LSTM's projection. */
+/* dense.h - y = activation(x W^T + bias): a Dense head or, linear and without bias, the projection of an LSTM. */
 #ifndef LK_DENSE_H
 #define LK_DENSE_H
 #include "kernels/activation.h"
@@ -7,14 +7,14 @@
 typedef struct {
     int64_t in_features, out_features;
     int activation;
-    const real *w, *bias; /* bias: NULL for none */
+    const real *w, *bias; /* NULL for no bias */
     const real *x;
     int64_t x_row;
     real *y;
     int64_t y_row;
 } dense_job;
 
-INLINE void dense_tile(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job_)
+INLINE void dense_tile(const int rows, const int blocks, int64_t row, int64_t block, int line, const void *job_)
 {
     const dense_job *job = job_;
     const int64_t K = job->in_features;
@@ -22,18 +22,19 @@ INLINE void dense_tile(const int rows, const int panels, int64_t row, int64_t bl
     vec acc[MOST_TILE_ROWS][4];
     for (int r = 0; r < rows; r++) {
         x[r] = job->x + (row + r) * job->x_row;
-        for (int p = 0; p < panels; p++)
+        for (int b = 0; b < blocks; b++)
             for (int g = 0; g < 4; g++)
-                acc[r * panels + p][g] = job->bias ? v_load(job->bias + (block + p) * QUAD + g * LANES) : v_splat(0);
+                acc[r * blocks + b][g] =
+                    job->bias ? v_load(job->bias + (block + b) * BLOCK_SIZE + g * LANES) : v_splat(0);
     }
-    accumulate(rows, panels, acc, x, K, job->w + block * K * QUAD, line);
+    accumulate(rows, blocks, acc, x, K, job->w + block * K * BLOCK_SIZE, line);
     for (int r = 0; r < rows; r++)
-        for (int p = 0; p < panels; p++)
+        for (int b = 0; b < blocks; b++)
             for (int g = 0; g < 4; g++) {
-                const int64_t column = (block + p) * QUAD + g * LANES, left = job->out_features - column;
+                const int64_t column = (block + b) * BLOCK_SIZE + g * LANES, left = job->out_features - column;
                 if (left > 0)
                     v_store_n(job->y + (row + r) * job->y_row + column,
-                              activate(job->activation, acc[r * panels + p][g]), left);
+                              activate(job->activation, acc[r * blocks + b][g]), left);
             }
 }
 
@@ -44,9 +45,16 @@ SEPARATE void dense_rows(const dense_job *job, int64_t N, range blocks)
 
 static int dense_forward(const lk_dense *dense, int64_t N, const void *x, int64_t x_row, void *y, int64_t y_row)
 {
-    const dense_job job = {dense->in_features, dense->out_features, dense->activation, dense->w, dense->bias,
-                           x, x_row, y, y_row};
-    dense_rows(&job, N, (range){0, divide_up(dense->out_features, QUAD)});
+    const dense_job job = {.in_features = dense->in_features,
+                           .out_features = dense->out_features,
+                           .activation = dense->activation,
+                           .w = dense->w,
+                           .bias = dense->bias,
+                           .x = x,
+                           .x_row = x_row,
+                           .y = y,
+                           .y_row = y_row};
+    dense_rows(&job, N, (range){0, divide_up(dense->out_features, BLOCK_SIZE)});
     return LK_OK;
 }
 

@@ -1,5 +1,5 @@
 /* gradient_products.h - the two products of a backward pass: d_h = d_z W, and over all rows of a chunk dW = d_z^T x.
- * Both are sums over rows of blocks of four vectors (QUAD), one input of each of several rows at a time.
+ * Both are sums over rows of blocks of four vectors (BLOCK_SIZE), one input of each of several rows at a time.
  *
  * Bound: FMAs, from a few rows on; rows * vectors of them for each k against `vectors` loads and `rows` broadcasts. */
 #ifndef LK_GRADIENT_PRODUCTS_H
@@ -28,7 +28,7 @@ INLINE void sum_up(const int rows, const int vectors, vec acc[][4], const real *
 typedef struct {
     const real *x; /* rows x_row apart, [K] */
     int64_t x_row, K;
-    const real *w; /* [ceil(outputs / QUAD)][K][QUAD] */
+    const real *w; /* [ceil(outputs / BLOCK_SIZE)][K][BLOCK_SIZE] */
     real *const *y; /* a pointer to each row, [outputs] */
     int64_t outputs;
     int add;
@@ -36,14 +36,14 @@ typedef struct {
 
 INLINE void product_tile(const int rows, const int vectors, int64_t row, int64_t vector, const product_job *job)
 {
-    const real *x[MOST_TILE_ROWS], *w = job->w + vector / 4 * job->K * QUAD + vector % 4 * LANES;
+    const real *x[MOST_TILE_ROWS], *w = job->w + vector / 4 * job->K * BLOCK_SIZE + vector % 4 * LANES;
     vec acc[MOST_TILE_ROWS][4];
     for (int r = 0; r < rows; r++) {
         x[r] = job->x + (row + r) * job->x_row;
         for (int v = 0; v < vectors; v++)
             acc[r][v] = v_splat(0);
     }
-    sum_up(rows, vectors, acc, x, job->K, w, QUAD);
+    sum_up(rows, vectors, acc, x, job->K, w, BLOCK_SIZE);
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++) {
             real *const y = job->y[row + r] + (vector + v) * LANES;
@@ -73,10 +73,10 @@ SEPARATE void product_rows(const product_job *job, int64_t N, range vectors)
 /* Blocks of columns of w [K][outputs], each with its rows one after the other, for product_rows. */
 static void pack_columns(real *to, const real *w, int64_t K, int64_t outputs, range blocks)
 {
-    to += blocks.from * K * QUAD;
+    to += blocks.from * K * BLOCK_SIZE;
     for (int64_t block = blocks.from; block < blocks.to; block++) {
-        const real *from = w + block * QUAD;
-        const int64_t n = outputs - block * QUAD;
+        const real *from = w + block * BLOCK_SIZE;
+        const int64_t n = outputs - block * BLOCK_SIZE;
         for (int64_t k = 0; k < K; k++, from += outputs)
             for (int v = 0; v < 4; v++, to += LANES)
                 v_store(to, v * LANES < n ? v_load_n(from + v * LANES, n - v * LANES) : v_splat(0));
@@ -85,7 +85,7 @@ static void pack_columns(real *to, const real *w, int64_t K, int64_t outputs, ra
 
 /* ---------------------------------------------------------------- dW = d_z^T x */
 
-/* d[block][m][QUAD] += sum over k in 0 .. N - 1 of x[m][k] * z[k][block]. */
+/* d[block][m][BLOCK_SIZE] += sum over k in 0 .. N - 1 of x[m][k] * z[k][block]. */
 typedef struct {
     const real *x; /* transposed: inputs x_row apart, [N] */
     int64_t x_row, inputs, N;
@@ -97,18 +97,18 @@ typedef struct {
 INLINE void weight_tile(const int rows, const int vectors, int64_t row, int64_t block, int64_t input, int64_t k0,
                         const weight_job *job)
 {
-    real *const d = job->d + (block * job->inputs + input + row) * QUAD;
+    real *const d = job->d + (block * job->inputs + input + row) * BLOCK_SIZE;
     const real *x[MOST_TILE_ROWS];
     vec acc[MOST_TILE_ROWS][4];
     for (int r = 0; r < rows; r++) {
         x[r] = job->x + (input + row + r) * job->x_row + k0;
         for (int v = 0; v < vectors; v++)
-            acc[r][v] = v_load(d + r * QUAD + v * LANES);
+            acc[r][v] = v_load(d + r * BLOCK_SIZE + v * LANES);
     }
-    sum_up(rows, vectors, acc, x, smaller(WEIGHT_SLICE, job->N - k0), job->z + k0 * job->z_row + block * QUAD, job->z_row);
+    sum_up(rows, vectors, acc, x, smaller(WEIGHT_SLICE, job->N - k0), job->z + k0 * job->z_row + block * BLOCK_SIZE, job->z_row);
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++)
-            v_store(d + r * QUAD + v * LANES, acc[r][v]);
+            v_store(d + r * BLOCK_SIZE + v * LANES, acc[r][v]);
 }
 
 /* Inputs first .. first + count - 1 of one block of so many vectors, in tiles of nearly equal size. */

@@ -62,7 +62,7 @@ INLINE range own_outputs(const row_group *group)
 {
     if (!proj_size(group->layer))
         return own_units(group);
-    return (range){group->outputs.from * QUAD, smaller(group->outputs.to * QUAD, proj_size(group->layer))};
+    return (range){group->outputs.from * BLOCK_SIZE, smaller(group->outputs.to * BLOCK_SIZE, proj_size(group->layer))};
 }
 
 /* The group's states before the first step. */
@@ -137,7 +137,7 @@ INLINE int all_groups(const lk_layer *layer, const lk_task *task, int can_transp
     row_group group;
     plan_group(&group, layer, task->T, task->B, can_transpose);
     group.units = own_blocks(&task->team, blocks_of(hidden_size(layer)));
-    group.outputs = own_blocks(&task->team, divide_up(proj_size(layer), QUAD));
+    group.outputs = own_blocks(&task->team, divide_up(proj_size(layer), BLOCK_SIZE));
     group.backwards = 0;
     lay_out(&group, task);
     for (int64_t b0 = 0; b0 < task->B; b0 += group.rows) {

@@ -51,7 +51,7 @@ static int worth_transposing(const lk_layer *layer, int64_t rows)
     if (proj_size(layer))
         return 0;
     const int64_t I = input_size(layer), H = hidden_size(layer), vector = VECTOR_CYCLES * (I + H) + CELL_CYCLES;
-    const int64_t near = (I + H) * (QUAD + TILE_ROWS * LANES) * (int64_t)sizeof(real) <= L1_BYTES;
+    const int64_t near = (I + H) * (BLOCK_SIZE + TILE_ROWS * LANES) * (int64_t)sizeof(real) <= L1_BYTES;
     const int64_t as_units = rows * blocks_of(H) * vector;
     const int64_t as_rows = divide_up(rows, LANES) * H * vector + rows * (I + H) / TRANSPOSED_PER_CYCLE;
     return (near ? as_rows : as_rows + as_rows / FAR_PARTS) < as_units;

@@ -1,10 +1,13 @@
-/* one_row.h - the steps of one row of a layer whose sizes are constants and whose blocks are so few that one tile has all.
+/* one_row.h - the steps of one row of a layer whose sizes are constants and whose blocks all fit one tile.
  *
- * Known sizes allow three things. The sum over h is unrolled, and c stays in registers from step to step. The inputs are part
- * of the same tile: z is never in memory, and the product of the inputs is done while the step before waits for its
- * activations. And where the last block is at most half full, its gates share vectors: 40 units are 2 blocks of 16 and 8
- * units more, whose i and f are one vector, and g and o another. The weights are packed anew for that, which pays in a run
- * of many steps. Sums have the terms and the order of step_sums and small_step_sums.
+ * Known sizes allow three things.
+ *   The sum over h is unrolled, and c stays in registers from step to step.
+ *   The inputs are part of the same tile. So z is never in memory, and the product of the inputs is computed while the
+ *   step before waits for its activations.
+ *   Where the last block is at most half full, its gates share vectors. With 16 lanes, 40 units are two blocks and
+ *   8 units more: i and f of those share a vector, and g and o another. Their weights are packed anew for that, which
+ *   pays in a run of many steps.
+ * Sums have the terms and the order of step_sums and small_step_sums.
  *
  * Registers: 4 sums a block (8 where the odd k have their own), c, a weight, an element of h.
  * Bound: two vectors of weights a cycle, for they are in L1; then the chain of the cell, see cell.h. */
@@ -15,36 +18,42 @@
 
 #ifdef LK_HIDDEN_SIZE
 
-/* 4 blocks have 16 sums; AVX-512 has 16 registers more, for c, o and their like. AVX2 keeps some on the stack. */
+/* Four blocks have 16 sums. AVX-512 has 16 more registers, for c, o and the rest. AVX2 keeps some on the stack. */
 enum { MOST_ROW_BLOCKS = 4 };
 
-/* Most bytes of weights for one tile: L1 has 32 or 48 KiB, and from further away one stream comes faster than four. */
+/* Most bytes of weights for one tile. L1 has 32 or 48 KiB; from L2, one stream is faster than four. */
 enum { ONE_TILE_BYTES = 40 << 10 };
 
-/* Steps for which it pays to pack weights. */
+/* Packing the weights of the last block pays from so many steps on. */
 enum { MIN_PACKED_STEPS = 64 };
 
 /* Whether all blocks are one tile, and whether the inputs are part of it. INPUT_BYTES: the weights of one input. */
 enum {
     ALL_BLOCKS = LK_HIDDEN_SIZE / LANES + (LK_HIDDEN_SIZE % LANES > 0),
-    INPUT_BYTES = ALL_BLOCKS * QUAD * (int)sizeof(real),
-    ONE_TILE = ALL_BLOCKS <= MOST_ROW_BLOCKS && LK_HIDDEN_SIZE * (int64_t)INPUT_BYTES <= ONE_TILE_BYTES && LK_PROJ_SIZE == 0,
+    INPUT_BYTES = ALL_BLOCKS * BLOCK_SIZE * (int)sizeof(real),
+    ONE_TILE =
+        ALL_BLOCKS <= MOST_ROW_BLOCKS && LK_PROJ_SIZE == 0 && LK_HIDDEN_SIZE * (int64_t)INPUT_BYTES <= ONE_TILE_BYTES,
     INPUTS_HERE = ONE_TILE && (LK_INPUT_SIZE + LK_HIDDEN_SIZE) * (int64_t)INPUT_BYTES <= ONE_TILE_BYTES,
-    ROW_BLOCKS = ONE_TILE ? ALL_BLOCKS : 1 /* what follows is not used, and small, where it is not */
 };
 
-/* The four gates of the last block share REST vectors: one, two or, where it is more than half full, four as all others.
- * The packed bias, w_x and w_h of the last block lie where z of PACKED_STEPS steps would. */
+/* Blocks of the tile. Where there is none, the functions below are compiled for 1 and not used. */
+enum { ROW_BLOCKS = ONE_TILE ? ALL_BLOCKS : 1 };
+
+/* The four gates of the last block share REST vectors: one or two, or four as in all others where it is more than half
+ * full. Its packed bias, w_x and w_h take the place of z of PACKED_STEPS steps. */
 enum {
     LAST_UNITS = LK_HIDDEN_SIZE % LANES,
-    REST = LAST_UNITS == 0 ? 4 : LAST_UNITS <= LANES / 4 ? 1 : LAST_UNITS <= LANES / 2 ? 2 : 4,
+    REST = LAST_UNITS == 0           ? 4
+           : LAST_UNITS <= LANES / 4 ? 1
+           : LAST_UNITS <= LANES / 2 ? 2
+                                     : 4,
     PACKED_REALS = (1 + LK_INPUT_SIZE + LK_HIDDEN_SIZE) * REST * LANES,
-    PACKED_STEPS = PACKED_REALS / (ROW_BLOCKS * QUAD) + 1,
-    STEPS_WORTH_PACKING = PACKED_STEPS > MIN_PACKED_STEPS ? PACKED_STEPS : MIN_PACKED_STEPS
+    PACKED_STEPS = PACKED_REALS / (ROW_BLOCKS * BLOCK_SIZE) + 1,
+    STEPS_WORTH_PACKING = PACKED_STEPS > MIN_PACKED_STEPS ? PACKED_STEPS : MIN_PACKED_STEPS,
 };
 
-/* Sums before activation: of whole blocks, and of a last one whose gates share vectors. `rest` is a constant at every call:
- * how many vectors that are, REST; 0 where there is no such block. */
+/* Sums before activation: of whole blocks, and of a last one whose gates share vectors. `rest`, a constant at every
+ * call, is the number of those vectors: REST, or 0 where no block is treated so. */
 typedef struct {
     vec whole[ROW_BLOCKS][4], rest[REST];
 } row_sums;
@@ -59,7 +68,7 @@ typedef struct {
 /* sums += x w of one input k of K. */
 INLINE void add_input(const int rest, row_sums *sums, const real *x, row_weights w, int k, int K)
 {
-    multiply_add(1, whole_blocks(rest), sums->whole, x + k, 0, w.whole + k * QUAD, K * QUAD);
+    multiply_add(1, whole_blocks(rest), sums->whole, x + k, 0, w.whole + k * BLOCK_SIZE, K * BLOCK_SIZE);
     for (int r = 0; r < rest; r++)
         sums->rest[r] = v_fma(v_load(w.rest + (k * REST + r) * LANES), v_splat(x[k]), sums->rest[r]);
 }
@@ -67,7 +76,7 @@ INLINE void add_input(const int rest, row_sums *sums, const real *x, row_weights
 /* sums += h w. */
 INLINE void add_recurrent(const int rest, row_sums *sums, const real *h, row_weights w)
 {
-    _Pragma("GCC unroll 8")
+#pragma GCC unroll 8
     for (int k = 0; k < LK_HIDDEN_SIZE; k++)
         add_input(rest, sums, h, w, k, LK_HIDDEN_SIZE);
 }
@@ -79,7 +88,7 @@ INLINE void add_recurrent_small(const int rest, row_sums *sums, const real *h, r
     clear_sums(whole_blocks(rest), odd.whole);
     for (int r = 0; r < rest; r++)
         odd.rest[r] = v_splat(0);
-    _Pragma("GCC unroll 16")
+#pragma GCC unroll 16
     for (int k = 0; k < LK_HIDDEN_SIZE; k++)
         add_input(rest, k % 2 ? &odd : sums, h, w, k, LK_HIDDEN_SIZE);
     add_sums(whole_blocks(rest), sums->whole, odd.whole);
@@ -87,7 +96,7 @@ INLINE void add_recurrent_small(const int rest, row_sums *sums, const real *h, r
         sums->rest[r] = v_add(sums->rest[r], odd.rest[r]);
 }
 
-/* The gates of the last block get a vector each, from lane 0 on. The lanes past its units are computed, and never read. */
+/* Each gate of the last block gets a vector of its own, from lane 0 on. Lanes past its units are never read. */
 INLINE void spread_rest(row_sums *sums)
 {
     enum { GATES_A_VECTOR = 4 / REST };
@@ -112,9 +121,9 @@ INLINE void run_row(const int rest, row_group *group, int64_t s0, int64_t s1, co
     real *const bias_rest = group->z; /* which has no other use where there is a rest */
     if (rest) {
         real *const x_rest = bias_rest + REST * LANES, *const h_rest = x_rest + I * REST * LANES;
-        pack_rest(bias_rest, bias + LAST * QUAD, 1);
-        pack_rest(x_rest, w_x.whole + LAST * I * QUAD, I);
-        pack_rest(h_rest, w_h.whole + LAST * H * QUAD, H);
+        pack_rest(bias_rest, bias + LAST * BLOCK_SIZE, 1);
+        pack_rest(x_rest, w_x.whole + LAST * I * BLOCK_SIZE, I);
+        pack_rest(h_rest, w_h.whole + LAST * H * BLOCK_SIZE, H);
         w_x.rest = x_rest;
         w_h.rest = h_rest;
     }
@@ -125,7 +134,7 @@ INLINE void run_row(const int rest, row_group *group, int64_t s0, int64_t s1, co
         row_sums sums;
         vec output[ROW_BLOCKS], h_t[ROW_BLOCKS];
         const real *x = x_of(group, 0, s, task), *first = INPUTS_HERE ? bias : group->z + (s - s0) * group->z_stride;
-        load_quads(1, whole_blocks(rest), sums.whole, first, 0);
+        load_tile(1, whole_blocks(rest), sums.whole, first, 0);
         for (int r = 0; r < rest; r++)
             sums.rest[r] = v_load(bias_rest + r * LANES);
         for (int k = 0; k < (INPUTS_HERE ? I : 0); k++)
@@ -151,9 +160,12 @@ SEPARATE void run_row_packed(row_group *group, int64_t s0, int64_t s1, const lk_
 {
     run_row(REST < 4 ? REST : 0, group, s0, s1, task);
 }
-SEPARATE void run_row_plain(row_group *group, int64_t s0, int64_t s1, const lk_task *task) { run_row(0, group, s0, s1, task); }
+SEPARATE void run_row_plain(row_group *group, int64_t s0, int64_t s1, const lk_task *task)
+{
+    run_row(0, group, s0, s1, task);
+}
 
-/* Steps s0 .. s1 - 1 of a group of n rows, where that is one row that fits; whether it did. */
+/* Steps s0 .. s1 - 1 of a group of n rows, if that is one row of a layer that fits. Returns 1 if it was done. */
 INLINE int one_row_steps(row_group *group, int64_t s0, int64_t s1, int64_t n, const lk_task *task)
 {
     if (!ONE_TILE || n != 1 || task->team.size > 1 || task->reset)

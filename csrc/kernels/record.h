@@ -111,7 +111,7 @@ INLINE void record_tiles(const row_group *group, int64_t active)
 /* Rows of z of a chunk of several steps. A chunk of one step has as many rows as that step. */
 INLINE int64_t record_z_rows(const lk_layer *layer)
 {
-    return most_z_rows(blocks_of(hidden_size(layer)) * QUAD * (int64_t)sizeof(real));
+    return most_z_rows(blocks_of(hidden_size(layer)) * BLOCK_SIZE * (int64_t)sizeof(real));
 }
 INLINE int64_t record_states(const lk_layer *layer, int64_t B)
 {
@@ -120,7 +120,7 @@ INLINE int64_t record_states(const lk_layer *layer, int64_t B)
 INLINE int64_t record_reals(const lk_layer *layer, const lk_tape *tape)
 {
     const int64_t z_rows = tape->B + larger(1, tape->threads) * record_z_rows(layer);
-    return record_states(layer, tape->B) + z_rows * blocks_of(hidden_size(layer)) * QUAD;
+    return record_states(layer, tape->B) + z_rows * blocks_of(hidden_size(layer)) * BLOCK_SIZE;
 }
 INLINE int64_t record_pointers(const lk_layer *layer, const lk_tape *tape)
 {
@@ -139,7 +139,7 @@ static void lay_out_record(row_group *group, const lk_layer *layer, const lk_tap
     const int64_t B = tape->B;
     set_strides(group, layer);
     group->units = own_blocks(team, blocks_of(hidden_size(layer)));
-    group->outputs = own_blocks(team, divide_up(proj_size(layer), QUAD));
+    group->outputs = own_blocks(team, divide_up(proj_size(layer), BLOCK_SIZE));
     group->backwards = 0;
     group->h = (real *)work + row * group->h_stride;
     group->h_next = group->h + B * group->h_stride;

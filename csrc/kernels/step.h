@@ -20,12 +20,12 @@ INLINE real *step_sums(const int rows, const int blocks, vec acc[][4], int64_t r
                        const row_group *group)
 {
     const int64_t R = output_size(group->layer);
-    real *const z = group->z_now + row * group->z_stride + block * QUAD;
+    real *const z = group->z_now + row * group->z_stride + block * BLOCK_SIZE;
     const real *h[MOST_TILE_ROWS];
     for (int r = 0; r < rows; r++)
         h[r] = group->h + (row + r) * group->h_stride;
-    load_quads(rows, blocks, acc, z, group->z_stride);
-    accumulate(rows, blocks, acc, h, R, (const real *)group->layer->w_h + block * R * QUAD, line);
+    load_tile(rows, blocks, acc, z, group->z_stride);
+    accumulate(rows, blocks, acc, h, R, (const real *)group->layer->w_h + block * R * BLOCK_SIZE, line);
     return z;
 }
 
@@ -35,18 +35,18 @@ INLINE void small_step_sums(const int rows, const int blocks, vec acc[][4], int6
                             const row_group *group)
 {
     const int64_t R = output_size(group->layer);
-    const real *w = (const real *)group->layer->w_h + block * R * QUAD;
+    const real *w = (const real *)group->layer->w_h + block * R * BLOCK_SIZE;
     vec odd[MOST_TILE_ROWS][4];
-    load_quads(rows, blocks, acc, group->z_now + row * group->z_stride + block * QUAD, group->z_stride);
+    load_tile(rows, blocks, acc, group->z_now + row * group->z_stride + block * BLOCK_SIZE, group->z_stride);
     clear_sums(rows * blocks, odd);
     const real *h = group->h + row * group->h_stride;
     int64_t k = 0;
     for (; k + 2 <= R; k += 2) {
-        multiply_add(rows, blocks, acc, h + k, group->h_stride, w + k * QUAD, R * QUAD);
-        multiply_add(rows, blocks, odd, h + k + 1, group->h_stride, w + (k + 1) * QUAD, R * QUAD);
+        multiply_add(rows, blocks, acc, h + k, group->h_stride, w + k * BLOCK_SIZE, R * BLOCK_SIZE);
+        multiply_add(rows, blocks, odd, h + k + 1, group->h_stride, w + (k + 1) * BLOCK_SIZE, R * BLOCK_SIZE);
     }
     if (k < R)
-        multiply_add(rows, blocks, acc, h + k, group->h_stride, w + k * QUAD, R * QUAD);
+        multiply_add(rows, blocks, acc, h + k, group->h_stride, w + k * BLOCK_SIZE, R * BLOCK_SIZE);
     add_sums(rows * blocks, acc, odd);
 }
 

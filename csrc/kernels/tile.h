@@ -5,16 +5,24 @@
 #include "run/cost.h"
 #include "vec/chosen.h"
 
+/* Weights of one input for one block: its four gates or, in a dense layer, 4 LANES outputs. */
+enum { BLOCK_SIZE = 4 * LANES };
+
+/* TILE_ROWS of every instruction set is at most this. */
+enum { MOST_TILE_ROWS = 6 };
+
+/* A layer of at most so many units sums over h in two parts (lstmkernel.h). */
+enum { FEW_UNITS = 16 };
+
+/* Elements of a cache line, and cache lines of BLOCK_SIZE weights. */
 enum {
-    QUAD = 4 * LANES,                   /* the four gates of one block of units, or 4 LANES outputs: weights of one input */
-    MOST_TILE_ROWS = 6,                 /* of any instruction set */
-    FEW_UNITS = 16,                     /* layers of so few sum over h in two parts; see lstmkernel.h */
-    LINE = 64 / (int)sizeof(real),      /* a cache line, in elements */
-    LINES = QUAD > LINE ? QUAD / LINE : 1
+    LINE = 64 / (int)sizeof(real),
+    LINES = BLOCK_SIZE > LINE ? BLOCK_SIZE / LINE : 1,
 };
 
 /* function(n, ...) for n in 1..most. In each call n is a constant, so that what the function counts by it stays in
  * registers. `most` is a constant of at most MOST_TILE_ROWS: what is larger is not compiled. */
+/* clang-format off */
 #define WITH_CONSTANT(function, n, most, ...)                     \
     do {                                                          \
         switch (n) {                                              \
@@ -26,8 +34,9 @@ enum {
         case 6: if ((most) >= 6) function(6, __VA_ARGS__); break; \
         }                                                         \
     } while (0)
+/* clang-format on */
 
-/* n sums of four gates each: zero; and to each that of the other. */
+/* n sums of four gates each: set to zero, or added one by one. */
 INLINE void clear_sums(const int n, vec sums[][4])
 {
     for (int i = 0; i < n; i++)
@@ -75,8 +84,8 @@ INLINE void multiply_add(const int rows, const int blocks, vec acc[][4], const r
 INLINE void accumulate(const int rows, const int blocks, vec acc[][4], const real *const *x, int64_t K, const real *w,
                        int line)
 {
-    const int64_t w_block = K * QUAD, ahead = line < 0 ? 0 : w_block + line * LINE;
-    for (int64_t k = 0; k < K; k++, w += QUAD) {
+    const int64_t w_block = K * BLOCK_SIZE, ahead = line < 0 ? 0 : w_block + line * LINE;
+    for (int64_t k = 0; k < K; k++, w += BLOCK_SIZE) {
         vec xk[MOST_TILE_ROWS];
         for (int r = 0; r < rows; r++)
             xk[r] = v_splat(x[r][k]);
@@ -86,17 +95,20 @@ INLINE void accumulate(const int rows, const int blocks, vec acc[][4], const rea
     }
 }
 
-/* A tile of a product: rows row .. row + rows - 1, blocks block .. block + panels - 1; `line` as for accumulate. */
-typedef void tile_function(const int rows, const int panels, int64_t row, int64_t block, int line, const void *job);
+/* A tile of a product: rows row .. row + rows - 1, blocks block .. block + blocks - 1; `line` as for accumulate. */
+typedef void tile_function(const int rows, const int blocks, int64_t row, int64_t block, int line, const void *job);
 
-INLINE int64_t weight_bytes(range blocks, int64_t K) { return (blocks.to - blocks.from) * K * QUAD * (int64_t)sizeof(real); }
+INLINE int64_t weight_bytes(range blocks, int64_t K)
+{
+    return (blocks.to - blocks.from) * K * BLOCK_SIZE * (int64_t)sizeof(real);
+}
 INLINE int far_away(range blocks, int64_t K) { return weight_bytes(blocks, K) > FAR_BYTES; }
 
-/* One row: every weight is used once, so what counts is that they stream, and that enough sums run side by side to hide the
- * latency of an FMA: small layers take all their blocks at once. Where L1 keeps a good part of the weights from step to step,
- * and from L3 and memory, two streams come faster than one (by up to 13% at 64 units); from L2, on AVX-512, one does (8% at
- * 128). Last block first where `backwards`: what was read last is still in the nearest cache when a step that goes the other
- * way begins with it. */
+/* One row uses every weight once. So the weights must stream, and enough sums must run side by side to hide the latency
+ * of an FMA: up to three blocks are one tile. Two streams of weights are faster than one where L1 keeps a good part of
+ * the weights from step to step (by up to 13% at 64 units), and where they come from L3 or memory. From L2, on AVX-512,
+ * one stream is faster (by 8% at 128 units). With `backwards` the last block comes first: a step that begins where the
+ * step before ended finds those weights in the nearest cache. */
 INLINE void sweep_row(range blocks, int64_t K, int backwards, tile_function *tile, const void *job)
 {
     const int64_t count = blocks.to - blocks.from;
@@ -106,35 +118,33 @@ INLINE void sweep_row(range blocks, int64_t K, int backwards, tile_function *til
     }
     const int in_pairs = TILE_BLOCKS == 2 || weight_bytes(blocks, K) <= NEARLY_L1_BYTES || far_away(blocks, K);
     const int64_t pairs = in_pairs || count == 2 ? count / 2 : 0;
-    for (int64_t done = 0; done < count;) {
-        const int64_t panels = done < 2 * pairs ? 2 : 1;
-        const int64_t block = backwards ? blocks.to - done - panels : blocks.from + done;
-        if (panels == 2)
+    for (int64_t done = 0, now; done < count; done += now) {
+        now = done < 2 * pairs ? 2 : 1;
+        const int64_t block = backwards ? blocks.to - done - now : blocks.from + done;
+        if (now == 2)
             tile(1, 2, 0, block, -1, job);
         else
             tile(1, 1, 0, block, -1, job);
-        done += panels;
     }
 }
 
-/* Several rows, in tiles of at most `most_rows` (a constant). Blocks are the outer loop, so that a block's weights come from
- * far away once, and for every further tile of rows from L1 or L2. Where all weights are more than L2 holds and there are
- * tiles enough, they prefetch the next block meanwhile, each another line of every input; without need that costs a
- * little, so they else do not. Rows are split evenly (8 rows are 4 + 4, not 6 + 2). */
+/* Several rows, in tiles of at most `most_rows` (a constant) and of nearly equal size: 8 rows are 4 + 4, not 6 + 2.
+ * Blocks are the outer loop: the weights of a block come from far away once, and from L1 or L2 for every further tile.
+ * Where L2 does not hold all weights and there are tiles enough, each tile prefetches another cache line of every input
+ * of the next block. Elsewhere prefetching costs a little and gains nothing. */
 INLINE void sweep_rows(const int most_rows, int64_t N, range blocks, int64_t K, tile_function *tile, const void *job)
 {
     const int64_t tiles = divide_up(N, most_rows);
     const int far = far_away(blocks, K) && tiles >= LINES;
     for (int64_t block = blocks.from; block < blocks.to; block++)
-        for (int64_t t = 0, row = 0; t < tiles; t++) {
+        for (int64_t t = 0, row = 0, rows; t < tiles; t++, row += rows) {
             const int line = far ? (int)(t % LINES) : -1;
-            const int64_t rows = divide_up(N - row, tiles - t);
+            rows = divide_up(N - row, tiles - t);
             WITH_CONSTANT(tile, rows, most_rows, 1, row, block, line, job);
-            row += rows;
         }
 }
 
-/* Call `tile` on tiles that cover N rows and the blocks; K inputs each. */
+/* Call `tile` for tiles that cover N rows and the blocks, with K inputs each. */
 INLINE void sweep(const int most_rows, int64_t N, range blocks, int64_t K, int backwards, tile_function *tile,
                   const void *job)
 {

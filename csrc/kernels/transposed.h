@@ -1,9 +1,9 @@
 /* transposed.h - a step of many rows of a layer of few units: the lanes of a vector are rows instead of units.
  *
- * 20 units use 63% of two vectors of 16 lanes; 96 rows use all of six. So the inputs and states of a group are transposed:
- * [I][stride] and [H][stride] instead of [rows][...]. A tile is the four gates of one unit by up to TILE_ROWS vectors of
- * rows. What is broadcast is the weights, straight from the packed [block][K][4][LANES]: units are few, so they are in L1.
- * Every sum has the terms and the order that it has in step_tile, so the bits are the same.
+ * 20 units use 63% of two vectors of 16 lanes; 96 rows use all of six. So the inputs and states of a row group are
+ * transposed: [I][stride] and [H][stride] instead of [rows][...]. A tile is the four gates of one unit by up to
+ * TILE_ROWS vectors of rows. Weights are what is broadcast, each from its place in the packed [block][K][4][LANES]:
+ * units are few, so the weights are in L1. Every sum has the terms and the order of step_sums, so it has the same bits.
  *
  * Bound: vectors * 4 FMAs for each input, against `vectors` loads and 4 broadcasts. */
 #ifndef LK_TRANSPOSED_H
@@ -19,11 +19,11 @@ typedef struct {
     real *x, *h, *h_next, *c;
 } transposed_group;
 
-/* sums[v][g] += the sum over k of x[k][v] * w[k][g] of one unit; only every `skip`-th k of K. */
+/* sums[v][g] += sum over every `skip`-th k < K of x[k][v] * w[k][g], where w are the weights of one unit. */
 INLINE void accumulate_unit(const int vectors, vec sums[][4], const real *x, int64_t stride, int64_t K, int skip,
                             const real *w)
 {
-    for (int64_t k = 0; k < K; k += skip, x += skip * stride, w += skip * QUAD) {
+    for (int64_t k = 0; k < K; k += skip, x += skip * stride, w += skip * BLOCK_SIZE) {
         vec xk[MOST_TILE_ROWS];
         for (int v = 0; v < vectors; v++)
             xk[v] = v_load(x + v * LANES);
@@ -35,23 +35,24 @@ INLINE void accumulate_unit(const int vectors, vec sums[][4], const real *x, int
     }
 }
 
-/* One step of one unit, of so many vectors of rows. */
+/* One step of one unit and so many vectors of rows. */
 INLINE void unit_tile(const int vectors, int64_t unit, const transposed_group *group)
 {
     const lk_layer *layer = group->layer;
     const int64_t I = input_size(layer), H = hidden_size(layer), block = unit / LANES, lane = unit % LANES;
-    const real *bias = (const real *)layer->bias + block * QUAD + lane;
-    const real *w_h = (const real *)layer->w_h + block * H * QUAD + lane;
+    const real *bias = (const real *)layer->bias + block * BLOCK_SIZE + lane;
+    const real *w_h = (const real *)layer->w_h + block * H * BLOCK_SIZE + lane;
     vec sums[MOST_TILE_ROWS][4];
     for (int v = 0; v < vectors; v++)
         for (int gate = 0; gate < 4; gate++)
             sums[v][gate] = v_splat(bias[gate * LANES]);
-    accumulate_unit(vectors, sums, group->x, group->stride, I, 1, (const real *)layer->w_x + block * I * QUAD + lane);
+    accumulate_unit(vectors, sums, group->x, group->stride, I, 1,
+                    (const real *)layer->w_x + block * I * BLOCK_SIZE + lane);
     if (H <= FEW_UNITS) { /* the odd k have a sum of their own, as in small_step_sums */
         vec odd[MOST_TILE_ROWS][4];
         clear_sums(vectors, odd);
         accumulate_unit(vectors, sums, group->h, group->stride, H, 2, w_h);
-        accumulate_unit(vectors, odd, group->h + group->stride, group->stride, H - 1, 2, w_h + QUAD);
+        accumulate_unit(vectors, odd, group->h + group->stride, group->stride, H - 1, 2, w_h + BLOCK_SIZE);
         add_sums(vectors, sums, odd);
     } else {
         accumulate_unit(vectors, sums, group->h, group->stride, H, 1, w_h);

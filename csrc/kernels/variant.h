@@ -94,7 +94,7 @@ INLINE void variant_tile(const int rows, const int blocks, int64_t row, int64_t 
     const row_group *group = job;
     vec acc[MOST_TILE_ROWS][4];
     real *const z = step_sums(rows, blocks, acc, row, block, line, group);
-    store_quads(rows, blocks, acc, z, group->z_stride);
+    store_tile(rows, blocks, acc, z, group->z_stride);
 }
 
 /* Of every active row, this thread's blocks. */
@@ -104,8 +104,8 @@ SEPARATE void variant_cells(const row_group *group, int64_t active)
     for (int64_t r = 0; r < active; r++)
         for (int64_t block = group->units.from; block < group->units.to; block++) {
             const int64_t unit = r * group->c_stride + block * LANES;
-            const real *peephole = variant->peephole ? (const real *)variant->peephole + block * QUAD : NULL;
-            const real *z = group->z_now + r * group->z_stride + block * QUAD;
+            const real *peephole = variant->peephole ? (const real *)variant->peephole + block * BLOCK_SIZE : NULL;
+            const real *z = group->z_now + r * group->z_stride + block * BLOCK_SIZE;
             variant_cell(variant, z, peephole, group->c + unit, group->reported + unit);
         }
 }

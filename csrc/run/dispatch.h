@@ -45,19 +45,18 @@ typedef struct {
  *   variant_forward                       layer_forward of a layer with a variant
  *   workspace                             bytes for one thread, whole cache lines
  *   record_workspace, backward_workspace  bytes for all threads */
-#define LK_KERNELS(KERNEL)                                                                                               \
-    KERNEL(int, activation, (int activation, int64_t N, const void *x, void *y))                                         \
-    KERNEL(int, gate_matmul, (const lk_layer *layer, int64_t N, const void *x, int64_t x_row, void *z))                  \
-    KERNEL(int, cell_update, (int64_t N, int64_t H, const void *z, void *c, void *h))                                    \
-    KERNEL(int, dense_forward,                                                                                           \
-           (const lk_dense *dense, int64_t N, const void *x, int64_t x_row, void *y, int64_t y_row))                     \
-    KERNEL(int, layer_forward, (const lk_layer *layer, const lk_task *task))                                             \
-    KERNEL(int, variant_forward, (const lk_layer *layer, const lk_task *task))                                           \
-    KERNEL(int64_t, workspace, (const lk_layer *layer, int64_t T, int64_t B))                                            \
-    KERNEL(int, layer_record, (const lk_layer *layer, const lk_tape *tape, const lk_team *team, void *work))             \
-    KERNEL(int64_t, record_workspace, (const lk_layer *layer, const lk_tape *tape))                                      \
-    KERNEL(int, layer_backward,                                                                                          \
-           (const lk_tape *tape, const lk_gradients *gradients, const lk_team *team, void *work))                        \
+#define LK_KERNELS(KERNEL)                                                                                             \
+    KERNEL(int, activation, (int activation, int64_t N, const void *x, void *y))                                       \
+    KERNEL(int, gate_matmul, (const lk_layer *layer, int64_t N, const void *x, int64_t x_row, void *z))                \
+    KERNEL(int, cell_update, (int64_t N, int64_t H, const void *z, void *c, void *h))                                  \
+    KERNEL(int, dense_forward,                                                                                         \
+           (const lk_dense *dense, int64_t N, const void *x, int64_t x_row, void *y, int64_t y_row))                   \
+    KERNEL(int, layer_forward, (const lk_layer *layer, const lk_task *task))                                           \
+    KERNEL(int, variant_forward, (const lk_layer *layer, const lk_task *task))                                         \
+    KERNEL(int64_t, workspace, (const lk_layer *layer, int64_t T, int64_t B))                                          \
+    KERNEL(int, layer_record, (const lk_layer *layer, const lk_tape *tape, const lk_team *team, void *work))           \
+    KERNEL(int64_t, record_workspace, (const lk_layer *layer, const lk_tape *tape))                                    \
+    KERNEL(int, layer_backward, (const lk_tape *tape, const lk_gradients *gradients, const lk_team *team, void *work)) \
     KERNEL(int64_t, backward_workspace, (const lk_tape *tape, const lk_gradients *gradients))
 
 struct lk_kernels {

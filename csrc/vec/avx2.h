@@ -5,7 +5,7 @@
 #include <immintrin.h>
 #include "vec/target.h"
 
-/* 3 rows x 4 gates = 12 accumulators, 3 broadcasts and a weight: all 16 registers. */
+/* 3 rows x 4 gates are 12 sums; with 3 broadcasts and a weight, these are all 16 registers. */
 enum { TILE_ROWS = 3, TILE_BLOCKS = 2 };
 
 LK_TARGET_BEGIN("avx2,fma")

@@ -5,7 +5,7 @@
 #include <immintrin.h>
 #include "vec/target.h"
 
-/* 6 rows x 4 gates = 24 accumulators, 6 broadcasts and a weight: 31 of 32 registers. */
+/* 6 rows x 4 gates are 24 sums; with 6 broadcasts and a weight, these are 31 of 32 registers. */
 enum { TILE_ROWS = 6, TILE_BLOCKS = 1 };
 
 LK_TARGET_BEGIN("avx512f")

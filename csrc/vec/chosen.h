@@ -1,5 +1,5 @@
-/* chosen.h - the vector operations that this translation unit has: those that its table included before the kernels or,
- * where a header is parsed alone, as by an editor, the portable ones. */
+/* vec/chosen.h - the vector operations of this translation unit: those that it has included before or, where a header
+ * is parsed alone, as by an editor, the portable ones. See kernels/all.h. */
 #ifndef LK_VEC_H
 #include "vec/generic.h"
 #endif

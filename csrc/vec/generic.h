@@ -8,7 +8,7 @@
  * Provided, for each dtype
  *   real, vec, LANES   the dtype, a vector of it, and its length
  *   TILE_ROWS    most rows of a register tile, at most MOST_TILE_ROWS: rows * 4 sums must fit the registers
- *   TILE_BLOCKS  blocks of units that a single row takes at once, 1 or 2, to have enough sums that do not wait for each other
+ *   TILE_BLOCKS  blocks that a single row takes at once, 1 or 2, to have enough sums that do not wait for each other
  *   v_load ... v_pow2 (below), v_load_n, v_store_n (vec/tail.h, or their own), v_rotate, v_transpose4 (vec/shuffle.h)
  *
  * Every operation is exact or rounds once, to nearest, so that all instruction sets give the same bits. Only this file
@@ -47,10 +47,7 @@ INLINE vec v_div(vec a, vec b) { return a / b; }
 /* a b + c, and c - a b. */
 INLINE vec v_fma(vec a, vec b, vec c) { return a * b + c; }
 INLINE vec v_fnma(vec a, vec b, vec c) { return c - a * b; }
-INLINE vec v_select(vec_word mask, vec a, vec b)
-{
-    return (vec)((mask & (vec_word)a) | (~mask & (vec_word)b));
-}
+INLINE vec v_select(vec_word mask, vec a, vec b) { return (vec)((mask & (vec_word)a) | (~mask & (vec_word)b)); }
 /* The lesser or greater of each pair of lanes; b where either is NaN or both are zero, as x86 has it. */
 INLINE vec v_min(vec a, vec b) { return v_select((vec_word)(a < b), a, b); }
 INLINE vec v_max(vec a, vec b) { return v_select((vec_word)(a > b), a, b); }
@@ -58,8 +55,9 @@ INLINE vec v_max(vec a, vec b) { return v_select((vec_word)(a > b), a, b); }
 INLINE vec v_zero_below(vec a, vec x, vec least) { return (vec)((vec_word)a & ~(vec_word)(x < least)); }
 /* The magnitude of a, the sign of `sign`; also of NaN. */
 INLINE vec v_copysign(vec a, vec sign) { return v_select((vec_word)v_splat(-(real)0.0), sign, a); }
-/* 2^n, of n + 1.5 * 2^MANTISSA_BITS + the exponent's bias, for n of normal numbers. That constant was added to round a
- * number to the integer n; now the lowest bits of the mantissa are the biased exponent of 2^n, one shift from its place. */
+/* 2^n, from n + 1.5 * 2^MANTISSA_BITS + the exponent's bias, where 2^n is a normal number. Adding that constant has
+ * rounded a number to the integer n. Now the lowest bits of the mantissa are the biased exponent of 2^n, and a shift
+ * brings them to its place. */
 INLINE vec v_pow2(vec shifted) { return (vec)((vec_word)shifted << MANTISSA_BITS); }
 
 #include "vec/tail.h"

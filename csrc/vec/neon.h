@@ -5,7 +5,7 @@
 #include <arm_neon.h>
 #include "vec/target.h"
 
-/* 6 rows x 4 gates = 24 accumulators, 6 broadcasts and a weight: 31 of 32 registers. */
+/* 6 rows x 4 gates are 24 sums; with 6 broadcasts and a weight, these are 31 of 32 registers. */
 enum { TILE_ROWS = 6, TILE_BLOCKS = 2 };
 
 #ifdef LK_F32
@@ -23,7 +23,7 @@ INLINE vec v_mul(vec a, vec b) { return vmulq_f32(a, b); }
 INLINE vec v_div(vec a, vec b) { return vdivq_f32(a, b); }
 INLINE vec v_fma(vec a, vec b, vec c) { return vfmaq_f32(c, a, b); }
 INLINE vec v_fnma(vec a, vec b, vec c) { return vfmsq_f32(c, a, b); }
-/* Not vminq and vmaxq: those treat NaN otherwise than x86, and the promise is the same bits. */
+/* Not vminq and vmaxq: they treat NaN in another way than x86, and bits must be the same. */
 INLINE vec v_min(vec a, vec b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 INLINE vec v_max(vec a, vec b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 INLINE vec v_zero_below(vec a, vec x, vec least) { return vbslq_f32(vcltq_f32(x, least), v_splat(0), a); }

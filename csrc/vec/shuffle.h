@@ -1,5 +1,5 @@
-/* vec/shuffle.h - the operations that move lanes, for every instruction set: in the compiler's own vectors, of which it
- * makes the set's instructions. GCC shuffles by a vector of places, Clang by a list of literals. */
+/* vec/shuffle.h - the operations that move lanes, for every instruction set. They are written in the compiler's own
+ * vectors, from which it makes instructions of the set. GCC shuffles by a vector of places, Clang by literals. */
 #ifndef LK_SHUFFLE_H
 #define LK_SHUFFLE_H
 #include "vec/chosen.h"
@@ -10,12 +10,12 @@ typedef int32_t lk_place;
 typedef int64_t lk_place;
 #endif
 
-/* Lane i becomes lane i + quarters * LANES / 4, counted round: a gate that begins in the middle of a vector comes to its
- * beginning. quarters: 0..3, and of vectors of 2 lanes 0 or 2; a constant at every call. */
+/* Lane i of the result is lane (i + quarters * LANES / 4) % LANES of a: a gate that begins in the middle of a vector
+ * comes to its beginning. quarters: a constant in 0..3; of vectors of 2 lanes, 0 or 2. */
 INLINE vec v_rotate(vec a, int quarters)
 {
     const int first = quarters * LANES / 4;
-#ifdef __clang__ /* makes one shuffle of this loop */
+#ifdef __clang__ /* which makes one shuffle of this loop */
     vec rotated = a;
     for (int lane = 0; lane < LANES; lane++)
         rotated[lane] = a[(lane + first) % LANES];

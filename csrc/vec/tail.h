@@ -1,9 +1,10 @@
-/* vec/tail.h - loads and stores of less than a whole vector, for instruction sets whose own are slow on some CPUs or absent:
- * through a small buffer. */
+/* vec/tail.h - loads and stores of the first n lanes, through a small buffer: for instruction sets that have no masks,
+ * or have slow ones on some CPUs. Nothing after the n elements is read or written. */
 #ifndef LK_TAIL_H
 #define LK_TAIL_H
 #include "vec/chosen.h"
 
+/* The lanes from n on are 0. n may be more than LANES: then the whole vector is loaded, or stored. */
 INLINE vec v_load_n(const real *p, int64_t n)
 {
     if (n >= LANES)

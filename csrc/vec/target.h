@@ -1,10 +1,10 @@
-/* target.h - compile one region of a file for an instruction set the rest of the build does not assume.
+/* vec/target.h - compile a region of a file for an instruction set that the rest of the build does not assume.
  *
- * Target regions rather than compiler flags per file: one list of sources and one set of flags serve every compiler and
- * platform, and no function outside a region can pick up an instruction that the CPU may lack. */
+ * Regions have two advantages over compiler flags for each file. One list of sources and one set of flags serve every
+ * compiler and platform. And no function outside a region can get an instruction that the CPU may lack. */
 #ifndef LK_TARGET_H
 #define LK_TARGET_H
-/* For every file after it, and before any target region. */
+/* For all files that follow; they must not be included within a region. */
 #include <stdint.h>
 #include <string.h>
 
@@ -19,16 +19,17 @@
 #define LK_TARGET_END LK_PRAGMA(GCC pop_options)
 #endif
 
-/* Before a loop of few turns whose count is a constant: what it indexes then stays in registers. */
+/* Before a loop that runs a few times, a constant number: what it indexes then stays in registers. Clang unrolls such
+ * loops by itself. */
 #ifdef __clang__
-#define UNROLLED /* does so by itself */
+#define UNROLLED
 #else
 #define UNROLLED LK_PRAGMA(GCC unroll 6)
 #endif
 
-/* Kernels are assembled from small functions whose loop counts are constants at each call: they must be inlined. */
+/* Kernels are made of small functions with loops whose counts are constants at each call. They must be inlined. */
 #define INLINE static inline __attribute__((always_inline))
-/* A function that holds tiles is not: inside a larger one, its inner loops would lose registers to the rest. */
+/* A function of tiles must not be inlined: within a larger one, its inner loops would lose registers to the rest. */
 #define SEPARATE static __attribute__((noinline))
 
 #endif

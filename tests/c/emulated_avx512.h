@@ -8,22 +8,22 @@
 #define LK_TARGET_END
 
 /* SIMDe has no masked loads and stores of unaligned memory. */
-#define EMULATED(type, real, p, lanes)                                        \
-    static inline type load_##p(unsigned mask, const real *from)              \
-    {                                                                         \
-        real all[lanes] = {0};                                                \
-        for (int lane = 0; lane < lanes; lane++)                              \
-            if (mask >> lane & 1)                                             \
-                all[lane] = from[lane];                                       \
-        return simde_mm512_loadu_##p(all);                                    \
-    }                                                                         \
-    static inline void store_##p(real *to, unsigned mask, type a)             \
-    {                                                                         \
-        real all[lanes];                                                      \
-        simde_mm512_storeu_##p(all, a);                                       \
-        for (int lane = 0; lane < lanes; lane++)                              \
-            if (mask >> lane & 1)                                             \
-                to[lane] = all[lane];                                         \
+#define EMULATED(type, real, p, lanes)                            \
+    static inline type load_##p(unsigned mask, const real *from)  \
+    {                                                             \
+        real all[lanes] = {0};                                    \
+        for (int lane = 0; lane < lanes; lane++)                  \
+            if (mask >> lane & 1)                                 \
+                all[lane] = from[lane];                           \
+        return simde_mm512_loadu_##p(all);                        \
+    }                                                             \
+    static inline void store_##p(real *to, unsigned mask, type a) \
+    {                                                             \
+        real all[lanes];                                          \
+        simde_mm512_storeu_##p(all, a);                           \
+        for (int lane = 0; lane < lanes; lane++)                  \
+            if (mask >> lane & 1)                                 \
+                to[lane] = all[lane];                             \
     }
 EMULATED(simde__m512, float, ps, 16)
 EMULATED(simde__m512d, double, pd, 8)

@@ -140,11 +140,11 @@ static inline void *pack_gates(const double *w, int64_t H, int64_t K, const lk_k
 /* [O][K] as [ceil(O / (4 lanes))][K][4][lanes] */
 static inline void *pack_rows(const double *w, int64_t O, int64_t K, const lk_kernels *kernels)
 {
-    const int64_t quad = 4 * kernels->lanes, blocks = (O + quad - 1) / quad;
-    void *packed = take(blocks * K * quad, kernels->itemsize);
+    const int64_t block_size = 4 * kernels->lanes, blocks = (O + block_size - 1) / block_size;
+    void *packed = take(blocks * K * block_size, kernels->itemsize);
     for (int64_t o = 0; o < O; o++)
         for (int64_t k = 0; k < K; k++)
-            put(packed, (o / quad * K + k) * quad + o % quad, w[o * K + k], kernels->itemsize);
+            put(packed, (o / block_size * K + k) * block_size + o % block_size, w[o * K + k], kernels->itemsize);
     return packed;
 }
 

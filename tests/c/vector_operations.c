@@ -1,5 +1,5 @@
-/* vector_operations.c - every operation of one vec/<isa>.h in one dtype against scalar code, alone. vector_operations.sh
- * compiles it for each instruction set and dtype. Defined on the command line:
+/* vector_operations.c - every operation of one vec/<isa>.h in one dtype, alone, against scalar code. The script
+ * vector_operations.sh compiles it for each instruction set and dtype. Defined on the command line:
  *
  *   LK_VECTORS      "vec/avx2.h", ...
  *   LK_REGION_BEGIN, LK_REGION_END   of the target, as for csrc/tables/specialised.c
@@ -29,12 +29,12 @@ enum { MANTISSA = 52, BIAS = 1023 };
 /* ---------------------------------------------------------------- the operations, in the target region */
 
 LK_REGION_BEGIN
-#define OPERATION(name, expression)                                                  \
-    SEPARATE void run_##name(real *to, const real *x, const real *y, const real *z)  \
-    {                                                                                \
-        const vec a = v_load(x), b = v_load(y), c = v_load(z);                       \
-        (void)a, (void)b, (void)c;                                                   \
-        v_store(to, expression);                                                     \
+#define OPERATION(name, expression)                                                 \
+    SEPARATE void run_##name(real *to, const real *x, const real *y, const real *z) \
+    {                                                                               \
+        const vec a = v_load(x), b = v_load(y), c = v_load(z);                      \
+        (void)a, (void)b, (void)c;                                                  \
+        v_store(to, expression);                                                    \
     }
 OPERATION(load, a)
 OPERATION(splat, v_splat(*x))
@@ -82,18 +82,18 @@ static real with_sign(real magnitude, real sign)
     return magnitude;
 }
 
-#define SCALAR(name, expression)                                                          \
-    static real scalar_##name(const real *x, const real *y, const real *z, int lane)      \
-    {                                                                                     \
-        const real a = x[lane], b = y[lane], c = z[lane];                                 \
-        (void)a, (void)b, (void)c;                                                        \
-        return expression;                                                                \
+#define SCALAR(name, expression)                                                     \
+    static real scalar_##name(const real *x, const real *y, const real *z, int lane) \
+    {                                                                                \
+        const real a = x[lane], b = y[lane], c = z[lane];                            \
+        (void)a, (void)b, (void)c;                                                   \
+        return expression;                                                           \
     }
 SCALAR(load, a)
 SCALAR(splat, x[0])
 SCALAR(add, a + b)
 SCALAR(sub, a - b)
-SCALAR(mul, a * b)
+SCALAR(mul, a *b)
 SCALAR(div, a / b)
 SCALAR(fma, fused(a, b, c))
 SCALAR(fnma, fused(-a, b, c))
@@ -124,8 +124,25 @@ static void find_numbers(void)
 {
     const real eps = (real)ldexp(1, -MANTISSA), tiny = (real)ldexp(1, 1 - BIAS), huge = (real)ldexp(2 - eps, BIAS);
     const real large = (real)ldexp(1, MANTISSA + 1);
-    const real chosen[] = {0, INFINITY, NAN, 1, 3, (real)0.5, tiny, tiny * eps, tiny * (1 - eps), 3 * tiny * eps, huge,
-                           1 + eps, 1 + 3 * eps, 1 - eps / 2, eps / 2, 3 * eps / 2, large, large + 2, large + 6};
+    const real chosen[] = {0,
+                           INFINITY,
+                           NAN,
+                           1,
+                           3,
+                           (real)0.5,
+                           tiny,
+                           tiny * eps,
+                           tiny * (1 - eps),
+                           3 * tiny * eps,
+                           huge,
+                           1 + eps,
+                           1 + 3 * eps,
+                           1 - eps / 2,
+                           eps / 2,
+                           3 * eps / 2,
+                           large,
+                           large + 2,
+                           large + 6};
     for (size_t i = 0; i < sizeof chosen / sizeof chosen[0]; i++)
         add_number(chosen[i]);
     uint64_t random = 1;
@@ -162,12 +179,15 @@ typedef struct {
     real (*scalar)(const real *x, const real *y, const real *z, int lane);
 } operation;
 
-#define NAMED(name, takes, any_nan) {#name, takes, any_nan, run_##name, scalar_##name}
+#define NAMED(name, takes, any_nan)                      \
+    {                                                    \
+#name, takes, any_nan, run_##name, scalar_##name \
+    }
 static const operation operations[] = {
-    NAMED(load, 1, 0),     NAMED(splat, 1, 0),    NAMED(add, 2, 1),        NAMED(sub, 2, 1),      NAMED(mul, 2, 1),
-    NAMED(div, 2, 1),      NAMED(fma, 3, 1),      NAMED(fnma, 3, 1),       NAMED(min, 2, 0),      NAMED(max, 2, 0),
-    NAMED(copysign, 2, 0), NAMED(rotate_0, 1, 0), NAMED(rotate_1, 1, 0),   NAMED(rotate_2, 1, 0), NAMED(rotate_3, 1, 0),
-    NAMED(zero_below, 3, 0),
+    NAMED(load, 1, 0),     NAMED(splat, 1, 0),    NAMED(add, 2, 1),      NAMED(sub, 2, 1),
+    NAMED(mul, 2, 1),      NAMED(div, 2, 1),      NAMED(fma, 3, 1),      NAMED(fnma, 3, 1),
+    NAMED(min, 2, 0),      NAMED(max, 2, 0),      NAMED(copysign, 2, 0), NAMED(rotate_0, 1, 0),
+    NAMED(rotate_1, 1, 0), NAMED(rotate_2, 1, 0), NAMED(rotate_3, 1, 0), NAMED(zero_below, 3, 0),
 };
 
 static void check_vectors(const operation *op, const real *x, const real *y, const real *z)
@@ -203,7 +223,8 @@ static void check_pow2(void)
     for (int n = 1 - BIAS; n <= BIAS; n++) {
         real x[LANES];
         for (int lane = 0; lane < LANES; lane++)
-            x[lane] = (real)(1.5 * (double)((int64_t)1 << MANTISSA) + BIAS + (n + lane <= BIAS ? n + lane : 1 - BIAS + lane));
+            x[lane] =
+                (real)(1.5 * (double)((int64_t)1 << MANTISSA) + BIAS + (n + lane <= BIAS ? n + lane : 1 - BIAS + lane));
         check_vectors(&op, x, x, x);
     }
 }
@@ -218,7 +239,7 @@ static real *room_before_end(int count)
     return (real *)(void *)(pages + page) - count;
 }
 
-/* Every length of a tail, and more than a vector; the numbers in every lane. Nothing after the tail is read or written. */
+/* Every length of a tail, and more than a vector, with every number in every lane. Nothing else is read or written. */
 static void check_tails(void)
 {
     for (int n = 0; n <= LANES + 2; n++) {

@@ -99,14 +99,20 @@ class _Call:
     """What lstm_forward does with arrays of one shape: the call as compiled code reads it, and its tasks."""
 
     def __init__(
-        self, net: Network, T: int, B: int, strides: dict[str, int], state_rows: int, times: slice, most: int
+        self, net: Network, T: int, B: int, strides: tuple[int, ...], state_rows: int, times: slice, most: int
     ) -> None:
         layers = net.all_layers()
         self._layers = packed(tuple(layer.native.address for layer in layers))
-        sizes = {"R": net.output_size, "H": net.hidden_size, "T": T, "B": B, "state_rows": state_rows}
-        of_time = {"first": times.start, "last": times.stop, "reverse": net.reverse}
-        shape = {"num_layers": net.num_layers, "directions": net.directions, "layers": self._layers}
-        self._words = packed(Call(**shape, **sizes, **strides, **of_time))
+        call = Call(
+            *(net.num_layers, net.directions, net.output_size, net.hidden_size, T, B),
+            *strides,
+            state_rows,
+            first=times.start,
+            last=times.stop,
+            reverse=net.reverse,
+            layers=self._layers,
+        )
+        self._words = packed(call)
         self._address = address(self._words)
         self._kernel = net.kernels.lstm_forward if net.is_plain else net.kernels.variant_forward
         self._between = (T, B, 2 * net.output_size) if net.directions == 2 and net.num_layers > 1 else None
@@ -162,15 +168,11 @@ class _Call:
         return run
 
 
-def _strides(x_step: int, x_row: int, out_step: int, out_row: int) -> dict[str, int]:
-    return {"x_step": x_step, "x_row": x_row, "out_step": out_step, "out_row": out_row}
-
-
 def _lstm_forward(weights: LSTMWeights, batch: Batch, threads: int, times: slice | None = None) -> None:
     x, lengths, reset, h, c, out = batch
     T, B, _ = x.shape
     size = x.itemsize
-    strides = _strides(x.strides[0] // size, x.strides[1] // size, out.strides[0] // size, out.strides[1] // size)
+    strides = (x.strides[0] // size, x.strides[1] // size, out.strides[0] // size, out.strides[1] // size)
     state_rows = h.strides[0] // (h.shape[2] * size)  # h may be some rows of a larger one
     call = _Call(weights.native, T, B, strides, state_rows, times or slice(0, T), threads)
     call.run(x, lengths, reset, (None, None), h, c, out)
@@ -179,7 +181,7 @@ def _lstm_forward(weights: LSTMWeights, batch: Batch, threads: int, times: slice
 def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Array, Array, Array, Array], None]:
     net: Network = weights.native
     width = net.directions * net.output_size
-    strides = _strides(B * net.input_size, net.input_size, B * width, width)
+    strides = (B * net.input_size, net.input_size, B * width, width)
     return _Call(net, T, B, strides, B, slice(0, T), threads).prepared()
 
 
@@ -188,7 +190,7 @@ def _prepare_advance(
 ) -> Advance:
     net: Network = weights.native
     B, I, R = len(read), net.input_size, net.output_size
-    call = _Call(net, T, B, _strides(B * I, I, B * R, R), h.shape[1], slice(0, T), threads)
+    call = _Call(net, T, B, (B * I, I, B * R, R), h.shape[1], slice(0, T), threads)
     states = (address(read), address(write), address(h), address(c))
     x_bytes, out_bytes = (T * B * width * h.itemsize for width in (I, R))
 

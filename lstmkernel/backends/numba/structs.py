@@ -10,7 +10,6 @@ them. Both go by the declarations below, so no other place knows the order of th
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -96,19 +95,23 @@ Tape = struct(
 
 def packed(struct: tuple[Any, ...]) -> Array:
     """The struct's words. They hold addresses: keep its arrays for as long as compiled code may read them."""
-    return np.array(list(_words(struct)), np.int64)
+    words: list[int] = []
+    _add_words(words, struct)
+    return np.array(words, np.int64)
 
 
-def _words(value: Any) -> Iterator[int]:
-    if isinstance(value, tuple):
-        for field in value:
-            yield from _words(field)
-    elif isinstance(value, float):
-        yield int(np.float64(value).view(np.int64))  # a number is a double here, as in C
-    elif isinstance(value, np.ndarray):
-        yield address(value)
-    else:
-        yield int(value or 0)
+def _add_words(words: list[int], struct: tuple[Any, ...]) -> None:
+    for value in struct:
+        if isinstance(value, int):
+            words.append(value)
+        elif isinstance(value, np.ndarray):
+            words.append(address(value))
+        elif isinstance(value, float):
+            words.append(int(np.float64(value).view(np.int64)))  # a number is a double here, as in C
+        elif isinstance(value, tuple):
+            _add_words(words, value)
+        else:
+            words.append(int(value or 0))
 
 
 def _numba_type(kind: Any, real: types.Float) -> types.Type:

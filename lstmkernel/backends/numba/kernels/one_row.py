@@ -29,7 +29,7 @@ from lstmkernel.backends.numba.vec.registers import (
 )
 
 #: The sums of so many blocks have registers. Weights of so many bytes are always in L1.
-MOST_ROW_BLOCKS, NEAR_BYTES = 4, 40 << 10
+MOST_ROW_BLOCKS, ONE_TILE_BYTES = 4, 40 << 10
 
 #: Inputs of an unrolled run. It is even, because the even and the odd inputs may have sums of their own.
 RUN = 4
@@ -38,7 +38,7 @@ RUN = 4
 def fits(I: int, H: int, P: int, item_size: int) -> bool:
     """Whether there is such a kernel for a layer of those sizes."""
     blocks = -(-H * item_size // VECTOR_BYTES)
-    return not P and blocks <= MOST_ROW_BLOCKS and (I + H) * blocks * 4 * VECTOR_BYTES <= NEAR_BYTES
+    return not P and blocks <= MOST_ROW_BLOCKS and (I + H) * blocks * 4 * VECTOR_BYTES <= ONE_TILE_BYTES
 
 
 def _product(K: int, block_size: int, blocks: tuple[int, ...]):

@@ -13,6 +13,7 @@ import numpy as np
 
 from lstmkernel.backends.numba.jit import spliced
 from lstmkernel.backends.numba.memory import at, item_size, prefetch
+from lstmkernel.backends.numba.run.cost import FAR_BYTES
 from lstmkernel.backends.numba.target import VECTOR_BYTES
 from lstmkernel.backends.numba.vec.registers import block_size, multiply_add
 
@@ -29,9 +30,6 @@ FEW_UNITS = 16
 INPUT_BYTES = 4 * VECTOR_BYTES
 LINE_BYTES = 64
 LINES = max(1, INPUT_BYTES // LINE_BYTES)
-
-#: More weights than this do not stay in L2.
-FAR_BYTES = 1 << 20
 
 #: Inputs whose cache lines accumulate prefetches at once.
 PREFETCHES = 8

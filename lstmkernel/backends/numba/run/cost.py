@@ -13,9 +13,10 @@ GFLOPS_FORWARD, MIN_COST_ROWS = 100, 2
 #: and the call waits for the last one.
 MIN_SHARED_NS = 200_000
 
-#: L1_BYTES: an L1 data cache. CHUNK_BYTES: as much z stays in L2. CHUNK_ROWS: W_ih is read once for so many rows of z,
-#: if possible. HANDOVER_BYTES: as much output of a layer stays in L2 or L3 until the layer above reads it.
-L1_BYTES, CHUNK_BYTES, CHUNK_ROWS, HANDOVER_BYTES = 48 << 10, 1 << 18, 96, 1 << 20
+#: L1_BYTES: an L1 data cache. FAR_BYTES: more weights than these do not stay in L2. CHUNK_BYTES: this much of z stays
+#: in L2. CHUNK_ROWS: W_ih should be read once for this many rows of z. HANDOVER_BYTES: this much output of a layer
+#: stays in L2 or L3 until the layer above reads it.
+L1_BYTES, FAR_BYTES, CHUNK_BYTES, CHUNK_ROWS, HANDOVER_BYTES = 48 << 10, 1 << 20, 1 << 18, 96, 1 << 20
 
 #: A step of a whole vector, in cycles, with lanes that are units or rows (kernels/transposed.py): VECTOR_CYCLES for the
 #: four FMAs of each input, two a cycle, and CELL_CYCLES for the cell. Transposing takes one cycle for

@@ -34,7 +34,7 @@ FUNCTIONS = {
         "step_rows",
         "step_row",
         "small_step",
-        "crowd_step",
+        "transposed_step",
         "run_row_plain",
         "run_row_packed",
         "layer_forward",
@@ -212,13 +212,12 @@ def hot_loops(listing: str, functions: tuple[str, ...], register: str, real: str
     must contain, for example "zmm" and "ps" for AVX-512 and float; "" allows all.
     """
     best: dict[str, Loop] = {}
-    for name, instructions in _functions(listing):
-        for function in {"", name.partition(".")[0]}.intersection(functions):
-            for body in _innermost(instructions):
-                loop = Loop(function or "compiled code", body)
-                fits = all(register in each.operands and real in each.name for each in body if each.is_arithmetic)
-                if loop.arithmetic and fits and (function not in best or _reuse(loop) > _reuse(best[function])):
-                    best[function] = loop
+    for function, instructions in _functions(listing, functions):
+        for body in _innermost(instructions):
+            loop = Loop(function or "compiled code", body)
+            fits = all(register in each.operands and real in each.name for each in body if each.is_arithmetic)
+            if loop.arithmetic and fits and (function not in best or _reuse(loop) > _reuse(best[function])):
+                best[function] = loop
     return [best[function] for function in functions if function in best]
 
 
@@ -228,13 +227,15 @@ def _reuse(loop: Loop) -> tuple[bool, float, int]:
     return not calls, loop.arithmetic / max(loop.loads, 1), loop.arithmetic
 
 
-def _functions(listing: str) -> Iterator[tuple[str, list[Instruction]]]:
+def _functions(listing: str, wanted: tuple[str, ...]) -> Iterator[tuple[str, list[Instruction]]]:
+    """The code of each wanted function; a function may stand in the listing several times."""
+    all_code = "" in wanted
     name, instructions = "", list[Instruction]()
     for line in listing.splitlines():
         if found := _FUNCTION.match(line):
             yield name, instructions
-            name, instructions = found[1], []
-        elif found := _INSTRUCTION.match(line):
+            name, instructions = "" if all_code else found[1].partition(".")[0], []
+        elif name in wanted and (found := _INSTRUCTION.match(line)):
             instructions.append(Instruction(int(found[1], 16), found[2], found[3].strip()))
     yield name, instructions
 

@@ -95,7 +95,7 @@ def test_the_tiles_of_the_package_do_not_spill(name, dtype):
 
 
 @needs_objdump
-@pytest.mark.parametrize("kernel", backends.KERNELS)
+@pytest.mark.parametrize("kernel", assembly.FUNCTIONS)
 @pytest.mark.parametrize("name", [name for name in usable() if name.startswith("c:")])
 def test_every_kernel_of_the_package_has_a_hot_loop(name, kernel):
     """A function that was renamed in C would not be found."""

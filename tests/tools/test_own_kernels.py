@@ -159,7 +159,7 @@ def test_every_wrong_kernel_is_named(capsys, file):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--against", "1/k.py", "--against", "2/k.py"], "two are called k.py"),
+        (["--against", "1/k.py", "--against", "2/k.py"], "two files are called k.py"),
         (["--against", "1/k.py", "--kernel", "activation"], "k.py has no activation"),
         (["--specialise", "--kernel", "activation"], "changes layer_forward and whole networks"),
         (["--asm", "--json"], "--asm: goes with a table"),

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def test_files_and_names_in_prose_are_there(page):
     for path in re.findall(r"[`(\[]((?:[\w.-]+/)+[\w.-]*\w)[`)\],]", prose):
         if path.split("/")[0] in tops and "foo" not in path:
             assert (ROOT / path).exists(), path
-    words, files = set(re.findall(r"\w+", sources())), {file.name for file in source_files()}
+    words, files = named_in_sources()
     for quoted in re.findall(r"`([^`\n]+)`", prose):
         if re.fullmatch(r"[A-Za-z]\w*_\w+", quoted) and "foo" not in quoted:
             assert quoted in words, quoted
@@ -140,18 +141,11 @@ def test_files_and_names_in_prose_are_there(page):
             assert quoted in files, quoted
 
 
-def source_files() -> list[Path]:
+@cache
+def named_in_sources() -> tuple[set[str], set[str]]:
+    """All words of the sources but for this file's, and the names of all files."""
     folders = ("csrc", "lstmkernel", "bench", "tests", "examples", "docs")
-    files = [
-        file
-        for name in folders
-        for file in (ROOT / name).rglob("*")
-        if file.suffix in (".c", ".h", ".md", ".py", ".sh")
-    ]
-    return [*files, ROOT / "pyproject.toml", ROOT / "setup.py"]
-
-
-def sources() -> str:
-    return "\n".join(
-        file.read_text() for file in source_files() if file.suffix != ".md" and file.name != Path(__file__).name
-    )
+    files = [*ROOT.iterdir(), *(file for name in folders for file in (ROOT / name).rglob("*"))]
+    sources = [file for file in files if file.suffix in (".c", ".h", ".py", ".sh") and file.name != Path(__file__).name]
+    words = {word for file in sources for word in re.findall(r"\w+", file.read_text())}
+    return words, {file.name for file in files}

@@ -298,6 +298,12 @@ def test_reverse_in_several_calls_of_the_kernels(backend, random, T):
         assert_close_answer(whole, by_formulas(lstm, x, state, lengths, reset), "float32")
 
 
+def test_reverse_over_many_chunks_on_numpy(random):
+    """What a layer hands to the next one is more than NumPy holds at a time."""
+    x, lengths = normal(random, (800, 100, 5), "float32"), random.integers(0, 801, 100)
+    assert_close_answer(make("reverse", "numpy")(x, lengths=lengths), make("reverse")(x, lengths=lengths), "float32")
+
+
 def test_streams_know_no_future():
     lstm = lk.LSTM(2, 3, reverse=True)
     for begin in (lstm.stream, lambda: lstm.pool(3)):

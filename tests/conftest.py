@@ -17,7 +17,7 @@ from lstmkernel.host import cores
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compiling Numba's kernels takes minutes, which ``-m "not slow"`` does not have. Once: workers inherit it."""
+    """Compiling Numba's kernels takes minutes, which ``-m "not slow"`` does not have. xdist's workers inherit it."""
     if not hasattr(config, "workerinput") and config.option.markexpr == "not slow" and not _numba_is_compiled():
         os.environ["TESTS_WITHOUT_NUMBA"] = "1"
 

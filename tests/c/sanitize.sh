@@ -60,11 +60,11 @@ if can_run address,undefined "${launch[@]}"; then
     run address,undefined sanitized_lstm
     run address,undefined sanitized_threads
     run address,undefined sanitized_training
-    for sizes in "1 5 0" "150 3 0" "1 16 0" "2 7 3"; do
-        specialised address,undefined generic "" "" $sizes
-        # shellcheck disable=SC2086
-        ! grep -qw avx2 /proc/cpuinfo || specialised address,undefined avx2 'LK_TARGET_BEGIN("avx2,fma")' LK_TARGET_END $sizes
-    done
+    while read -r -a sizes; do
+        specialised address,undefined generic "" "" "${sizes[@]}"
+        ! grep -qw avx2 /proc/cpuinfo \
+            || specialised address,undefined avx2 'LK_TARGET_BEGIN("avx2,fma")' LK_TARGET_END "${sizes[@]}"
+    done <<< $'1 5 0\n150 3 0\n1 16 0\n2 7 3'
 fi
 
 # Without randomised addresses, where that is allowed: with many random bits they can lie where it has its own.

@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass
 from functools import partialmethod
 from importlib.metadata import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ BLOCK = re.compile(
 )
 #: What a page may name and a test environment need not have.
 TOOLS = {"callgrind_annotate", "gcc", "git", "lint-imports", "mypy", "objdump", "pip", "pre-commit", "ruff", "valgrind"}
-OPERATORS = {"&&", "||", "|", ";", "(", ")", "do", "done", "then", "fi", "for", "if"}
+OPERATORS = "();&|\n"
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,16 @@ def check_commands(text: str) -> None:
 
 
 def simple_commands(text: str) -> list[list[str]]:
-    """The words of each command, without operators, assignments and redirections."""
-    commands: list[list[str]] = []
-    for line in text.replace("\\\n", " ").splitlines():
-        words = shlex.shlex(line, posix=True, punctuation_chars="();&|")
-        words.whitespace_split, words.commenters = True, "#"
-        command: list[str] = []
-        for word in [*words, ";"]:
-            if word in OPERATORS:
-                commands.append(command)
-                command = []
-            elif command or not re.match(r"\w+=", word):
-                command.append(word)
+    """The words of each command, without comments, operators, assignments and the heads of loops."""
+    text = re.sub(r"\bfor \w+ in [^;\n]*|(?<!\S)#[^\n]*|\\\n", "", text)
+    words = shlex.shlex(text, posix=True, punctuation_chars=OPERATORS)
+    words.whitespace, words.whitespace_split, words.commenters = " \t", True, ""
+    commands: list[list[str]] = [[]]
+    for word in words:
+        if word in ("do", "done") or set(word) <= set(OPERATORS):
+            commands.append([])
+        elif commands[-1] or not re.match(r"\w+=", word):
+            commands[-1].append(word)
     return [command for command in commands if command]
 
 
@@ -86,6 +85,7 @@ def check(command: list[str]) -> None:
             assert (ROOT / word).exists(), word
     if program == "python" and arguments[:1] == ["-m"]:
         program, *arguments = arguments[1:]
+        assert find_spec(program), program
     if program == "lstmkernel":
         check_options(ROOT / "lstmkernel" / "__main__.py", arguments)
     elif program == "pytest":
@@ -99,7 +99,7 @@ def check(command: list[str]) -> None:
     elif "/" in program:
         assert (ROOT / program).exists(), program
     else:
-        assert program in TOOLS or shutil.which(program) or is_shell_word(program), program
+        assert program in TOOLS or shutil.which(program) or is_shell_word(program) or find_spec(program), program
 
 
 def is_shell_word(word: str) -> bool:

@@ -32,8 +32,16 @@
 enum { LK_OK = 0, LK_UNUSABLE = 1, LK_OVERLAP = 2 };
 /* Activations: of dense layers and of variants; then those of variants only. */
 enum { LK_LINEAR = 0, LK_TANH = 1, LK_SIGMOID = 2, LK_RELU = 3 };
-enum { LK_AFFINE = 4, LK_SCALED_TANH = 5, LK_HARD_SIGMOID = 6, LK_LEAKY_RELU = 7, LK_THRESHOLDED_RELU = 8, LK_ELU = 9,
-       LK_SOFTSIGN = 10, LK_SOFTPLUS = 11 };
+enum {
+    LK_AFFINE = 4,
+    LK_SCALED_TANH = 5,
+    LK_HARD_SIGMOID = 6,
+    LK_LEAKY_RELU = 7,
+    LK_THRESHOLDED_RELU = 8,
+    LK_ELU = 9,
+    LK_SOFTSIGN = 10,
+    LK_SOFTPLUS = 11
+};
 /* Coupled gates. LK_FORGET_COUPLED: f = 1 - i. LK_INPUT_COUPLED: i = 1 - f. */
 enum { LK_NOT_COUPLED = 0, LK_FORGET_COUPLED = 1, LK_INPUT_COUPLED = 2 };
 
@@ -51,7 +59,7 @@ typedef struct {
     lk_function gates, candidate, output;
     double gate_clip, cell_clip; /* INFINITY for none */
     int64_t coupled;
-    const void *peephole;        /* packed [blocks][4][lanes] of i, f, zeros, o; NULL for none */
+    const void *peephole; /* packed [blocks][4][lanes] of i, f, zeros, o; NULL for none */
 } lk_variant;
 
 /* One direction of one LSTM layer.
@@ -95,8 +103,8 @@ int lk_gate_matmul(const lk_kernels *kernels, const lk_layer *layer, int64_t N, 
 int lk_cell_update(const lk_kernels *kernels, int64_t N, int64_t H, const void *z, void *c, void *h);
 
 /* y[N][O] = activation(x[N][K] W^T + bias); rows lie x_row and y_row apart. */
-int lk_dense_forward(const lk_kernels *kernels, const lk_dense *dense, int64_t N, const void *x, int64_t x_row,
-                     void *y, int64_t y_row);
+int lk_dense_forward(const lk_kernels *kernels, const lk_dense *dense, int64_t N, const void *x, int64_t x_row, void *y,
+                     int64_t y_row);
 
 /* A whole layer over time, one direction.
  *   x       element (t, b, i) at x[t * x_step + b * x_row + i]

@@ -31,12 +31,7 @@
 /* Rows of d_z of a chunk: CHUNK_STEPS_ROWS, which are enough to pay for loading and storing the weights' gradients.
  * Fewer where units are many, so that d_z stays within CHUNK_D_Z_BYTES, but at least CHUNK_LEAST_ROWS.
  * FETCH_BYTES: how far ahead the tape is fetched, which is read from its end on. */
-enum {
-    CHUNK_STEPS_ROWS = 256,
-    CHUNK_LEAST_ROWS = 96,
-    CHUNK_D_Z_BYTES = 1 << 21,
-    FETCH_BYTES = 1 << 12
-};
+enum { CHUNK_STEPS_ROWS = 256, CHUNK_LEAST_ROWS = 96, CHUNK_D_Z_BYTES = 1 << 21, FETCH_BYTES = 1 << 12 };
 
 /* One call, as one thread of the team sees it. Arrays lie in the workspace, and all threads have the same ones. */
 typedef struct {
@@ -88,7 +83,8 @@ INLINE real *take(char **work, int64_t *bytes, int64_t count)
 
 static void plan_sizes(backward_pass *pass, const lk_tape *tape, const lk_gradients *gradients, const lk_team *team)
 {
-    const int64_t I = gradients->input_size, H = gradients->hidden_size, P = gradients->proj_size, R = P ? P : H, B = tape->B;
+    const int64_t I = gradients->input_size, H = gradients->hidden_size, P = gradients->proj_size, R = P ? P : H,
+                  B = tape->B;
     pass->tape = tape, pass->gradients = gradients, pass->team = team;
     pass->I = I, pass->H = H, pass->R = R, pass->P = P;
     pass->c_stride = divide_up(H, LANES) * LANES, pass->h_stride = divide_up(R, LANES) * LANES;
@@ -101,8 +97,8 @@ static void plan_sizes(backward_pass *pass, const lk_tape *tape, const lk_gradie
 }
 
 /* Sizes and places; returns the bytes of work. */
-static int64_t plan_backward(backward_pass *pass, const lk_tape *tape, const lk_gradients *gradients, const lk_team *team,
-                             char *work)
+static int64_t plan_backward(backward_pass *pass, const lk_tape *tape, const lk_gradients *gradients,
+                             const lk_team *team, char *work)
 {
     plan_sizes(pass, tape, gradients, team);
     const int64_t I = pass->I, H = pass->H, R = pass->R, P = pass->P, B = tape->B, rows = pass->chunk.most_rows;
@@ -204,7 +200,8 @@ static void store_weights(const backward_pass *pass)
     for (int64_t block = blocks.from; block < blocks.to; block++)
         for (int64_t output = 0; output < P; output++)
             copy_reals((real *)pass->gradients->d_w_hr + output * H + block * BLOCK_SIZE,
-                       pass->sums.w_hr + (block * P + output) * BLOCK_SIZE, smaller(BLOCK_SIZE, H - block * BLOCK_SIZE));
+                       pass->sums.w_hr + (block * P + output) * BLOCK_SIZE,
+                       smaller(BLOCK_SIZE, H - block * BLOCK_SIZE));
 }
 
 /* This thread's columns of d_h and d_c: in, and out again. Columns past the last are zero, and stay so. */
@@ -222,7 +219,8 @@ static void load_gradients(const backward_pass *pass)
     const int64_t R = pass->R, H = pass->H;
     const range rows = own_rows(pass->team, pass->tape->B);
     for (int64_t row = rows.from; row < rows.to; row++) {
-        const real *d_h = (const real *)pass->gradients->d_h + row * R, *d_c = (const real *)pass->gradients->d_c + row * H;
+        const real *d_h = (const real *)pass->gradients->d_h + row * R,
+                   *d_c = (const real *)pass->gradients->d_c + row * H;
         load_vectors(pass->step.d_h + row * pass->h_stride, d_h, pass->outputs, R);
         load_vectors(pass->step.d_c + row * pass->c_stride, d_c, pass->units, H);
     }
@@ -262,7 +260,8 @@ INLINE vec cell_backward(const real *gates, int64_t H, int64_t n, vec c_before, 
 }
 
 /* Of n units from `unit` on, of one row. step: as the tape counts them. chunk_row: the row's place in the chunk. */
-INLINE void units_backward(const backward_pass *pass, int64_t step, int64_t row, int64_t chunk_row, int64_t unit, int64_t n)
+INLINE void units_backward(const backward_pass *pass, int64_t step, int64_t row, int64_t chunk_row, int64_t unit,
+                           int64_t n)
 {
     const int64_t H = pass->H, B = pass->tape->B;
     const real *d_h = pass->step.d_hidden + row * (pass->P ? pass->c_stride : pass->h_stride) + unit;
@@ -315,18 +314,24 @@ static void project_backward(const backward_pass *pass, range rows, int64_t chun
         copy_columns(pass->chunk.d_h + (chunk_row + row) * h_stride, pass->step.d_h + row * h_stride,
                      columns_of(pass->outputs, pass->R));
     step_barrier(pass->team);
-    const product_job d_hidden = {.x = pass->step.d_h + rows.from * h_stride, .x_row = h_stride, .K = pass->P,
-                              .w = pass->packed.w_hr,
-                              .y = pass->step.d_hidden_rows + rows.from, .outputs = pass->c_stride};
+    const product_job d_hidden = {.x = pass->step.d_h + rows.from * h_stride,
+                                  .x_row = h_stride,
+                                  .K = pass->P,
+                                  .w = pass->packed.w_hr,
+                                  .y = pass->step.d_hidden_rows + rows.from,
+                                  .outputs = pass->c_stride};
     product_rows(&d_hidden, rows.to - rows.from, pass->units);
 }
 
 /* forward: z = ... + W_hh h_before */
 static void recurrence_backward(const backward_pass *pass, range rows, int64_t chunk_row)
 {
-    const product_job d_h = {.x = pass->chunk.d_z + (chunk_row + rows.from) * pass->d_z_stride, .x_row = pass->d_z_stride,
-                         .K = 4 * pass->H, .w = pass->packed.w_hh,
-                         .y = pass->step.d_h_rows + rows.from, .outputs = pass->h_stride};
+    const product_job d_h = {.x = pass->chunk.d_z + (chunk_row + rows.from) * pass->d_z_stride,
+                             .x_row = pass->d_z_stride,
+                             .K = 4 * pass->H,
+                             .w = pass->packed.w_hh,
+                             .y = pass->step.d_h_rows + rows.from,
+                             .outputs = pass->h_stride};
     product_rows(&d_h, rows.to - rows.from, pass->outputs);
 }
 
@@ -411,19 +416,27 @@ static void inputs_backward(const backward_pass *pass, chunk_steps chunk)
 {
     const range rows = share_of(pass->team, chunk.rows);
     point_to_rows(pass, chunk, place_of_d_x);
-    const product_job d_x = {.x = pass->chunk.d_z + rows.from * pass->d_z_stride, .x_row = pass->d_z_stride, .K = 4 * pass->H,
-                         .w = pass->packed.w_ih,
-                         .y = pass->pointers + rows.from, .outputs = pass->I, .add = pass->gradients->d_x_add};
+    const product_job d_x = {.x = pass->chunk.d_z + rows.from * pass->d_z_stride,
+                             .x_row = pass->d_z_stride,
+                             .K = 4 * pass->H,
+                             .w = pass->packed.w_ih,
+                             .y = pass->pointers + rows.from,
+                             .outputs = pass->I,
+                             .add = pass->gradients->d_x_add};
     product_rows(&d_x, rows.to - rows.from, (range){0, divide_up(pass->I, LANES)});
 }
 
 /* forward: z = W_ih x + bias + W_hh h_before */
 static void weights_backward(const backward_pass *pass, int64_t N)
 {
-    const weight_job gates = {.x = pass->chunk.inputs, .x_row = pass->chunk.transposed_stride,
-                                  .inputs = pass->sums.inputs, .N = N,
-                                  .z = pass->chunk.d_z, .z_row = pass->d_z_stride, .vectors = divide_up(4 * pass->H, LANES),
-                                  .d = pass->sums.gates};
+    const weight_job gates = {.x = pass->chunk.inputs,
+                              .x_row = pass->chunk.transposed_stride,
+                              .inputs = pass->sums.inputs,
+                              .N = N,
+                              .z = pass->chunk.d_z,
+                              .z_row = pass->d_z_stride,
+                              .vectors = divide_up(4 * pass->H, LANES),
+                              .d = pass->sums.gates};
     weight_gradient(&gates, pass->team);
 }
 
@@ -436,9 +449,14 @@ static void projection_backward(const backward_pass *pass, int64_t N)
         for (int64_t k = 0; k < N; k++)
             pass->chunk.d_h_transposed[output * stride + k] = pass->chunk.d_h[k * pass->h_stride + output];
     team_barrier(pass->team);
-    const weight_job w_hr = {.x = pass->chunk.d_h_transposed, .x_row = stride, .inputs = pass->P, .N = N,
-                                 .z = pass->chunk.hidden, .z_row = pass->c_stride, .vectors = pass->c_stride / LANES,
-                                 .d = pass->sums.w_hr};
+    const weight_job w_hr = {.x = pass->chunk.d_h_transposed,
+                             .x_row = stride,
+                             .inputs = pass->P,
+                             .N = N,
+                             .z = pass->chunk.hidden,
+                             .z_row = pass->c_stride,
+                             .vectors = pass->c_stride / LANES,
+                             .d = pass->sums.w_hr};
     weight_gradient(&w_hr, pass->team);
 }
 

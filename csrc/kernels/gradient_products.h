@@ -28,7 +28,7 @@ INLINE void sum_up(const int rows, const int vectors, vec acc[][4], const real *
 typedef struct {
     const real *x; /* rows x_row apart, [K] */
     int64_t x_row, K;
-    const real *w; /* [ceil(outputs / BLOCK_SIZE)][K][BLOCK_SIZE] */
+    const real *w;  /* [ceil(outputs / BLOCK_SIZE)][K][BLOCK_SIZE] */
     real *const *y; /* a pointer to each row, [outputs] */
     int64_t outputs;
     int add;
@@ -105,7 +105,8 @@ INLINE void weight_tile(const int rows, const int vectors, int64_t row, int64_t 
         for (int v = 0; v < vectors; v++)
             acc[r][v] = v_load(d + r * BLOCK_SIZE + v * LANES);
     }
-    sum_up(rows, vectors, acc, x, smaller(WEIGHT_SLICE, job->N - k0), job->z + k0 * job->z_row + block * BLOCK_SIZE, job->z_row);
+    sum_up(rows, vectors, acc, x, smaller(WEIGHT_SLICE, job->N - k0), job->z + k0 * job->z_row + block * BLOCK_SIZE,
+           job->z_row);
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++)
             v_store(d + r * BLOCK_SIZE + v * LANES, acc[r][v]);

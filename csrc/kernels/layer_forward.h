@@ -51,7 +51,10 @@ SEPARATE void step_row(const row_group *group) { sweep_row_step(group, step_tile
 SEPARATE void step_rows(const row_group *group, int64_t active) { sweep_rows_step(group, active, step_tile); }
 SEPARATE void small_step(const row_group *group, int64_t active) { sweep_small_step(group, active, small_step_tile); }
 
-INLINE void step_tiles(const row_group *group, int64_t active) { sweep_step(group, active, small_step, step_row, step_rows); }
+INLINE void step_tiles(const row_group *group, int64_t active)
+{
+    sweep_step(group, active, small_step, step_row, step_rows);
+}
 
 /* Columns that this thread brings in and out: of c, and of h. */
 INLINE range own_units(const row_group *group)

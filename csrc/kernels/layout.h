@@ -12,11 +12,7 @@
 /* Rows of a group: at most MOST_GROUP_ROWS, and fewer where z of one step would be more than GROUP_Z_BYTES, so that
  * the workspace of wide layers stays small. Rows of z of a chunk: as many as CHUNK_BYTES hold; of wide layers at
  * least CHUNK_ROWS, because W_ih is read once for each chunk, but never more than MOST_CHUNK_BYTES hold. */
-enum {
-    MOST_GROUP_ROWS = 96,
-    GROUP_Z_BYTES = 1 << 20,
-    MOST_CHUNK_BYTES = 1 << 21
-};
+enum { MOST_GROUP_ROWS = 96, GROUP_Z_BYTES = 1 << 20, MOST_CHUNK_BYTES = 1 << 21 };
 
 /* A row group. The threads of a team have one each, of the same rows.
  *   rows, steps        of a whole group, and of a whole chunk
@@ -107,7 +103,8 @@ static int64_t workspace(const lk_layer *layer, int64_t T, int64_t B)
 {
     const int64_t c_stride = blocks_of(hidden_size(layer)) * LANES, h_stride = blocks_of(output_size(layer)) * LANES;
     const int64_t z_bytes = 4 * c_stride * (int64_t)sizeof(real);
-    const int64_t rows = smaller(B, most_rows(z_bytes)), transposed_rows = smaller(divide_up(B, LANES), TILE_ROWS) * LANES;
+    const int64_t rows = smaller(B, most_rows(z_bytes)),
+                  transposed_rows = smaller(divide_up(B, LANES), TILE_ROWS) * LANES;
     const int64_t z_rows = larger(rows, smaller(T * rows, most_z_rows(z_bytes)));
     const int64_t reals = larger(z_rows * 4 * c_stride + rows * 2 * (c_stride + h_stride),
                                  transposed_rows * (input_size(layer) + 3 * hidden_size(layer)));

@@ -96,7 +96,10 @@ INLINE void small_record_tile(const int rows, const int blocks, int64_t row, int
 
 SEPARATE void record_row(const row_group *group) { sweep_row_step(group, record_tile); }
 SEPARATE void record_rows(const row_group *group, int64_t active) { sweep_rows_step(group, active, record_tile); }
-SEPARATE void record_small(const row_group *group, int64_t active) { sweep_small_step(group, active, small_record_tile); }
+SEPARATE void record_small(const row_group *group, int64_t active)
+{
+    sweep_small_step(group, active, small_record_tile);
+}
 
 INLINE void record_tiles(const row_group *group, int64_t active)
 {
@@ -133,8 +136,8 @@ static int64_t record_workspace(const lk_layer *layer, const lk_tape *tape)
 }
 
 /* A group of this thread's rows, from `row` on. Threads that share the units share z, too. */
-static void lay_out_record(row_group *group, const lk_layer *layer, const lk_tape *tape, const lk_team *team, int64_t row,
-                           void *work)
+static void lay_out_record(row_group *group, const lk_layer *layer, const lk_tape *tape, const lk_team *team,
+                           int64_t row, void *work)
 {
     const int64_t B = tape->B;
     set_strides(group, layer);
@@ -153,7 +156,8 @@ static void lay_out_record(row_group *group, const lk_layer *layer, const lk_tap
 /* ---------------------------------------------------------------- all steps */
 
 /* z of the inputs of this thread's rows at steps s .. stop - 1, `active` of the batch at s. */
-static void record_inputs(const row_group *group, const lk_tape *tape, range rows, int64_t s, int64_t stop, int64_t active)
+static void record_inputs(const row_group *group, const lk_tape *tape, range rows, int64_t s, int64_t stop,
+                          int64_t active)
 {
     int64_t z_rows = 0;
     for (; s < stop; s++) {

@@ -16,7 +16,8 @@ INLINE void copy_columns(real *to, const real *from, range columns)
 static void choose_rows(row_group *group, int64_t b0, int64_t n, const lk_task *task)
 {
     for (int64_t r = 0; r < n; r++) {
-        const int64_t length = task->lengths ? larger(0, smaller(task->lengths[b0 + r] - task->from, task->T)) : task->T;
+        const int64_t length =
+            task->lengths ? larger(0, smaller(task->lengths[b0 + r] - task->from, task->T)) : task->T;
         int64_t place = r;
         for (; place > 0 && group->length[place - 1] < length; place--) {
             group->length[place] = group->length[place - 1];
@@ -33,11 +34,13 @@ INLINE int64_t time_of(int64_t s, int64_t length, int reverse) { return reverse 
 /* Where the input and the output of row r of the group at its step s are. */
 INLINE const real *x_of(const row_group *group, int64_t r, int64_t s, const lk_task *task)
 {
-    return (const real *)task->x + time_of(s, group->length[r], task->reverse) * task->x_step + group->row[r] * task->x_row;
+    return (const real *)task->x + time_of(s, group->length[r], task->reverse) * task->x_step
+           + group->row[r] * task->x_row;
 }
 INLINE real *out_of(const row_group *group, int64_t r, int64_t s, const lk_task *task)
 {
-    return (real *)task->out + time_of(s, group->length[r], task->reverse) * task->out_step + group->row[r] * task->out_row;
+    return (real *)task->out + time_of(s, group->length[r], task->reverse) * task->out_step
+           + group->row[r] * task->out_row;
 }
 
 /* Its states in the caller's arrays, in the row that `places` (task->read or task->write) says. */
@@ -65,7 +68,8 @@ static void clear_past_ends(const row_group *group, int64_t n, const lk_task *ta
 {
     for (int64_t r = 0; r < n; r++)
         for (int64_t t = group->length[r]; t < task->T; t++)
-            clear_reals((real *)task->out + t * task->out_step + group->row[r] * task->out_row, output_size(group->layer));
+            clear_reals((real *)task->out + t * task->out_step + group->row[r] * task->out_row,
+                        output_size(group->layer));
 }
 
 /* How many of `active` rows have a step s. */

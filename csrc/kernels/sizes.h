@@ -15,9 +15,21 @@ typedef struct {
 } range;
 
 #ifdef LK_HIDDEN_SIZE
-INLINE int64_t input_size(const lk_layer *layer) { (void)layer; return LK_INPUT_SIZE; }
-INLINE int64_t hidden_size(const lk_layer *layer) { (void)layer; return LK_HIDDEN_SIZE; }
-INLINE int64_t proj_size(const lk_layer *layer) { (void)layer; return LK_PROJ_SIZE; }
+INLINE int64_t input_size(const lk_layer *layer)
+{
+    (void)layer;
+    return LK_INPUT_SIZE;
+}
+INLINE int64_t hidden_size(const lk_layer *layer)
+{
+    (void)layer;
+    return LK_HIDDEN_SIZE;
+}
+INLINE int64_t proj_size(const lk_layer *layer)
+{
+    (void)layer;
+    return LK_PROJ_SIZE;
+}
 #else
 INLINE int64_t input_size(const lk_layer *layer) { return layer->input_size; }
 INLINE int64_t hidden_size(const lk_layer *layer) { return layer->hidden_size; }

@@ -84,10 +84,14 @@ INLINE void project(const row_group *group, int64_t active, const lk_team *team)
     const lk_layer *layer = group->layer;
     if (!proj_size(layer))
         return;
-    const dense_job projection = {.in_features = hidden_size(layer), .out_features = proj_size(layer),
-                                  .activation = LK_LINEAR, .w = layer->w_r,
-                                  .x = group->hidden, .x_row = group->c_stride,
-                                  .y = group->h_next, .y_row = group->h_stride};
+    const dense_job projection = {.in_features = hidden_size(layer),
+                                  .out_features = proj_size(layer),
+                                  .activation = LK_LINEAR,
+                                  .w = layer->w_r,
+                                  .x = group->hidden,
+                                  .x_row = group->c_stride,
+                                  .y = group->h_next,
+                                  .y_row = group->h_stride};
     dense_rows(&projection, active, group->outputs);
     step_barrier(team);
 }

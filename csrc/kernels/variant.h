@@ -24,7 +24,9 @@ INLINE vec v_expm1(vec x)
  * because w could be less than the smallest normal number where u is not. */
 INLINE vec v_log1p(vec u)
 {
-    enum { TERMS = sizeof(real) == 4 ? 7 : 16 }; /* after the first: what is left off is below 2^-29 or 2^-58 of the sum */
+    enum {
+        TERMS = sizeof(real) == 4 ? 7 : 16
+    }; /* after the first: what is left off is below 2^-29 or 2^-58 of the sum */
     const vec twice = v_div(v_add(u, u), v_add(u, v_splat(2))), w2 = v_mul(v_mul(v_splat((real)0.25), twice), twice);
     vec sum = v_splat((real)1 / (2 * TERMS + 1));
     for (int k = TERMS - 1; k >= 1; k--)
@@ -116,6 +118,9 @@ SEPARATE void variant_tiles(const row_group *group, int64_t active)
     variant_cells(group, active);
 }
 
-static int variant_forward(const lk_layer *layer, const lk_task *task) { return all_groups(layer, task, 0, variant_tiles); }
+static int variant_forward(const lk_layer *layer, const lk_task *task)
+{
+    return all_groups(layer, task, 0, variant_tiles);
+}
 
 #endif

@@ -12,11 +12,7 @@
  * MIN_COST_ROWS, because it waits for the weights.
  * GFLOPS_TRAINING: of a recording forward pass and of a backward pass, both counted as the operations of the forward
  * pass. */
-enum {
-    GFLOPS_FORWARD = 100,
-    GFLOPS_TRAINING = 50,
-    MIN_COST_ROWS = 2
-};
+enum { GFLOPS_FORWARD = 100, GFLOPS_TRAINING = 50, MIN_COST_ROWS = 2 };
 
 /* What several threads cost. To start them takes some microseconds, and a team waits for its slowest thread in every
  * step.
@@ -59,12 +55,7 @@ enum {
  * FMAs of each input, two a cycle, and CELL_CYCLES for the cell. Transposing takes one cycle for
  * TRANSPOSED_PER_CYCLE elements (0.3 cycles an element were measured). Where L1 does not hold a block's weights and
  * the states, the products take longer by one part in FAR_PARTS (14% were measured). */
-enum {
-    VECTOR_CYCLES = 2,
-    CELL_CYCLES = 46,
-    TRANSPOSED_PER_CYCLE = 3,
-    FAR_PARTS = 7
-};
+enum { VECTOR_CYCLES = 2, CELL_CYCLES = 46, TRANSPOSED_PER_CYCLE = 3, FAR_PARTS = 7 };
 
 /* Nanoseconds of one step of some rows through one layer and direction. */
 static inline int64_t lk_step_ns(int64_t rows, int64_t I, int64_t H, int64_t R, int64_t gflops)

@@ -20,8 +20,7 @@ static int os_saves(unsigned needed)
 int lk_cpu_has_avx2(void)
 {
     unsigned eax, ebx, ecx, edx;
-    return os_saves(XCR0_SSE | XCR0_AVX)
-           && __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_FMA)
+    return os_saves(XCR0_SSE | XCR0_AVX) && __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_FMA)
            && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_AVX2);
 }
 

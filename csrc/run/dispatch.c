@@ -41,14 +41,14 @@ int64_t lk_workspace(const lk_kernels *kernels, const lk_layer *layer, int64_t T
 }
 
 /* A kernel is called through its table, so no compiler can move its arithmetic across these two. */
-#define CALL(kernel, ...)                                      \
-    do {                                                       \
-        if (!kernels)                                          \
-            return LK_UNUSABLE;                                \
-        const lk_float_control callers = lk_enter_kernel();    \
-        const int status = kernels->kernel(__VA_ARGS__);       \
-        lk_leave_kernel(callers);                              \
-        return status;                                         \
+#define CALL(kernel, ...)                                   \
+    do {                                                    \
+        if (!kernels)                                       \
+            return LK_UNUSABLE;                             \
+        const lk_float_control callers = lk_enter_kernel(); \
+        const int status = kernels->kernel(__VA_ARGS__);    \
+        lk_leave_kernel(callers);                           \
+        return status;                                      \
     } while (0)
 
 int lk_activation(const lk_kernels *kernels, int activation, int64_t N, const void *x, void *y)
@@ -66,8 +66,8 @@ int lk_cell_update(const lk_kernels *kernels, int64_t N, int64_t H, const void *
     CALL(cell_update, N, H, z, c, h);
 }
 
-int lk_dense_forward(const lk_kernels *kernels, const lk_dense *dense, int64_t N, const void *x, int64_t x_row,
-                     void *y, int64_t y_row)
+int lk_dense_forward(const lk_kernels *kernels, const lk_dense *dense, int64_t N, const void *x, int64_t x_row, void *y,
+                     int64_t y_row)
 {
     CALL(dense_forward, dense, N, x, x_row, y, y_row);
 }
@@ -76,8 +76,19 @@ int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T
                      int64_t x_step, int64_t x_row, const int64_t *lengths, int reverse, void *h, void *c, void *out,
                      int64_t out_step, int64_t out_row, void *work)
 {
-    const lk_task task = {.T = T, .B = B, .x = x, .x_step = x_step, .x_row = x_row, .lengths = lengths, .reverse = reverse,
-                          .h = h, .c = c, .out = out, .out_step = out_step, .out_row = out_row, .work = work,
+    const lk_task task = {.T = T,
+                          .B = B,
+                          .x = x,
+                          .x_step = x_step,
+                          .x_row = x_row,
+                          .lengths = lengths,
+                          .reverse = reverse,
+                          .h = h,
+                          .c = c,
+                          .out = out,
+                          .out_step = out_step,
+                          .out_row = out_row,
+                          .work = work,
                           .team = {.size = 1}};
     if (kernels && layer->specialised)
         kernels = layer->specialised;

@@ -18,7 +18,10 @@ static inline lk_float_control lk_enter_kernel(void)
 static inline void lk_leave_kernel(lk_float_control callers) { _mm_setcsr(callers); }
 #elif defined(__aarch64__)
 typedef uint64_t lk_float_control;
-static inline void lk_leave_kernel(lk_float_control callers) { __asm__ volatile("msr fpcr, %0" : : "r"(callers) : "memory"); }
+static inline void lk_leave_kernel(lk_float_control callers)
+{
+    __asm__ volatile("msr fpcr, %0" : : "r"(callers) : "memory");
+}
 static inline lk_float_control lk_enter_kernel(void)
 {
     const lk_float_control flush_to_zero = 1 << 24; /* all else 0: round to nearest, no traps */

@@ -26,21 +26,12 @@
 /* A chunk has at least CHUNK_STEPS, because states are copied at both of its ends, and at least CHUNK_ROWS rows
  * times steps. It has fewer where layers follow each other as tasks and time would else be less than MIN_CHUNKS
  * chunks: the wave would be long. */
-enum {
-    CHUNK_STEPS = 32,
-    MIN_CHUNKS = 12
-};
+enum { CHUNK_STEPS = 32, MIN_CHUNKS = 12 };
 
 /* A task has at least MIN_ROWS_PER_TASK rows. From ROUND_ROWS_FROM rows on, they are a multiple of ROUND_ROWS,
  * because rows may be lanes of vectors (transposed.h). A team has at most MAX_TEAM_ROWS rows, unless weights are
  * many: more rows make tasks. */
-enum {
-    MAX_TASKS = 256,
-    MIN_ROWS_PER_TASK = 6,
-    ROUND_ROWS_FROM = 64,
-    ROUND_ROWS = 16,
-    MAX_TEAM_ROWS = 8
-};
+enum { MAX_TASKS = 256, MIN_ROWS_PER_TASK = 6, ROUND_ROWS_FROM = 64, ROUND_ROWS = 16, MAX_TEAM_ROWS = 8 };
 
 /* The caller's addresses. read, write: as in lk_task, of the first chunk; later ones go on from what that wrote. */
 typedef struct {
@@ -87,9 +78,17 @@ static void run_chunk(const call_arrays *arrays, chunk part, lk_team team, char 
     const int backwards = part.direction || call->reverse;
     const int64_t first = backwards ? call->T - part.last : part.first;
     const sequence x = input_of(arrays, part.layer), out = output_of(arrays, part.layer);
-    lk_task task = {.T = part.last - part.first, .B = part.rows, .from = first, .reverse = backwards,
-                    .x_step = x.step, .x_row = x.row, .out_step = out.step, .out_row = out.row,
-                    .reset_step = call->B, .work = work, .team = team};
+    lk_task task = {.T = part.last - part.first,
+                    .B = part.rows,
+                    .from = first,
+                    .reverse = backwards,
+                    .x_step = x.step,
+                    .x_row = x.row,
+                    .out_step = out.step,
+                    .out_row = out.row,
+                    .reset_step = call->B,
+                    .work = work,
+                    .team = team};
     task.x = x.at + (first * x.step + part.row * x.row) * itemsize;
     task.out = (char *)out.at + (first * out.step + part.row * out.row + part.direction * R) * itemsize;
     task.h = arrays->h + states * R * itemsize;
@@ -204,9 +203,12 @@ static void run_next_chunk(task_job *job, int64_t task, int rank)
     const lk_call *call = job->arrays.call;
     const int64_t D = call->directions, done = atomic_load_explicit(&job->done[task], memory_order_relaxed);
     const int64_t row = task / D % job->groups * job->rows, first = call->first + done * job->steps;
-    const chunk next = {.layer = task / (D * job->groups), .direction = task % D,
-                        .row = row, .rows = smaller(job->rows, call->B - row),
-                        .first = first, .last = smaller(first + job->steps, call->last)};
+    const chunk next = {.layer = task / (D * job->groups),
+                        .direction = task % D,
+                        .row = row,
+                        .rows = smaller(job->rows, call->B - row),
+                        .first = first,
+                        .last = smaller(first + job->steps, call->last)};
     run_chunk(&job->arrays, next, ALONE, job->arrays.work + rank * job->work_size);
 }
 
@@ -295,8 +297,8 @@ static int run_on_threads(const call_arrays *arrays)
     const int far = call->num_layers * w_hh_bytes > TEAM_BYTES;
     const int can_team = call->directions == 1 && (call->B <= MAX_TEAM_ROWS || far) && total_ns >= MIN_TEAM_NS
                          && quickest_ns >= MIN_TEAM_STEP_NS;
-    task_job tasks = {.arrays = *arrays, .taking = ATOMIC_FLAG_INIT,
-                      .work_size = lk_lstm_workspace(call) / call->threads};
+    task_job tasks = {
+        .arrays = *arrays, .taking = ATOMIC_FLAG_INIT, .work_size = lk_lstm_workspace(call) / call->threads};
     if (!(can_team && far) && plan_tasks(&tasks, call, steps)) {
         lk_run(call->threads, run_tasks, &tasks);
         return 1;
@@ -322,8 +324,15 @@ static int run(const call_arrays *arrays)
 int lk_lstm_forward(const lk_call *call, const void *x, const int64_t *lengths, const uint8_t *reset, void *h, void *c,
                     void *out, void *between, void *work)
 {
-    const call_arrays arrays = {.call = call, .x = x, .lengths = lengths, .reset = reset, .h = h, .c = c,
-                           .out = out, .between = between, .work = work};
+    const call_arrays arrays = {.call = call,
+                                .x = x,
+                                .lengths = lengths,
+                                .reset = reset,
+                                .h = h,
+                                .c = c,
+                                .out = out,
+                                .between = between,
+                                .work = work};
     return run(&arrays);
 }
 
@@ -334,8 +343,14 @@ int lk_advance(const lk_stream *stream, const void *x, void *out)
     const char *in_x = x, *in_out = out;
     if (in_x < in_out + output_size(call->layers) * row_bytes && in_out < in_x + call->layers->input_size * row_bytes)
         return LK_OVERLAP;
-    const call_arrays arrays = {.call = call, .x = x, .h = stream->h, .c = stream->c, .out = out, .work = stream->work,
-                           .read = stream->from, .write = stream->to};
+    const call_arrays arrays = {.call = call,
+                                .x = x,
+                                .h = stream->h,
+                                .c = stream->c,
+                                .out = out,
+                                .work = stream->work,
+                                .read = stream->from,
+                                .write = stream->to};
     return run(&arrays);
 }
 

@@ -20,10 +20,7 @@ enum { MOST_THREADS = 64 };
  *
  * SPINS: of a thread without work, before it parks: about 50 us.
  * LATE_SPINS: of a thread at a barrier, before its waiting is measured. */
-enum {
-    SPINS = 4000,
-    LATE_SPINS = 500
-};
+enum { SPINS = 4000, LATE_SPINS = 500 };
 
 /* Calls whose threads wait for each other longer than they work, because another program has the cores.
  *
@@ -31,25 +28,19 @@ enum {
  * to be woken.
  * STRIKE: what a call that waits longer adds to the strikes; one that does not takes one back.
  * MOST_STRIKES: with this many strikes, calls run on their own thread for RUN_ALONE_NS. */
-enum {
-    SLACK_NS = 20000,
-    WAKING_NS = 300000,
-    STRIKE = 4,
-    MOST_STRIKES = 2 * STRIKE,
-    RUN_ALONE_NS = 200000000
-};
+enum { SLACK_NS = 20000, WAKING_NS = 300000, STRIKE = 4, MOST_STRIKES = 2 * STRIKE, RUN_ALONE_NS = 200000000 };
 
 static struct {
-    pthread_mutex_t owner;      /* held by the call that has the pool */
-    pthread_mutex_t parking;    /* with `wake`: for threads that stopped spinning */
+    pthread_mutex_t owner;   /* held by the call that has the pool */
+    pthread_mutex_t parking; /* with `wake`: for threads that stopped spinning */
     pthread_cond_t wake;
     atomic_int parked, job_number, still_running;
-    _Atomic int64_t late_ns;    /* that barriers of this job took too long */
+    _Atomic int64_t late_ns; /* that barriers of this job took too long */
     /* The owner's: */
     int strikes;
-    int64_t alone_until;        /* in nanoseconds of now() */
-    int started;                /* threads, ranks 1 .. started */
-    int size;                   /* of the job at hand */
+    int64_t alone_until; /* in nanoseconds of now() */
+    int started;         /* threads, ranks 1 .. started */
+    int size;            /* of the job at hand */
     lk_worker *worker;
     void *job;
 } pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .parking = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};

@@ -21,8 +21,11 @@ typedef struct {
 static void run_share(void *job_, int rank, int size)
 {
     training_job *job = job_;
-    const lk_team team = {.rank = rank, .size = size, .by_units = job->by_units && size > 1,
-                          .barrier = &job->barrier, .wait = lk_barrier_wait};
+    const lk_team team = {.rank = rank,
+                          .size = size,
+                          .by_units = job->by_units && size > 1,
+                          .barrier = &job->barrier,
+                          .wait = lk_barrier_wait};
     if (job->gradients)
         job->kernels->layer_backward(job->tape, job->gradients, &team, job->work);
     else
@@ -36,8 +39,8 @@ static int run(training_job *job, int64_t I, int64_t H, int64_t R)
     const lk_tape *tape = job->tape;
     const int64_t step_ns = lk_step_ns(tape->B, I, H, R, GFLOPS_TRAINING);
     int threads = tape->threads;
-    job->by_units = lk_w_hh_bytes(H, R, job->kernels->itemsize) > TRAINING_TEAM_BYTES
-                    || tape->B < (int64_t)MIN_OWN_ROWS * threads;
+    job->by_units =
+        lk_w_hh_bytes(H, R, job->kernels->itemsize) > TRAINING_TEAM_BYTES || tape->B < (int64_t)MIN_OWN_ROWS * threads;
     if (step_ns * (tape->last - tape->first) < MIN_TRAINING_NS || (job->by_units && step_ns < MIN_TRAINING_STEP_NS))
         threads = 1;
     const lk_float_control callers = lk_enter_kernel();

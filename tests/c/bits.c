@@ -30,8 +30,8 @@ static uint64_t hash(uint64_t seed, const void *bytes, size_t count)
 }
 
 /* variant: which one, of network.h, or -1 for the plain LSTM. */
-static void one_layer(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int reverse, int ragged,
-                int64_t variant)
+static void one_layer(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int reverse,
+                      int ragged, int64_t variant)
 {
     const int64_t R = P ? P : H, itemsize = kernels->itemsize;
     generator = (uint32_t)(T * 7 + B * 31 + I * 101 + H * 1009 + P * 13 + reverse * 3 + ragged);
@@ -40,18 +40,27 @@ static void one_layer(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I
         make_variant(&plain, variant);
     const lk_layer layer = pack_layer(&plain, kernels);
     double *x = draw(T * B * I, 3), *h = draw(B * R, 1), *c = draw(B * H, 2);
-    lk_task task = {.T = T, .B = B, .x = converted(x, T * B * I, itemsize), .x_step = B * I, .x_row = I,
-                    .lengths = ragged ? draw_lengths(T, B) : NULL, .reverse = reverse,
-                    .h = converted(h, B * R, itemsize), .c = converted(c, B * H, itemsize),
-                    .out = take(T * B * R, itemsize), .out_step = B * R, .out_row = R,
-                    .work = take_work(kernels->workspace(&layer, T, B)), .team = {.size = 1}};
+    lk_task task = {.T = T,
+                    .B = B,
+                    .x = converted(x, T * B * I, itemsize),
+                    .x_step = B * I,
+                    .x_row = I,
+                    .lengths = ragged ? draw_lengths(T, B) : NULL,
+                    .reverse = reverse,
+                    .h = converted(h, B * R, itemsize),
+                    .c = converted(c, B * H, itemsize),
+                    .out = take(T * B * R, itemsize),
+                    .out_step = B * R,
+                    .out_row = R,
+                    .work = take_work(kernels->workspace(&layer, T, B)),
+                    .team = {.size = 1}};
     (layer.variant ? kernels->variant_forward : kernels->layer_forward)(&layer, &task);
     uint64_t bits = UINT64_C(14695981039346656037);
     bits = hash(bits, task.out, (size_t)(T * B * R * itemsize));
     bits = hash(bits, task.h, (size_t)(B * R * itemsize));
     bits = hash(bits, task.c, (size_t)(B * H * itemsize));
-    printf("f%d T%d B%d I%d H%d P%d reverse%d ragged%d variant%d %016llx\n", (int)itemsize * 8, (int)T, (int)B, (int)I, (int)H,
-           (int)P, reverse, ragged, (int)variant, (unsigned long long)bits);
+    printf("f%d T%d B%d I%d H%d P%d reverse%d ragged%d variant%d %016llx\n", (int)itemsize * 8, (int)T, (int)B, (int)I,
+           (int)H, (int)P, reverse, ragged, (int)variant, (unsigned long long)bits);
     void *all[] = {x, h, c, (void *)task.x, (void *)task.lengths, task.h, task.c, task.out, task.work};
     for (size_t n = 0; n < sizeof all / sizeof *all; n++)
         free(all[n]);
@@ -59,7 +68,8 @@ static void one_layer(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I
     drop_layer(&plain);
 }
 
-static void one(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int reverse, int ragged)
+static void one(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int reverse,
+                int ragged)
 {
     one_layer(kernels, T, B, I, H, P, reverse, ragged, -1);
 }

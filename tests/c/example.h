@@ -51,8 +51,8 @@ static inline example make_example(sizes s, int64_t variant)
             in = e.out;
         }
     }
-    snprintf(shape, sizeof shape, "T%d B%d I%d H%d P%d L%d D%d ragged%d reverse%d variant%d", (int)s.T, (int)s.B, (int)s.I, (int)s.H,
-             (int)s.P, (int)s.L, (int)s.D, s.ragged, s.reverse, (int)variant);
+    snprintf(shape, sizeof shape, "T%d B%d I%d H%d P%d L%d D%d ragged%d reverse%d variant%d", (int)s.T, (int)s.B,
+             (int)s.I, (int)s.H, (int)s.P, (int)s.L, (int)s.D, s.ragged, s.reverse, (int)variant);
     return e;
 }
 
@@ -73,7 +73,9 @@ typedef struct {
 static inline buffers open_buffers(const example *e, int64_t gap, int batch_first, int64_t state_rows, int64_t itemsize)
 {
     const sizes *s = &e->s;
-    buffers b = {open_window(s->T, s->B, s->I, gap, batch_first, itemsize), {0}, {0},
+    buffers b = {open_window(s->T, s->B, s->I, gap, batch_first, itemsize),
+                 {0},
+                 {0},
                  open_window(s->T, s->B, s->D * e->R, gap, batch_first, itemsize)};
     b.h = (window){s->L * s->D, s->B, e->R, state_rows * e->R, e->R, itemsize, NULL};
     b.c = (window){s->L * s->D, s->B, s->H, state_rows * s->H, s->H, itemsize, NULL};

@@ -110,8 +110,10 @@ static inline void make_variant(plain_layer *layer, int64_t n)
     layer->is_variant = 1;
     layer->peephole = n % 4 ? draw(4 * layer->H, 1) : NULL;
     layer->variant = (lk_variant){.gates = {n % 5 ? LK_SIGMOID : LK_HARD_SIGMOID, 0.25, 0.5},
-                                  .candidate = {n % 12, 0.25, 0.5}, .output = {(n + 5) % 12, 0.75, 0.25},
-                                  .gate_clip = n % 2 ? 0.5 : INFINITY, .cell_clip = n % 7 < 3 ? 0.75 : INFINITY,
+                                  .candidate = {n % 12, 0.25, 0.5},
+                                  .output = {(n + 5) % 12, 0.75, 0.25},
+                                  .gate_clip = n % 2 ? 0.5 : INFINITY,
+                                  .cell_clip = n % 7 < 3 ? 0.75 : INFINITY,
                                   .coupled = n % 3};
 }
 
@@ -157,8 +159,14 @@ static inline lk_layer pack_layer(const plain_layer *layer, const lk_kernels *ke
         *variant = layer->variant;
         variant->peephole = layer->peephole ? pack_gates(layer->peephole, H, 1, kernels) : NULL;
     }
-    return (lk_layer){I, H, P, pack_gates(layer->w_ih, H, I, kernels), pack_gates(layer->w_hh, H, layer->R, kernels),
-                      pack_gates(layer->bias, H, 1, kernels), P ? pack_rows(layer->w_hr, P, H, kernels) : NULL, NULL,
+    return (lk_layer){I,
+                      H,
+                      P,
+                      pack_gates(layer->w_ih, H, I, kernels),
+                      pack_gates(layer->w_hh, H, layer->R, kernels),
+                      pack_gates(layer->bias, H, 1, kernels),
+                      P ? pack_rows(layer->w_hr, P, H, kernels) : NULL,
+                      NULL,
                       variant};
 }
 

@@ -82,8 +82,9 @@ static inline void reference_step(const plain_layer *layer, const double *x, dou
 }
 
 /* x [T][B][I] to out [T][B][..], of which this direction's R columns begin at out, rows out_row apart. */
-static inline void reference_layer(const plain_layer *layer, int64_t T, int64_t B, const double *x, const int64_t *lengths,
-                                   int reverse, double *h, double *c, double *out, int64_t out_row)
+static inline void reference_layer(const plain_layer *layer, int64_t T, int64_t B, const double *x,
+                                   const int64_t *lengths, int reverse, double *h, double *c, double *out,
+                                   int64_t out_row)
 {
     for (int64_t b = 0; b < B; b++) {
         const int64_t length = lengths ? lengths[b] : T;

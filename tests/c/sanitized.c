@@ -42,7 +42,8 @@ static void check_dense(int activation, int64_t N, int64_t K, int64_t O)
     for (int i = 0; i < table_count; i++) {
         const lk_kernels *kernels = tables[i];
         const lk_dense dense = {K, O, activation, pack_rows(w, O, K, kernels), pack_rows(bias, O, 1, kernels)};
-        window from = open_window(1, N, K, gap, 0, kernels->itemsize), y = open_window(1, N, O, gap, 0, kernels->itemsize);
+        window from = open_window(1, N, K, gap, 0, kernels->itemsize),
+               y = open_window(1, N, O, gap, 0, kernels->itemsize);
         fill_window(&from, x);
         lk_dense_forward(kernels, &dense, N, from.memory, from.row, y.memory, y.row);
         close_window(&y, expected, named("y", i));

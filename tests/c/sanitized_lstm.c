@@ -8,8 +8,8 @@ static void run_whole(const example *e, const lk_layer *layer, int table)
     const sizes *s = &e->s;
     buffers b = open_buffers(e, s->H % 3, s->B % 2, s->B, tables[table]->itemsize);
     void *work = take_work(lk_workspace(tables[table], layer, s->T, s->B));
-    lk_layer_forward(tables[table], layer, s->T, s->B, b.x.memory, b.x.step, b.x.row, e->lengths, s->reverse, b.h.memory,
-                     b.c.memory, b.out.memory, b.out.step, b.out.row, work);
+    lk_layer_forward(tables[table], layer, s->T, s->B, b.x.memory, b.x.step, b.x.row, e->lengths, s->reverse,
+                     b.h.memory, b.c.memory, b.out.memory, b.out.step, b.out.row, work);
     free(work);
     close_buffers(&b, e, table);
 }
@@ -25,11 +25,21 @@ static void run_in_two_chunks(const example *e, const lk_layer *layer, int table
         const int later = n != s->reverse;
         const int64_t from = later ? half : 0, T = later ? s->T - half : half;
         void *work = take_work(lk_workspace(kernels, layer, T, s->B));
-        const lk_task task = {.T = T, .B = s->B, .x = (char *)b.x.memory + from * b.x.step * itemsize,
-                              .x_step = b.x.step, .x_row = b.x.row, .lengths = e->lengths, .from = from,
-                              .reverse = s->reverse, .h = b.h.memory, .c = b.c.memory,
+        const lk_task task = {.T = T,
+                              .B = s->B,
+                              .x = (char *)b.x.memory + from * b.x.step * itemsize,
+                              .x_step = b.x.step,
+                              .x_row = b.x.row,
+                              .lengths = e->lengths,
+                              .from = from,
+                              .reverse = s->reverse,
+                              .h = b.h.memory,
+                              .c = b.c.memory,
                               .out = (char *)b.out.memory + from * b.out.step * itemsize,
-                              .out_step = b.out.step, .out_row = b.out.row, .work = work, .team = {.size = 1}};
+                              .out_step = b.out.step,
+                              .out_row = b.out.row,
+                              .work = work,
+                              .team = {.size = 1}};
         (layer->variant ? kernels->variant_forward : kernels->layer_forward)(layer, &task);
         free(work);
     }
@@ -62,8 +72,21 @@ static void run_lstm(const example *e, const lk_layer *layers, int64_t parts, in
     uint8_t *reset = s->H % 2 ? take(s->D * s->T * s->B, 1) : NULL; /* nowhere */
     void *between = s->D == 2 && s->L > 1 ? take(s->T * s->B * 2 * e->R, tables[table]->itemsize) : NULL;
     for (int64_t part = 0; part < parts; part++) {
-        const lk_call call = {tables[table], layers, s->L, s->D, s->T, s->B, b.x.step, b.x.row, b.out.step, b.out.row,
-                              state_rows, s->T * part / parts, s->T * (part + 1) / parts, threads, s->reverse};
+        const lk_call call = {tables[table],
+                              layers,
+                              s->L,
+                              s->D,
+                              s->T,
+                              s->B,
+                              b.x.step,
+                              b.x.row,
+                              b.out.step,
+                              b.out.row,
+                              state_rows,
+                              s->T * part / parts,
+                              s->T * (part + 1) / parts,
+                              threads,
+                              s->reverse};
         void *work = take_work(lk_lstm_workspace(&call));
         lk_lstm_forward(&call, b.x.memory, e->lengths, reset, b.h.memory, b.c.memory, b.out.memory, between, work);
         free(work);
@@ -160,7 +183,7 @@ static void all(void)
 {
     const int64_t I = LK_INPUT_SIZE, H = LK_HIDDEN_SIZE, P = LK_PROJ_SIZE;
     const int64_t times[] = {0, 1, 5, 63, 64, 200}, rows[] = {1, 3, 40};
-    check_layer(5, 3, I, H, P, 1, 1); /* on general kernels first */
+    check_layer(5, 3, I, H, P, 1, 1);       /* on general kernels first */
     for (int64_t n = 0; n < 6 * 3 * 4; n++) /* both directions, full and ragged */
         check_lstm((sizes){times[n % 6], rows[n / 6 % 3], I, H, P, 1, 1 + n / 18 % 2, n / 36, 0});
 }
@@ -181,7 +204,9 @@ static void variants(void)
         const int64_t H = 1 + n % 35, P = n % 3 ? 0 : (H + 1) / 2;
         check_one((sizes){1 + n % 5, 1 + n % 13, 1 + n % 9, H, P, 1, 1, n / 2 % 2, n / 3 % 2}, n);
         if (n % 4 == 0)
-            check_stack((sizes){1 + n % 6, 1 + n % 11, 1 + n % 5, H, P, 1 + n % 3, 1 + n / 4 % 2, n / 8 % 2, n / 4 % 4 == 0}, n);
+            check_stack(
+                (sizes){1 + n % 6, 1 + n % 11, 1 + n % 5, H, P, 1 + n % 3, 1 + n / 4 % 2, n / 8 % 2, n / 4 % 4 == 0},
+                n);
     }
     check_one((sizes){3, 100, 4, 20, 0, 1, 1, 1, 1}, 1);
     check_one((sizes){2, 30, 9, 257, 0, 1, 1, 0, 0}, 5);

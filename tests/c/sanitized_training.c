@@ -24,7 +24,8 @@ typedef struct {
 static results make_results(const training_case *t, int64_t itemsize)
 {
     const int64_t H = t->H, R = t->P ? t->P : H;
-    results r = {.size = {t->T * t->B * R, t->B * R, t->B * H, t->T * t->B * t->I, 4 * H * t->I, 4 * H * R, 4 * H, t->P * H}};
+    results r = {
+        .size = {t->T * t->B * R, t->B * R, t->B * H, t->T * t->B * t->I, 4 * H * t->I, 4 * H * R, 4 * H, t->P * H}};
     generator = 99;
     for (int n = 0; n < RESULTS; n++) {
         double *numbers = draw(r.size[n], 1);
@@ -65,8 +66,8 @@ static int64_t *descending_lengths(const training_case *t)
 static lk_gradients gradients_into(const training_case *t, const results *r, void *const weights[3], const void *d_out)
 {
     const int64_t R = t->P ? t->P : t->H;
-    lk_gradients g = {t->I, t->H, t->P, weights[0], weights[1], weights[2], NULL, 0, 0, r->result[D_H], r->result[D_C],
-                      NULL, 0, 0, 0, NULL, NULL, NULL, NULL};
+    lk_gradients g = {t->I,           t->H, t->P, weights[0], weights[1], weights[2], NULL, 0,    0,   r->result[D_H],
+                      r->result[D_C], NULL, 0,    0,          0,          NULL,       NULL, NULL, NULL};
     if (!t->needed)
         return g;
     g.d_out = d_out, g.d_out_step = t->B * R, g.d_out_row = R;
@@ -89,10 +90,11 @@ static results run(const training_case *t, const lk_kernels *kernels, int thread
     void *arrays[] = {converted(x, t->T * t->B * t->I, itemsize), converted(h_0, t->B * R, itemsize),
                       converted(d_out, t->T * t->B * R, itemsize)};
     int64_t *lengths = t->ragged ? descending_lengths(t) : NULL;
-    char *c = take((t->T + 1) * t->B * t->H, itemsize), *gates = take(rows_until(t, lengths, t->T) * 4 * t->H, itemsize);
+    char *c = take((t->T + 1) * t->B * t->H, itemsize),
+         *gates = take(rows_until(t, lengths, t->T) * 4 * t->H, itemsize);
     const lk_gradients gradients = gradients_into(t, &r, weights, arrays[2]);
-    lk_tape tape = {t->T, t->B, 0, 0, lengths, t->reverse, arrays[0], t->B * t->I, t->I, arrays[1], r.result[H_T], t->B * R, R,
-                    NULL, NULL, threads};
+    lk_tape tape = {t->T,      t->B,          0,        0, lengths, t->reverse, arrays[0], t->B * t->I, t->I,
+                    arrays[1], r.result[H_T], t->B * R, R, NULL,    NULL,       threads};
     for (int pass = 0; pass < 2; pass++)
         for (int64_t n = 0; n < t->T; n += t->steps) {
             const int64_t from = pass ? (t->T - 1 - n) / t->steps * t->steps : n;
@@ -107,7 +109,8 @@ static results run(const training_case *t, const lk_kernels *kernels, int thread
                 lk_layer_record(kernels, &layer, &tape, work);
             free(work);
         }
-    void *all[] = {x, h_0, d_out, lengths, c, gates, weights[0], weights[1], weights[2], arrays[0], arrays[1], arrays[2]};
+    void *all[] = {x,          h_0,        d_out,      lengths,   c,         gates,
+                   weights[0], weights[1], weights[2], arrays[0], arrays[1], arrays[2]};
     for (size_t n = 0; n < sizeof all / sizeof *all; n++)
         free(all[n]);
     drop_packed(&layer);
@@ -130,8 +133,8 @@ static void compare(const results *got, const results *expected, int itemsize, d
 static void check(training_case t, int most_threads)
 {
     results first[2] = {0};
-    snprintf(shape, sizeof shape, "T%d B%d I%d H%d P%d steps%d reverse%d ragged%d needed%d", (int)t.T, (int)t.B, (int)t.I,
-             (int)t.H, (int)t.P, (int)t.steps, t.reverse, t.ragged, t.needed);
+    snprintf(shape, sizeof shape, "T%d B%d I%d H%d P%d steps%d reverse%d ragged%d needed%d", (int)t.T, (int)t.B,
+             (int)t.I, (int)t.H, (int)t.P, (int)t.steps, t.reverse, t.ragged, t.needed);
     for (int i = 0; i < table_count; i++) {
         const int itemsize = (int)tables[i]->itemsize;
         results one = run(&t, tables[i], 1);
@@ -155,7 +158,9 @@ int main(void)
 {
     find_tables();
     for (int64_t H = 1; H <= 33; H++)
-        check((training_case){5, 1 + H % 7, 1 + H % 9, H, H % 3 ? 0 : (H + 1) / 2, 1 + H % 5, H % 2, H % 4 < 2, H % 5 != 0}, 1);
+        check((training_case){5, 1 + H % 7, 1 + H % 9, H, H % 3 ? 0 : (H + 1) / 2, 1 + H % 5, H % 2, H % 4 < 2,
+                              H % 5 != 0},
+              1);
     for (int64_t B = 1; B <= 13; B++)
         check((training_case){3, B, 65 - B, 40, 0, 3, 0, B % 2, 1}, 1);
     check((training_case){4, 300, 3, 5, 0, 4, 0, 1, 1}, 1); /* more rows than a chunk has */

@@ -1,6 +1,6 @@
 """Train an LSTM on a CPU in plain NumPy, and compare it with PyTorch step by step.
 
-    pip install lstmkernel[examples]
+    pip install -e ".[examples]"      # in a clone
     python examples/train_sunspots.py
 
 The data are the yearly sunspot numbers since 1700, which come with statsmodels. Each year, the network forecasts the

@@ -16,11 +16,13 @@
  *
  * One answer. Every pre-activation is summed in one order, whatever the instruction set, batch, or number of threads:
  *   z = bias;  for k in 0..I-1: z = fma(w_ih[k], x[k], z);  for k in 0..R-1: z = fma(w_hh[k], h[k], z)
- * with one rounding per step. Where H <= 16 the odd k of h have a sum of their own, from 0, that is added last.
- * sigmoid, tanh and the cell update are one fixed sequence of IEEE operations (activation.h, cell.h). Three
- * exceptions: the "generic" instruction set, which may lack fma, rounds twice; and x86 and Arm flush a result that
- * rounds up to the smallest normal number differently, as one looks before rounding and the other after; the sign
- * and payload of a NaN are each CPU's own.
+ * Each fma rounds once. Where H <= 16, and the layer has no variant, the odd k of h have a sum of their own, which
+ * begins with 0 and is added last. sigmoid, tanh and the cell update are one fixed sequence of IEEE operations
+ * (activation.h, cell.h). There are three exceptions:
+ *   The "generic" instruction set may lack fma, and then rounds twice.
+ *   x86 and Arm treat a result that rounds up to the smallest normal number differently: one of them decides before
+ *   rounding whether to flush it, the other one after rounding.
+ *   The sign and payload of a NaN are each CPU's own.
  *
  * Python has checked every argument. Kernels own no memory, print nothing and never abort: they return a status. Sizes
  * and strides are in elements of the kernel's dtype, float or double, which the lk_kernels table decides. */
@@ -30,7 +32,7 @@
 
 /* What a kernel returns. LK_UNUSABLE: no such kernels on this CPU. LK_OVERLAP: out shares memory with x. */
 enum { LK_OK = 0, LK_UNUSABLE = 1, LK_OVERLAP = 2 };
-/* Activations: of dense layers and of variants; then those of variants only. */
+/* The first four activations are for dense layers and for variants, the others only for variants. */
 enum { LK_LINEAR = 0, LK_TANH = 1, LK_SIGMOID = 2, LK_RELU = 3 };
 enum {
     LK_AFFINE = 4,
@@ -54,7 +56,7 @@ typedef struct {
     double alpha, beta;
 } lk_function;
 
-/* What a layer computes that is not the plain LSTM; variant.h. */
+/* How a layer's cell differs from the plain LSTM; see variant.h. */
 typedef struct {
     lk_function gates, candidate, output;
     double gate_clip, cell_clip; /* INFINITY for none */
@@ -67,9 +69,9 @@ typedef struct {
  *   w_h          weight_hh packed [blocks][R][4][lanes]
  *   bias         bias_ih + bias_hh, packed [blocks][4][lanes]
  *   w_r          weight_hr packed [ceil(P / (4 lanes))][H][4][lanes]; NULL where P is 0
- *   specialised  NULL, or kernels for these sizes (tables/specialised.c), used instead of the others of these lanes and
- *                this dtype
- *   variant      NULL for the plain LSTM; if it is not NULL, `specialised` is */
+ *   specialised  NULL, or kernels for these sizes (tables/specialised.c). They are used in place of the general ones,
+ *                and have the same lanes and dtype
+ *   variant      NULL for the plain LSTM. A layer with a variant has no specialised kernels */
 typedef struct {
     int64_t input_size, hidden_size, proj_size;
     const void *w_x, *w_h, *bias, *w_r;
@@ -119,14 +121,14 @@ int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T
 int64_t lk_workspace(const lk_kernels *kernels, const lk_layer *layer, int64_t T, int64_t B);
 
 /* Steps first .. last - 1 of one layer in one direction, as lk_layer_record keeps them for lk_layer_backward. Rows
- * are sorted longest first, so that those which take a step are the first ones, and count steps from their own
- * beginning: step s of row b is at time s or, reversed, lengths[b] - 1 - s.
+ * are sorted longest first, so the rows that take a step are always the first ones. Each row counts steps from its
+ * own beginning: step s of row b is at time s or, reversed, lengths[b] - 1 - s.
  *   lengths  NULL for T each, or [B], descending
  *   x        element (t, b, i) at x[t * x_step + b * x_row + i]
  *   h_0      [B][R], before step 0
  *   h        element (t, b, r) at h[t * h_step + b * h_row + r]; nothing is written where a row has no step
- *   c        [last - first + 1][B][H], before step first + n at n
- *   gates    [4][H], i, f, g, o, of every row that takes a step, one step after the other
+ *   c        [last - first + 1][B][H]; element n is c before step first + n
+ *   gates    [4][H] (i, f, g, o) for every row that takes a step, one step after the other
  *   threads  how many to use at most */
 typedef struct {
     int64_t T, B, first, last;
@@ -141,12 +143,13 @@ typedef struct {
     int threads;
 } lk_tape;
 
-/* dL/d..., and the parameters as PyTorch has them: w_ih [4H][I], w_hh [4H][R], w_hr [P][H] or NULL. All are
- * contiguous but along T and B. Where something is NULL, it is zero or not needed.
+/* The gradients dL/d..., and the parameters as PyTorch has them: w_ih [4H][I], w_hh [4H][R], w_hr [P][H] or NULL. All
+ * are contiguous, except along T and B. A gradient that is NULL is zero if it is read, and not needed if it is written.
  *   d_out    element (t, b, r) at d_out[t * d_out_step + b * d_out_row + r]
- *   d_h, d_c [B][R] and [B][H]: after the last step; on return before the first one, of rows that take any
+ *   d_h, d_c [B][R] and [B][H]: of the states after the last step; on return, of the states before the first step, for
+ *            rows that take a step
  *   d_x      like x: written or, with d_x_add, added to, where rows have steps
- *   d_w_ih, d_w_hh, d_bias [4H], d_w_hr    added to; all needed or none */
+ *   d_w_ih, d_w_hh, d_bias [4H], d_w_hr    added to; either all of them are needed or none */
 typedef struct {
     int64_t input_size, hidden_size, proj_size;
     const void *w_ih, *w_hh, *w_hr;
@@ -159,21 +162,22 @@ typedef struct {
     void *d_w_ih, *d_w_hh, *d_bias, *d_w_hr;
 } lk_gradients;
 
-/* lk_layer_forward, bit-identical, which keeps everything that lk_layer_backward needs.
+/* As lk_layer_forward, with bit-identical results. It also keeps everything that lk_layer_backward needs.
  *   work  lk_record_workspace() bytes, 64-byte aligned, with no meaning between calls */
 int lk_layer_record(const lk_kernels *kernels, const lk_layer *layer, const lk_tape *tape, void *work);
 int64_t lk_record_workspace(const lk_kernels *kernels, const lk_layer *layer, const lk_tape *tape);
 
-/* From the tape's last step to its first. work: lk_backward_workspace() bytes, likewise. */
+/* The backward pass, from the tape's last step to its first.
+ *   work  lk_backward_workspace() bytes, 64-byte aligned, with no meaning between calls */
 int lk_layer_backward(const lk_kernels *kernels, const lk_tape *tape, const lk_gradients *gradients, void *work);
 int64_t lk_backward_workspace(const lk_kernels *kernels, const lk_tape *tape, const lk_gradients *gradients);
 
-/* A call to a whole LSTM without its addresses: made once for each shape of input.
+/* What a call of a whole LSTM needs besides the addresses of arrays. It is made once for each shape of input.
  *   layers       [num_layers][directions]
  *   x_step, ...  as for lk_layer_forward; out holds both directions side by side
  *   state_rows   rows of a layer in h and c; the first B of them are the call's
- *   first, last  0 and T; less only with one layer of two directions: times first .. last - 1 forwards, and as many
- *                backwards, from as far before the end
+ *   first, last  0 and T. Only a call of one layer in two directions may take fewer steps: the forward direction takes
+ *                times first .. last - 1, the backward direction takes times T - last .. T - first - 1
  *   threads      how many to use at most
  *   reverse      1: the one direction runs from each row's last step to its first, and times count from the end */
 typedef struct {
@@ -198,15 +202,16 @@ int lk_lstm_forward(const lk_call *call, const void *x, const int64_t *lengths, 
                     void *out, void *between, void *work);
 int64_t lk_lstm_workspace(const lk_call *call);
 
-/* T steps of B rows, one direction, whose states are any rows of h [num_layers][state_rows][R] and c [...][H].
- *   from, to    where each row's states are read, and where they are written: all different */
+/* T steps of B rows in one direction. Their states may be any rows of h [num_layers][state_rows][R] and c [...][H].
+ *   from, to    the row of h and c where each row's states are read, and the row where they are written. All these
+ *               numbers differ */
 typedef struct {
     lk_call call;
     const int64_t *from, *to;
     void *h, *c, *work;
 } lk_stream;
 
-/* x [T][B][I], out [T][B][R], contiguous. Refused before anything is written: LK_OVERLAP. */
+/* x [T][B][I], out [T][B][R], contiguous. If they overlap, it returns LK_OVERLAP and writes nothing. */
 int lk_advance(const lk_stream *stream, const void *x, void *out);
 
 #endif

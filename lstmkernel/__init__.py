@@ -49,5 +49,5 @@ __all__ = [
 
 
 def __dir__() -> list[str]:
-    """The public names. Modules are left out: ``lstmkernel.stream`` is one beside the class ``Stream``."""
+    """The public names, without modules: the module ``stream`` would stand beside the class ``Stream``."""
     return sorted(__all__)

@@ -17,7 +17,7 @@ from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.engine.head import Head
 from lstmkernel.engine.parameters import Shapes
 
-#: The kernels apply these to each number, but softmax, which takes a whole row.
+#: The kernels apply all of these but softmax to each number. Softmax takes a whole row.
 ACTIVATIONS = (*backends.ACTIVATIONS, "softmax")
 
 
@@ -68,7 +68,7 @@ class Dense(FixedAttributes):
         dtype: DTypeLike,
         backend: str,
     ) -> None:
-        """Check the arguments and pack the parameters. values: gives them for these shapes, in this dtype."""
+        """Check the arguments and pack the parameters, which ``values`` makes for given shapes in a given dtype."""
         K, O = arguments.size("in_features", in_features), arguments.size("out_features", out_features)
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
@@ -84,7 +84,7 @@ class Dense(FixedAttributes):
 
     @property
     def engine(self) -> Head:
-        """The layer that runs, packed on its backend, with the parameters of now. Its interface may change."""
+        """The layer that runs, packed on its backend, with the current parameters. Its interface may change."""
         return self._engine
 
     @property

@@ -36,16 +36,16 @@ def gradient_flow(
     Parameters
     ----------
     lstm
-        An LSTM of any layers, directions and projection. Computed in float64 whatever its dtype.
+        An LSTM with any layers, directions and projection. The flow is computed in float64, whatever its dtype.
     x, state
         As ``lstm`` takes them. Each row has its own flow.
     at
         The step that the gradient starts from, -T..T-1 in the order in which each direction takes its steps: -1 is
         where ``c_n`` comes from, step T - 1 of x forward and step 0 reverse.
 
-    For each layer and direction J_t = d c_at / d c_t, an (H, H) matrix: c_t is changed after step t, with it h_t = o_t
-    tanh(c_t), and all that follows from them. No other layer or direction lies on a path from c_t to c_at. Sizes are
-    root-mean-square gains,
+    For each layer and direction, J_t = d c_at / d c_t is an (H, H) matrix. In it, c_t changes after step t; with c_t
+    change h_t = o_t tanh(c_t) and all that follows from both. No other layer or direction lies on a path from c_t to
+    c_at. Sizes are root-mean-square gains,
 
         size(J) = ||J||_F / sqrt(H):  size(J)^2 is the mean of |v J|^2 / |v|^2 over all directions of v = dL/dc_at,
 
@@ -55,10 +55,10 @@ def gradient_flow(
         J_{t-1} = J_t diag(f_t) + M_{t-1} diag(o_{t-1} * (1 - tanh(c_{t-1})^2)),   M_{t-1} = dz_t W_hh W_hr
         dz_t    = [J_t diag(g i (1-i)), J_t diag(c_{t-1} f (1-f)), J_t diag(i (1-g^2)), M_t diag(tanh(c_t) o (1-o))]
 
-    ``rnn`` is the same of a plain tanh RNN, h_t = tanh(W_ig x_t + b_g + W_hg h_{t-1}), on the layer's own input and
-    initial h, whose weights are those of the layer's candidate gate g (with a projection: W_hr times that tanh, and the
-    derivative from tanh to tanh): the layer without its gates and its cell state. There d h_at / d h_t is a product of
-    matrices diag(1 - h^2) W_hg, which vanishes or explodes (Pascanu et al. 2013).
+    ``rnn`` is the same for a plain tanh RNN, h_t = tanh(W_ig x_t + b_g + W_hg h_{t-1}). That RNN is the layer without
+    its gates and its cell state: it has the weights of the layer's candidate gate g, and the layer's own input and
+    initial h. With a projection, its h is W_hr times that tanh, and the derivative is taken from tanh to tanh. Its
+    d h_at / d h_t is a product of matrices diag(1 - h^2) W_hg, which vanishes or explodes (Pascanu et al. 2013).
 
     Costs 8 H^3 float64 operations for each step, row, layer and direction (2 H^3 more for ``rnn``), and some B * 8H * H
     numbers of memory.
@@ -131,7 +131,7 @@ def _of_rnn(run: Run, at: int) -> Array:
 
 
 def _plain_rnn(run: Run) -> tuple[Array, Array]:
-    """tanh at every step, (T, B, H), of a plain RNN with the weights of gate g; and what it multiplies by, (H, H)."""
+    """tanh at every step, (T, B, H), of a plain RNN with the weights of gate g; and its recurrent matrix, (H, H)."""
     (T, B, H), (w_ih, w_hh, bias, w_hr, _) = run.c.shape, run.weights
     candidate = slice(2 * H, 3 * H)
     w_hh = w_hh[candidate]

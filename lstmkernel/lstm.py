@@ -48,7 +48,7 @@ class LSTM(FixedAttributes):
         Whether each layer also runs from each row's end to its start (D = 2). The outputs of both directions lie side
         by side.
     proj_size
-        P: a matrix makes h this narrow (R = P); 0 for none (R = H).
+        P: a matrix projects h to this width (R = P); 0 for no projection (R = H).
     variant
         Peepholes, clipping, coupled gates, other activations: a ``Variant``. None is the plain LSTM.
     reverse
@@ -118,7 +118,7 @@ class LSTM(FixedAttributes):
         backend: str,
         num_threads: int | None,
     ) -> None:
-        """Check the arguments and pack the parameters. values: gives them for these shapes, in this dtype."""
+        """Check the arguments and pack the parameters, which ``values`` makes for given shapes in a given dtype."""
         shape, found = shape.checked(), arguments.float_dtype(dtype)
         for name, parameter_shape in shape.parameters().items():
             arguments.addressable(name, parameter_shape, found)
@@ -131,7 +131,7 @@ class LSTM(FixedAttributes):
 
     @property
     def engine(self) -> Network:
-        """The network that runs, packed on its backend, with the parameters of now. Its interface may change."""
+        """The network that runs, packed on its backend, with the current parameters. Its interface may change."""
         return self._engine
 
     # ---------------------------------------------------------------- parameters
@@ -173,7 +173,7 @@ class LSTM(FixedAttributes):
 
     @property
     def variant(self) -> Variant | None:
-        """What the layers compute other than the plain LSTM; None for the plain LSTM."""
+        """How the layers' cell differs from the plain LSTM; None for the plain LSTM."""
         return self._engine.shape.variant
 
     @property
@@ -285,13 +285,13 @@ class LSTM(FixedAttributes):
         lengths: ArrayLike | None = None,
         checkpoint_every: SupportsIndex | None = None,
     ) -> tuple[Array, State, Tape]:
-        """As a call, bit-identical, and a tape of it for ``backward``.
+        """Run as a call does, with bit-identical results, and record a tape for ``backward``.
 
         The tape holds 5 H + R numbers for each step of a row, in every layer and direction. It also holds x itself, not
         a copy: do not change x before ``backward``. With ``checkpoint_every`` k it holds only the states before every
-        k-th step; backward then runs forward again from there, k steps at a time. That is one third more work, and
-        needs the memory of T / k + k steps instead of T: least where k is about sqrt(T). With two directions the tape
-        keeps every layer's output as well.
+        k-th step; backward then runs forward again from there, k steps at a time. That is one third more work. It needs
+        the memory of T / k + k steps instead of T, which is least where k is about sqrt(T). With two directions the
+        tape keeps every layer's output as well.
 
         Returns
         -------
@@ -368,10 +368,11 @@ class LSTM(FixedAttributes):
         """The same model on the kernels that are fastest for inputs of ``batch_size`` rows and ``steps`` time steps.
 
         The candidates are the C kernels of every instruction set that this CPU has, Numba's kernels, and both again
-        with this model's sizes as constants: from C if there is a compiler, from Numba for one row of narrow layers
-        that run forwards; not for a variant. Each candidate is built, checked against the float64 definition and bit by
-        bit, against the others, and timed in turns. The result's ``plan`` prints all of it. Plans and compiled code are
-        kept on disk (``LSTMKERNEL_CACHE_DIR``): compiling the same model again on this machine takes milliseconds.
+        with this model's sizes as constants. C has such kernels if there is a compiler, and Numba has them for one row
+        of narrow layers that run forwards; a variant has none. Each candidate is built. Its answer is checked against
+        the float64 definition and, bit by bit, against the other candidates. Then all are timed in turns. The result's
+        ``plan`` prints all of it. Plans and compiled code are kept on disk (``LSTMKERNEL_CACHE_DIR``): compiling the
+        same model again on this machine takes milliseconds.
 
         Only batch_size and steps are timed; inputs of all other sizes work as well. Results are bit-identical, unless
         this model runs on "numpy" or "c:generic", which do not promise that. steps None means a stream of unknown

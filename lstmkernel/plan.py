@@ -39,13 +39,13 @@ WORTH = 0.99
 
 @dataclass(frozen=True)
 class Contender:
-    """What was found of one candidate."""
+    """The findings about one candidate."""
 
     name: str
     build_seconds: float = 0.0
     seconds: float | None = None  # median of a call; None where it was not timed
     error: float | None = None  # the largest, in multiples of the tolerance
-    same_bits: bool | None = None  # as the first fused backend's; None where that is not promised
+    same_bits: bool | None = None  # as the first candidate that promises its bits; None if this one does not promise
     note: str = ""  # why it was not timed
 
 
@@ -139,7 +139,7 @@ def _label(network: Network) -> str:
 
 
 def _key(network: Network, batch_size: int, steps: int | None, threads: int) -> str:
-    """Of everything that the result depends on."""
+    """A key that changes with everything that the result depends on."""
     machine = (cpu.model(), cpu.features(), backends.usable())
     software = (__version__, version_of("numba"), np.__version__, _build_key())
     model = (tuple(network.shape), network.batch_first, network.dtype.name, network.backend.name)

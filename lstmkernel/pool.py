@@ -42,7 +42,7 @@ class Pool(OneAtATime):
         self._capacity = arguments.size("capacity", capacity)
         self._net: Any = copy(net)  # the weights of now
         self._dtype = net.dtype
-        # Every slot has two rows of states. A step reads one and writes the other: one that fails changes nothing.
+        # Every slot has two rows of states. A step reads one and writes the other, so a failing step changes nothing.
         self._states = States(Chain.of(self._net.engine), 2 * self._capacity)
         self._row = np.arange(self._capacity)  # the valid row of each slot: the slot, or capacity + the slot
         #: By slot: the id of its stream, or -1 - the id of its next stream. The ids of a slot lie capacity apart.
@@ -50,9 +50,8 @@ class Pool(OneAtATime):
         self._in_width, self._out_width = net.input_size, net.out_features
         self._address = self._states.address
         self._forget_sets()
-        self._calls: dict[
-            int, tuple[Array, Array, Advance]
-        ] = {}  # by size of the set: rows read, rows written, the call
+        #: By the size of a set of ids: the rows that are read, the rows that are written, and the call.
+        self._calls: dict[int, tuple[Array, Array, Advance]] = {}
 
     def _forget_sets(self) -> None:
         #: By ids as bytes: their slots, and the sum of the two rows of each slot.
@@ -132,7 +131,7 @@ class Pool(OneAtATime):
             slots, both = self._sets.get(ids.tobytes()) or self._remembered(ids)
             if n:
                 read, write, step = self._calls.get(n) or self._new_call(n)
-                self._row.take(slots, out=read, mode="clip")  # which makes no copy of read first
+                self._row.take(slots, out=read, mode="clip")  # with "clip", NumPy does not copy read first
                 np.subtract(both, read, out=write)
                 if step(self._address(x), self._address(out)):
                     raise ValueError("out: overlaps x")

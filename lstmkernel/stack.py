@@ -31,8 +31,8 @@ class Stack(FixedAttributes):
     ``out, states = net(x, states)``: ``states`` holds one ``(h, c)`` for each LSTM of ``layers``, in order. Each
     layer's output width must be the next one's input width; all share one dtype, and all LSTMs one ``batch_first``.
 
-    The first ``out_features`` numbers of x, times ``skip``, are added to ``out``. A network that predicts what an
-    amplifier changes has 1. 0 is for none.
+    The first ``out_features`` numbers of x, times ``skip``, are added to ``out``. ``skip`` is 1 in a network that
+    predicts only what an amplifier changes. 0 adds nothing.
     """
 
     def __init__(self, layers: Iterable[Layer], *, skip: float = 0) -> None:
@@ -65,7 +65,7 @@ class Stack(FixedAttributes):
 
     @property
     def engine(self) -> Chain:
-        """The layers' networks, with the parameters of now. Its interface may change."""
+        """The layers' networks, with the current parameters. Its interface may change."""
         return Chain([layer.engine for layer in self._layers], self._skip)
 
     @property

@@ -102,7 +102,7 @@ class Stream(OneAtATime):
         return array
 
     def __call__(self, chunk: ArrayLike) -> Array:
-        """Any number of time steps, also none: (T, B, I) -> (T, B, out_features), or batch first as the network.
+        """Any number of time steps, even none: (T, B, I) -> (T, B, out_features), or batch first as the network.
 
         Where B is 1, also (T, I) -> (T, out_features). Raises as a call of ``LSTM``.
         """

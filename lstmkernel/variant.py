@@ -19,7 +19,7 @@ _PLACES = ("gates", "candidate", "output")
 
 @dataclass(frozen=True)
 class Variant:
-    """Options of a layer that model files have and the plain LSTM has not; docs/lstm.md has the formulas.
+    """Options of layers in model files that the plain LSTM does not have; docs/lstm.md has the formulas.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ static const real EXP_LOW = -708, EXP_HIGH = 709;
 static const real TANH_ENOUGH = 40;
 #endif
 
-/* Most vectors for which exp_parts and its like work at once. */
+/* exp_parts and its like work on at most this many vectors at once. */
 enum { MOST_AT_ONCE = 6 };
 
 /* high + n LN2_LOW, rounded. *rest: what rounding lost, where KEEP_REST asks for it. */
@@ -56,7 +56,8 @@ INLINE vec reduced(vec n, vec high, vec *rest)
 }
 
 /* exp(-v[i]) = s[i] - s[i] m[i] for i in 0..n-1, where -v[i] is in [EXP_LOW, EXP_HIGH]. Each operation is done for all
- * i before the next operation: for one i alone, each of them would wait for the one before. Here u = -r. */
+ * i before the next operation: for one i alone, each of them would wait for the one before. Here u = -r, and m has the
+ * opposite sign of the m at the head of this file. */
 INLINE void exp_parts(const int n, const vec *v, vec *s, vec *m)
 {
     vec shifted[MOST_AT_ONCE], u[MOST_AT_ONCE], rest[MOST_AT_ONCE], u2[MOST_AT_ONCE], q[MOST_AT_ONCE];

@@ -26,7 +26,7 @@
 #include "kernels/variant.h"
 #endif
 
-/* What fills a table of kernels: each function by its name, so that none can take the place of another. */
+/* The entries of a table of kernels. Each function stands there by its name, so none can take the place of another. */
 #define LK_NAMED(result, name, parameters) .name = name,
 #define LK_TABLE                                                       \
     {                                                                  \

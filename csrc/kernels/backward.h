@@ -3,7 +3,7 @@
  * One step, from dL/dh and dL/dc after it (definition: layer_backward in lstmkernel/backends/numpy/kernels.py):
  *
  *   forward                     backward
- *   h = o tanh(c)               d_c += d_h o (1 - tanh(c)^2)        beside what the next step's c says of c
+ *   h = o tanh(c)               d_c += d_h o (1 - tanh(c)^2)        added to what comes from the next step's c
  *   o = sigmoid(z_o)            d_z_o = (d_h tanh(c)) o (1 - o)
  *   g = tanh(z_g)               d_z_g = (d_c i) (1 - g^2)
  *   i = sigmoid(z_i)            d_z_i = (d_c g) i (1 - i)
@@ -13,10 +13,10 @@
  *
  * The tape has the gates, so that only tanh(c) is computed again.
  *
- * Steps are taken in chunks. Within a chunk, d_z goes into a buffer in L2. What does not depend on the recurrence
- * follows for the whole chunk: d_x = d_z W_ih, and the gradients of the weights, which are sums over all of its rows
- * of d_z and the transposed [x, 1, h_before]. Weights are packed anew in each call, because they change from call to
- * call; a call has hundreds of rows.
+ * Steps are taken in chunks. Within a chunk, d_z goes into a buffer in L2. The products that do not depend on the
+ * recurrence follow for the whole chunk: d_x = d_z W_ih, and the gradients of the weights, which are sums over all of
+ * its rows of d_z and the transposed [x, 1, h_before]. Weights are packed anew in each call, because they change from
+ * call to call. That costs little, because a call has hundreds of rows.
  *
  * A team shares the rows of a step or its units (team.h). It always shares the rows of d_x and the tiles of the
  * weights' gradients. The order of every sum is the same for every size of the team.
@@ -28,9 +28,9 @@
 #include "kernels/record.h"
 #include "kernels/transpose.h"
 
-/* Rows of d_z of a chunk: CHUNK_STEPS_ROWS, which are enough to pay for loading and storing the weights' gradients.
- * Fewer where units are many, so that d_z stays within CHUNK_D_Z_BYTES, but at least CHUNK_LEAST_ROWS.
- * FETCH_BYTES: how far ahead the tape is fetched, which is read from its end on. */
+/* A chunk has CHUNK_STEPS_ROWS rows of d_z, which are enough to pay for loading and storing the weights' gradients. It
+ * has fewer where units are many, so that d_z stays within CHUNK_D_Z_BYTES, but at least CHUNK_LEAST_ROWS.
+ * The tape is read from its end on, and prefetched FETCH_BYTES ahead. */
 enum { CHUNK_STEPS_ROWS = 256, CHUNK_LEAST_ROWS = 96, CHUNK_D_Z_BYTES = 1 << 21, FETCH_BYTES = 1 << 12 };
 
 /* One call, as one thread of the team sees it. Arrays lie in the workspace, and all threads have the same ones. */
@@ -39,8 +39,8 @@ typedef struct {
     const lk_gradients *gradients;
     const lk_team *team;
     int64_t I, H, R, P;
-    /* Padded widths of a row. d_z [4][H] has a line more: rows that are a power of two apart would share few sets of
-     * a cache. */
+    /* Padded widths of a row. That of d_z [4][H] is one cache line wider: rows that are a power of two apart would
+     * share few sets of a cache. */
     int64_t c_stride, h_stride, d_z_stride;
     /* This thread's vectors of units, and of h. */
     range units, outputs;
@@ -54,8 +54,8 @@ typedef struct {
         int64_t inputs;
         real *gates, *w_hr;
     } sums;
-    /* The step at hand: `active` rows take it. d_hidden is that of o tanh(c): without a projection it is d_h. A
-     * pointer to each row of d_h and d_hidden. */
+    /* The step at hand: `active` rows take it. d_hidden is the gradient of o tanh(c); without a projection it is d_h.
+     * d_h_rows and d_hidden_rows point to each row of the two. */
     struct {
         int64_t active;
         const real *gates;
@@ -69,11 +69,11 @@ typedef struct {
         real *d_z, *inputs;
         real *hidden, *d_h, *d_h_transposed;
     } chunk;
-    /* Room for a pointer to each row of a chunk: this thread's own. */
+    /* This thread's own room for a pointer to each row of a chunk. */
     real **pointers;
 } backward_pass;
 
-/* The next `count` elements of work; counts only where work is NULL. */
+/* The next `count` elements of work. If work is NULL, it only counts the bytes. */
 INLINE real *take(char **work, int64_t *bytes, int64_t count)
 {
     real *const place = *work ? (real *)(void *)(*work + *bytes) : NULL;
@@ -151,10 +151,10 @@ static void pack_weights(const backward_pass *pass)
         pack_share(pass, pass->packed.w_hr, pass->gradients->w_hr, pass->P, pass->H);
 }
 
-/* The gradients found are added to those in the caller's arrays. Those come in before the first step and go out
- * after the last, so that a pass in several calls has one order of sums.
+/* The weights' gradients are added to those in the caller's arrays. The caller's are loaded before the first step, and
+ * the sums are stored after the last step. So a backward pass in several calls adds in the same order as one call.
  *
- * d [K][BLOCK_SIZE] from or to n rows of w [4 H][K], `first` and after. */
+ * load_sums and store_sums move d [K][BLOCK_SIZE] from or to n rows of w [4 H][K], from row `first` on. */
 INLINE void point_to_weights(const backward_pass *pass, void *w, int64_t K, int64_t first, int64_t n)
 {
     for (int64_t row = 0; row < n; row++)
@@ -171,7 +171,7 @@ INLINE void store_sums(const backward_pass *pass, real *d, void *w, int64_t K, i
     transpose_back(pass->pointers, d, BLOCK_SIZE, n, K);
 }
 
-/* move(...), which is load_sums or store_sums, for this thread's vectors of the gates' sums. */
+/* Call `move`, which is load_sums or store_sums, for this thread's vectors of the gates' sums. */
 INLINE void move_sums(const backward_pass *pass,
                       void (*move)(const backward_pass *, real *, void *, int64_t, int64_t, int64_t))
 {
@@ -204,7 +204,7 @@ static void store_weights(const backward_pass *pass)
                        smaller(BLOCK_SIZE, H - block * BLOCK_SIZE));
 }
 
-/* This thread's columns of d_h and d_c: in, and out again. Columns past the last are zero, and stay so. */
+/* Load and store this thread's columns of d_h and d_c. Columns past the last one are zero, and stay zero. */
 INLINE range columns_of(range vectors, int64_t width)
 {
     return (range){vectors.from * LANES, smaller(width, vectors.to * LANES)};
@@ -240,8 +240,8 @@ static void store_gradients(const backward_pass *pass)
 
 INLINE void fetch(const real *now) { __builtin_prefetch((const char *)now - FETCH_BYTES); }
 
-/* The cell of n units, a vector of them or less. gates: i, f, g, o, [4][H]; *d_c: of c_t, becomes that of c_before;
- * d_z: [4][H]. Returns o tanh(c). */
+/* The cell's step backwards for n units, at most one vector. gates and d_z are [4][H], in the order i, f, g, o. *d_c is
+ * the gradient of c_t, and becomes that of c_before. Returns o tanh(c). */
 INLINE vec cell_backward(const real *gates, int64_t H, int64_t n, vec c_before, vec c_t, vec d_h, real *d_c, real *d_z)
 {
     enum { I, F, G, O };
@@ -259,7 +259,8 @@ INLINE vec cell_backward(const real *gates, int64_t H, int64_t n, vec c_before, 
     return hidden;
 }
 
-/* Of n units from `unit` on, of one row. step: as the tape counts them. chunk_row: the row's place in the chunk. */
+/* cell_backward for n units of one row, from `unit` on. step: counted from the tape's first step. chunk_row: the row's
+ * place in the chunk. */
 INLINE void units_backward(const backward_pass *pass, int64_t step, int64_t row, int64_t chunk_row, int64_t unit,
                            int64_t n)
 {
@@ -277,7 +278,7 @@ INLINE void units_backward(const backward_pass *pass, int64_t step, int64_t row,
         v_store(pass->chunk.hidden + chunk_row * pass->c_stride + unit, hidden);
 }
 
-/* Of this thread's rows and units. chunk_row: the step's first row in the chunk. */
+/* units_backward for this thread's rows and units. chunk_row: the step's first row in the chunk. */
 SEPARATE void cells_backward(const backward_pass *pass, int64_t s, range rows, int64_t chunk_row)
 {
     const int64_t step = s - pass->tape->first, stop = smaller(pass->H, pass->units.to * LANES);
@@ -290,7 +291,7 @@ SEPARATE void cells_backward(const backward_pass *pass, int64_t s, range rows, i
     }
 }
 
-/* d_h gets what the loss says of h_t itself. */
+/* Add d_out to d_h: the loss depends on h_t also directly, because h_t is an output. */
 static void add_d_out(const backward_pass *pass, int64_t s, range rows)
 {
     const lk_gradients *gradients = pass->gradients;
@@ -306,7 +307,7 @@ static void add_d_out(const backward_pass *pass, int64_t s, range rows)
     }
 }
 
-/* d_h, of h after the projection, becomes d_hidden. forward: h = W_hr (o tanh(c)) */
+/* Compute d_hidden from d_h, the gradient of h after the projection. forward: h = W_hr (o tanh(c)) */
 static void project_backward(const backward_pass *pass, range rows, int64_t chunk_row)
 {
     const int64_t h_stride = pass->h_stride;
@@ -359,12 +360,13 @@ INLINE int64_t rows_from(const lk_tape *tape, int64_t s, int64_t least)
     return least;
 }
 
-/* Steps to - 1 .. from, in that order; `active` rows take the first of them, and `rows` is the sum over all. */
+/* Steps to - 1 .. from, in that order. `active` rows take the first of them. `rows` is the number of rows in all steps
+ * together. */
 typedef struct {
     int64_t from, to, active, rows;
 } chunk_steps;
 
-/* Where something of one row and step is in the caller's arrays. */
+/* The place in the caller's arrays of x, h before the step, or d_x, for one row and step. */
 typedef const real *place_function(const backward_pass *pass, int64_t s, int64_t row);
 INLINE const real *place_of_x(const backward_pass *pass, int64_t s, int64_t row) { return tape_x(pass->tape, s, row); }
 INLINE const real *place_of_h_before(const backward_pass *pass, int64_t s, int64_t row)
@@ -377,7 +379,7 @@ INLINE const real *place_of_d_x(const backward_pass *pass, int64_t s, int64_t ro
     return (real *)gradients->d_x + tape_time(pass->tape, s, row) * gradients->d_x_step + row * gradients->d_x_row;
 }
 
-/* A pointer to the place of every row of the chunk, in its order. */
+/* Make a pointer to the place of every row of the chunk, in the order of the chunk. */
 INLINE void point_to_rows(const backward_pass *pass, chunk_steps chunk, place_function *place)
 {
     int64_t n = 0, active = chunk.active;
@@ -388,13 +390,13 @@ INLINE void point_to_rows(const backward_pass *pass, chunk_steps chunk, place_fu
     }
 }
 
-/* The `count` rows that this thread's pointers from `first` on say, transposed. */
+/* Transpose `count` rows: those to which this thread's pointers point, from pointer `first` on. */
 SEPARATE void transpose_rows(const backward_pass *pass, real *to, int64_t first, int64_t count, int64_t columns)
 {
     transpose(to + first, pass->chunk.transposed_stride, (const real *const *)pass->pointers + first, count, columns);
 }
 
-/* This thread's share of the chunk's inputs, transposed: x, 1, h_before. */
+/* Transpose this thread's share of the chunk's inputs x, 1 and h_before. */
 static void transpose_inputs(const backward_pass *pass, chunk_steps chunk)
 {
     const range fours = share_of(pass->team, divide_up(chunk.rows, 4));
@@ -460,7 +462,7 @@ static void projection_backward(const backward_pass *pass, int64_t N)
     weight_gradient(&w_hr, pass->team);
 }
 
-/* Steps before `to`, as many as have a place; returns the first of them. */
+/* Take the steps before `to`, as many as the chunk has room for. Returns the first of them. */
 static int64_t chunk_backward(backward_pass *pass, int64_t to)
 {
     const lk_tape *tape = pass->tape;
@@ -490,7 +492,7 @@ static int64_t chunk_backward(backward_pass *pass, int64_t to)
 
 /* ---------------------------------------------------------------- all steps */
 
-/* Before the first step backwards: behind the last step of the tape. */
+/* Let pass->step begin behind the last step of the tape. */
 static void begin_at_end(backward_pass *pass)
 {
     const lk_tape *tape = pass->tape;

@@ -4,12 +4,12 @@
 #include "kernels/activation.h"
 #include "kernels/tile.h"
 
-/* The gates as quotients: i, f and o are 1 / write, forget and output, and g is candidate / candidate_over. */
+/* The gates as quotients: i = 1 / write, f = 1 / forget, g = candidate / candidate_over, o = 1 / output. */
 typedef struct {
     vec write, forget, candidate, candidate_over, output;
 } gate_quotients;
 
-/* One block of units of one row. z: i, f, g, o before activation. */
+/* The gates of one block of units of one row. z: i, f, g, o before activation. */
 INLINE gate_quotients open_gates(const vec z[4])
 {
     enum { I, F, G, O };
@@ -24,7 +24,7 @@ INLINE gate_quotients open_gates(const vec z[4])
 }
 
 /* A product of two activations is one division: i * g here, o * tanh(c_t) below. Where the product of the denominators
- * overflows, the quotient is 0, which is what it rounds to. */
+ * overflows, the quotient is 0, and 0 is correctly rounded. */
 INLINE vec next_state(gate_quotients q, vec c)
 {
     /* 1 forget: what stays of the cell state, f * c */
@@ -43,8 +43,8 @@ INLINE vec cell_state(const vec z[4], vec c, vec *output)
     return next_state(q, c);
 }
 
-/* Move 4, output: what to report, h = o * tanh(c_t), for all n vectors of a tile at once. One alone is a chain of some
- * 60 cycles, and a core does not look far enough ahead to fill them with the work of other tiles. */
+/* Move 4, output: what to report, h = o * tanh(c_t), for all n vectors of a tile at once. One vector alone would be a
+ * chain of some 60 cycles, and a core does not look far enough ahead to fill these with the work of other tiles. */
 INLINE void cell_output(const int n, const vec *c_t, const vec *output, vec *h)
 {
     vec v[MOST_AT_ONCE], s[MOST_AT_ONCE], m[MOST_AT_ONCE];
@@ -62,7 +62,7 @@ typedef struct {
     int64_t unit; /* in its row */
 } cells;
 
-/* The next n blocks, of one row or of several. */
+/* Update the next n blocks, of one row or of several. */
 INLINE void update_cells(const int n, int64_t H, cells *at)
 {
     vec c_t[MOST_AT_ONCE], output[MOST_AT_ONCE], h_t[MOST_AT_ONCE];

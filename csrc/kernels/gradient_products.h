@@ -1,13 +1,14 @@
 /* gradient_products.h - the two products of a backward pass: d_h = d_z W, and over all rows of a chunk dW = d_z^T x.
- * Both are sums over rows of blocks of four vectors (BLOCK_SIZE), one input of each of several rows at a time.
+ * Both are the sum of sum_up: x[r][k] for several rows r, times one block of four vectors (BLOCK_SIZE), for one k after
+ * the other.
  *
- * Bound: FMAs, from a few rows on; rows * vectors of them for each k against `vectors` loads and `rows` broadcasts. */
+ * Bound: FMAs, from a few rows on. Each k takes rows * vectors FMAs, `vectors` loads and `rows` broadcasts. */
 #ifndef LK_GRADIENT_PRODUCTS_H
 #define LK_GRADIENT_PRODUCTS_H
 #include "kernels/team.h"
 #include "kernels/tile.h"
 
-/* Rows of dW's sum at once. d_z of this many rows and one block stays in L1 while all inputs are read. */
+/* The sum dW takes this many rows at once. Their d_z in one block stays in L1 while all inputs are read. */
 enum { WEIGHT_SLICE = 128 };
 
 /* acc[r][v] += sum over k of x[r][k] * w[k][v], w_step apart; rows and vectors are constants at every call. */
@@ -52,7 +53,7 @@ INLINE void product_tile(const int rows, const int vectors, int64_t row, int64_t
         }
 }
 
-/* So many vectors of outputs, 1..4, of N rows, in tiles of nearly equal size. */
+/* `vectors` vectors of outputs, 1..4, of N rows, in tiles of nearly equal size. */
 INLINE void product_tiles(const int vectors, int64_t N, int64_t vector, const product_job *job)
 {
     for (int64_t tiles = divide_up(N, TILE_ROWS), row = 0, rows; tiles > 0; tiles--, row += rows) {
@@ -61,7 +62,7 @@ INLINE void product_tiles(const int vectors, int64_t N, int64_t vector, const pr
     }
 }
 
-/* Of N rows, those vectors of outputs. */
+/* The product for N rows and these vectors of outputs. */
 SEPARATE void product_rows(const product_job *job, int64_t N, range vectors)
 {
     for (int64_t vector = vectors.from, count; vector < vectors.to; vector += count) {
@@ -112,7 +113,7 @@ INLINE void weight_tile(const int rows, const int vectors, int64_t row, int64_t 
             v_store(d + r * BLOCK_SIZE + v * LANES, acc[r][v]);
 }
 
-/* Inputs first .. first + count - 1 of one block of so many vectors, in tiles of nearly equal size. */
+/* Inputs first .. first + count - 1 of one block of `vectors` vectors, in tiles of nearly equal size. */
 INLINE void weight_tiles(const int vectors, int64_t block, int64_t first, int64_t count, int64_t k0,
                          const weight_job *job)
 {
@@ -129,7 +130,7 @@ SEPARATE void weight_inputs(const weight_job *job, int64_t block, int64_t first,
         WITH_CONSTANT(weight_tiles, vectors, 4, block, first, count, k0, job);
 }
 
-/* A thread's share, in whole tiles: of all inputs of all blocks, one block after the other. */
+/* This thread's share of the sum: some of the tiles that cover all inputs of all blocks, one block after the other. */
 static void weight_gradient(const weight_job *job, const lk_team *team)
 {
     const int64_t tiles = divide_up(job->inputs, TILE_ROWS);

@@ -6,7 +6,7 @@
  * tiles finish in registers with the cell. The threads of a team have their own blocks of units, whose weights stay
  * in their own caches, and wait for each other after every step, when h is complete.
  *
- * Bounds: the input product is FMA-bound from a few rows on; those of a step are in step.h. */
+ * Bounds: the input product is FMA-bound from a few rows on; step.h has the bounds of a step. */
 #ifndef LK_LAYER_FORWARD_H
 #define LK_LAYER_FORWARD_H
 #include "kernels/one_row.h"
@@ -56,7 +56,7 @@ INLINE void step_tiles(const row_group *group, int64_t active)
     sweep_step(group, active, small_step, step_row, step_rows);
 }
 
-/* Columns that this thread brings in and out: of c, and of h. */
+/* The columns of c, and those of h, that this thread loads and stores. */
 INLINE range own_units(const row_group *group)
 {
     return (range){group->units.from * LANES, smaller(group->units.to * LANES, hidden_size(group->layer))};
@@ -68,20 +68,20 @@ INLINE range own_outputs(const row_group *group)
     return (range){group->outputs.from * BLOCK_SIZE, smaller(group->outputs.to * BLOCK_SIZE, proj_size(group->layer))};
 }
 
-/* The group's states before the first step. */
+/* Load the group's states before the first step. */
 INLINE void load_states(row_group *group, int64_t n, const lk_task *task)
 {
     const range units = own_units(group), outputs = own_outputs(group);
     for (int64_t r = 0; r < n; r++) {
         copy_columns(group->h + r * group->h_stride, h_of(group, r, task->read, task), outputs);
         real *c = group->c + r * group->c_stride;
-        /* Units past H too: they are computed, never read. */
+        /* Units past H are cleared, too: they are computed, but never read. */
         clear_reals(c + group->units.from * LANES, (group->units.to - group->units.from) * LANES);
         copy_columns(c, c_of(group, r, task->read, task), units);
     }
 }
 
-/* Zero states before step s, where that is asked for. Every thread clears its own columns. */
+/* Set states to zero before step s, where task->reset says so. Every thread clears its own columns. */
 INLINE void reset_states(const row_group *group, int64_t s, int64_t active, const lk_task *task)
 {
     const range units = own_units(group), outputs = own_outputs(group);
@@ -96,7 +96,7 @@ INLINE void reset_states(const row_group *group, int64_t s, int64_t active, cons
         team_barrier(&task->team);
 }
 
-/* h goes to out; rows whose last step this was go to the caller. Returns how many rows go on. */
+/* Copy h to out, and give the caller the states of rows whose last step this was. Returns how many rows go on. */
 INLINE int64_t report(const row_group *group, int64_t s, int64_t active, const lk_task *task)
 {
     const range units = own_units(group), outputs = own_outputs(group);
@@ -110,7 +110,7 @@ INLINE int64_t report(const row_group *group, int64_t s, int64_t active, const l
     return go_on;
 }
 
-/* n: rows in the group. `tiles` is a constant at every call. */
+/* Run the n rows of the group over all their steps. `tiles` is a constant at every call. */
 INLINE void run_group(row_group *group, int64_t n, tiles_function *tiles, const lk_task *task)
 {
     load_states(group, n, task);
@@ -134,7 +134,8 @@ INLINE void run_group(row_group *group, int64_t n, tiles_function *tiles, const 
     }
 }
 
-/* can_transpose: whether lanes may be rows. `tiles` is a constant at every call. */
+/* Run all rows, one group after the other. can_transpose: whether lanes may be rows. `tiles` is a constant at every
+ * call. */
 INLINE int all_groups(const lk_layer *layer, const lk_task *task, int can_transpose, tiles_function *tiles)
 {
     row_group group;

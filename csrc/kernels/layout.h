@@ -9,12 +9,12 @@
 #include "kernels/team.h"
 #include "run/cost.h"
 
-/* Rows of a group: at most MOST_GROUP_ROWS, and fewer where z of one step would be more than GROUP_Z_BYTES, so that
- * the workspace of wide layers stays small. Rows of z of a chunk: as many as CHUNK_BYTES hold; of wide layers at
- * least CHUNK_ROWS, because W_ih is read once for each chunk, but never more than MOST_CHUNK_BYTES hold. */
+/* A group has at most MOST_GROUP_ROWS rows, and fewer where z of one step would be more than GROUP_Z_BYTES, so that
+ * the workspace of wide layers stays small. A chunk has as many rows of z as CHUNK_BYTES hold. In wide layers it has
+ * at least CHUNK_ROWS, because W_ih is read once for each chunk, but never more than MOST_CHUNK_BYTES hold. */
 enum { MOST_GROUP_ROWS = 96, GROUP_Z_BYTES = 1 << 20, MOST_CHUNK_BYTES = 1 << 21 };
 
-/* A row group. The threads of a team have one each, of the same rows.
+/* A row group. Each thread of a team has this struct for itself; the rows and their states are the same.
  *   rows, steps        of a whole group, and of a whole chunk
  *   transposed         lanes are rows
  *   units, outputs     this thread's blocks: of units; of the projection's outputs
@@ -53,7 +53,7 @@ static int worth_transposing(const lk_layer *layer, int64_t rows)
     return (near ? as_rows : as_rows + as_rows / FAR_PARTS) < as_units;
 }
 
-/* The most rows of a group, and of the z of a chunk. z_bytes: of a row of z. */
+/* The most rows of a group, and of the z of a chunk. z_bytes: the bytes of one row of z. */
 INLINE int64_t most_rows(int64_t z_bytes) { return larger(1, smaller(MOST_GROUP_ROWS, GROUP_Z_BYTES / z_bytes)); }
 INLINE int64_t most_z_rows(int64_t z_bytes)
 {
@@ -89,7 +89,7 @@ INLINE void plan_group(row_group *plan, const lk_layer *layer, int64_t T, int64_
 
 INLINE int64_t whole_lines(int64_t reals) { return divide_up(reals, LINE) * LINE; }
 
-/* Elements of z, c, h, h_next and hidden; of x, h, h_next and c where the group is transposed. */
+/* How many elements a group takes: z, c, h, h_next and hidden or, if it is transposed, x, h, h_next and c. */
 INLINE int64_t group_reals(const row_group *plan)
 {
     if (plan->transposed)
@@ -97,8 +97,8 @@ INLINE int64_t group_reals(const row_group *plan)
     return whole_lines(plan->rows * (plan->steps * plan->z_stride + 2 * plan->c_stride + 2 * plan->h_stride));
 }
 
-/* A thread's bytes: a group, transposed or not, then the pointers to its rows of x. Enough for fewer steps and fewer
- * rows, too, which may be grouped in another way. */
+/* The bytes of one thread's workspace: a group, transposed or not, then the pointers to its rows of x. They are also
+ * enough for fewer steps and fewer rows, which may be grouped in another way. */
 static int64_t workspace(const lk_layer *layer, int64_t T, int64_t B)
 {
     const int64_t c_stride = blocks_of(hidden_size(layer)) * LANES, h_stride = blocks_of(output_size(layer)) * LANES;
@@ -112,7 +112,7 @@ static int64_t workspace(const lk_layer *layer, int64_t T, int64_t B)
     return divide_up(whole_lines(reals) * (int64_t)sizeof(real) + pointers, 64) * 64;
 }
 
-/* The threads of a team have the group in the workspace of the first one; each has pointers of its own. */
+/* The group of a team lies in the workspace of its first thread. Each thread has pointers of its own. */
 INLINE void lay_out(row_group *plan, const lk_task *task)
 {
     plan->z = task->work;

@@ -10,7 +10,7 @@
  * Sums have the terms and the order of step_sums and small_step_sums.
  *
  * Registers: 4 sums a block (8 where the odd k have their own), c, a weight, an element of h.
- * Bound: two vectors of weights a cycle, for they are in L1; then the chain of the cell, see cell.h. */
+ * Bound: two vectors of weights a cycle, because they are in L1; then the chain of the cell, see cell.h. */
 #ifndef LK_ONE_ROW_H
 #define LK_ONE_ROW_H
 #include "kernels/cell.h"
@@ -39,8 +39,9 @@ enum {
 /* Blocks of the tile. Where there is none, the functions below are compiled for 1 and not used. */
 enum { ROW_BLOCKS = ONE_TILE ? ALL_BLOCKS : 1 };
 
-/* The four gates of the last block share REST vectors: one or two, or four as in all others where it is more than half
- * full. Its packed bias, w_x and w_h take the place of z of PACKED_STEPS steps. */
+/* The four gates of the last block share REST vectors. REST is 1 or 2; it is 4, as in all other blocks, if the last
+ * block is more than half full. The packed bias, w_x and w_h of the last block lie where z would be, and need the room
+ * of PACKED_STEPS steps of z. */
 enum {
     LAST_UNITS = LK_HIDDEN_SIZE % LANES,
     REST = LAST_UNITS == 0           ? 4
@@ -118,7 +119,7 @@ INLINE void run_row(const int rest, row_group *group, int64_t s0, int64_t s1, co
     const lk_layer *layer = group->layer;
     const real *bias = layer->bias;
     row_weights w_x = {layer->w_x, NULL}, w_h = {layer->w_h, NULL};
-    real *const bias_rest = group->z; /* which has no other use where there is a rest */
+    real *const bias_rest = group->z; /* where there is a rest, z is not used: the inputs are part of the tile */
     if (rest) {
         real *const x_rest = bias_rest + REST * LANES, *const h_rest = x_rest + I * REST * LANES;
         pack_rest(bias_rest, bias + LAST * BLOCK_SIZE, 1);
@@ -165,7 +166,7 @@ SEPARATE void run_row_plain(row_group *group, int64_t s0, int64_t s1, const lk_t
     run_row(0, group, s0, s1, task);
 }
 
-/* Steps s0 .. s1 - 1 of a group of n rows, if that is one row of a layer that fits. Returns 1 if it was done. */
+/* Take steps s0 .. s1 - 1 of a group of n rows, if n is 1 and the layer fits one tile. Returns 1 if it took them. */
 INLINE int one_row_steps(row_group *group, int64_t s0, int64_t s1, int64_t n, const lk_task *task)
 {
     if (!ONE_TILE || n != 1 || task->team.size > 1 || task->reset)

@@ -1,5 +1,5 @@
-/* record.h - layer_forward that keeps what backward.h needs: the same sums by the same tiles, hence bit-identical,
- * but the gates and c of every step have a place of their own on the tape.
+/* record.h - layer_forward that also keeps everything that backward.h needs. The same tiles compute the same sums, so
+ * the results are bit-identical. The gates and c of every step have a place of their own on the tape.
  *
  * The rows of a tape are sorted, longest first, so the rows of a step are the first ones and lie side by side. The
  * threads of a team share rows, and none waits for another; where rows are few or the weights many, they share units
@@ -39,7 +39,7 @@ INLINE const real *tape_h_before(const lk_tape *tape, int64_t s, int64_t row, in
     return s == 0 ? (const real *)tape->h_0 + row * R : tape_h(tape, s - 1, row);
 }
 
-/* i, f, g, o of n units, a vector or less, to [4][H]. */
+/* Write i, f, g, o of n units, at most one vector, to gates [4][H]. */
 INLINE void keep_gates(gate_quotients q, real *gates, int64_t H, int64_t n)
 {
     const vec one = v_splat(1), both = v_div(one, v_mul(q.write, q.candidate_over)); /* 1 / a = b / (a b) */
@@ -69,7 +69,8 @@ INLINE void keep_tile(const int rows, const int blocks, const vec acc[][4], int6
         v_store(group->reported + (row + i / blocks) * c_stride + (block + i % blocks) * LANES, h_t[i]);
 }
 
-/* The tape is new memory at every tile: its lines come while the sums are summed up. */
+/* Every tile writes to memory of the tape that was not touched before. Its cache lines are prefetched here, and arrive
+ * while the sums are computed. */
 INLINE void fetch_gates(const int rows, const int blocks, int64_t row, int64_t block, const row_group *group)
 {
     const int64_t H = hidden_size(group->layer);
@@ -108,8 +109,8 @@ INLINE void record_tiles(const row_group *group, int64_t active)
 
 /* ---------------------------------------------------------------- the workspace */
 
-/* In this order: h, h_next and hidden of all rows; z of all rows and of a chunk for each thread; each thread's pointers
- * to rows of x. */
+/* It holds, in this order: h, h_next and hidden of all rows; z of all rows and of a chunk for each thread; each
+ * thread's pointers to rows of x. */
 
 /* Rows of z of a chunk of several steps. A chunk of one step has as many rows as that step. */
 INLINE int64_t record_z_rows(const lk_layer *layer)
@@ -155,7 +156,7 @@ static void lay_out_record(row_group *group, const lk_layer *layer, const lk_tap
 
 /* ---------------------------------------------------------------- all steps */
 
-/* z of the inputs of this thread's rows at steps s .. stop - 1, `active` of the batch at s. */
+/* Compute z of the inputs of this thread's rows at steps s .. stop - 1. `active` rows of the batch take step s. */
 static void record_inputs(const row_group *group, const lk_tape *tape, range rows, int64_t s, int64_t stop,
                           int64_t active)
 {
@@ -168,7 +169,7 @@ static void record_inputs(const row_group *group, const lk_tape *tape, range row
     input_product(group->layer, z_rows, group->x, group->z, group->units);
 }
 
-/* Steps s .. stop - 1 of this thread's rows, whose z is there; `active` of the batch at s. */
+/* Take steps s .. stop - 1 of this thread's rows, after record_inputs. `active` rows of the batch take step s. */
 INLINE void record_chunk(row_group *group, const lk_tape *tape, range rows, int64_t s, int64_t stop, int64_t active,
                          const lk_team *team)
 {
@@ -189,7 +190,7 @@ INLINE void record_chunk(row_group *group, const lk_tape *tape, range rows, int6
     }
 }
 
-/* h before the first step, of this thread's rows and columns. */
+/* Load h before the first step, for this thread's rows and columns. */
 INLINE void load_first_states(const row_group *group, const lk_tape *tape, range rows)
 {
     const range outputs = own_outputs(group);

@@ -12,7 +12,8 @@ INLINE void copy_columns(real *to, const real *from, range columns)
     copy_reals(to + columns.from, from + columns.from, larger(0, columns.to - columns.from));
 }
 
-/* Rows b0 .. b0 + n - 1 of the batch enter the group, longest first (insertion sort: few rows, stable). */
+/* Put rows b0 .. b0 + n - 1 of the batch into the group, longest first. The rows are few, so an insertion sort does. It
+ * is stable. */
 static void choose_rows(row_group *group, int64_t b0, int64_t n, const lk_task *task)
 {
     for (int64_t r = 0; r < n; r++) {
@@ -28,7 +29,8 @@ static void choose_rows(row_group *group, int64_t b0, int64_t n, const lk_task *
     }
 }
 
-/* The time at which a row takes its step s: each row counts steps from its own beginning. length: its number of steps. */
+/* The time at which a row takes its step s. Each row counts steps from its own beginning. length: its number of
+ * steps. */
 INLINE int64_t time_of(int64_t s, int64_t length, int reverse) { return reverse ? length - 1 - s : s; }
 
 /* Where the input and the output of row r of the group at its step s are. */
@@ -43,7 +45,8 @@ INLINE real *out_of(const row_group *group, int64_t r, int64_t s, const lk_task 
            + group->row[r] * task->out_row;
 }
 
-/* Its states in the caller's arrays, in the row that `places` (task->read or task->write) says. */
+/* Where the states of row r of the group are in the caller's arrays: in the row that `places` names (task->read or
+ * task->write), or in its own if that is NULL. */
 INLINE int64_t state_row(const row_group *group, int64_t r, const int64_t *places)
 {
     return places ? places[group->row[r]] : group->row[r];
@@ -57,13 +60,13 @@ INLINE real *c_of(const row_group *group, int64_t r, const int64_t *places, cons
     return (real *)task->c + state_row(group, r, places) * hidden_size(group->layer);
 }
 
-/* Whether its state is to be zero before its step s. */
+/* Whether the states of row r of the group become zero before its step s. */
 INLINE int starts_anew(const row_group *group, int64_t r, int64_t s, const lk_task *task)
 {
     return task->reset && task->reset[time_of(s, group->length[r], task->reverse) * task->reset_step + group->row[r]];
 }
 
-/* Zeros in out where a row has no steps. */
+/* Write zeros to out where a row has no steps. */
 static void clear_past_ends(const row_group *group, int64_t n, const lk_task *task)
 {
     for (int64_t r = 0; r < n; r++)

@@ -5,17 +5,18 @@
  *   3 project   h = W_hr (o * tanh(c)), in a layer with a projection; then h_next becomes h
  *
  * Bounds: a step of several rows is FMA-bound; a step of one row streams W_hh from the nearest cache that holds it;
- * a step of a small layer is latency: R dependent FMAs, then sigmoid, tanh and the update. */
+ * a step of a small layer waits for a chain of dependent operations: the FMAs over h, then sigmoid, tanh and the
+ * update. */
 #ifndef LK_STEP_H
 #define LK_STEP_H
 #include "kernels/cell.h"
 #include "kernels/dense.h"
 #include "kernels/rows.h"
 
-/* Tiles of a layer of FEW_UNITS have two sums for each pre-activation. */
+/* Tiles of a layer of at most FEW_UNITS have two sums for each pre-activation. */
 enum { SMALL_TILE_ROWS = TILE_ROWS < 2 ? 1 : TILE_ROWS / 2 };
 
-/* The pre-activations of a tile: z of the inputs, and the recurrent product. Returns where that z is. */
+/* The pre-activations of a tile: z of the inputs plus the recurrent product. Returns the place of z of the inputs. */
 INLINE real *step_sums(const int rows, const int blocks, vec acc[][4], int64_t row, int64_t block, int line,
                        const row_group *group)
 {
@@ -29,8 +30,9 @@ INLINE real *step_sums(const int rows, const int blocks, vec acc[][4], int64_t r
     return z;
 }
 
-/* The same for layers of at most FEW_UNITS: the sum over h in two parts, of the even k, which goes on from the
- * inputs' sum, and of the odd k. Half the chain of dependent FMAs, which is much of a small layer's step. */
+/* The same for layers of at most FEW_UNITS. The sum over h has two parts: that of the even k goes on from the inputs'
+ * sum, that of the odd k begins with zero. So the chain of dependent FMAs, which takes much of a small layer's step, is
+ * half as long. */
 INLINE void small_step_sums(const int rows, const int blocks, vec acc[][4], int64_t row, int64_t block,
                             const row_group *group)
 {
@@ -50,11 +52,12 @@ INLINE void small_step_sums(const int rows, const int blocks, vec acc[][4], int6
     add_sums(rows * blocks, acc, odd);
 }
 
-/* The tiles of a kind of step: c and `reported` of the first `active` rows and of this thread's units. */
+/* A function for all tiles of one kind of step. It writes c and `reported` of the first `active` rows and of this
+ * thread's units. */
 typedef void tiles_function(const row_group *group, int64_t active);
 
-/* They are chosen by the number of rows and units. Each of the three is a function of its own (SEPARATE), because in
- * a larger one the loops of the tiles lose registers to each other. */
+/* Choose the tiles by the number of rows and units. Each of the three functions is separate (SEPARATE), because in one
+ * larger function the loops of the tiles lose registers to each other. */
 INLINE void sweep_step(const row_group *group, int64_t active, tiles_function *small_tiles,
                        void (*row_tiles)(const row_group *group), tiles_function *rows_tiles)
 {

@@ -20,8 +20,8 @@ enum {
     LINES = BLOCK_SIZE > LINE ? BLOCK_SIZE / LINE : 1,
 };
 
-/* function(n, ...) for n in 1..most. In each call n is a constant, so that what the function counts by it stays in
- * registers. `most` is a constant of at most MOST_TILE_ROWS: what is larger is not compiled. */
+/* function(n, ...) for n in 1..most. In each call n is a constant, so that arrays of n vectors stay in registers.
+ * `most` is a constant of at most MOST_TILE_ROWS; calls with a larger n are not compiled. */
 /* clang-format off */
 #define WITH_CONSTANT(function, n, most, ...)                     \
     do {                                                          \

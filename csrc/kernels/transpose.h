@@ -4,8 +4,8 @@
 #include "kernels/tile.h"
 
 /* rows[i][j] and columns[j * stride + i] are the same element, i in 0..count-1, j in 0..width-1: from the rows to the
- * columns or, where `back` is 1, the other way. In squares of 4; where 4 does not divide, the last ones overlap those
- * before them. `back` is a constant at every call. */
+ * columns or, where `back` is 1, the other way. It goes in squares of 4 by 4. Where 4 does not divide count or width,
+ * the last squares overlap those before them. `back` is a constant at every call. */
 INLINE void transpose_either(const int back, real *columns, int64_t stride, real *const *rows, int64_t count,
                              int64_t width)
 {
@@ -34,13 +34,13 @@ INLINE void transpose_either(const int back, real *columns, int64_t stride, real
 /* columns[j * stride + i] = rows[i][j], i in 0..count-1, j in 0..width-1. */
 INLINE void transpose(real *columns, int64_t stride, const real *const *rows, int64_t count, int64_t width)
 {
-    transpose_either(0, columns, stride, (real *const *)rows, count, width); /* which are only read */
+    transpose_either(0, columns, stride, (real *const *)rows, count, width); /* rows are only read */
 }
 
 /* rows[i][j] = columns[j * stride + i]. */
 INLINE void transpose_back(real *const *rows, const real *columns, int64_t stride, int64_t count, int64_t width)
 {
-    transpose_either(1, (real *)columns, stride, rows, count, width); /* which are only read */
+    transpose_either(1, (real *)columns, stride, rows, count, width); /* columns are only read */
 }
 
 #endif

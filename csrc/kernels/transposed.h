@@ -1,9 +1,10 @@
 /* transposed.h - a step of many rows of a layer of few units: the lanes of a vector are rows instead of units.
  *
- * 20 units use 63% of two vectors of 16 lanes; 96 rows use all of six. So the inputs and states of a row group are
- * transposed: [I][stride] and [H][stride] instead of [rows][...]. A tile is the four gates of one unit by up to
- * TILE_ROWS vectors of rows. Weights are what is broadcast, each from its place in the packed [block][K][4][LANES]:
- * units are few, so the weights are in L1. Every sum has the terms and the order of step_sums, so it has the same bits.
+ * 20 units use 63% of two vectors of 16 lanes, while 96 rows use all of six vectors. So the inputs and states of a row
+ * group are transposed: [I][stride] and [H][stride] instead of [rows][...]. A tile is the four gates of one unit by up
+ * to TILE_ROWS vectors of rows. The weights are broadcast, each from its place in the packed [block][K][4][LANES].
+ * Units are few, so the weights are in L1. Every sum has the terms and the order of step_sums or, in layers of at most
+ * FEW_UNITS, of small_step_sums, so it has the same bits.
  *
  * Bound: vectors * 4 FMAs for each input, against `vectors` loads and 4 broadcasts. */
 #ifndef LK_TRANSPOSED_H
@@ -35,7 +36,7 @@ INLINE void accumulate_unit(const int vectors, vec sums[][4], const real *x, int
     }
 }
 
-/* One step of one unit and so many vectors of rows. */
+/* One step of one unit in `vectors` vectors of rows. */
 INLINE void unit_tile(const int vectors, int64_t unit, const transposed_group *group)
 {
     const lk_layer *layer = group->layer;
@@ -80,7 +81,7 @@ SEPARATE void transposed_step(transposed_group *group, int64_t vectors)
     group->h_next = h;
 }
 
-/* One row's h or c is a column here. */
+/* h or c of one row is a column here. */
 INLINE void copy_column(real *to, const real *column, int64_t stride, int64_t H)
 {
     for (int64_t unit = 0; unit < H; unit++)

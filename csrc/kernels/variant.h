@@ -1,10 +1,10 @@
 /* variant.h - a step of a layer that is not the plain LSTM: peepholes, clipping, coupled gates, other activations.
  *
- * The general path: the recurrent product leaves z in memory, and one function over vectors then makes the cell of
- * it, which asks for every block of units what the variant is. Sums have the order of step_sums, however few the
- * units; a peephole comes last: z = fma(p, c, z). No clipping is clipping at infinity. Formulas: docs/lstm.md.
+ * The recurrent product leaves z in memory. Then one function computes the cell from z, vector by vector. It looks up
+ * for every block of units what the variant is. Sums have the order of step_sums, however few the units; a peephole
+ * comes last: z = fma(p, c, z). Without a bound, it clips at infinity. The formulas are in docs/lstm.md.
  *
- * Bound: as the plain step, and in narrow layers by the cell, one chain of operations for each block. */
+ * Bounds: those of the plain step; in narrow layers the cell, which is one chain of operations for each block. */
 #ifndef LK_VARIANT_H
 #define LK_VARIANT_H
 #include "kernels/layer_forward.h"
@@ -20,13 +20,12 @@ INLINE vec v_expm1(vec x)
     return v_fnma(s, m, v_sub(s, v_splat(1)));
 }
 
-/* log(1 + u) for u in 0..1: 2 artanh(w) = 2 w (1 + w^2 / 3 + w^4 / 5 + ...) of w = u / (2 + u), at most 1/3. Of 2 w,
- * because w could be less than the smallest normal number where u is not. */
+/* log(1 + u) for u in 0..1 is 2 artanh(w) = 2 w (1 + w^2 / 3 + w^4 / 5 + ...) with w = u / (2 + u), which is at most
+ * 1/3. The code computes 2 w and not w, because w could be less than the smallest normal number where u is not. TERMS
+ * is the number of terms after the first one. The terms that are left off are below 2^-29 or 2^-58 of the sum. */
 INLINE vec v_log1p(vec u)
 {
-    enum {
-        TERMS = sizeof(real) == 4 ? 7 : 16
-    }; /* after the first: what is left off is below 2^-29 or 2^-58 of the sum */
+    enum { TERMS = sizeof(real) == 4 ? 7 : 16 };
     const vec twice = v_div(v_add(u, u), v_add(u, v_splat(2))), w2 = v_mul(v_mul(v_splat((real)0.25), twice), twice);
     vec sum = v_splat((real)1 / (2 * TERMS + 1));
     for (int k = TERMS - 1; k >= 1; k--)
@@ -62,7 +61,8 @@ SEPARATE vec apply(const lk_function *f, vec x)
     }
 }
 
-/* One gate, `at` I, F or O of z and peephole, from its pre-activation and what its peephole sees of the cell. */
+/* One gate from its pre-activation and from c, the cell state that its peephole sees. at: the gate's place, I, F or O,
+ * in z and peephole. */
 INLINE vec gate(const lk_variant *variant, const real *z, const real *peephole, int at, vec c)
 {
     const vec sum = peephole ? v_fma(v_load(peephole + at), c, v_load(z + at)) : v_load(z + at);
@@ -90,7 +90,7 @@ INLINE void variant_cell(const lk_variant *variant, const real *z, const real *p
     v_store(h, v_mul(o, apply(&variant->output, c_t)));
 }
 
-/* z of a tile, in memory: the cell is made of it afterwards, block by block. */
+/* Add the recurrent product to z of a tile, in memory. variant_cells computes the cell from it afterwards. */
 INLINE void variant_tile(const int rows, const int blocks, int64_t row, int64_t block, int line, const void *job)
 {
     const row_group *group = job;
@@ -99,7 +99,7 @@ INLINE void variant_tile(const int rows, const int blocks, int64_t row, int64_t 
     store_tile(rows, blocks, acc, z, group->z_stride);
 }
 
-/* Of every active row, this thread's blocks. */
+/* variant_cell for this thread's blocks of every active row. */
 SEPARATE void variant_cells(const row_group *group, int64_t active)
 {
     const lk_variant *variant = group->layer->variant;

@@ -1,7 +1,7 @@
-/* cost.h - how long things take and how much the caches hold: every number that a choice of how to run a call rests on.
+/* cost.h - how long things take and how much the caches hold. The choices of how to run a call rest on these numbers.
  *
- * They do not change a result, because no choice changes the order of a sum. All of them are rough. Limits were found
- * by timing calls on both sides of them, on x86-64. */
+ * The numbers do not change a result, because no choice changes the order of a sum. All of them are rough. Limits were
+ * found by timing calls on both sides of them, on x86-64. */
 #ifndef LK_COST_H
 #define LK_COST_H
 #include <stdint.h>
@@ -14,7 +14,7 @@
  * pass. */
 enum { GFLOPS_FORWARD = 100, GFLOPS_TRAINING = 50, MIN_COST_ROWS = 2 };
 
-/* What several threads cost. To start them takes some microseconds, and a team waits for its slowest thread in every
+/* The cost of several threads. To start them takes some microseconds, and a team waits for its slowest thread in every
  * step.
  *
  * MIN_SHARED_NS: the work of a call from which on a second thread pays.
@@ -32,13 +32,13 @@ enum {
  *
  * L1_BYTES: an L1 data cache; most have 32 or 48 KiB.
  * NEARLY_L1_BYTES: of weights up to here, L1 keeps a good part from one step to the next.
- * FAR_BYTES: more weights than these do not stay in L2.
+ * FAR_BYTES: weights of more bytes do not stay in L2.
  * CHUNK_BYTES: this much of z stays in L2, which has 512 KiB or more on most CPUs.
  * CHUNK_ROWS: W_ih should be read once for this many rows of z. With more rows, the product gets hardly faster.
  * HANDOVER_BYTES: this much output of a layer stays in L2 or L3 until the layer above reads it.
- * TEAM_BYTES: all W_hh of a call, if they are more than one L2 holds. Each thread of a team then reads its own share
- * of them from its own cache, which beats tasks of whole layers: on two threads, 32 rows of five layers of 1024 units
- * took 1/2.00 of the time of one thread instead of 1/1.75.
+ * TEAM_BYTES: if all W_hh of a call are more than this, one L2 does not hold them. Then each thread of a team reads its
+ * own share of them from its own cache, which beats tasks of whole layers: on two threads, 32 rows of five layers of
+ * 1024 units took 1/2.00 of the time of one thread instead of 1/1.75.
  * TRAINING_TEAM_BYTES: the same in training, for W_hh of one layer. */
 enum {
     L1_BYTES = 48 << 10,

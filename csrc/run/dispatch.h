@@ -1,5 +1,5 @@
-/* dispatch.h - what a tables/<isa>_<dtype>.c gives to dispatch.c: one table of kernels, and the arguments of those
- * that run a layer. */
+/* dispatch.h - the table of kernels that each tables/<isa>_<dtype>.c gives to dispatch.c, and the arguments of the
+ * kernels that run a layer. */
 #ifndef LK_DISPATCH_H
 #define LK_DISPATCH_H
 #include "lstmkernel.h"
@@ -9,20 +9,21 @@
  * (kernels/team.h).
  *   rank, size       which thread this is, and of how many
  *   by_units         1: each thread has its own blocks of units. 0: each has its own rows
- *   barrier, wait    where they wait for each other, and how: lk_barrier_wait. NULL where size is 1. A pointer, so that
- *                    kernels that are compiled at run time need nothing of this library */
+ *   barrier, wait    where they wait for each other, and the function that waits, lk_barrier_wait. Both are NULL where
+ *                    size is 1. The function is called through a pointer, so that kernels that are compiled at run
+ *                    time need nothing of this library */
 typedef struct {
     int rank, size, by_units;
     lk_barrier *barrier;
     lk_wait_function *wait;
 } lk_team;
 
-/* What a thread does in one go: one layer in one direction, some rows, some steps. As the arguments of
- * lk_layer_forward, but
- *   T, from          the number of steps, and the first one of them. lengths are those of the whole sequence
- *   x, out           of the first step
- *   reset            [T][B] of the first step, steps reset_step apart, or NULL
- *   read, write      rows of h and c where each row's states are read and written; NULL: its own
+/* The work of one kernel call: one layer in one direction, some rows, some steps. The fields are the arguments of
+ * lk_layer_forward, except for these:
+ *   T, from          the number of steps, and the time of the first one. lengths are those of the whole sequence
+ *   x, out           they begin at time `from`
+ *   reset            NULL, or [T][B] from time `from` on; steps lie reset_step apart
+ *   read, write      the rows of h and c where each row's states are read and written; NULL: its own row
  *   work             workspace() bytes for each thread of the team */
 typedef struct {
     int64_t T, B;

@@ -1,6 +1,6 @@
-/* float_control.h - the kernels' floating-point environment: round to nearest, no traps, denormals flushed (silence
- * must cost what sound costs). Each thread enters it before its first kernel, and puts the caller's back after the
- * last. */
+/* float_control.h - the kernels' floating-point environment: round to nearest, no traps, denormals flushed. Arithmetic
+ * with denormals is slow, and a sound that fades away must not take longer than a loud one. Each thread enters this
+ * environment before its first kernel, and restores the caller's after the last one. */
 #ifndef LK_FLOAT_CONTROL_H
 #define LK_FLOAT_CONTROL_H
 #include <stdint.h>

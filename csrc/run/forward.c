@@ -15,17 +15,18 @@
  * Several threads share the work in one of two ways. Neither changes an order of summation.
  *   tasks  any thread runs the next chunk of a task once the layer below has done it. Directions run side by side,
  *          layers follow each other like a wave, rows are independent.
- *   team   one layer after the other, and all threads wait for each other after every step. For a few rows of one
- *          layer, which make no tasks, and where one direction's weights are more than an L2 holds. */
+ *   team   one layer after the other, and all threads wait for each other after every step. This is for a few rows of
+ *          one layer, which make no tasks, and for calls in one direction whose W_hh are more than an L2 holds. */
 #include <stddef.h>
 #include "kernels/sizes.h"
 #include "run/cost.h"
 #include "run/dispatch.h"
 #include "run/float_control.h"
 
-/* A chunk has at least CHUNK_STEPS, because states are copied at both of its ends, and at least CHUNK_ROWS rows
- * times steps. It has fewer where layers follow each other as tasks and time would else be less than MIN_CHUNKS
- * chunks: the wave would be long. */
+/* On one thread, rows are divided so that HANDOVER_BYTES hold a chunk of at least CHUNK_STEPS steps, because states are
+ * copied at both of its ends; but they are not divided into fewer than CHUNK_ROWS. In tasks, where layers follow each
+ * other, a chunk has at least CHUNK_ROWS rows times steps, and there are at most CHUNK_STEPS chunks. A chunk is smaller
+ * where time would otherwise be less than MIN_CHUNKS chunks: the wave would be long. */
 enum { CHUNK_STEPS = 32, MIN_CHUNKS = 12 };
 
 /* A task has at least MIN_ROWS_PER_TASK rows. From ROUND_ROWS_FROM rows on, they are a multiple of ROUND_ROWS,
@@ -33,7 +34,8 @@ enum { CHUNK_STEPS = 32, MIN_CHUNKS = 12 };
  * many: more rows make tasks. */
 enum { MAX_TASKS = 256, MIN_ROWS_PER_TASK = 6, ROUND_ROWS_FROM = 64, ROUND_ROWS = 16, MAX_TEAM_ROWS = 8 };
 
-/* The caller's addresses. read, write: as in lk_task, of the first chunk; later ones go on from what that wrote. */
+/* The caller's addresses. read and write are those of lk_task for the first chunk. Later chunks go on from the states
+ * that it wrote. */
 typedef struct {
     const lk_call *call;
     const char *x;
@@ -158,7 +160,8 @@ static void lock(task_job *job)
 }
 static void unlock(task_job *job) { atomic_flag_clear_explicit(&job->taking, memory_order_release); }
 
-/* Whether the layer below has done the task's next chunk: with two directions, all of time in both. */
+/* Whether the task's next chunk can run: no thread runs one, there is one left, and the layer below has done it. With
+ * two directions, both directions below must have done all of time. */
 static int ready(task_job *job, int64_t task)
 {
     const int64_t D = job->arrays.call->directions, in_layer = job->groups * D;
@@ -171,8 +174,8 @@ static int ready(task_job *job, int64_t task)
     return 1;
 }
 
-/* A task with a chunk to run, or -1. The last one in the list, so that all get on. But where each thread can have a
- * task of its own, the one that it had before, whose weights are in its cache. */
+/* Returns a task with a chunk to run, or -1. It is the last such task in the list, so that all tasks get on. But where
+ * each thread can have a task of its own, it is the task that this thread had before: its weights are in the cache. */
 static int64_t take_task(task_job *job, int64_t before, int size, int *finished)
 {
     lock(job);
@@ -257,15 +260,16 @@ static int64_t step_ns(const lk_call *call, const lk_layer *layer)
            / (int64_t)sizeof(float);
 }
 
-/* Steps of a chunk where layers follow each other: enough for the input product, and few enough that the wave is short. */
+/* Steps of a chunk where layers follow each other: enough for the input product, and few enough that the wave is
+ * short. */
 static int64_t wave_steps(int64_t steps, int64_t rows)
 {
     const int64_t enough = larger(divide_up(steps, CHUNK_STEPS), divide_up(CHUNK_ROWS, rows));
     return smaller(enough, divide_up(steps, MIN_CHUNKS));
 }
 
-/* Divide rows and time into tasks and chunks; whether that gives at least two at a time. Rows are divided even where
- * layers alone would do, because layers seldom have equal work. */
+/* Divide rows and time into tasks and chunks. Returns whether at least two tasks can then run at the same time. Rows
+ * are divided even where layers alone would do, because layers seldom have equal work. */
 static int plan_tasks(task_job *job, const lk_call *call, int64_t steps)
 {
     const int64_t D = call->directions, waves = D == 1 && steps > 1 ? call->num_layers : 1;
@@ -280,7 +284,7 @@ static int plan_tasks(task_job *job, const lk_call *call, int64_t steps)
     return job->tasks <= MAX_TASKS && job->groups * D * (job->chunks > 1 ? waves : 1) > 1;
 }
 
-/* Run on several threads; 0 where that would not pay. */
+/* Run on several threads. Returns 0, and has done nothing, where that would not pay. */
 static int run_on_threads(const call_arrays *arrays)
 {
     const lk_call *call = arrays->call;
@@ -354,7 +358,7 @@ int lk_advance(const lk_stream *stream, const void *x, void *out)
     return run(&arrays);
 }
 
-/* The largest of any layer, for each thread. */
+/* For each thread, the workspace of the layer that needs most. */
 int64_t lk_lstm_workspace(const lk_call *call)
 {
     int64_t most = 0;

@@ -3,9 +3,9 @@
  * One pool serves the process. Its threads are made when they are first needed. A thread without work spins for a
  * moment, because the next call of a busy program comes soon, and to wake a parked thread costs more than a short
  * layer. Then it parks. One call has the pool at a time. Other calls do not wait for it but run on their own thread,
- * which is bit-identical. Where another program has the cores, threads that wait for each other lose more than they
- * gain: after some calls that waited longer than they worked, calls run alone for a while. A child of fork starts
- * with an empty pool, because threads are not inherited. */
+ * and their results are bit-identical. Where another program has the cores, threads that wait for each other lose more
+ * than they gain. So after some calls that waited too long, calls run alone for a while. A child of fork starts with an
+ * empty pool, because threads are not inherited. */
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -18,11 +18,11 @@ enum { MOST_THREADS = 64 };
 
 /* Waiting, by spinning.
  *
- * SPINS: of a thread without work, before it parks: about 50 us.
- * LATE_SPINS: of a thread at a barrier, before its waiting is measured. */
+ * SPINS: a thread without work spins this often before it parks; that takes about 50 us.
+ * LATE_SPINS: a thread at a barrier spins this often before its waiting is measured. */
 enum { SPINS = 4000, LATE_SPINS = 500 };
 
-/* Calls whose threads wait for each other longer than they work, because another program has the cores.
+/* Calls whose threads wait too long for each other, because another program has the cores.
  *
  * SLACK_NS: a call may wait for half the time that it works, plus this. WAKING_NS: the same where a thread had
  * to be woken.
@@ -35,7 +35,7 @@ static struct {
     pthread_mutex_t parking; /* with `wake`: for threads that stopped spinning */
     pthread_cond_t wake;
     atomic_int parked, job_number, still_running;
-    _Atomic int64_t late_ns; /* that barriers of this job took too long */
+    _Atomic int64_t late_ns; /* how much too long the barriers of this job took */
     /* The owner's: */
     int strikes;
     int64_t alone_until; /* in nanoseconds of now() */
@@ -72,14 +72,14 @@ void lk_spin_pause(int iteration)
         sched_yield();
 }
 
-/* The job after number `seen`. */
+/* Wait for the job after number `seen`. Returns its number. */
 static int next_job(int seen)
 {
     for (int iteration = 0; iteration < SPINS; iteration++) {
         const int number = atomic_load_explicit(&pool.job_number, memory_order_acquire);
         if (number != seen)
             return number;
-        lk_spin_pause(iteration % 1023); /* without a yield: it would count as work */
+        lk_spin_pause(iteration % 1023); /* never 1023, so it never yields: a yield would count as work */
     }
     pthread_mutex_lock(&pool.parking);
     atomic_fetch_add(&pool.parked, 1);
@@ -115,8 +115,8 @@ static void *work(void *self_)
     return NULL;
 }
 
-/* So many threads beside the caller's, or fewer where the system refuses. They take no signals: those are for
- * threads that the program made. */
+/* Start threads until there are `wanted` beside the caller's, or fewer where the system refuses. They take no signals:
+ * those are for threads that the program made. */
 static void start_threads(int wanted)
 {
     sigset_t all, callers;

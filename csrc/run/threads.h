@@ -3,15 +3,15 @@
 #define LK_THREADS_H
 #include <stdatomic.h>
 
-/* What one thread does of a job: rank 0 is the thread that called lk_run, of `size` in all. */
+/* One thread's part of a job. Rank 0 is the thread that called lk_run; `size` threads take part in all. */
 typedef void lk_worker(void *job, int rank, int size);
 
 /* Run worker(job, rank, size) on this thread and on up to most - 1 of the pool, side by side; returns when all have
- * returned. size is 1 where the pool is at work for another thread. The floating-point environment is the kernels'
- * in each. */
+ * returned. size is 1 where the pool is at work for another thread. The pool's threads enter the kernels'
+ * floating-point environment; the caller has entered it on this thread. */
 void lk_run(int most, lk_worker *worker, void *job);
 
-/* Where threads wait for each other, any number of times: {0} before the first. */
+/* A place where threads wait for each other, any number of times. It is {0} before the first time. */
 typedef struct {
     atomic_int waiting, round;
 } lk_barrier;

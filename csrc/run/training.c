@@ -7,7 +7,7 @@
 /* Threads share rows if each has at least MIN_OWN_ROWS of them, and else units. */
 enum { MIN_OWN_ROWS = 3 };
 
-/* layer: of layer_record. gradients: of layer_backward. */
+/* layer is for layer_record, gradients are for layer_backward. The other one is NULL. */
 typedef struct {
     const lk_kernels *kernels;
     const lk_layer *layer;

@@ -1,6 +1,7 @@
 /* vec/generic.h - the vector operations in the compiler's own portable vectors: 4 floats or 2 doubles.
  *
- * Runs wherever GCC or Clang do, and documents the template: what a vec/<isa>.h takes, and what each of them provides.
+ * This file runs wherever GCC or Clang do. It also describes every other vec/<isa>.h: all of them take the same
+ * parameter and provide the same names.
  *
  * Parameter, defined before the file is included
  *   LK_F32       for float; without it, double
@@ -30,7 +31,7 @@ typedef uint64_t word;
 enum { LANES = 2, MANTISSA_BITS = 52 };
 #endif
 typedef real vec __attribute__((vector_size(16)));
-typedef word vec_word __attribute__((vector_size(16))); /* unsigned: what the bits of a NaN add up to may wrap */
+typedef word vec_word __attribute__((vector_size(16))); /* unsigned, because v_pow2 shifts bits out at the top */
 
 INLINE vec v_load(const real *p)
 {
@@ -39,7 +40,7 @@ INLINE vec v_load(const real *p)
     return a;
 }
 INLINE void v_store(real *p, vec a) { memcpy(p, &a, sizeof a); }
-INLINE vec v_splat(real a) { return a - (vec){0}; } /* not +: -0 stays -0 */
+INLINE vec v_splat(real a) { return a - (vec){0}; } /* with +, -0 would become 0 */
 INLINE vec v_add(vec a, vec b) { return a + b; }
 INLINE vec v_sub(vec a, vec b) { return a - b; }
 INLINE vec v_mul(vec a, vec b) { return a * b; }

@@ -51,7 +51,7 @@ class PackLayer(Protocol):
 
 class PackLSTM(Protocol):
     def __call__(self, layers: list[list[LayerWeights]], reverse: bool = False, /) -> LSTMWeights:
-        """Of each layer and direction. reverse: with one direction, from each row's end to its start."""
+        """All layers, by layer and direction. reverse: the one direction runs from each row's end to its start."""
 
 
 class ActivationKernel(Protocol):
@@ -95,10 +95,10 @@ class LayerForwardKernel(Protocol):
 
 class LayerRecordKernel(Protocol):
     def __call__(self, tape: LayerTape, weights: LayerWeights, threads: int, /) -> None:
-        """layer_forward with the same bits; it keeps everything that layer_backward needs.
+        """layer_forward with the same bits; it also keeps everything that layer_backward needs.
 
-        Of ``tape``, x, lengths, h_0, c[0] and, where it does not begin with step 0, h of the step before are read; h,
-        the gates and the rest of c are written, for rows that take the step.
+        It reads x, lengths, h_0 and c[0] of ``tape`` and, if the tape does not begin with step 0, h of the step before.
+        It writes h, the gates and the rest of c, for rows that take the step.
         """
 
 
@@ -138,8 +138,8 @@ class LSTMForwardKernel(Protocol):
     def __call__(self, weights: LSTMWeights, batch: Batch, threads: int, times: slice | None = None, /) -> None:
         """All layers over time, on at most ``threads`` threads.
 
-        ``times`` is None, for all of T, but for one layer of two directions, which may run a part: those times
-        forwards, and as many from the end backwards.
+        ``times`` None means all of T. Only one layer of two directions may run a part: those times forwards, and as
+        many from the end backwards.
         """
 
 
@@ -161,10 +161,11 @@ class PrepareAdvanceKernel(Protocol):
     def __call__(
         self, weights: LSTMWeights, T: int, h: Array, c: Array, read: Array, write: Array, threads: int, /
     ) -> Advance:
-        """T steps of B rows, in one direction. The states of the rows are B of S.
+        """T steps of B rows, in one direction.
 
-        h (L, S, R) and c (L, S, H) stay where they are. Row b reads its first states at read[b] and writes its last
-        states at write[b]. Both are (B,) int64, and all their numbers differ. Every call looks at them anew.
+        h (L, S, R) and c (L, S, H) are the states of S rows, and stay where they are. Row b of the B rows reads its
+        first states at read[b] and writes its last states at write[b]. Both are (B,) int64, and all their numbers
+        differ. Every call looks at them anew.
         """
 
 

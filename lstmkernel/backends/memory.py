@@ -44,7 +44,7 @@ def mapped(size: int) -> tuple[mmap.mmap, type[np.uint8], int, int]:
 
     They lie in huge pages if the system has them. A rest that is smaller than a huge page lies in small pages.
     """
-    length = size + HUGE_PAGE  # more, for the beginning
+    length = size + HUGE_PAGE  # one page more, because the mapping may begin anywhere
     if hasattr(mmap, "MAP_PRIVATE"):
         # Python maps shared memory by default. After a fork, a child would write to its parent's weights; and most
         # systems keep shared memory in small pages, whatever madvise asks for.

@@ -1,4 +1,4 @@
-"""Checks of single arguments. What passes fits the kernels. Each message says what was expected and what came."""
+"""Checks of single arguments. An argument that passes fits the kernels. Each error says what was expected and given."""
 
 from __future__ import annotations
 

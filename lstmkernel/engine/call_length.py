@@ -1,7 +1,7 @@
 """How much work one kernel call may take: kernels cannot hear Ctrl-C, so long work is cut into calls.
 
-This asks for the longest time that work can take. What a second thread is worth asks for the usual time; the kernels
-answer that themselves (csrc/run/cost.h).
+This module needs the longest time that work can take. Whether a second thread pays depends on the usual time; the
+kernels decide that themselves (csrc/run/cost.h).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from lstmkernel.engine.parameters import LSTMShape
 #: A kernel call takes at most about this long, so that Ctrl-C is heard within a second.
 CALL_SECONDS = 0.4
 
-#: Floating-point operations that stand for a layer's step of one row beside its matrix products. They keep the calls
-#: of tiny layers short, too.
+#: A layer's step of one row takes time beside its matrix products: this many floating-point operations stand for it.
+#: They keep the calls of tiny layers short, too.
 STEP_FLOPS = 1_000
 
 #: The backward pass of a step takes this many times the forward pass.
 BACKWARD = 2
 
-#: Seconds of softmax for a row, and for each number in it: more than it takes.
+#: Upper bounds of the seconds that softmax takes for a row, and for each number in it.
 SOFTMAX_SECONDS = 1e-7, 4e-9
 
 
@@ -31,7 +31,7 @@ def call_flops(backend: Backend, rows: int, itemsize: int) -> int:
 
 
 def lstm_step_flops(shape: LSTMShape) -> int:
-    """Floating-point operations of one step of one row through all layers and directions, as for the widest layer."""
+    """Floating-point operations of a step of one row through all layers and directions; each counts as the widest."""
     width = max(shape.input_size, shape.directions * shape.output_size) + shape.output_size
     return shape.num_layers * shape.directions * (8 * shape.hidden_size * width + STEP_FLOPS)
 
@@ -48,7 +48,7 @@ def training_steps(shape: LSTMShape, backend: Backend, B: int, itemsize: int, th
 
 
 def dense_rows(in_features: int, out_features: int, softmax: bool, backend: Backend, rows: int, itemsize: int) -> int:
-    """How many of so many rows one call of a dense layer may take."""
+    """How many of ``rows`` rows one call of a dense layer may take."""
     most = call_flops(backend, rows, itemsize) // (2 * in_features * out_features)
     if softmax:
         of_row, of_number = SOFTMAX_SECONDS

@@ -6,14 +6,14 @@ import numpy as np
 
 from lstmkernel.backends.packing import Array
 
-#: How many sums there are: the first of these primes, or the second if the first divides the array's size. Because they
-#: are prime, rows or steps that trade places mostly move into other sums. Because the size is no multiple, some sum has
-#: an odd number of elements, so that a new sign of every element shows.
+#: How many sums there are: the first of these primes, or the second if the first divides the array's size. Because the
+#: number is prime, rows or steps that trade places mostly move into other sums. Because the array's size is not a
+#: multiple of it, some sum has an odd number of elements. That sum changes when all elements change their signs.
 SUMS = 251, 241
 
 
 def fingerprint(array: Array) -> Array:
-    """Sums of every 251st or 241st 32-bit word of a contiguous array: any element that changes, changes one.
+    """Sums of every 251st or 241st 32-bit word of a contiguous array. A change of any one element changes a sum.
 
     Two changes in one sum can cancel each other, which does not happen by accident.
     """

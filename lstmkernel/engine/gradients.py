@@ -1,8 +1,8 @@
 """The additive gradient: from dL/d(out) and dL/d(last states) back to every parameter, x and the first states.
 
-What makes an LSTM an LSTM is that c_t = f_t * c_{t-1} + i_t * g_t is a sum: dL/dc flows back gated by f_t, not
-multiplied by a matrix at every step (Hochreiter and Schmidhuber 1997; Gers, Schmidhuber and Cummins 2000). One step of
-the backward pass is ``layer_backward`` in backends/numpy/kernels.py.
+In an LSTM, c_t = f_t * c_{t-1} + i_t * g_t is a sum. Therefore dL/dc flows back gated by f_t, not multiplied by a
+matrix at every step (Hochreiter and Schmidhuber 1997; Gers, Schmidhuber and Cummins 2000). ``layer_backward`` in
+backends/numpy/kernels.py has the formulas of one step.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def backward(
     of_x: bool = True,
     of_parameters: bool = True,
 ) -> Named:
-    """As ``LSTM.backward`` says, for the network of the tape; without the gradients that are not needed."""
+    """``LSTM.backward`` for the tape's network. Gradients that are not needed are left out."""
     tape.check_x()
     network, rows, batched = tape.network, tape.rows, tape.batched
     B, R, H = tape.x.shape[1], network.shape.output_size, network.shape.hidden_size
@@ -106,7 +106,7 @@ def _layer_backward(
 
 
 def _of_parameters(direction: Direction, found: Named) -> ParameterGradients:
-    """The arrays that a direction's gradients are added to; bias_ih's serves both biases."""
+    """The arrays that a direction's gradients are added to. That of bias_ih serves for both biases."""
     end, network = direction.suffix, direction.network
     bias = found[f"bias_ih{end}"] if network.shape.bias else np.zeros(4 * network.shape.hidden_size, network.dtype)
     return ParameterGradients(found[f"weight_ih{end}"], found[f"weight_hh{end}"], bias, found.get(f"weight_hr{end}"))

@@ -32,7 +32,7 @@ class Head:
             _softmax(y)
 
     def call_rows(self, rows: int) -> int:
-        """How many of so many rows one kernel call may take."""
+        """How many of ``rows`` rows one kernel call may take."""
         sizes = self.input_size, self.out_features, self._softmax
         return call_length.dense_rows(*sizes, self.backend, rows, self.dtype.itemsize)
 

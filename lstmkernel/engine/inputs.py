@@ -1,4 +1,4 @@
-"""What a caller gives, checked once, as the kernels take it: steps first, (T, B, I), and new states to write to."""
+"""Check a caller's arrays once, and give them as the kernels take them: (T, B, I), and new states to write to."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ State = tuple[Array, Array]
 
 
 class NetworkOptions(NamedTuple):
-    """What changes no number of the result."""
+    """Options that change no number of the result."""
 
     num_threads: int | None = None  # at most; None: no bound
     batch_first: bool = False  # callers give (B, T, I); the kernels always get (T, B, I)

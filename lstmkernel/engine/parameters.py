@@ -18,7 +18,7 @@ GATES = ("i", "f", "g", "o")
 
 
 class LSTMShape(NamedTuple):
-    """What decides the parameters of a stack of LSTM layers."""
+    """All that decides the names and shapes of the parameters of stacked LSTM layers."""
 
     input_size: int
     hidden_size: int
@@ -78,7 +78,7 @@ class LSTMShape(NamedTuple):
         return f"_l{layer}" + ("_reverse" if direction else "")
 
     def parameters(self) -> Shapes:
-        """Every parameter's name and shape, in PyTorch's order; h_0 and c_0, which PyTorch has not, come last."""
+        """Every parameter's name and shape, in PyTorch's order; h_0 and c_0, which PyTorch does not have, come last."""
         H, R = self.hidden_size, self.output_size
         shapes: Shapes = {}
         for layer in range(self.num_layers):
@@ -109,7 +109,7 @@ class LayerParameters(NamedTuple):
 
 
 def layer_parameters(named: Mapping[str, Array], suffix: str) -> LayerParameters:
-    """Those of the layer and direction whose names end so."""
+    """The parameters of one layer and direction: those whose names end with ``suffix``."""
     w_ih = named[f"weight_ih{suffix}"]
     if f"bias_ih{suffix}" in named:
         bias = named[f"bias_ih{suffix}"] + named[f"bias_hh{suffix}"]

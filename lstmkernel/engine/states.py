@@ -1,4 +1,4 @@
-"""What streams and pools share: rows of states, steps that read some rows and write others, one thread at a time."""
+"""Streams and pools share this: rows of states, steps that read some rows and write others, one thread at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class States:
         self.clear(slice(0, count))
         #: Whether a step is one kernel call of one network and nothing else. At most half of the rows take a step.
         self._direct = chain.layers == tuple(chain.networks[:1]) and not chain.skip and self.in_one_call(1, count // 2)
-        #: How a step takes its arrays.
+        #: A step takes each of its arrays as this function gives it.
         self.address: Callable[[Array], Any] = chain.networks[0].backend.address if self._direct else _itself
 
     def in_one_call(self, steps: int, rows: int) -> bool:

@@ -66,7 +66,7 @@ class Direction:
         return sum(array.nbytes for array in (self.tape.c, self.tape.gates, self.tape.h_0, *self.checkpoints))
 
     def record(self, c: Array) -> None:
-        """Run forward from c (B, H), which becomes the last states."""
+        """Run forward from c (B, H), and write the last states to it."""
         if self.every is None:
             self.tape.c[0] = c
             self._run(self.tape)

@@ -95,7 +95,7 @@ def _replace(name: str, module: nn.Module) -> Found:
     if not already:
         module.__class__ = _REPLACEMENTS[type(module)]
     vars(module)["compares_weights"] = False
-    vars(module).pop("_models", None)  # whatever changed since they were packed
+    vars(module).pop("_models", None)  # pack the weights again, however they have changed
     return Found(name, kind, True, "already lstmkernel's" if already else "")
 
 

@@ -10,9 +10,9 @@ from lstmkernel.torch.packing import Models
 
 
 class LSTMCell(torch.nn.LSTMCell):
-    """A ``torch.nn.LSTMCell``, computed by lstmkernel where and as ``lstmkernel.torch.LSTM`` is."""
+    """A ``torch.nn.LSTMCell`` that lstmkernel computes, under the same conditions as ``lstmkernel.torch.LSTM``."""
 
-    compares_weights: bool = True  #: as of LSTM
+    compares_weights: bool = True  #: see LSTM
 
     def forward(self, input: Tensor, hx: State | None = None) -> State:  # noqa: A002
         """As ``torch.nn.LSTMCell``: (B, I) or (I,), and (h, c)."""

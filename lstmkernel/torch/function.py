@@ -30,8 +30,8 @@ def is_traced() -> bool:
 
 
 def between_graphs(run: Run) -> Run:
-    """``run`` outside of the graphs of ``torch.compile``. Its modules take a second to import, and it has done that."""
-    if torch.compiler.is_compiling():
+    """``run``, which ``torch.compile`` leaves out of its graphs."""
+    if torch.compiler.is_compiling():  # then torch.compile has imported its modules, which takes a second
         return torch.compiler.disable(run)  # type: ignore[no-untyped-call, no-any-return]
     return run
 
@@ -84,7 +84,7 @@ def run(
 def array(tensor: Tensor) -> Array:
     """The same memory as a NumPy array."""
     try:
-        return tensor.numpy(force=True)  # force: of what requires a gradient, too
+        return tensor.numpy(force=True)  # force: also if the tensor requires a gradient
     except RuntimeError as error:
         raise RuntimeError(
             f"lstmkernel.torch: no memory to share, as within torch.func's transforms: {error}"
@@ -111,7 +111,8 @@ class _Run(torch.autograd.Function):
         given = array(x)
         out, (h_n, c_n), tape = model.forward(given, _arrays(h, c), lengths=rows)
         ctx.set_materialize_grads(False)
-        read_again = x if np.may_share_memory(given, tape.x) else None  # autograd refuses it if it was written to since
+        # If the tape reads x itself again, autograd keeps x, and raises an error if x was written to since.
+        read_again = x if np.may_share_memory(given, tape.x) else None
         ctx.save_for_backward(ticket(tape), read_again)
         ctx.names = ("x", "h_0", "c_0", *names)
         return torch.from_numpy(out), torch.from_numpy(h_n), torch.from_numpy(c_n)

@@ -15,7 +15,7 @@ from lstmkernel.torch.packing import Models
 
 
 class LSTM(torch.nn.LSTM):
-    """A ``torch.nn.LSTM``, its arguments, parameters, results and gradients, computed by lstmkernel.
+    """A ``torch.nn.LSTM``, with its arguments, parameters, results and gradients, that lstmkernel computes.
 
     It runs on the CPU in float32 and float64, whatever ``torch.autocast`` says. Other dtypes raise TypeError and other
     devices ValueError, before anything runs. A model that is traced, scripted or exported contains PyTorch's own LSTM.
@@ -26,8 +26,8 @@ class LSTM(torch.nn.LSTM):
     (``compares_weights``).
     """
 
-    #: Whether each call compares all weights with the packed ones. False is for weights that do not change: then a call
-    #: only sees changes that PyTorch counts (optimizers, load_state_dict, in-place operations), no write to ``.data``.
+    #: Whether each call compares all weights with the packed ones. False is for weights that do not change. A call then
+    #: sees only changes that PyTorch counts (optimizers, load_state_dict, in-place operations), no write to ``.data``.
     compares_weights: bool = True
 
     def forward(self, input: Any, hx: State | None = None) -> Any:  # noqa: A002

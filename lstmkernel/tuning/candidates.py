@@ -28,7 +28,7 @@ def names(own: str) -> list[str]:
 def build(name: str, layers: Sequence[Sizes], backwards: Sequence[bool], dtype: np.dtype[Any]) -> tuple[Backend, float]:
     """A candidate for a network of such layers, and the seconds that the C compiler took.
 
-    backwards: of each direction, whether it is. Raises BackendError or CompileError, with the reason.
+    backwards: for each direction, whether it runs backwards. Raises BackendError or CompileError, with the reason.
     """
     if not name.endswith(SPECIALISED):
         return backends.get(name), 0.0

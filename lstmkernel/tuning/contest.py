@@ -23,10 +23,10 @@ class Candidate(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What the contest found of one candidate."""
+    """The contest's findings about one candidate."""
 
     error: float  # the largest, in multiples of the tolerance
-    same_bits: bool | None  # as the first candidate's that promises its bits; None for one that does not promise them
+    same_bits: bool | None  # as the first candidate that promises its bits; None if this one does not promise them
     seconds: float | None = None  # median of a call; None where it was not timed
 
 

@@ -307,7 +307,7 @@ def _between(native: _NativeLSTM, x_shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 def _workspace(size: int) -> Any:
-    """The address of this thread's scratch memory: kernels own none, and a model is shared by threads."""
+    """The address of this thread's workspace: kernels own no memory, and several threads may share a model."""
     work = getattr(_per_thread, "work", None)
     if work is None or len(work) < size:
         work = _per_thread.work = ffi.from_buffer(empty((size,), np.uint8))  # keeps the array alive

@@ -63,8 +63,8 @@ def _gates(z: Array) -> tuple[Array, ...]:
 
 def _four_moves(gates: tuple[Array, ...], c: Array, h: Array) -> None:
     i, f, g, o = gates
-    kept = f * c  # 1 forget: what to wipe from the cell state
-    written = i * g  # 2 input: what to write, of the candidate
+    kept = f * c  # 1 forget: what stays of the cell state
+    written = i * g  # 2 input: what to write, a share of the candidate
     c[...] = kept + written  # 3 update: additive, the memory's straight road
     h[...] = o * np.tanh(c)  # 4 output: what to report
 

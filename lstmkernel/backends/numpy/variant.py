@@ -52,7 +52,7 @@ def variant_update(z: Array, v: LayerVariant, c: Array, h: Array) -> None:
     if v.coupled != "input":
         i = gate(i, p_i)
     if v.coupled != "forget":
-        f = gate(f, p_f)  # 1 forget: what to wipe from the cell state
+        f = gate(f, p_f)  # 1 forget: what stays of the cell state
     if v.coupled == "forget":
         f = 1 - i
     elif v.coupled == "input":

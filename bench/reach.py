@@ -33,9 +33,9 @@ from onnx_model import onnx_model
 from samples import each, last_cores
 
 import lstmkernel as lk
-from lstmkernel import backends
 from lstmkernel.backends.c import specialised
 from lstmkernel.backends.c.specialised import SPECIALISED
+from lstmkernel.engine.call import call
 from lstmkernel.host import compile_c
 from lstmkernel.tuning import candidates
 from lstmkernel.tuning.timing import medians
@@ -78,9 +78,8 @@ def on_each(shape: shapes.Shape, seconds: float, named: dict[str, str]) -> dict[
     lstm = lk.LSTM(shape.I, shape.H, shape.L, bidirectional=shape.D == 2, num_threads=1, seed=0)
     for name, backend in named.items():
         built, _ = candidates.build(backend, lstm.shape.layer_sizes(), lstm.shape.backwards, lstm.dtype)
-        backends.register(built)
-        model = lk.LSTM.from_config({**lstm.config(), "backend": built.name}, lstm.state_dict())
-        calls[name] = partial(model, x, out=model(x)[0])
+        network = lstm.engine.on(built, 1)
+        calls[name] = partial(call, network, x, out=call(network, x)[0])
     return medians(calls, seconds)
 
 

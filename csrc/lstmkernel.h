@@ -1,6 +1,6 @@
 /* lstmkernel.h - the kernel contract.
  *
- * The same kernels, with the same arguments in the same order, exist in NumPy (lstmkernel/backends/numpy/kernels.py,
+ * The same kernels, with the same arguments in the same order, exist in NumPy (lstmkernel/backends/numpy/definition.py,
  * the definition), in Numba and here. build.py gives everything below the includes to cffi, so it stays plain C.
  *
  * Dimensions, in every file:

@@ -99,7 +99,10 @@ class Plan:
         Console(file=text, width=110).print(self)
         return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
 
-    __repr__ = __str__
+    def __repr__(self) -> str:
+        steps = "steps unknown" if self.steps is None else f"{self.steps} steps"
+        found = f"{self.winner!r}, the fastest of {len(self.contenders)}"
+        return f"Plan({found}, for {self.network}, batch {self.batch_size}, {steps}; print it for the table)"
 
 
 def _cells(contender: Contender, before: float | None, won: bool) -> list[str]:

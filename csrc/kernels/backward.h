@@ -1,6 +1,6 @@
 /* backward.h - one direction of one layer through time backwards, over what record.h kept.
  *
- * One step, from dL/dh and dL/dc after it (definition: layer_backward in lstmkernel/backends/numpy/kernels.py):
+ * One step, from dL/dh and dL/dc after it (definition: layer_backward in lstmkernel/backends/numpy/definition.py):
  *
  *   forward                     backward
  *   h = o tanh(c)               d_c += d_h o (1 - tanh(c)^2)        added to what comes from the next step's c

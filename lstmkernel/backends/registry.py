@@ -51,7 +51,12 @@ def get(name: str | None = None) -> Backend:
 
 
 def register(backend: Backend) -> None:
-    """Let ``get`` find a backend by its name, in this process: a user's own kernels, or kernels for certain sizes."""
+    """Let ``get`` find a backend by its name, in this process: a user's own kernels, or kernels for certain sizes.
+
+    Raises ValueError for the name of one of NAMES.
+    """
+    if backend.name in (*_ALIASES, *NAMES):
+        raise ValueError(f"backend name: expected one that is free, got {backend.name!r}, which is lstmkernel's own")
     _registered[backend.name] = backend
 
 
@@ -115,9 +120,9 @@ def _load(name: str) -> Backend:
         except ImportError as error:  # for example a Numba that wants another NumPy
             raise BackendError(f"backend 'numba': {error}") from error
         return backend.backend()
-    from lstmkernel.backends.numpy import kernels
+    from lstmkernel.backends.numpy import definition
 
-    return kernels.backend()
+    return definition.backend()
 
 
 def _require_numba() -> None:

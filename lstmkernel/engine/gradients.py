@@ -2,7 +2,7 @@
 
 In an LSTM, c_t = f_t * c_{t-1} + i_t * g_t is a sum. Therefore dL/dc flows back gated by f_t, not multiplied by a
 matrix at every step (Hochreiter and Schmidhuber 1997; Gers, Schmidhuber and Cummins 2000). ``layer_backward`` in
-backends/numpy/kernels.py has the formulas of one step.
+backends/numpy/definition.py has the formulas of one step.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import runpy
 import shlex
@@ -90,7 +91,9 @@ def check(command: list[str]) -> None:
         check_options(ROOT / "lstmkernel" / "__main__.py", arguments)
     elif program == "pytest":
         known = [word for word in arguments if not word.startswith("--benchmark-compare=")]  # of a run that was saved
-        subprocess.run([sys.executable, "-m", "pytest", *known, "--markers"], cwd=ROOT, check=True)
+        # A process of xdist would refuse --benchmark-only.
+        alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+        subprocess.run([sys.executable, "-m", "pytest", *known, "--markers"], cwd=ROOT, check=True, env=alone)
     elif program == "python" and arguments[0].endswith(".py") and arguments[0] != "setup.py":
         check_options(ROOT / arguments[0], arguments[1:])
     elif program == "pip":

@@ -10,7 +10,7 @@ from numba.core import config
 
 from lstmkernel.backends.contract import ACTIVATIONS, Advance, Backend, BackendError, Batch
 from lstmkernel.backends.numba.arrays import ADDRESS, address, ffi, scratch
-from lstmkernel.backends.numba.kernels.input_product import SLAB
+from lstmkernel.backends.numba.kernels.input_product import ROWS_AT_ONCE
 from lstmkernel.backends.numba.kernels.layout import WORD, workspace
 from lstmkernel.backends.numba.run import cost, threads
 from lstmkernel.backends.numba.run.training import layer_backward, layer_record
@@ -54,7 +54,7 @@ def _activation(name: str, x: Array, y: Array) -> None:
 
 
 def _gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
-    native, (_held, work) = weights.native, scratch.of(SLAB * WORD)
+    native, (_held, work) = weights.native, scratch.of(ROWS_AT_ONCE * WORD)
     native.kernels.gate_matmul(native.address, len(x), address(x), x.shape[1], address(z), work)
 
 

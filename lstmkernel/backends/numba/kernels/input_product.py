@@ -17,7 +17,7 @@ from lstmkernel.backends.numba.vec.registers import block_size, load_pointers, l
 GateMatmulJob = namedtuple("GateMatmulJob", "layer x z z_row")
 
 #: Rows that gate_matmul takes at once.
-SLAB = 96
+ROWS_AT_ONCE = 96
 
 
 @inlined
@@ -39,10 +39,10 @@ def input_product(layer, N, x, z):
 
 @spliced
 def gate_matmul(layer, N, x, x_row, z, rows):
-    """rows: room for SLAB pointers."""
+    """rows: room for ROWS_AT_ONCE pointers."""
     z_row = layer.blocks * block_size(z)
-    for n0 in range(0, N, SLAB):
-        n = min(N - n0, SLAB)
+    for n0 in range(0, N, ROWS_AT_ONCE):
+        n = min(N - n0, ROWS_AT_ONCE)
         for r in range(n):
             rows[r] = at(x, (n0 + r) * x_row)
         input_product(layer, n, rows, at(z, n0 * z_row))

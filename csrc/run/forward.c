@@ -23,11 +23,12 @@
 #include "run/dispatch.h"
 #include "run/float_control.h"
 
-/* On one thread, rows are divided so that HANDOVER_BYTES hold a chunk of at least CHUNK_STEPS steps, because states are
- * copied at both of its ends; but they are not divided into fewer than CHUNK_ROWS. In tasks, where layers follow each
- * other, a chunk has at least CHUNK_ROWS rows times steps, and there are at most CHUNK_STEPS chunks. A chunk is smaller
- * where time would otherwise be less than MIN_CHUNKS chunks: the wave would be long. */
-enum { CHUNK_STEPS = 32, MIN_CHUNKS = 12 };
+/* CHUNK_STEPS: on one thread, rows are divided so that HANDOVER_BYTES hold a chunk of at least this many steps, because
+ * states are copied at both of its ends; but they are not divided into fewer than CHUNK_ROWS.
+ * MAX_CHUNKS, MIN_CHUNKS: in tasks, where layers follow each other, time is cut into at most MAX_CHUNKS chunks, of at
+ * least CHUNK_ROWS rows times steps. With less than MIN_CHUNKS the first and the last layers would wait for long, so
+ * chunks are then smaller. */
+enum { CHUNK_STEPS = 32, MAX_CHUNKS = 32, MIN_CHUNKS = 12 };
 
 /* A task has at least MIN_ROWS_PER_TASK rows. From ROUND_ROWS_FROM rows on, they are a multiple of ROUND_ROWS,
  * because rows may be lanes of vectors (transposed.h). A team has at most MAX_TEAM_ROWS rows, unless weights are
@@ -264,7 +265,7 @@ static int64_t step_ns(const lk_call *call, const lk_layer *layer)
  * short. */
 static int64_t wave_steps(int64_t steps, int64_t rows)
 {
-    const int64_t enough = larger(divide_up(steps, CHUNK_STEPS), divide_up(CHUNK_ROWS, rows));
+    const int64_t enough = larger(divide_up(steps, MAX_CHUNKS), divide_up(CHUNK_ROWS, rows));
     return smaller(enough, divide_up(steps, MIN_CHUNKS));
 }
 

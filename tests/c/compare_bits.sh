@@ -38,7 +38,8 @@ if [ "$native" = avx2 ] && grep -qsw avx512f /proc/cpuinfo; then
     "$work/native" avx512 > "$work/avx512.txt"
     compare avx512 "on this CPU"
 elif [ -e /usr/include/simde/x86/avx512.h ] && [ "$native" = avx2 ]; then
-    # -O1: with -O3, GCC 12 needs four minutes for a table. -w: SIMDe's own headers warn. -mfma: its fma rounds once only on the FMA of the host.
+    # -O1: with -O3, GCC 12 needs four minutes for a table. -w: SIMDe's own headers warn. -mfma: its fma rounds once
+    # only on the FMA of the host.
     gcc -w -Wno-psabi -O1 -std=gnu11 -ffp-contract=off -mavx2 -mfma -include tests/c/emulated_avx512.h -Icsrc \
         tests/c/bits.c csrc/run/*.c csrc/tables/*_f??.c -pthread -o "$work/avx512"
     "$work/avx512" avx512 > "$work/avx512.txt"

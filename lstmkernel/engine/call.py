@@ -22,11 +22,23 @@ def call(
     reset: ArrayLike | None = None,
     out: Array | None = None,
 ) -> tuple[Array, State]:
-    """As ``LSTM.__call__`` says. Where one kernel call does it, that call is prepared for the next x of this shape."""
+    """As ``LSTM.__call__`` says."""
     if lengths is None and reset is None:
         done = network.prepared.run(x, state, out)
         if done is not None:
             return done
+    return checked_call(network, x, state, lengths, reset, out)
+
+
+def checked_call(
+    network: Network,
+    x: ArrayLike,
+    state: GivenState | None,
+    lengths: ArrayLike | None,
+    reset: ArrayLike | None,
+    out: Array | None,
+) -> tuple[Array, State]:
+    """A call that is not prepared. If one kernel call does it, it is prepared for the next x of this shape."""
     x_steps, batched = inputs.steps_of(network, x)
     T, B, _ = x_steps.shape
     h, c = inputs.states_of(network, state, B, batched)

@@ -22,6 +22,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TESTS_WITHOUT_NUMBA"] = "1"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """``-m "not slow"`` leaves the generic C kernels to the tests of backends and kernels: they are no other code."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        names = [value for value in callspec.params.values() if isinstance(value, str)] if callspec else []
+        if "c:generic" in names and item.path.name not in ("test_backends.py", "test_kernels.py"):
+            item.add_marker(pytest.mark.slow)
+
+
 def _numba_is_compiled() -> bool:
     """Whether its largest kernels are on disk."""
     if backends.unavailable("numba"):

@@ -30,6 +30,7 @@ def special(lstm):
     return on_backend(lstm, specialised.backend(lstm.shape.layer_sizes(), lstm.shape.backwards, lstm.dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(VECTOR_BYTES < 32, reason="fewer units fit, and other tests have them all")
 @pytest.mark.parametrize("network", NETWORKS, ids=str)
 def test_the_same_bits(network, dtype, random):
@@ -49,6 +50,7 @@ def test_the_same_bits(network, dtype, random):
         assert_same_answer(fast(x, state, lengths=lengths), lstm(x, state, lengths=lengths), f"lengths {lengths}")
 
 
+@pytest.mark.slow
 def test_of_a_large_batch_rows_come_one_by_one(random, monkeypatch):
     """h and c of the row lie between others' then."""
     lstm = lk.LSTM(2, 9, 2, backend="numba", num_threads=1, seed=0)
@@ -58,6 +60,7 @@ def test_of_a_large_batch_rows_come_one_by_one(random, monkeypatch):
     assert_same_answer(special(lstm)(x, state), expected)
 
 
+@pytest.mark.slow
 def test_nothing_beyond_its_arrays(random):
     lstm = lk.LSTM(2, 9, backend="numba", num_threads=1, seed=0)
     room = np.full(8 * 9, np.nan, "float32")

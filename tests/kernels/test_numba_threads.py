@@ -94,6 +94,7 @@ def test_an_interrupt_while_it_waits(monkeypatch):
     assert finished.is_set()
 
 
+@pytest.mark.slow
 def test_numbas_own_threads_are_never_started():
     """They break on fork, and a program that has chosen some keeps them."""
     run_python("""

@@ -51,6 +51,7 @@ def tiles(most_rows, N, blocks, K=5, backwards=False):
     return [tuple(map(int, call)) for call in calls[1:].reshape(-1, 5)[: calls[0]]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
 @pytest.mark.parametrize("blocks", range(8))
 def test_a_row_takes_each_block_once(blocks, backwards):
@@ -68,6 +69,7 @@ def test_a_row_takes_several_blocks_at_once(blocks, widths, backwards):
     assert [call[1] for call in tiles(3, 1, blocks, backwards=backwards)] == widths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most_rows", [1, 3, 6])
 def test_rows_are_split_evenly_for_each_block(most_rows):
     for N in (0, *range(2, 30)):

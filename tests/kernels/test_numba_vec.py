@@ -256,6 +256,7 @@ def test_struct(real):
     assert nothing.tolist() == [1, 0, 0, 0, 0, 0, 0, counts.ctypes.data]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("real", REALS)
 @pytest.mark.parametrize("from_table", [False, True])
 @pytest.mark.parametrize(("rows", "blocks"), [(1, 1), (1, 2), (1, 3), (2, 1), (3, 1), (6, 1)])
@@ -404,6 +405,7 @@ def test_activation_bits(name, dtype, pair):
     assert_equal_results(run, pair)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gate_matmul_bits(dtype, pair):
     rng = np.random.default_rng(0)
@@ -443,6 +445,7 @@ def test_cell_update_bits(dtype, pair):
         assert_equal_results(run, pair)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("activation", backends.ACTIVATIONS)
 def test_dense_forward_bits(activation, dtype, pair):
@@ -496,6 +499,7 @@ def check_layer(rng, dtype, pair, H, B, T, I, P, reverse, with_lengths, batch_fi
     assert_equal_results(run, pair)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("H", SIZES)
 def test_layer_forward_bits(H, dtype, pair):
@@ -504,6 +508,7 @@ def test_layer_forward_bits(H, dtype, pair):
         check_layer(rng, dtype, pair, H, **case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("H", range(1, 18))
 def test_small_layer_bits(H, dtype, pair):
@@ -524,6 +529,7 @@ def test_single_row_bits(blocks, dtype, pair):
         check_layer(rng, dtype, pair, H, B=1, T=7, I=2, P=P, reverse=reverse, with_lengths=False, batch_first=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_layer_forward_bits_of_far_weights(dtype, pair):
     """More than L2 holds: many rows prefetch the next block's."""
@@ -562,6 +568,7 @@ for dtype in (np.float32, np.float64):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not IS_X86, reason="names an x86 CPU")
 def test_without_fma_the_bits_are_those_of_generic_c(pair):
     environment = {**os.environ, "NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+sse2"}

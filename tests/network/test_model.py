@@ -248,6 +248,7 @@ def test_repr_says_what_matters():
 # ---------------------------------------------------------------- threads and forks
 
 
+@pytest.mark.slow
 def test_many_threads_share_one_model(backend, dtype):
     """With inputs of different shapes at the same time: threads must not share scratch memory."""
     lstm = lk.LSTM(7, 33, 2, bidirectional=True, dtype=dtype, backend=backend, seed=1)

@@ -103,6 +103,7 @@ def test_every_kernel_of_the_package_has_a_hot_loop(name, kernel):
     assert re.match(rf"{kernel}, {name}, \w+: \d+ instructions, ", shown), shown
 
 
+@pytest.mark.slow
 @needs_objdump
 def test_compare_shows_them(capsys, monkeypatch):
     for variable in one_thread.VARIABLES:
@@ -116,6 +117,7 @@ def test_compare_shows_them(capsys, monkeypatch):
     assert "layer_forward, numpy: it has no machine code of its own" in shown
 
 
+@pytest.mark.slow
 @needs_objdump
 @pytest.mark.parametrize("name", ["own_kernel.c", "own_kernel.py"])
 def test_a_users_own(name, dtype):

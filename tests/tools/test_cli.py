@@ -135,6 +135,7 @@ def test_info_refuses_an_unknown_backend_in_the_environment(
 # ---------------------------------------------------------------- compare
 
 
+@pytest.mark.slow
 def test_compare_shows_every_usable_backend(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", *QUICK]) == 0
     captured = capsys.readouterr()
@@ -151,6 +152,7 @@ def test_compare_shows_every_usable_backend(capsys: pytest.CaptureFixture[str]) 
     assert all(len(line) <= 80 for line in captured.out.splitlines())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_compare_json_holds_every_result(capsys: pytest.CaptureFixture[str], dtype: str) -> None:
     assert main(["compare", *QUICK, "--dtype", dtype, "--json"]) == 0
@@ -217,6 +219,7 @@ def test_compare_notices_other_bits_within_the_tolerance(
     assert "NOT BIT-IDENTICAL to c:avx512: c:avx2 in gate_matmul" in said
 
 
+@pytest.mark.slow
 def test_compare_roofline_says_how_near_each_comes(capsys: pytest.CaptureFixture[str]) -> None:
     if not backends.c_is_built():
         pytest.skip("the C kernels were not built")
@@ -562,6 +565,7 @@ def test_workloads_compute_what_their_names_say() -> None:
 # ---------------------------------------------------------------- bench stream
 
 
+@pytest.mark.slow
 def test_bench_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     figures_file, picture = tmp_path / "latency.json", tmp_path / "latency.png"

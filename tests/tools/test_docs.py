@@ -95,6 +95,7 @@ def shorter(line: str) -> str:
     return next((f"{command} {options}" for name, options in SHORTER.items() if command.startswith(name)), command)
 
 
+@pytest.mark.slow
 @every_page
 def test_blocks_that_are_not_run_are_right(page):
     for block in blocks(page):

@@ -30,6 +30,7 @@ def train_sunspots(monkeypatch):
     return module
 
 
+@pytest.mark.slow
 def test_the_curves_agree(train_sunspots, capsys, tmp_path):
     pytest.importorskip("torch")
     saved = tmp_path / "net.safetensors"

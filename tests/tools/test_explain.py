@@ -191,6 +191,7 @@ def test_the_experiment_is_what_its_titles_say() -> None:
 # ---------------------------------------------------------------- its pictures
 
 
+@pytest.mark.slow
 def test_pictures(says: Callable[..., list[str]], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     directory = tmp_path / "new" / "pictures"
@@ -201,6 +202,7 @@ def test_pictures(says: Callable[..., list[str]], tmp_path: Path) -> None:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in directory.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("T", "sizes", "options"),
     [(1, (2, 1), {}), (250, (3, 6, 2), {"bidirectional": True, "proj_size": 5}), (13, (5, 40), {})],

@@ -45,6 +45,7 @@ def file(tmp_path):
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kernel", load.OWN)
 def test_the_templates_are_right(name, kernel, dtype):
@@ -54,6 +55,7 @@ def test_the_templates_are_right(name, kernel, dtype):
     assert check.failure(kernel, own, np.dtype(dtype)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lanes", [1, 4, 24])
 def test_lanes_are_the_files_own_choice(file, lanes):
     own = load.load(file("k.py", PYTHON.replace("lanes = 16", f"lanes = {lanes}")), np.dtype("float32"))
@@ -76,6 +78,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", WRONG)
 def test_mistakes_are_found(file, mistake):
     name, right, wrong, kernel = WRONG[mistake]
@@ -87,6 +90,7 @@ def test_mistakes_are_found(file, mistake):
     assert re.match(rf"{whole} is wrong for .*: at \[.*\] it gave .*, expected", failure)
 
 
+@pytest.mark.slow
 def test_compared_with_the_others(capsys):
     assert main(["compare", *QUICK, *(f"--against={EXAMPLES / name}" for name in NAMES)]) == 0
     shown = capsys.readouterr().out
@@ -138,6 +142,7 @@ def test_without_matplotlib_nothing_is_measured(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_specialised_kernels_take_part(capsys, tmp_path):
     path = tmp_path / "table.md"
     assert main(["compare", "--seconds", "0", "--shape", "1,3,4,5,2", "--specialise", "--markdown", str(path)]) == 0

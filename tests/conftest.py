@@ -22,12 +22,20 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TESTS_WITHOUT_NUMBA"] = "1"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """``-m "not slow"`` leaves the generic C kernels to the tests of backends and kernels: they are no other code."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What ``-m "not slow"`` leaves out beside the tests that are marked.
+
+    Backends that cannot run here, and NumPy in float64. The generic C kernels, but in the tests of backends and
+    kernels: they are the same code as the others.
+    """
+    if config.option.markexpr != "not slow":
+        return
+    missing = {name for name in backends.NAMES if unavailable(name)}
     for item in items:
         callspec = getattr(item, "callspec", None)
-        names = [value for value in callspec.params.values() if isinstance(value, str)] if callspec else []
-        if "c:generic" in names and item.path.name not in ("test_backends.py", "test_kernels.py"):
+        names = {value for value in callspec.params.values() if isinstance(value, str)} if callspec else set()
+        of_kernels = item.path.name in ("test_backends.py", "test_kernels.py")
+        if names & missing or {"numpy", "float64"} <= names or ("c:generic" in names and not of_kernels):
             item.add_marker(pytest.mark.slow)
 
 

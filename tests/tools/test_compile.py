@@ -87,6 +87,7 @@ def code_of_small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small") / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LSTMKERNEL_CACHE_DIR", str(folder))
+        forget_loaded()  # what another test has loaded would not be compiled into this folder
         specialised.get(ISAS[0], np.dtype("float32"), (2, 3, 0))
     return folder
 

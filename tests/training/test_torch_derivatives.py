@@ -20,7 +20,7 @@ import lstmkernel.torch  # noqa: E402
 
 rnn, functional, func = torch.nn.utils.rnn, torch.autograd.functional, torch.func
 
-I, H, T, B = 2, 3, 3, 2
+I, H, T, B = 2, 5, 3, 2
 NAMES = ("plain", "batch first", "two directions", "projected", "without bias, projected, two directions")
 NETWORKS = {name: options_of(name) for name in NAMES} | {"dropout": {"num_layers": 3, "dropout": 0.5}}
 

@@ -33,8 +33,8 @@ class LSTM(torch.nn.LSTM):
     """
 
     #: Whether each call compares all weights with the packed ones. False is for weights that do not change. A call then
-    #: sees only changes that PyTorch counts (load_state_dict, in-place operations), no write to ``.data``. A module from
-    #: which weights can be trained (a call with gradients on) compares in any case.
+    #: sees only changes that PyTorch counts (load_state_dict, in-place operations), no write to ``.data``. A module is
+    #: compared in any case since a call from which its weights can be trained.
     compares_weights: bool = True
 
     def forward(self, input: Any, hx: State | None = None) -> Any:  # noqa: A002

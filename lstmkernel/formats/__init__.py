@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import DTypeLike
 
 from lstmkernel import backends
 from lstmkernel.engine import arguments
-from lstmkernel.formats import errors
+from lstmkernel.formats import assumptions, errors, joined
 from lstmkernel.formats.contract import AnyNetwork, Format, Options, SavingFormat
 from lstmkernel.formats.errors import FormatError
 from lstmkernel.formats.inspection import Contents
@@ -23,10 +25,13 @@ from lstmkernel.formats.pytorch.from_torch import from_torch
 from lstmkernel.formats.untrusted import limits
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
+from lstmkernel.variant import Variant
 
 __all__ = ["Contents", "FormatError", "from_torch", "inspect", "load", "save"]
 
 HEAD_BYTES = 1 << 16
+
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 def formats() -> tuple[Format, ...]:
@@ -53,13 +58,15 @@ def saving_formats() -> dict[str, SavingFormat]:
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: Path,
     *,
-    prefix: str | None = None,
+    prefix: str | Sequence[str] | None = None,
     dtype: DTypeLike | None = None,
     backend: str = "auto",
     num_threads: int | None = None,
     batch_first: bool | None = None,
+    variant: Variant | None = None,
+    reverse: bool | None = None,
     max_bytes: int | None = None,
 ) -> LSTM | Stack | Any:  # Any: a file that save wrote may hold an LSTMCell or a Dense, which have no stream or pool
     """Load a network from a file; the file's content decides which format it is.
@@ -73,18 +80,23 @@ def load(
         LSTMCell of PyTorch, whose names lack ``_l0``, becomes an LSTM of one layer. Without a prefix, the whole file
         must be one LSTM, or a chain of LSTMs, perhaps with a Linear at its end: the chain becomes a Stack. A Linear
         from PyTorch's files has no activation, since they store none. In Keras's files, a prefix is a layer's name.
+        A list, such as ["rnn.0", "fc", "rnn.1"], takes these parts one after the other and gives a Stack.
     dtype
         float32 or float64. By default what ``save`` wrote down; else float64 if all the weights are, else float32.
     backend, num_threads
         As for LSTM.
     batch_first
         As for LSTM. By default what ``save`` wrote down; else True for Keras's files and False for others.
+    variant, reverse
+        As for LSTM, for every LSTM that is loaded: what PyTorch's files do not say. If the file says otherwise, it is
+        an error.
     max_bytes
         How many bytes the file may unpack to. By default twice its size plus 32 MiB. Raise it for files that you trust.
 
     Returns an LSTM or a Stack; an LSTMCell or a Dense where the file or the part of it is only that. Raises
     FileNotFoundError; FormatError, a ValueError that names the file, the key, what was expected and what came;
-    ModuleNotFoundError, which names the extra to install. Weights that are NaN or infinite load with a warning.
+    ModuleNotFoundError, which names the extra to install. Warns of what had to be assumed because the file does not
+    say it, and of weights that are NaN or infinite.
     """
     # Options are checked before the file is opened: a wrong one is not the file's fault.
     backends.get(backend)
@@ -93,27 +105,35 @@ def load(
         arguments.num_threads(num_threads),
         None if dtype is None else arguments.float_dtype(dtype).name,
         None if batch_first is None else bool(batch_first),
+        variant=Variant(**variant) if isinstance(variant, Mapping) else variant,
+        reverse=None if reverse is None else bool(reverse),
     )
-    path = os.fspath(path)
+    Variant.of(options.variant)
+    prefix = joined.checked(prefix)
+    path = os.fsdecode(path)
     with limits.at_most(_max_bytes(max_bytes)), errors.naming(path):
-        net = _format_of(path).load(path, prefix, options)
+        found = _format_of(path)
+        with assumptions.collected() as told:
+            net = joined.load(partial(found.load, path), prefix, options)
+    for sentence in told:
+        warnings.warn(f"{path}: {sentence}", RuntimeWarning, stacklevel=2)
     odd = [name for name, value in net.state_dict().items() if not np.isfinite(value).all()]
     if odd:
         warnings.warn(f"{path}: NaN or infinite weights in {', '.join(odd[:6])}", RuntimeWarning, stacklevel=2)
     return net
 
 
-def inspect(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> Contents:
+def inspect(path: Path, *, max_bytes: int | None = None) -> Contents:
     """What is in a file of weights: its format, its tensors' names, shapes and dtypes, and the networks to load.
 
     No tensor is read where the format allows that. Raises as ``load``; ``max_bytes`` as there.
     """
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     with limits.at_most(_max_bytes(max_bytes)), errors.naming(path):
         return _format_of(path).inspect(path)
 
 
-def save(net: AnyNetwork, path: str | os.PathLike[str]) -> None:
+def save(net: AnyNetwork, path: Path) -> None:
     """Save a network as ``.safetensors`` or ``.onnx``; ``load`` gives the same network back.
 
     The file is written whole or not at all. A name without a suffix is a safetensors file; there an LSTM's tensors have
@@ -123,7 +143,7 @@ def save(net: AnyNetwork, path: str | os.PathLike[str]) -> None:
     """
     if not isinstance(net, AnyNetwork):
         raise TypeError(f"net: expected an LSTM, LSTMCell, Dense or Stack, got {type(net).__name__}")
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     suffix = os.path.splitext(path)[1].lower() or ".safetensors"
     savers = saving_formats()
     if suffix not in savers:

@@ -22,8 +22,10 @@ def dtype_of(arrays: Iterable[Array]) -> str:
 def lstm(shape: LSTMShape, parameters: Mapping[str, Array], options: Options, expects: str | None = None) -> LSTM:
     """An LSTM from parameters under PyTorch's names; ``options`` has a dtype and a batch_first.
 
-    expects: "mask" or "lengths" if the file says that the network runs with them.
+    The shape is what the file says, so ``options`` cannot ask for another. expects: "mask" or "lengths" if the file
+    says that the network runs with them.
     """
+    options.checked(shape)
     return LSTM.from_config({**shape._asdict(), **options.of_lstm(), "expects": expects}, parameters)
 
 

@@ -7,18 +7,24 @@ turns each into a FormatError that names the file.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import DTypeLike
 
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
+from lstmkernel.engine.parameters import LSTMShape
 from lstmkernel.formats.inspection import Contents
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
+from lstmkernel.variant import Variant
 
 #: Whatever a file can hold.
 AnyNetwork = LSTM | LSTMCell | Dense | Stack
+
+#: What ``prefix=`` can be: a part of a file, several one after the other, or all of it.
+Prefix = str | Sequence[str] | None
 
 
 class Options(NamedTuple):
@@ -28,6 +34,22 @@ class Options(NamedTuple):
     num_threads: int | None = None
     dtype: DTypeLike | None = None
     batch_first: bool | None = None
+    variant: Variant | None = None
+    reverse: bool | None = None
+
+    def applied(self, shape: LSTMShape) -> LSTMShape:
+        """The shape with what the caller has said, for files that do not say it themselves."""
+        variant = shape.variant if self.variant is None else Variant.of(self.variant)
+        return shape._replace(variant=variant, reverse=shape.reverse if self.reverse is None else self.reverse)
+
+    def checked(self, shape: LSTMShape) -> LSTMShape:
+        """The same shape, of a file that says all of it; ValueError where the caller has said something else."""
+        asked = self.applied(shape)
+        if asked.variant != shape.variant:
+            raise ValueError(f"variant: expected {shape.variant or Variant()}, as the file says, got {self.variant}")
+        if asked.reverse != shape.reverse:
+            raise ValueError(f"reverse: expected {shape.reverse}, as the file says, got {asked.reverse}")
+        return shape
 
     def or_else(self, dtype: str, batch_first: bool = False) -> Options:
         """The same, with these values where the caller has given none."""

@@ -17,13 +17,13 @@ def naming(path: str) -> Iterator[None]:
     """Within the block, errors about the file's content become FormatErrors that begin with the file's name.
 
     Readers raise ValueErrors about keys. TypeErrors come from the layers, about a parameter's dtype. RecursionErrors
-    come from values that are nested too deeply.
+    come from values that are nested too deeply, OverflowErrors from numbers that are too large.
     """
     try:
         yield
     except FormatError:
         raise
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
         raise FormatError(f"{path}: {error}") from error
 
 

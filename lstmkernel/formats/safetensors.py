@@ -16,6 +16,7 @@ from lstmkernel.formats import describe
 from lstmkernel.formats.contract import AnyNetwork, Options
 from lstmkernel.formats.inspection import Contents, LoadableNetwork, Tensor
 from lstmkernel.formats.pytorch import names, state_dict
+from lstmkernel.formats.pytorch.weights import Weight
 from lstmkernel.formats.untrusted.json import parse_json
 from lstmkernel.formats.untrusted.raw_tensors import as_array
 from lstmkernel.host.files import replacing
@@ -53,28 +54,40 @@ def recognises(path: str, head: bytes) -> bool:
 
 def inspect(path: str) -> Contents:
     header = _header(path)
-    networks = state_dict.networks(header.tensors, ordered=False)
-    notes = []
-    if KEY in header.metadata:
-        whole = _in_words(parse_json(header.metadata[KEY].encode()))
-        networks = [LoadableNetwork("", whole), *(network for network in networks if network.prefix)]
-        notes = ["written by lstmkernel.save"]
-    return Contents(NAME, header.tensors, networks, notes)
+    if KEY not in header.metadata:
+        return state_dict.contents(NAME, header.tensors, _weights(path, header), ordered=False)
+    layers, skip = _layers(parse_json(header.metadata[KEY].encode()))
+    networks = [LoadableNetwork("", _in_words(layers, skip))]
+    if _is_stack(header):
+        networks += [LoadableNetwork(str(place), _in_words([layer])) for place, layer in enumerate(layers)]
+    return Contents(NAME, header.tensors, networks, ["written by lstmkernel.save"])
 
 
 def load(path: str, prefix: str | None, options: Options) -> AnyNetwork:
     header = _header(path)
+    weights = _weights(path, header)
+    if KEY not in header.metadata:
+        return state_dict.load(weights, prefix, options, ordered=False)
+    description = parse_json(header.metadata[KEY].encode())
+    if not prefix:
+        return _restore(description, {weight.name: weight.read() for weight in weights}, options)
+    place = prefix.removesuffix(".")
+    layers, _ = _layers(description)
+    if not _is_stack(header) or place not in map(str, range(len(layers))):
+        known = f"0 to {len(layers) - 1}" if _is_stack(header) else "none, for the file is one layer"
+        raise ValueError(f"prefix {place[:100]!r}: expected the number of a layer, {known}")
+    inside = {weight.name: weight.read() for weight in weights if weight.name.startswith(f"{place}.")}
+    return _restore_layer(layers[int(place)], names.within(inside, f"{place}."), options)
 
+
+def _weights(path: str, header: _Header) -> list[Weight]:
     def read(tensor: Tensor) -> Array:
         begin, end = header.places[tensor.name]
         with open(path, "rb") as file:
             file.seek(begin)
             return as_array(tensor, file.read(end - begin), "<")
 
-    if prefix is None and KEY in header.metadata:
-        description = parse_json(header.metadata[KEY].encode())
-        return _restore(description, {tensor.name: read(tensor) for tensor in header.tensors}, options)
-    return state_dict.load(header.tensors, read, prefix, options, ordered=False)
+    return state_dict.of_tensors(header.tensors, read)
 
 
 def save(net: AnyNetwork, path: str) -> None:
@@ -117,12 +130,19 @@ def _stack_config(stack: Stack) -> list[Any] | dict[str, Any]:
     return {"type": "Stack", "layers": layers, "skip": stack.skip} if stack.skip else layers
 
 
-def _in_words(description: Any) -> str:
-    """The metadata in words, whatever it holds: inspecting does not check it."""
+def _is_stack(header: _Header) -> bool:
+    return header.metadata[KEY].lstrip().startswith("[") or '"layers"' in header.metadata[KEY]
+
+
+def _layers(description: Any) -> tuple[list[Any], Any]:
+    """The layers that the metadata describes, and their Stack's skip, whatever it holds: it is not checked here."""
     skip = None
     if isinstance(description, dict) and "layers" in description:
         description, skip = description["layers"], description.get("skip")
-    layers = description if isinstance(description, list) else [description]
+    return (description if isinstance(description, list) else [description]), skip
+
+
+def _in_words(layers: list[Any], skip: Any = None) -> str:
     known = [describe.layer(str(layer.get("type")), layer) if isinstance(layer, dict) else "?" for layer in layers]
     return _short(describe.chain(known, skip))
 
@@ -153,9 +173,12 @@ def _restore_layer(description: Any, tensors: dict[str, Array], options: Options
         ) from error
     asked = options.of_lstm() if kind is LSTM else options.of_dense()
     try:
-        return kind.from_config({**config, **asked}, tensors)
+        layer = kind.from_config({**config, **asked}, tensors)
     except (KeyError, TypeError) as error:
         raise ValueError(f"metadata {KEY!r}: expected a {kind.__name__}, got {_short(description)}: {error}") from error
+    if isinstance(layer, LSTM):
+        options.checked(layer.shape)
+    return layer
 
 
 def _short(value: Any) -> str:

@@ -115,9 +115,7 @@ def test_a_lone_lstm_in_a_model_needs_no_prefix():
         (None, "encoder.rnn.*decoder"),
         ("nothing", "prefix 'nothing.*encoder.rnn.*decoder"),
         ("enc", "prefix 'enc.*encoder.rnn"),
-        ("embed", "weight"),
         ("gru", "GRU"),
-        ("encoder", "weight_ih_l0"),
     ],
 )
 def test_a_wrong_prefix_is_refused_and_the_right_ones_named(prefix, message):
@@ -238,7 +236,7 @@ def test_bfloat16_weights_in_a_file_are_widened(tmp_path):
     assert lstm.dtype == np.float32
     assert_same_parameters(lstm.state_dict(), {name: value.float() for name, value in module.state_dict().items()})
     safetensors_torch.save_file(module.to(torch.float8_e4m3fn).state_dict(), path)
-    with pytest.raises(lk.FormatError, match=r"model\.safetensors: \w+_l0: expected .*bfloat16.*, got F8_E4M3"):
+    with pytest.raises(lk.FormatError, match=r"model\.safetensors: \w+_l0: expected floating-point.*, got F8_E4M3"):
         lk.load(path)
 
 

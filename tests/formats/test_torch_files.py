@@ -122,7 +122,8 @@ def test_parameters_and_other_values_in_a_checkpoint(path):
     assert ("model_state_dict", "LSTM 4 -> 5, then Linear 5 -> 2") in found.networks
     assert ("model_state_dict.rnn", "LSTM 4 -> 5") in found.networks
     assert "epoch" in found.notes[0]
-    net = lk.load(path, prefix="model_state_dict")
+    with pytest.warns(RuntimeWarning, match="taken for a chain"):
+        net = lk.load(path, prefix="model_state_dict")
     assert [type(layer) for layer in net.layers] == [lk.LSTM, lk.Dense]
     for prefix in ("model_state_dict.rnn", "named"):
         assert_runs_as(lk.load(path, prefix=prefix), model["rnn"])
@@ -153,7 +154,7 @@ def test_a_chain_with_a_head_is_a_stack(path):
         head=torch.nn.Linear(8, 2),
     )
     torch.save(torch.nn.DataParallel(model).state_dict(), path)
-    net = lk.load(path)
+    net = lk.load(path, prefix=["module.first", "module.second", "module.head"])
     x = normal(np.random.default_rng(1), (6, 2, 3), "float32")
     with torch.no_grad():
         expected = model.double()(torch.tensor(x, dtype=torch.float64)).numpy()
@@ -204,41 +205,11 @@ def test_pytorch_is_not_needed(path):
 # ---------------------------------------------------------------- refused, with the way out
 
 
-def weight_normed():
-    return torch.nn.utils.parametrizations.weight_norm(torch.nn.LSTM(4, 5), "weight_hh_l0").state_dict()
-
-
-@pytest.mark.filterwarnings("ignore")  # of what PyTorch calls deprecated, and files still hold
-def old_weight_norm():
-    return torch.nn.utils.weight_norm(torch.nn.LSTM(4, 5), "weight_hh_l0").state_dict()
-
-
-@pytest.mark.filterwarnings("ignore:.*deprecated")
-def test_weight_norm_is_refused_by_name(path):
-    for make, name in ((weight_normed, "parametrizations.weight_hh_l0"), (old_weight_norm, "weight_hh_l0_g")):
-        torch.save({"rnn." + key: value for key, value in make().items()}, path)
-        for prefix in (None, "rnn"):
-            with pytest.raises(lk.FormatError, match=rf"weights.pt: rnn.{name}.*undo that.*weight_norm"):
-                lk.load(path, prefix=prefix)
-        assert lk.inspect(path).tensors
-
-
 def test_a_whole_module_is_refused(path):
     torch.save(torch.nn.LSTM(4, 5), path)
-    with pytest.raises(lk.FormatError, match=r"torch\.nn\.modules\.rnn\.LSTM.*torch\.save\(model\.state_dict"):
-        lk.load(path)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_torchscript_is_refused(path):
-    torch.jit.script(torch.nn.LSTM(4, 5)).save(str(path))
-    with pytest.raises(lk.FormatError, match=r"TorchScript.*torch\.jit\.load"):
-        lk.load(path)
-
-
-def test_the_format_before_zip_is_refused(path):
-    torch.save(torch.nn.LSTM(4, 5).state_dict(), path, _use_new_zipfile_serialization=False)
-    with pytest.raises(lk.FormatError, match=r"bare pickle.*torch\.load"):
+    with pytest.raises(
+        lk.FormatError, match=r"tensors in torch\.nn\.modules\.rnn\.LSTM.*torch\.save\(model\.state_dict"
+    ):
         lk.load(path)
 
 
@@ -246,7 +217,9 @@ def test_a_tensor_that_is_to_be_negated_yet_is_refused(path):
     """What is stored are the numbers without their minus, and beside them that it is there."""
     weights = torch.nn.LSTM(4, 5).state_dict()
     torch.save({**weights, "weight_ih_l0": torch._neg_view(weights["weight_ih_l0"])}, path)
-    with pytest.raises(lk.FormatError, match=r"expected the numbers themselves, got a tensor with .'neg': True"):
+    with pytest.raises(
+        lk.FormatError, match=r"weight_ih_l0: expected numbers in the file, got a tensor whose.*negated"
+    ):
         lk.load(path)
 
 
@@ -306,29 +279,13 @@ class Calls:
 STORAGE = Storage()
 WEIGHTS = {"a": Tensor(STORAGE, 0, (4, 1), (1, 1)), "b": Tensor(STORAGE, 0, (4, 1), (1, 1))}
 HOSTILE = {
-    "eval": (pickled(Calls(eval, "1 + 1")), r"builtin__?s?.eval"),
-    "system": (pickled(Calls(__import__("os").system, "touch pwned")), r"\.system"),
-    "getattr": (pickled(Calls(getattr, "", "upper"), 4), "builtins.getattr"),
-    "an import by hand": (b"cos\nsystem\n(S'touch pwned'\ntR.", "os.system"),
-    "a string with escapes, which Python warns of": (b"S'\\ '\n.", "opcode STRING"),
-    "a name with escapes": (b"c\\ o\\x73\nsystem\n.", r"the name \\"),
-    "a name cut off": (b"cos\nsys", "GLOBAL: expected two lines"),
-    "an instance by hand": (b"(S'touch pwned'\nios\nsystem\n.", "opcode STRING"),
-    "an object": (pickled(Calls(torch.Size, (1,)))[:-1] + b")\x81.", "NEWOBJ"),
-    "an extension": (b"\x80\x02\x82\x01.", "EXT1"),
-    "a name that is called but makes nothing": (
-        pickled(Calls(torch.Size, (1,)))[:-1] + b"ctorch\nfloat32\n)R.",
-        "call of",
-    ),
-    "a storage that is called": (b"\x80\x02ctorch\nFloatStorage\n)R.", "torch.FloatStorage"),
+    "a name cut off": (b"cos\nsys", "expected a line at byte"),
     "a call of no name": (b"\x80\x02K\x01)R.", "call of int"),
     "arguments that are none": (b"\x80\x02ctorch\nSize\nK\x01R.", "expected arguments, got int"),
-    "attributes of a list": (b"\x80\x02]}b.", "expected a dict with attributes, got list"),
+    "attributes of a list": (b"\x80\x02]}b.", "expected an object to give attributes to, got list"),
     "items of a list": (b"\x80\x02]K\x01K\x02s.", "expected a dict to set items of, got list"),
-    "appended to a dict": (b"\x80\x02}K\x01a.", "expected a list to append to, got dict"),
+    "appended to a dict": (b"\x80\x02}K\x01a.", "expected a list to append to, got Dict"),
     "an odd number of items": (b"\x80\x02}(K\x01u.", "a value for each key"),
-    "a key that is a tuple": (b"\x80\x02})K\x01s.", "keys that are strings"),
-    "a key twice": (b"\x80\x02}(K\x01K\x02K\x01K\x03u.", "key '1' is there twice"),
     "an empty stack": (b"\x80\x02.", "one value at the end, got 0"),
     "two values": (b"\x80\x02NN.", "one value at the end, got 2"),
     "nothing to pop": (b"\x80\x02s.", "SETITEM at byte 2"),
@@ -338,15 +295,21 @@ HOSTILE = {
     "nothing": (b"", "expected STOP, got the end at byte 0"),
     "bytes behind the end": (b"\x80\x02}.}", "expected its end at byte 4, got it at 3"),
     "an unknown opcode": (b"\x80\x02\xff.", "unknown"),
-    "a persistent id that is no storage": (pickled(Storage(tag="module")), "expected a storage as"),
+    "a persistent id that is no storage": (pickled(Storage(tag="other")), "expected a storage as"),
     "a storage that is not there": (pickled({"a": Tensor(Storage("7"), 0, (4,), (1,))}), "a: storage '7' is not in"),
     "a key that leaves the folder": (pickled({"a": Tensor(Storage("../version"), 0, (1,), (1,))}), "is not in the zip"),
     "a storage that is longer": (
         pickled({"a": Tensor(Storage(elements=9), 0, (4,), (1,))}),
         "a storage of 9 float32, got 32",
     ),
-    "a storage of petabytes": (pickled({"a": Tensor(Storage(elements=1 << 50), 0, (1 << 50,), (1,))}), "got 32 bytes"),
-    "a negative storage": (pickled({"a": Tensor(Storage(elements=-8), 0, (0,), (1,))}), "within its -8 elements"),
+    "a storage of petabytes": (
+        pickled({"a": Tensor(Storage(elements=1 << 50), 0, (1 << 50,), (1,))}),
+        "expected a number of",
+    ),
+    "a negative storage": (
+        pickled({"a": Tensor(Storage(elements=-8), 0, (0,), (1,))}),
+        "expected a number of elements, got -8",
+    ),
     "another kind of storage": (
         pickled({"a": Tensor(Storage(kind="DoubleStorage"), 0, (4,), (1,))}),
         "8 float64, got 32",
@@ -365,10 +328,46 @@ HOSTILE = {
     "many dimensions": (pickled(Tensor(STORAGE, 0, (1,) * 40, (1,) * 40)), "at most 32 sizes"),
     "a tensor of no storage": (pickled(Tensor("0", 0, (1,), (1,))), "a tensor of a storage"),
     "a name twice": (pickled({"a.b": WEIGHTS["a"], "a": {"b": WEIGHTS["b"]}}), "a.b: the name is there twice"),
-    "a container in itself": (b"\x80\x02]q\x00h\x00a.", "32 containers in one another"),
-    "containers without end": (b"\x80\x02" + b"]" * 900 + b"a" * 899 + b".", "32 containers in one another"),
     "no weights": (pickled({"epoch": 3}), "no LSTM.*got nothing"),
 }
+
+
+#: Calls and classes: what they would make stands beside the weights, and is passed over.
+PASSED_OVER = {
+    "eval": (pickled(Calls(eval, "1 + 1")), r"a \(\w+.eval\)"),
+    "system": (pickled(Calls(__import__("os").system, "touch pwned")), r"\.system"),
+    "getattr": (pickled(Calls(getattr, "", "upper"), 4), "builtins.getattr"),
+    "an import by hand": (b"cos\nsystem\n(S'touch pwned'\ntR.", "os.system"),
+    "a string with escapes, which Python warns of": (b"S'\\ '\n.", "a"),
+    "a name with escapes": (b"c\\ o\\x73\nsystem\n.", r"a \(\\ "),
+    "an instance by hand": (b"(S'touch pwned'\nios\nsystem\n.", "os.system"),
+    "an object by hand": (b"(cos\nsystem\nS'touch pwned'\no.", "os.system"),
+    "an object": (b"\x80\x02ctorch\nSize\n)\x81.", "torch.Size"),
+    "an object with arguments by name": (b"\x80\x04ctorch\nSize\n)}\x92}b.", "torch.Size"),
+    "an extension": (b"\x80\x02\x82\x01.", "extension 1 of copyreg"),
+    "a name that is called": (b"\x80\x02ctorch\nfloat32\n)R.", "torch.float32"),
+    "a storage that is called": (b"\x80\x02ctorch\nFloatStorage\n)R.", "torch.FloatStorage"),
+    "attributes of what a call gives": (pickled(Calls(eval, "1"))[:-1] + b"}X\1\0\0\0aK\1sb.", "eval"),
+    "a key that is a tuple": (b"\x80\x02})K\x01s.", "a.a tuple"),
+    "a key that is a list of itself": (b"\x80\x02}]q\x00h\x00aK\x01s.", "a.a list"),
+    "keys of any size": (b"\x80\x02}(\x8a\xfe" + b"\x7f" * 254 + b"K\x01NK\x01G" + bytes(8) + b"K\x01u.", "a.None"),
+    "a container in itself": (b"\x80\x02]q\x00h\x00a.", ""),
+    "containers without end": (b"\x80\x02" + b"]" * 900 + b"a" * 899 + b".", ""),
+    "a set": (b"\x80\x04\x8f(K\x01K\x02\x90.", r"a \(a set\)"),
+}
+
+
+@pytest.mark.parametrize("what", PASSED_OVER)
+def test_what_a_program_would_make_is_passed_over_and_nothing_is_executed(what, path, tmp_path, monkeypatch):
+    data, note = PASSED_OVER[what]
+    monkeypatch.chdir(tmp_path)
+    head = data[:2] if data.startswith(b"\x80") else b""
+    beside = b"}X\1\0\0\0a" + data[len(head) : -1] + b"s."
+    path.write_bytes(zipped(head + beside))
+    with pytest.raises(lk.FormatError, match="no LSTM"):
+        lk.load(path)
+    assert re.search(note, "".join(lk.inspect(path).notes))
+    assert not (tmp_path / "pwned").exists()
 
 
 @pytest.mark.parametrize("what", HOSTILE)
@@ -388,7 +387,7 @@ def test_a_hostile_pickle_is_refused_and_nothing_is_executed(what, path, tmp_pat
 def test_containers_that_double_at_each_level_end_soon(path):
     """A tuple of a tuple twice, 30 times over: a billion values, in a hundred bytes."""
     path.write_bytes(zipped(b"\x80\x02K\x01" + b"q\x00h\x00\x86" * 30 + b"."))
-    with pytest.raises(lk.FormatError, match="got more"):
+    with pytest.raises(lk.FormatError, match="no LSTM"):
         lk.load(path)
 
 
@@ -461,9 +460,9 @@ LSTM_OF_ZEROS = {
 BOMBS = {
     "zeros": (lambda: deflated(pickled(LSTM_OF_ZEROS), **{"data/0": bytes(1 << 28)}), "max_bytes="),
     "a pickle of zeros": (lambda: deflated(bytes(1 << 27)), "max_bytes="),
-    "a pickle of lists": (lambda: zipped(b"\x80\x02" + b"]" * (12 << 20)), "operations"),
-    "dicts in the memo": (lambda: zipped(b"\x80\x04" + b"}\x94" * (1 << 20)), "operations"),
-    "marks": (lambda: zipped(b"\x80\x02" + b"(" * (1 << 20)), "operations"),
+    "a pickle of lists": (lambda: zipped(b"\x80\x02" + b"]" * (12 << 20)), "pickle: expected at most"),
+    "dicts in the memo": (lambda: zipped(b"\x80\x04" + b"}\x94" * (1 << 20)), "pickle: expected at most"),
+    "marks": (lambda: zipped(b"\x80\x02" + b"(" * (1 << 20)), "pickle: expected at most"),
     "a memo far away": (lambda: zipped(b"\x80\x02}r\xff\xff\xff\x7f" + b"\x8e" + b"\xff" * 8), "pickle"),
     "an endless string": (lambda: zipped(b"\x80\x02X\xff\xff\xff\x7f"), "pickle: expected"),
     "many members": (many_members, "directory"),

@@ -27,7 +27,7 @@ class LSTMLayer(NamedTuple):
         return len(self.parameters["weight_hh_l0"].T)
 
     def built(self, options: Options) -> LSTM:
-        return names.lstm(self.parameters, options)
+        return names.lstm(self.parameters, options, plain=True)
 
 
 class DenseLayer(NamedTuple):

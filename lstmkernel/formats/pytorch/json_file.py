@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from lstmkernel.backends.packing import Array
+from lstmkernel.dense import Dense
 from lstmkernel.formats.contract import Options
 from lstmkernel.formats.inspection import Contents, Tensor
 from lstmkernel.formats.pytorch import state_dict
+from lstmkernel.formats.pytorch.weights import Weight
 from lstmkernel.formats.untrusted.json import array, read_json
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
@@ -25,13 +27,17 @@ def recognises(path: str, head: bytes) -> bool:
 
 def inspect(path: str) -> Contents:
     arrays, others = _read(path)
-    return state_dict.contents(NAME, _tensors(arrays), others)
+    return state_dict.contents(NAME, _tensors(arrays), _weights(arrays), others)
 
 
-def load(path: str, prefix: str | None, options: Options) -> LSTM | Stack:
+def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stack:
     """float32 unless ``options`` says otherwise: decimal digits do not tell how many bits the weights had."""
     arrays, _ = _read(path)
-    return state_dict.load(_tensors(arrays), lambda tensor: arrays[tensor.name], prefix, options.or_else("float32"))
+    return state_dict.load(_weights(arrays), prefix, options.or_else("float32"))
+
+
+def _weights(arrays: dict[str, Array]) -> list[Weight]:
+    return state_dict.of_tensors(_tensors(arrays), lambda tensor: arrays[tensor.name])
 
 
 def _tensors(arrays: dict[str, Array]) -> list[Tensor]:

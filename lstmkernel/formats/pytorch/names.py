@@ -16,7 +16,8 @@ from lstmkernel.lstm import LSTM
 #: "encoder.weight_ih_l0_reverse": the prefix "encoder.", then the parameter's own name. LSTMCell's lack "_l0".
 _NAME = re.compile(
     r"(?P<prefix>(?:.*\.)?)(?P<kind>weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)"
-    r"(?:_l(?P<layer>\d+)(?P<reverse>_reverse)?)?"
+    r"(?:_l(?P<layer>[0-9]{1,6})(?P<reverse>_reverse)?)?",
+    re.DOTALL,
 )
 
 Named = TypeVar("Named")
@@ -38,10 +39,34 @@ def prefix_of(name: str) -> str | None:
     return match["prefix"] if match else None
 
 
-def lstm(mapping: Mapping[str, Array], options: Options) -> LSTM:
-    """The LSTM whose parameters are all of ``mapping``; sizes are taken from their shapes."""
+def lstm(mapping: Mapping[str, Array], options: Options, plain: bool = False) -> LSTM:
+    """The LSTM whose parameters are all of ``mapping``; sizes are taken from their shapes.
+
+    ``plain`` says that the format has only the plain LSTM, so that ``options`` cannot ask for another.
+    """
     mapping = numbered(mapping)
-    return build.lstm(shape_of(mapping), mapping, options.or_else(build.dtype_of(mapping.values())))
+    shape = shape_of(mapping)
+    shape = options.checked(shape) if plain else options.applied(shape)
+    return build.lstm(shape, mapping, options.or_else(build.dtype_of(mapping.values())))
+
+
+def checked_shape(mapping: Mapping[str, Shaped], options: Options) -> LSTMShape:
+    """The shape of an LSTM with exactly these parameters, or ValueError that names what does not fit."""
+    mapping = numbered(mapping)
+    shape = options.applied(shape_of(mapping))
+    if shape.num_layers > len(mapping):
+        raise ValueError(f"num_layers: {shape.num_layers} layers, but only {len(mapping)} parameters in all")
+    expected = shape.checked().parameters()
+    wrong = [f"missing {name}" for name in expected if name not in mapping]
+    wrong += [f"superfluous {name[:100]}" for name in mapping if name not in expected]
+    wrong += [
+        f"{name}: expected shape {extents}, got {mapping[name].shape}"
+        for name, extents in expected.items()
+        if name in mapping and mapping[name].shape != extents
+    ]
+    if wrong:
+        raise ValueError(f"{some(wrong)}; expected exactly {some(expected)}")
+    return shape
 
 
 def numbered(mapping: Mapping[str, Named]) -> Mapping[str, Named]:

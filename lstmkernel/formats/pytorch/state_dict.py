@@ -1,175 +1,242 @@
-"""The network in a state_dict: its layers, found by their names and shapes, and the chain that they form.
+"""The network in a state_dict: its layers, found by their names and shapes.
 
-A state_dict tells neither how layers are connected nor what is between them. So several layers count as one network
-only if they can hardly be anything else: LSTMs, each as wide as the next one expects, and at most one Linear, at the
-end.
+A state_dict tells neither how layers are connected nor what is between them: ``assumed_chain.py`` has the rule.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise, permutations
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.formats import build, describe
+from lstmkernel.dense import Dense
+from lstmkernel.formats import assumed_chain, assumptions, build, describe
+from lstmkernel.formats.assumed_chain import Part
 from lstmkernel.formats.contract import Options
 from lstmkernel.formats.inspection import Contents, LoadableNetwork, Tensor
-from lstmkernel.formats.pytorch import names
+from lstmkernel.formats.pytorch import computed, names
+from lstmkernel.formats.pytorch.weights import Weight, problem_of
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
-
-#: Among more LSTMs than this, no order is looked for: there are too many to try.
-MOST_WITHOUT_ORDER = 6
-
-#: Names of what weights are computed from, as torch.nn.utils gives them: weight norm, spectral norm, pruning.
-_COMPUTED = re.compile(
-    r"(?:.*\.)?(?:parametrizations\.(?:weight|bias)_[ih][hr].*"
-    r"|(?:weight|bias)_[ih][hr](?:_l\d+(?:_reverse)?)?_(?:g|v|orig|mask|u|raw))"
-)
 
 
 class Group(NamedTuple):
     """The tensors directly under one prefix."""
 
     place: str  # the prefix with its dot, or ""
-    tensors: dict[str, Tensor]  # by their own names
+    weights: dict[str, Weight]  # by their own names
     kind: str  # "LSTM", "Linear" or "" for anything else
-    widths: tuple[int, int]  # of input and output; (0, 0) for what cannot be loaded
+    widths: tuple[int, int]  # of input and output
     description: str
+    problem: str  # why it cannot be loaded, or ""
 
     @property
     def prefix(self) -> str:
         return self.place.removesuffix(".")
 
 
+def of_tensors(tensors: Sequence[Tensor], read: Callable[[Tensor], Array]) -> list[Weight]:
+    """The tensors of a file as weights that ``read`` reads."""
+    return [Weight(tensor.name, tensor.shape, tensor.dtype, partial(read, tensor)) for tensor in tensors]
+
+
 def load(
-    tensors: Sequence[Tensor],
-    read: Callable[[Tensor], Array],
-    prefix: str | None,
-    options: Options,
-    ordered: bool = True,
-) -> LSTM | Stack:
+    weights: Sequence[Weight], prefix: str | None, options: Options, ordered: bool = True, hidden: Sequence[str] = ()
+) -> LSTM | Dense | Stack:
     """The network behind a prefix; only its tensors are read.
 
-    ``ordered`` says that the tensors stand in the order of the layers. Otherwise only the layers' widths tell it.
+    ``ordered`` says that the weights stand in the order of the layers. Otherwise only the layers' widths tell it.
+    ``hidden`` are objects of other programs that have tensors in them, for the error where nothing else is found.
     """
-    chosen = _chain(_groups(_behind(tensors, prefix)), ordered)
-    values = [{name: read(tensor) for name, tensor in group.tensors.items()} for group in chosen]
+    groups = _Groups(computed.resolved(weights), options)
+    try:
+        chosen = groups.chosen(prefix, ordered)
+    except ValueError as error:
+        raise ValueError(f"{error}{_hint(hidden)}") from None
+    values = [{name: weight.read() for name, weight in group.weights.items()} for group in chosen]
     options = options.or_else(build.dtype_of(value for arrays in values for value in arrays.values()))
-    layers = [
-        names.lstm(arrays, options)
-        if group.kind == "LSTM"
-        else build.dense(arrays["weight"], arrays.get("bias"), "linear", options)
-        for group, arrays in zip(chosen, values, strict=True)
-    ]
-    return layers[0] if len(layers) == 1 and isinstance(layers[0], LSTM) else Stack(layers)
+    return build.chain(
+        [
+            names.lstm(arrays, options)
+            if group.kind == "LSTM"
+            else build.dense(arrays["weight"], arrays.get("bias"), "linear", options)
+            for group, arrays in zip(chosen, values, strict=True)
+        ]
+    )
 
 
-def contents(name: str, tensors: list[Tensor], others: list[str]) -> Contents:
+def contents(
+    name: str, tensors: list[Tensor], weights: Sequence[Weight], others: Sequence[str] = (), ordered: bool = True
+) -> Contents:
     """What ``inspect`` returns for a file of that format; ``others`` are names of what is not a tensor."""
-    notes = [f"not tensors: {', '.join(others[:20])}"] if others else []
-    return Contents(name, tensors, networks(tensors), notes)
+    found, notes = networks(weights, ordered)
+    beside = [f"not tensors: {', '.join(others[:20])}"] if others else []
+    return Contents(name, tensors, found, beside + notes)
 
 
-def networks(tensors: Sequence[Tensor], ordered: bool = True) -> list[LoadableNetwork]:
-    """What ``load`` can give: the whole, what is under a first name such as "state_dict", and each single LSTM."""
-    groups = _groups(tensors)
-    wholes = {"": groups}
-    for group in groups:
-        if "." in group.prefix:
-            wholes.setdefault(group.prefix.split(".", 1)[0], []).append(group)
-    found = {}
-    for prefix, inside in wholes.items():
+def networks(weights: Sequence[Weight], ordered: bool = True) -> tuple[list[LoadableNetwork], list[str]]:
+    """What ``load`` can give, and what it would have to assume.
+
+    These are the whole, what is under a first name such as "state_dict", and each layer.
+    """
+    groups = _Groups(computed.resolved(weights), Options())
+    found: dict[str, LoadableNetwork] = {}
+    with assumptions.collected() as told:
+        for prefix in groups.wholes():
+            try:
+                chain = groups.chosen(prefix, ordered)
+            except ValueError:
+                continue
+            found[prefix] = LoadableNetwork(prefix, describe.chain(group.description for group in chain))
+    for group in groups.layers():
+        found.setdefault(groups.name_of(group), LoadableNetwork(groups.name_of(group), group.description))
+    return list(found.values()), told
+
+
+def _hint(hidden: Sequence[str]) -> str:
+    if not hidden:
+        return ""
+    return (
+        f"; there are tensors in {names.some(hidden)}: what is in an object of a program is not read, for nothing in a "
+        "file is executed or imported; where the program is, torch.save(model.state_dict(), path)"
+    )
+
+
+class _Groups:
+    """The groups of a state_dict, in its order."""
+
+    def __init__(self, weights: Sequence[Weight], options: Options) -> None:
+        inside: dict[str, dict[str, Weight]] = {}
+        for weight in weights:
+            place = names.prefix_of(weight.name)
+            if place is None:
+                place = weight.name[: weight.name.rfind(".") + 1]
+            inside.setdefault(place, {})[weight.name[len(place) :]] = weight
+        self._groups = {place: _group(place, weights, options) for place, weights in inside.items()}
+        self._sorted = sorted(self._groups)  # what begins alike stands side by side
+        self._order = {place: number for number, place in enumerate(self._groups)}
+
+    def wholes(self) -> list[str]:
+        """Prefixes that may be a network of several layers: nothing, and first names."""
+        firsts = (place.split(".", 1)[0] for place in self._groups)
+        return list(dict.fromkeys(["", *(first for first in firsts if first)]))
+
+    def layers(self) -> list[Group]:
+        """Each LSTM and, where there is one, each Linear."""
+        lstms = [group for group in self._groups.values() if group.kind == "LSTM"]
+        heads = [group for group in self._groups.values() if group.kind == "Linear" and not group.problem]
+        return lstms + heads if lstms else []
+
+    def name_of(self, group: Group) -> str:
+        """The prefix that picks this group alone: with a dot at the end where others are below it."""
+        return group.prefix if self._below(group.place) == [group] else group.place or "."
+
+    def chosen(self, prefix: str | None, ordered: bool) -> list[Group]:
+        """The layers that ``load`` is asked for, from first to last; ValueError where they cannot be loaded."""
+        groups = self._behind(prefix)
+        if len(groups) == 1 and prefix and groups[0].kind == "Linear":
+            _check_head(groups[0])
+        elif len(groups) > 1 or not groups or groups[0].kind != "LSTM":
+            groups = self._chain(groups, ordered)
+        for group in groups:
+            if group.problem:
+                raise ValueError(group.problem)
+            for weight in group.weights.values():
+                if weight.assumed:
+                    assumptions.assume(weight.assumed)
+        return groups
+
+    def _behind(self, prefix: str | None) -> list[Group]:
+        """What is at a prefix and below it; with a dot at its end only what is at it, if anything is."""
+        if not prefix:
+            return list(self._groups.values())
+        exact = "" if prefix == "." else prefix
+        if prefix.endswith(".") and exact in self._groups:
+            return [self._groups[exact]]
+        place = prefix if prefix.endswith(".") else f"{prefix}."
+        found = self._below(place)
+        if not found:
+            raise ValueError(f"prefix {place!r}: no such names; {self._places()}")
+        return found
+
+    def _below(self, place: str) -> list[Group]:
+        begin = end = bisect_left(self._sorted, place)
+        while end < len(self._sorted) and self._sorted[end].startswith(place):
+            end += 1
+        return [self._groups[name] for name in sorted(self._sorted[begin:end], key=self._order.__getitem__)]
+
+    def _chain(self, groups: list[Group], ordered: bool) -> list[Group]:
+        lstms = [group for group in groups if group.kind == "LSTM"]
+        if not lstms:
+            got = names.some(group.place + name for group in groups for name in group.weights)
+            raise ValueError(f"no LSTM: expected names such as weight_ih_l0, got {got}")
+        problem = next((group.problem for group in lstms if group.problem), None)
+        if problem:
+            raise ValueError(problem)
+        heads = [group for group in groups if group.kind == "Linear" and not group.problem]
+        others = [group for group in groups if group not in lstms and group not in heads]
+        parts = {self.name_of(group): group for group in groups}
+        as_parts = {name: _part(name, group) for name, group in parts.items()}
+        embedded = [group for name, group in parts.items() if assumed_chain.looks_embedded(as_parts[name])]
+        odd = others or (heads if len(heads) > 1 else embedded)
+        if odd:
+            raise ValueError(
+                f"expected one LSTM, or LSTMs and a last Linear, got also {_some(odd)}; choose with prefix=; "
+                f"{self._places()}"
+            )
+        return [parts[part.name] for part in assumed_chain.ordered(list(as_parts.values()), ordered)]
+
+    def _places(self) -> str:
+        prefixes = [repr(self.name_of(group)) for group in self._groups.values() if group.kind == "LSTM"]
+        return f"LSTMs are under: {names.some(prefixes)}"
+
+
+def _part(name: str, group: Group) -> Part:
+    shapes = tuple(sorted((own, weight.shape) for own, weight in group.weights.items()))
+    return Part(
+        name, group.description, group.kind == "LSTM", group.widths, (group.kind, *shapes), "bias" in group.weights
+    )
+
+
+def _check_head(group: Group) -> None:
+    """A matrix alone is a Linear without a bias, or an Embedding: only names tell, if anything."""
+    part = _part(group.prefix, group)
+    if assumed_chain.looks_embedded(part):
+        raise ValueError(f"{group.place}weight: expected a Linear, got what its name says is an Embedding")
+    if not part.bias:
+        assumptions.assume(f"{group.place}weight: taken for a Linear without bias; an Embedding looks the same")
+
+
+def _group(place: str, weights: dict[str, Weight], options: Options) -> Group:
+    if any(names.prefix_of(name) == "" for name in weights):
         try:
-            chain = _chain(inside, ordered)
-        except ValueError:
-            continue
-        found[prefix] = LoadableNetwork(prefix, describe.chain(group.description for group in chain))
-    for group in groups:
-        if group.kind == "LSTM":
-            found.setdefault(group.prefix, LoadableNetwork(group.prefix, group.description))
-    return list(found.values())
-
-
-def _behind(tensors: Sequence[Tensor], prefix: str | None) -> list[Tensor]:
-    place = f"{prefix}." if prefix and not prefix.endswith(".") else prefix or ""
-    inside = [tensor for tensor in tensors if tensor.name.startswith(place)]
-    if not inside and place:
-        raise ValueError(f"prefix {place!r}: no such names; {_places(_groups(tensors))}")
-    computed = next((tensor.name for tensor in inside if _COMPUTED.fullmatch(tensor.name)), None)
-    if computed:
-        raise ValueError(
-            f"{computed}: expected the weights themselves, got what weight norm, spectral norm or pruning computes "
-            "them from; undo that (torch.nn.utils.remove_weight_norm, parametrize.remove_parametrizations, "
-            "prune.remove) and save again"
-        )
-    return inside
-
-
-def _groups(tensors: Iterable[Tensor]) -> list[Group]:
-    """Tensors by their prefixes, in order."""
-    groups: dict[str, dict[str, Tensor]] = {}
-    for tensor in tensors:
-        place, dot, name = tensor.name.rpartition(".")
-        groups.setdefault(place + dot, {})[name] = tensor
-    return [_group(place, inside) for place, inside in groups.items()]
-
-
-def _group(place: str, tensors: dict[str, Tensor]) -> Group:
-    if names.prefixes(tensors):
-        try:
-            shape = names.shape_of(names.numbered(tensors)).checked()
-        except ValueError as error:
-            return Group(place, tensors, "LSTM", (0, 0), f"no LSTM that can be loaded: {error}")
+            shape = names.checked_shape(weights, options)
+        except (ValueError, TypeError) as error:
+            problem = _first_problem(place, weights) or str(error)
+            return Group(place, weights, "LSTM", (0, 0), f"no LSTM that can be loaded: {problem}", problem)
+        problem = _first_problem(place, weights)
+        if problem:
+            return Group(place, weights, "LSTM", (0, 0), f"no LSTM that can be loaded: {problem}", problem)
         widths = (shape.input_size, shape.directions * shape.output_size)
-        return Group(place, tensors, "LSTM", widths, describe.layer("LSTM", shape._asdict()))
-    weight, bias = tensors.get("weight"), tensors.get("bias")
-    if weight and len(weight.shape) == 2 and tensors.keys() <= {"weight", "bias"} and 0 not in weight.shape:
-        O, K = weight.shape
-        if bias is None or bias.shape == (O,):
+        return Group(place, weights, "LSTM", widths, describe.layer("LSTM", shape._asdict()), "")
+    weight, bias = weights.get("weight"), weights.get("bias")
+    if weight and weights.keys() <= {"weight", "bias"}:
+        problem = _first_problem(place, weights)
+        if problem:
+            return Group(place, weights, "Linear", (0, 0), names.some(weights), problem)
+        if len(weight.shape) == 2 and 0 not in weight.shape and (bias is None or bias.shape == weight.shape[:1]):
+            O, K = weight.shape
             config = {"in_features": K, "out_features": O, "bias": bias is not None}
-            return Group(place, tensors, "Linear", (K, O), describe.layer("Linear", config))
-    return Group(place, tensors, "", (0, 0), names.some(tensors))
+            return Group(place, weights, "Linear", (K, O), describe.layer("Linear", config), "")
+    return Group(place, weights, "", (0, 0), names.some(weights), "not a layer that lstmkernel has")
 
 
-def _chain(groups: list[Group], ordered: bool) -> list[Group]:
-    """The layers from first to last, or an error that says why they are no chain and what to choose."""
-    lstms = [group for group in groups if group.kind == "LSTM"]
-    heads = [group for group in groups if group.kind == "Linear"]
-    if not lstms:
-        got = names.some(group.place + name for group in groups for name in group.tensors)
-        raise ValueError(f"no LSTM: expected names such as weight_ih_l0, got {got}")
-    if len(groups) == 1:
-        return groups  # building it says whatever is wrong with it
-    others = [group for group in groups if group.widths == (0, 0)]
-    if others or len(heads) > 1:
-        raise ValueError(
-            f"expected one LSTM, or LSTMs and a last Linear, got also {_some(others or heads)}; choose with prefix=; "
-            f"{_places(groups)}"
-        )
-    if ordered:
-        orders = [groups] if _fits(groups) and heads in ([], groups[-1:]) else []
-    elif len(lstms) <= MOST_WITHOUT_ORDER:
-        orders = [list(order) for order in permutations(lstms) if _fits([*order, *heads])]
-        orders = [[*order, *heads] for order in orders]
-    else:
-        orders = []
-    if len(orders) != 1:
-        chain = "each layer as wide as the next one expects, a Linear last"
-        expected = chain if ordered else f"one order of the layers, which the file does not tell, with {chain}"
-        raise ValueError(f"expected {expected}, got {_some(groups)}; choose with prefix=; {_places(groups)}")
-    return orders[0]
-
-
-def _fits(groups: list[Group]) -> bool:
-    return all(below.widths[1] == above.widths[0] for below, above in pairwise(groups))
+def _first_problem(place: str, weights: Mapping[str, Weight]) -> str:
+    found = ((name, problem_of(weight)) for name, weight in weights.items())
+    return next((f"{place[-100:]}{name[:100]}: {problem}" for name, problem in found if problem), "")
 
 
 def _some(groups: list[Group]) -> str:
-    return ", ".join(f"{group.prefix or 'the rest'} ({group.description})" for group in groups[:6])
-
-
-def _places(groups: list[Group]) -> str:
-    return f"LSTMs are under: {names.some(repr(group.prefix) for group in groups if group.kind == 'LSTM')}"
+    return ", ".join(f"{group.prefix[:100] or 'the rest'} ({group.description[:500]})" for group in groups[:6])

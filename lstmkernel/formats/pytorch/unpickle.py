@@ -1,302 +1,402 @@
-"""PyTorch's pickles, read as data: a small interpreter of the opcodes that ``torch.save`` writes for tensors.
+"""PyTorch's pickles, read as data: a small interpreter of pickle's opcodes.
 
-Nothing is imported or called. Where PyTorch's own unpickler calls a function to make a tensor, this one makes a
-description. Every other function, and every opcode that tensors in containers do not need, is refused by its name.
-Sizes are checked where they appear, so that every description that leaves this file fits its storage.
+Nothing is imported or called: ``pickled.py`` says what stands for the values. Each opcode costs about as much memory as
+it has bytes; what it makes is counted, so that a small pickle cannot make much.
 """
 
 from __future__ import annotations
 
-import io
 import pickletools
-from collections.abc import Iterator
-from dataclasses import dataclass
-from math import prod
-from typing import Any
+import struct
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-#: A tensor takes about 30 operations, so this is a model of 15,000 tensors. Each makes at most one small object.
-MOST_OPERATIONS = 500_000
-MOST_BYTES = 16 << 20
+from lstmkernel.formats.pytorch import pickled
+from lstmkernel.formats.pytorch.pickled import Dict, Name, Opaque, Storage
+from lstmkernel.formats.untrusted import limits
 
-#: Storage classes of the module torch by the dtype of their elements.
-STORAGES = {
-    "DoubleStorage": "float64",
-    "FloatStorage": "float32",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64",
-    "IntStorage": "int32",
-    "ShortStorage": "int16",
-    "CharStorage": "int8",
-    "ByteStorage": "uint8",
-    "BoolStorage": "bool",
-    "ComplexDoubleStorage": "complex128",
-    "ComplexFloatStorage": "complex64",
-}
+#: About four seconds. A tensor takes about 30 operations, a word of a vocabulary three.
+MOST_OPERATIONS = 4_000_000
 
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"}
-_EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
-_SMALL_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_INERT = {"PROTO", "FRAME", "STOP"}
-_OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
+_OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
+
+#: About how many bytes a value of each kind takes in memory.
+_CONTAINER, _OPAQUE, _VALUE, _SLOT = 160, 200, 50, 8
 
 
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """Elements in a member of the zip, whose name is the key."""
-
-    key: str
-    dtype: str
-    elements: int
+class Unpickled(NamedTuple):
+    value: Any
+    end: int  # where the pickle ends in the data
+    storages: dict[str, Storage]  # all that it mentions, by their keys
 
 
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """A view of a storage; offset and strides count elements."""
+def parse(data: Any, file_size: int, start: int = 0) -> Unpickled:
+    """What was pickled at a place of ``data``, which is bytes or a mapped file.
 
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Name:
-    """A name in a module, which the pickle mentions."""
-
-    module: str
-    name: str
-
-
-_DICT = _Name("collections", "OrderedDict")
-_TENSOR = _Name("torch._utils", "_rebuild_tensor_v2")
-_PARAMETER = _Name("torch._utils", "_rebuild_parameter")
-_PLAIN = (_Name("torch", "Size"), _Name("torch", "device"))  # called with plain values, which are kept as they are
-_DTYPES = {
-    _Name("torch", name)
-    for name in ("float16", "bfloat16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
-}
-_KNOWN = {
-    (known.module, known.name): known
-    for known in (_DICT, _TENSOR, _PARAMETER, *_PLAIN, *_DTYPES, *(_Name("torch", name) for name in STORAGES))
-}
-
-
-def parse(data: bytes) -> Any:
-    """What was pickled: dicts, lists, tuples, strings, numbers and StoredTensors. One container may be in several."""
-    if len(data) > MOST_BYTES:
-        raise ValueError(f"pickle: expected at most {MOST_BYTES} bytes without the tensors' elements, got {len(data)}")
+    Values are texts, numbers, lists, tuples and what ``pickled`` describes. One container may be in several, and in
+    itself. A file of ``file_size`` bytes must not take much more than that.
+    """
     try:
-        return _run(data)
-    except ValueError as error:  # also those of pickletools
+        machine = _Machine(data, file_size, start)
+        return Unpickled(machine.run(), machine.at, machine.storages)
+    except ValueError as error:
         raise ValueError(f"pickle: {error}") from error
 
 
-def _run(data: bytes) -> Any:
-    machine = _Machine()
-    for count, (name, argument, position) in enumerate(_operations(data)):
-        if count > MOST_OPERATIONS:
-            raise ValueError(f"expected at most {MOST_OPERATIONS} operations, got more")
-        if name == "STOP":
-            if position != len(data) - 1:
-                raise ValueError(f"expected its end at byte {len(data) - 1}, got it at {position}")
-            return machine.result()
-        try:
-            machine.do(name, argument)
-        except IndexError:
-            raise ValueError(f"{name} at byte {position}: expected a value on the stack, got none") from None
-    raise ValueError(f"expected STOP, got the end at byte {len(data)}")
-
-
-def _operations(data: bytes) -> Iterator[tuple[str, Any, int]]:
-    """Name, argument and position of each opcode.
-
-    Not by ``pickletools.genops``, which would decode the arguments of opcodes before they can be refused.
-    """
-    file = io.BytesIO(data)
-    while code := file.read(1):
-        position = file.tell() - 1
-        opcode = _OPCODES.get(code)
-        if opcode is None:
-            raise ValueError(f"opcode {code!r} at byte {position}: unknown")
-        if not _Machine.knows(opcode.name):
-            raise ValueError(f"opcode {opcode.name}: expected only those of tensors and plain containers")
-        reader = _two_lines if opcode.name == "GLOBAL" else opcode.arg.reader if opcode.arg else None
-        yield opcode.name, reader(file) if reader else None, position
-
-
-def _two_lines(file: io.BytesIO) -> str:
-    """A module and a name in it, undecoded: pickletools would decode escapes, and Python warns about unknown ones."""
-    lines = [file.readline(), file.readline()]
-    if not all(line.endswith(b"\n") for line in lines):
-        raise ValueError("GLOBAL: expected two lines, got the end")
-    return " ".join(line[:-1].decode("ascii", "backslashreplace") for line in lines)
-
-
 class _Machine:
-    """The interpreter's stack and memo. MARK puts the stack aside and begins an empty one."""
+    """The interpreter's place in the data, its stack and its memo. MARK puts the stack aside and begins another."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: Any, file_size: int, start: int) -> None:
+        self.at = start
+        self._data, self._size, self._file_size = data, len(data), file_size
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []
-        self._memo: dict[int, Any] = {}
+        self._memo: list[Any] = []
+        self._far_memo: dict[int, Any] = {}
+        self._cost = 0
+        self.storages: dict[str, Storage] = {}
 
-    def result(self) -> Any:
+    def run(self) -> Any:
+        """Every opcode up to STOP."""
+        for _ in range(MOST_OPERATIONS):
+            begin = self.at
+            if begin >= self._size:
+                raise ValueError(f"expected STOP, got the end at byte {begin}")
+            name = _OPCODES.get(self._data[begin])
+            if name is None:
+                raise ValueError(f"opcode {bytes([self._data[begin]])!r} at byte {begin}: unknown")
+            self.at = begin + 1
+            if name == "STOP":
+                return self._result()
+            try:
+                _DO[name](self)
+            except (IndexError, KeyError):
+                raise ValueError(f"{name} at byte {begin}: expected a value on the stack, got none") from None
+        raise ValueError(f"expected at most {MOST_OPERATIONS} operations, got more")
+
+    def _result(self) -> Any:
         if len(self._stack) != 1 or self._below:
             raise ValueError(f"expected one value at the end, got {len(self._stack)}")
         return self._stack[0]
 
-    @classmethod
-    def knows(cls, name: str) -> bool:
-        simple = name in _CONSTANTS or name in _LITERALS or name in _EMPTY or name in _SMALL_TUPLES or name in _INERT
-        return simple or hasattr(cls, f"_{name.lower()}")
+    # ---------------------------------------------------------------- reading
 
-    def do(self, name: str, argument: Any) -> None:
-        stack = self._stack
-        if name in _CONSTANTS:
-            stack.append(_CONSTANTS[name])
-        elif name in _LITERALS:
-            stack.append(argument)
-        elif name in _EMPTY:
-            stack.append(_EMPTY[name]())
-        elif name in _SMALL_TUPLES:
-            stack.append(tuple(stack.pop() for _ in range(_SMALL_TUPLES[name]))[::-1])
-        elif name not in _INERT:
-            getattr(self, f"_{name.lower()}")(argument)
+    def take(self, count: int) -> bytes:
+        """The next bytes."""
+        begin, end = self.at, self.at + count
+        if end > self._size:
+            raise ValueError(f"expected {count} bytes at byte {begin}, got the end at byte {self._size}")
+        self.at = end
+        return bytes(self._data[begin:end])
 
-    # ---------------------------------------------------------------- one method an opcode
+    def number(self, form: str) -> Any:
+        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
 
-    def _mark(self, _: Any) -> None:
+    def line(self) -> str:
+        """The text up to the end of the line, its escapes as they are."""
+        end = self._data.find(b"\n", self.at)
+        if end < 0:
+            raise ValueError(f"expected a line at byte {self.at}, got the end")
+        text = self.take(end - self.at).decode("ascii", "backslashreplace")
+        self.at = end + 1
+        return text
+
+    def sized(self, form: str) -> bytes:
+        """Bytes behind their number."""
+        return self.take(self.number(form))
+
+    # ---------------------------------------------------------------- the stack
+
+    def push(self, value: Any, cost: int = _VALUE) -> None:
+        self._cost += cost + _SLOT
+        if self._cost & ~0xFFFFF != (self._cost - cost - _SLOT) & ~0xFFFFF:  # from time to time
+            limits.check("its values", self._cost, self._file_size)
+        self._stack.append(value)
+
+    def push_text(self, text: str | bytes) -> None:
+        self.push(text, _VALUE + len(text))
+
+    def pop(self) -> Any:
+        return self._stack.pop()
+
+    def drop(self) -> None:
+        """POP: the topmost value, or the mark where there is none."""
+        if self._stack:
+            self._stack.pop()
+        else:
+            self.since_mark()
+
+    @property
+    def top(self) -> Any:
+        return self._stack[-1]
+
+    def replace(self, value: Any) -> None:
+        """Another value in the place of the topmost."""
+        self._stack[-1] = value
+
+    def mark(self) -> None:
+        self.push(None, _CONTAINER)
+        self._stack.pop()
         self._below.append(self._stack)
         self._stack = []
 
-    def _since_mark(self) -> list[Any]:
+    def since_mark(self) -> list[Any]:
         values, self._stack = self._stack, self._below.pop()
         return values
 
-    def _tuple(self, _: Any) -> None:
-        values = self._since_mark()
-        self._stack.append(tuple(values))
+    # ---------------------------------------------------------------- the memo
 
-    def _append(self, _: Any) -> None:
-        value = self._stack.pop()
-        _expect(self._stack[-1], list, "a list to append to").append(value)
+    def put(self, index: int) -> None:
+        value = self._stack[-1]
+        self._cost += _SLOT if index == len(self._memo) else _CONTAINER
+        if index == len(self._memo):
+            self._memo.append(value)
+        elif 0 <= index < len(self._memo):
+            self._memo[index] = value
+        else:
+            self._far_memo[index] = value
+            limits.check("its values", self._cost, self._file_size)
 
-    def _appends(self, _: Any) -> None:
-        values = self._since_mark()
-        _expect(self._stack[-1], list, "a list to append to").extend(values)
+    def memoize(self) -> None:
+        self.put(len(self._memo) + len(self._far_memo))
 
-    def _setitem(self, _: Any) -> None:
-        value, key = self._stack.pop(), self._stack.pop()
-        _set(self._stack[-1], key, value)
+    def get(self, index: int) -> None:
+        if 0 <= index < len(self._memo):
+            value = self._memo[index]
+        elif index in self._far_memo:
+            value = self._far_memo[index]
+        else:
+            raise ValueError(f"memo: expected an entry {index}, got {len(self._memo)} entries without it")
+        self.push(value, 0)
 
-    def _setitems(self, _: Any) -> None:
-        values = self._since_mark()
+    # ---------------------------------------------------------------- containers
+
+    def append(self, values: list[Any]) -> None:
+        target = self.top
+        if isinstance(target, Opaque):  # a list of a class of its own
+            target.inner += values
+        elif isinstance(target, list):
+            target += values
+        else:
+            raise ValueError(f"expected a list to append to, got {type(target).__name__}")
+
+    def set_items(self, values: list[Any]) -> None:
         if len(values) % 2:
             raise ValueError("expected a value for each key")
-        for key, value in zip(values[::2], values[1::2], strict=True):
-            _set(self._stack[-1], key, value)
+        target = self.top
+        if isinstance(target, Opaque):  # a dict of a class of its own
+            target.inner += values
+        elif isinstance(target, Dict):
+            target.items += values
+            self._cost += _SLOT * len(values)
+        else:
+            raise ValueError(f"expected a dict to set items of, got {type(target).__name__}")
 
-    def _binput(self, index: int) -> None:
-        self._memo[index] = self._stack[-1]
+    # ---------------------------------------------------------------- names and calls
 
-    _long_binput = _binput
+    def name(self, module: Any, name: Any) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise ValueError(f"expected the name of a module and a name in it, got {type(module).__name__}")
+        self.push(Name(module, name), _OPAQUE + len(module) + len(name))
 
-    def _memoize(self, _: Any) -> None:
-        self._memo[len(self._memo)] = self._stack[-1]
+    def call(self, function: Any, arguments: Any) -> None:
+        if not isinstance(arguments, tuple | list):
+            raise ValueError(f"expected arguments, got {type(arguments).__name__}")
+        copied = sum(_SLOT * len(each) for each in arguments if isinstance(each, str | list))
+        self.push(pickled.called(function, tuple(arguments)), _OPAQUE + _SLOT * len(arguments) + copied)
 
-    def _binget(self, index: int) -> None:
-        if index not in self._memo:
-            raise ValueError(f"memo: expected an entry {index}, got {len(self._memo)} entries without it")
-        self._stack.append(self._memo[index])
+    def persistent(self) -> None:
+        """A storage, or the class of a module, by its persistent id."""
+        found = pickled.storage(self.pop())
+        whole = found[0] if isinstance(found, tuple) else found
+        if isinstance(whole, Storage) and self.storages.setdefault(whole.key, whole) != whole:
+            raise ValueError(f"storage {whole.key[:100]!r}: expected one size and dtype, got two")
+        self.push(found, 2 * _OPAQUE)
 
-    _long_binget = _binget
+    def make(self, kind: Any, *given: Any) -> None:
+        """An object of a class; ``given`` is what its ``__new__`` gets."""
+        if not isinstance(kind, Name | Opaque):
+            raise ValueError(f"expected a class, got {type(kind).__name__}")
+        if kind == _ORDERED:  # some programs make their state_dict so
+            self.push(Dict(), _CONTAINER)
+            return
+        why = str(kind) if isinstance(kind, Name) else kind.why
+        self.push(Opaque(why, [each for each in given if each]), _OPAQUE)
 
-    def _global(self, names: str) -> None:
-        self._stack.append(_known(*names.split(" ", 1)))
-
-    def _stack_global(self, _: Any) -> None:
-        name, module = self._stack.pop(), self._stack.pop()
-        self._stack.append(_known(_expect(module, str, "a module's name"), _expect(name, str, "a name")))
-
-    def _binpersid(self, _: Any) -> None:
-        self._stack.append(_storage(self._stack.pop()))
-
-    def _reduce(self, _: Any) -> None:
-        arguments, function = _expect(self._stack.pop(), tuple, "arguments"), self._stack.pop()
-        self._stack.append(_called(function, arguments))
-
-    def _build(self, _: Any) -> None:
-        """Drops the attributes of an OrderedDict: in a state_dict, the versions of the modules."""
-        self._stack.pop()
-        _expect(self._stack[-1], dict, "a dict with attributes")
-
-
-# ---------------------------------------------------------------- what the opcodes make
-
-
-def _known(module: str, name: str) -> _Name:
-    found = _KNOWN.get((module, name))
-    if found is None:
-        raise ValueError(
-            f"expected tensors and plain containers, got the name {module[:100]}.{name[:100]}; nothing in a "
-            "file is executed or imported. If the file is yours: torch.save(model.state_dict(), path)"
-        )
-    return found
+    def build(self) -> None:
+        state = self.pop()
+        self.replace(pickled.built(self.top, state))
 
 
-def _storage(description: Any) -> Storage:
-    """From ("storage", torch.FloatStorage, key, device, number of elements)."""
-    match description:
-        case ("storage", _Name(module="torch", name=kind), str(key), str(), int(elements)) if kind in STORAGES:
-            return Storage(key, STORAGES[kind], elements)
-    raise ValueError("expected a storage as torch.save describes it, got another persistent id")
+_ORDERED = Name("collections", "OrderedDict")
 
 
-def _called(function: Any, arguments: tuple[Any, ...]) -> Any:
-    if function == _DICT and not arguments:
-        return {}
-    if function == _TENSOR and len(arguments) >= 4:
-        if len(arguments) > 6 and arguments[6]:  # flags: its numbers are to be negated or conjugated
-            raise ValueError(f"expected the numbers themselves, got a tensor with {str(arguments[6])[:100]}")
-        return _tensor(*arguments[:4])
-    if function == _PARAMETER and arguments and isinstance(arguments[0], StoredTensor):
-        return arguments[0]
-    if function in _PLAIN:
-        return arguments
-    name = f"{function.module}.{function.name}" if isinstance(function, _Name) else type(function).__name__
-    raise ValueError(f"expected a call that makes a tensor or a container, got a call of {name}")
+# ---------------------------------------------------------------- one entry an opcode
 
 
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor:
-    """A view within its storage, with no more elements than it has."""
-    sizes = (offset, *_expect(shape, tuple, "a shape"), *_expect(strides, tuple, "strides"))
-    if not isinstance(storage, Storage) or not all(type(size) is int and size >= 0 for size in sizes):
-        raise ValueError("expected a tensor of a storage and of sizes of at least 0, got another description")
-    if len(shape) != len(strides) or len(shape) > 32:
-        raise ValueError(f"expected a stride for each of at most 32 sizes, got {len(shape)}, {len(strides)}")
-    elements = prod(shape)
-    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) if elements else 0
-    if elements > storage.elements or (elements and last >= storage.elements):
-        raise ValueError(
-            f"storage {storage.key[:100]!r}: expected a tensor within its {storage.elements} elements, got "
-            f"shape {shape}, strides {strides}, offset {offset}"
-        )
-    return StoredTensor(storage, offset, shape, strides)
+def _tuple(machine: _Machine, count: int) -> None:
+    values = [machine.pop() for _ in range(count)]
+    machine.push(tuple(values[::-1]))
 
 
-def _set(target: Any, key: Any, value: Any) -> None:
-    target = _expect(target, dict, "a dict to set items of")
-    small = type(key) is int and abs(key) < 1 << 31  # a dict of large integers can be made slow
-    if not small and not isinstance(key, str):
-        raise ValueError(f"expected keys that are strings or small integers, got {type(key).__name__}")
-    if key in target:
-        raise ValueError(f"key {str(key)[:100]!r} is there twice")
-    target[key] = value
+def _marked_tuple(machine: _Machine) -> None:
+    values = machine.since_mark()
+    machine.push(tuple(values), _VALUE + _SLOT * len(values))
 
 
-def _expect(value: Any, kind: type, what: str) -> Any:
-    if not isinstance(value, kind):
-        raise ValueError(f"expected {what}, got {type(value).__name__}")
-    return value
+def _marked_list(machine: _Machine) -> None:
+    values = machine.since_mark()
+    machine.push(values, _CONTAINER)
+
+
+def _marked_dict(machine: _Machine) -> None:
+    values = machine.since_mark()
+    machine.push(Dict(), _CONTAINER)
+    machine.set_items(values)
+
+
+def _set(machine: _Machine, values: list[Any]) -> None:
+    machine.push(Opaque("a set", values), _OPAQUE + _SLOT * len(values))
+
+
+def _setitem(machine: _Machine) -> None:
+    value, key = machine.pop(), machine.pop()
+    machine.set_items([key, value])
+
+
+def _stack_global(machine: _Machine) -> None:
+    name, module = machine.pop(), machine.pop()
+    machine.name(module, name)
+
+
+def _reduce(machine: _Machine) -> None:
+    arguments, function = machine.pop(), machine.pop()
+    machine.call(function, arguments)
+
+
+def _new(machine: _Machine, named: bool) -> None:
+    given = [machine.pop() for _ in range(2 if named else 1)]
+    machine.make(machine.pop(), *given[::-1])
+
+
+def _object(machine: _Machine) -> None:
+    kind, *arguments = machine.since_mark()
+    machine.make(kind, arguments)
+
+
+def _instance(machine: _Machine) -> None:
+    kind = Name(machine.line(), machine.line())
+    machine.make(kind, machine.since_mark())
+
+
+def _decimal(machine: _Machine) -> None:
+    """INT and LONG as text; 00 and 01 are bools."""
+    text = machine.line()
+    machine.push({"00": False, "01": True}[text] if text in ("00", "01") else int(text.removesuffix("L")))
+
+
+def _quoted(machine: _Machine) -> None:
+    text = machine.line()
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
+        raise ValueError("STRING: expected quotes, got none")
+    machine.push_text(text[1:-1])
+
+
+def _binary(signed: bool, form: str) -> Callable[[_Machine], None]:
+    def do(machine: _Machine) -> None:
+        data = machine.sized(form)
+        machine.push(int.from_bytes(data, "little", signed=signed), _VALUE + len(data))
+
+    return do
+
+
+def _bytes(form: str) -> Callable[[_Machine], None]:
+    return lambda machine: machine.push_text(machine.sized(form))
+
+
+def _text(form: str, encoding: str = "utf-8", errors: str = "surrogatepass") -> Callable[[_Machine], None]:
+    return lambda machine: machine.push_text(machine.sized(form).decode(encoding, errors))
+
+
+def _constant(value: Any) -> Callable[[_Machine], None]:
+    return lambda machine: machine.push(value, 0)
+
+
+def _fixed(form: str) -> Callable[[_Machine], None]:
+    return lambda machine: machine.push(machine.number(form), 28)
+
+
+def _extension(form: str) -> Callable[[_Machine], None]:
+    return lambda machine: machine.push(Opaque(f"extension {machine.number(form)} of copyreg"), _OPAQUE)
+
+
+#: The Python 2 of old files wrote texts as bytes; latin-1 keeps every byte.
+_DO: dict[str, Callable[[_Machine], object]] = {
+    "PROTO": lambda machine: machine.take(1),
+    "FRAME": lambda machine: machine.take(8),
+    "NONE": _constant(None),
+    "NEWTRUE": _constant(True),
+    "NEWFALSE": _constant(False),
+    "INT": _decimal,
+    "LONG": _decimal,
+    "BININT": _fixed("<i"),
+    "BININT1": _fixed("<B"),
+    "BININT2": _fixed("<H"),
+    "LONG1": _binary(True, "<B"),
+    "LONG4": _binary(True, "<I"),
+    "FLOAT": lambda machine: machine.push(float(machine.line())),
+    "BINFLOAT": _fixed(">d"),
+    "STRING": _quoted,
+    "UNICODE": lambda machine: machine.push_text(machine.line()),
+    "BINSTRING": _text("<I", "latin-1"),
+    "SHORT_BINSTRING": _text("<B", "latin-1"),
+    "SHORT_BINUNICODE": _text("<B"),
+    "BINUNICODE": _text("<I"),
+    "BINUNICODE8": _text("<Q"),
+    "SHORT_BINBYTES": _bytes("<B"),
+    "BINBYTES": _bytes("<I"),
+    "BINBYTES8": _bytes("<Q"),
+    "BYTEARRAY8": _bytes("<Q"),
+    "NEXT_BUFFER": lambda machine: machine.push(Opaque("a buffer outside the pickle"), _OPAQUE),
+    "READONLY_BUFFER": lambda machine: machine.top,
+    "EMPTY_DICT": lambda machine: machine.push(Dict(), _CONTAINER),
+    "EMPTY_LIST": lambda machine: machine.push([], _CONTAINER),
+    "EMPTY_TUPLE": _constant(()),
+    "EMPTY_SET": lambda machine: _set(machine, []),
+    "TUPLE1": lambda machine: _tuple(machine, 1),
+    "TUPLE2": lambda machine: _tuple(machine, 2),
+    "TUPLE3": lambda machine: _tuple(machine, 3),
+    "TUPLE": _marked_tuple,
+    "LIST": _marked_list,
+    "DICT": _marked_dict,
+    "FROZENSET": lambda machine: _set(machine, machine.since_mark()),
+    "APPEND": lambda machine: machine.append([machine.pop()]),
+    "APPENDS": lambda machine: machine.append(machine.since_mark()),
+    "ADDITEMS": lambda machine: machine.append(machine.since_mark()),
+    "SETITEM": _setitem,
+    "SETITEMS": lambda machine: machine.set_items(machine.since_mark()),
+    "MARK": _Machine.mark,
+    "POP": _Machine.drop,
+    "POP_MARK": _Machine.since_mark,
+    "DUP": lambda machine: machine.push(machine.top, 0),
+    "PUT": lambda machine: machine.put(int(machine.line())),
+    "BINPUT": lambda machine: machine.put(machine.number("<B")),
+    "LONG_BINPUT": lambda machine: machine.put(machine.number("<I")),
+    "MEMOIZE": _Machine.memoize,
+    "GET": lambda machine: machine.get(int(machine.line())),
+    "BINGET": lambda machine: machine.get(machine.number("<B")),
+    "LONG_BINGET": lambda machine: machine.get(machine.number("<I")),
+    "GLOBAL": lambda machine: machine.name(machine.line(), machine.line()),
+    "STACK_GLOBAL": _stack_global,
+    "PERSID": lambda machine: machine.push(Opaque(f"persistent id {machine.line()[:60]}"), _OPAQUE),
+    "BINPERSID": _Machine.persistent,
+    "REDUCE": _reduce,
+    "BUILD": _Machine.build,
+    "NEWOBJ": lambda machine: _new(machine, named=False),
+    "NEWOBJ_EX": lambda machine: _new(machine, named=True),
+    "OBJ": _object,
+    "INST": _instance,
+    "EXT1": _extension("<B"),
+    "EXT2": _extension("<H"),
+    "EXT4": _extension("<I"),
+}

@@ -1,0 +1,40 @@
+"""``prefix=`` as a list: parts of one file, each loaded by itself, one after the other in a Stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lstmkernel.dense import Dense
+from lstmkernel.formats.contract import AnyNetwork, Options, Prefix
+from lstmkernel.lstm import LSTM
+from lstmkernel.stack import Stack
+
+
+def checked(prefix: Prefix) -> str | list[str] | None:
+    """The prefix, or TypeError or ValueError that says what it can be."""
+    if prefix is None or isinstance(prefix, str):
+        return prefix
+    parts = list(prefix)
+    if not all(isinstance(part, str) for part in parts):
+        raise TypeError(f"prefix: expected a string or a list of strings, got {parts!r}")
+    if not parts:
+        raise ValueError("prefix: expected at least one, got an empty list")
+    return parts
+
+
+def load(one: Callable[[str | None, Options], AnyNetwork], prefix: Prefix, options: Options) -> AnyNetwork:
+    """What ``one`` gives for a prefix; for a list of them, all layers as one Stack."""
+    prefix = checked(prefix)
+    if not isinstance(prefix, list):
+        return one(prefix, options)
+    nets = [one(part, options) for part in prefix]
+    if options.dtype is None and len({net.dtype for net in nets}) > 1:
+        nets = [one(part, options._replace(dtype=np.float32)) for part in prefix]
+    layers: list[LSTM | Dense] = []
+    for part, net in zip(prefix, nets, strict=True):
+        if not isinstance(net, LSTM | Dense | Stack) or (isinstance(net, Stack) and net.skip):
+            raise ValueError(f"prefix {part!r}: expected layers that can stand in a Stack, got {net!r}")
+        layers += net.layers if isinstance(net, Stack) else [net]
+    return layers[0] if len(layers) == 1 else Stack(layers)

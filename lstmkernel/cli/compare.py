@@ -74,7 +74,7 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
         help="batch, steps, input size, hidden size, layers (1), directions (1); or a named shape; may be repeated",
     )
     what.add_argument("--weights", metavar="FILE", help="compare on the network of this file of weights")
-    group.add_argument("--prefix", metavar="P", help="with --weights: which LSTM of a larger model")
+    options.add_prefix(group, "with --weights: which LSTM of a larger model")
     group.add_argument("--steps", type=options.positive, metavar="T", help="with --weights: time steps of a call (100)")
     group.add_argument("--batch", type=options.positive, metavar="B", help="with --weights: batch rows (1)")
     group.add_argument("--input", metavar="FILE.npy", help="with --weights: errors on this input, too")
@@ -225,7 +225,8 @@ def _cases(arguments: argparse.Namespace) -> list[Case]:
     net = load_sequence(arguments.weights, arguments.prefix, backend=BASELINE, dtype=arguments.dtype)
     B, T = arguments.batch or 1, arguments.steps or 100
     file = os.path.basename(arguments.weights)
-    return [cases.of_net(arguments.prefix or "network", f"B {B}, T {T}", file, net, B, T)]
+    name = arguments.prefix if isinstance(arguments.prefix, str) else " ".join(arguments.prefix or ["network"])
+    return [cases.of_net(name or "network", f"B {B}, T {T}", file, net, B, T)]
 
 
 def _inputs(arguments: argparse.Namespace, case: Case) -> dict[str, Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lstmkernel import formats
+from lstmkernel.cli import options
 
 SUMMARY = "convert a network from one file format to another"
 
@@ -18,6 +19,7 @@ EXAMPLES = """\
 examples:
   lstmkernel info checkpoint.pt                # what is inside
   lstmkernel convert checkpoint.pt lstm.safetensors --prefix model.encoder
+  lstmkernel convert crnn.pt crnn.onnx --prefix rnn.0 --prefix fc --prefix rnn.1
   lstmkernel convert weights.json weights.safetensors
 """
 
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="IN", help="a file of weights, of any format that lstmkernel info can read")
     names = ", ".join(f"*{suffix}" for suffix in formats.saving_formats())
     parser.add_argument("target", metavar="OUT", help=f"the new file, named {names}")
-    parser.add_argument("--prefix", metavar="P", help="which part of a larger model, as lstmkernel info lists them")
+    options.add_prefix(parser, "which part of a larger model, as lstmkernel info lists them")
     parser.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the weights")
 
 

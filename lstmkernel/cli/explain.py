@@ -58,9 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"words to read ({SENTENCE}); with --weights, a .npy file with an array (T, I)",
     )
     parser.add_argument("--weights", metavar="W", help="show the first LSTM of this file of weights")
-    parser.add_argument(
-        "--prefix", metavar="P", help="which LSTM of a larger model: the names of its tensors begin with P"
-    )
+    options.add_prefix(parser, "which LSTM of a larger model: the names of its tensors begin with P")
     parser.add_argument(
         "--layer", type=int, default=0, metavar="N", help="the layer whose four moves are shown; 0 is the lowest (0)"
     )

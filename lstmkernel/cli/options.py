@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from lstmkernel import backends
 from lstmkernel.host import files
@@ -14,6 +14,20 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     """--backend, for one backend."""
     names = f"auto, c, {', '.join(backends.NAMES)}"
     parser.add_argument("--backend", default="auto", metavar="NAME", help=f"one of {names} (auto)")
+
+
+class _Parts(argparse.Action):
+    """A string where the option is given once, a list where it is given again."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        before = getattr(namespace, self.dest)
+        parts = before if isinstance(before, list) else [before]
+        setattr(namespace, self.dest, values if before is None else [*parts, values])
+
+
+def add_prefix(parser: Any, which: str) -> None:
+    """--prefix, for one part of a file or, given several times, for parts one after the other."""
+    parser.add_argument("--prefix", metavar="P", action=_Parts, help=f"{which}; again for the part that follows it")
 
 
 def to_write(stack: ExitStack, path: str | None) -> BinaryIO | None:

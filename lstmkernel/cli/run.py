@@ -64,9 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="INPUT", help="an array (.npy) of shape (T, I) or (T, B, I), or sound")
     parser.add_argument("-o", "--output", metavar="OUTPUT", required=True, help="the file to write")
     parser.add_argument("--weights", metavar="W", help="a file of weights, of any format that lstmkernel info can read")
-    parser.add_argument(
-        "--prefix", metavar="P", help="which LSTM of a larger model: the names of its tensors begin with P"
-    )
+    options.add_prefix(parser, "which LSTM of a larger model: the names of its tensors begin with P")
     parser.add_argument("--state-out", metavar="FILE.npz", help="also save the last states h_n and c_n")
     options.add_backend(parser)
     parser.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the weights")

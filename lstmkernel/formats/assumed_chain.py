@@ -63,7 +63,7 @@ def ordered(parts: Sequence[Part], in_order: bool) -> list[Part]:
     names = [part.name[:100] for part in orders[0]]
     assume(
         f"taken for a chain with nothing between its parts: {_some(orders[0])}. The widths allow it, but the file does "
-        f"not say it. prefix={names} says it and gives no warning; prefix={names[0]!r} loads one part"
+        f"not say it. prefix={names} says it; prefix={names[0]!r} loads one part"
     )
     return orders[0]
 

@@ -12,13 +12,14 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
 from lstmkernel.formats import from_torch, load
+from lstmkernel.formats.contract import Prefix
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 
 Net = LSTM | Stack
 
 
-def load_sequence(path: str, prefix: str | None, **options: Any) -> Net:
+def load_sequence(path: str, prefix: Prefix, **options: Any) -> Net:
     """As ``lstmkernel.load``, but the result has an LSTM. An LSTMCell becomes an LSTM of one layer."""
     net = load(path, prefix=prefix, **options)
     if isinstance(net, LSTMCell):

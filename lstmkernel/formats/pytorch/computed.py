@@ -102,9 +102,10 @@ def _computed(name: str, parts: Mapping[str, Weight]) -> Weight:
     if wrong:
         return unreadable(name, f"{wrong}; {_advice(name, parts)}", whole.shape)
     assumed = (
-        f"{name}: its original0 and original1 are taken for those of torch.nn.utils.parametrizations.weight_norm; "
-        f"after torch.nn.utils.parametrize.remove_parametrizations nothing is assumed"
-        if kinds == _NEW_WEIGHT_NORM
+        f"{name}: its parametrization is taken for torch.nn.utils.parametrizations."
+        f"{'weight_norm' if kinds == _NEW_WEIGHT_NORM else 'spectral_norm'} and no other beside it; after "
+        "torch.nn.utils.parametrize.remove_parametrizations nothing has to be assumed"
+        if any(kind.startswith("parametrizations.") for kind in kinds)
         else ""
     )
 

@@ -16,7 +16,7 @@ from lstmkernel.engine import arguments
 from lstmkernel.formats import assumptions, joined
 from lstmkernel.formats.contract import Options, Prefix
 from lstmkernel.formats.pytorch import computed, names, state_dict
-from lstmkernel.formats.pytorch.weights import Weight
+from lstmkernel.formats.pytorch.weights import Weight, unreadable
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 
@@ -59,11 +59,27 @@ def from_torch(
 def _one(weights: list[Weight], module: Any, prefix: str | None, options: Options) -> LSTM | Dense | Stack:
     """What one prefix picks."""
     known = computed.resolved(weights)
+    if module is not None:
+        known = [_known(weight, module) if weight.assumed else weight for weight in known]
     if prefix is None:
         _check_alone(known)
     if options.batch_first is None and module is not None:
         options = options._replace(batch_first=_batch_first(module, known, prefix or ""))
     return state_dict.load(known, prefix, options)
+
+
+def _known(weight: Weight, module: Any) -> Weight:
+    """A parametrized weight: a live module tells which parametrizations it has."""
+    place, _, own = weight.name.rpartition(".")
+    parametrizations = list(module.get_submodule(place).parametrizations[own])
+    if len(parametrizations) == 1 and type(parametrizations[0]).__module__ == "torch.nn.utils.parametrizations":
+        return weight._replace(assumed="")
+    found = ", ".join(type(each).__name__ for each in parametrizations)
+    return unreadable(
+        weight.name,
+        f"expected weight norm or spectral norm alone, got {found}; "
+        f"torch.nn.utils.parametrize.remove_parametrizations(module, {own!r}) first",
+    )
 
 
 def _check_alone(weights: list[Weight]) -> None:
@@ -117,6 +133,6 @@ def _array(name: str, value: Any) -> Array:
             value = value.detach().cpu()
             value = value.float() if str(value.dtype) == "torch.bfloat16" else value
             return np.asarray(value)
-        except (RuntimeError, NotImplementedError) as error:  # a sparse, a quantized, a meta tensor
+        except (RuntimeError, TypeError) as error:  # a sparse, a quantized, a meta tensor
             raise ValueError(f"{name}: expected a plain tensor, got one without an array: {error}") from error
     return np.asarray(value)

@@ -64,7 +64,13 @@ def _collect(place: str, node: dict[str, Any], arrays: dict[str, Array], others:
             raise ValueError(f"{name[:100]}: the name is there twice")
         if isinstance(value, dict):
             _collect(f"{name}.", value, arrays, others, depth + 1)
-        elif isinstance(value, list) and key.rpartition(".")[2].startswith(("weight", "bias")):
+        elif isinstance(value, list) and (_is_parameter(key) or "parametrizations." in name):
             arrays[name] = array(name, value)
+        elif isinstance(value, float) and ("parametrizations." in name or (_is_parameter(key) and key.endswith("_g"))):
+            arrays[name] = array(name, value)  # a norm of all of a weight
         else:
             others.append(name)
+
+
+def _is_parameter(key: str) -> bool:
+    return key.rpartition(".")[2].startswith(("weight", "bias"))

@@ -84,7 +84,7 @@ def networks(weights: Sequence[Weight], ordered: bool = True) -> tuple[list[Load
     groups = _Groups(computed.resolved(weights), Options())
     found: dict[str, LoadableNetwork] = {}
     with assumptions.collected() as told:
-        for prefix in groups.wholes():
+        for prefix in groups.wholes() if groups.layers() else []:
             try:
                 chain = groups.chosen(prefix, ordered)
             except ValueError:
@@ -127,6 +127,7 @@ class _Groups:
         """Each LSTM and, where there is one, each Linear."""
         lstms = [group for group in self._groups.values() if group.kind == "LSTM"]
         heads = [group for group in self._groups.values() if group.kind == "Linear" and not group.problem]
+        heads = [group for group in heads if not assumed_chain.looks_embedded(_part(group.prefix, group))]
         return lstms + heads if lstms else []
 
     def name_of(self, group: Group) -> str:

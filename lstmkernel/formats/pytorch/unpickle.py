@@ -94,12 +94,15 @@ class _Machine:
 
     def line(self) -> str:
         """The text up to the end of the line, its escapes as they are."""
+        return self.raw_line().decode("ascii", "backslashreplace")
+
+    def raw_line(self) -> bytes:
         end = self._data.find(b"\n", self.at)
         if end < 0:
             raise ValueError(f"expected a line at byte {self.at}, got the end")
-        text = self.take(end - self.at).decode("ascii", "backslashreplace")
+        found = self.take(end - self.at)
         self.at = end + 1
-        return text
+        return found
 
     def sized(self, form: str) -> bytes:
         """Bytes behind their number."""
@@ -347,7 +350,7 @@ _DO: dict[str, Callable[[_Machine], object]] = {
     "FLOAT": lambda machine: machine.push(float(machine.line())),
     "BINFLOAT": _fixed(">d"),
     "STRING": _quoted,
-    "UNICODE": lambda machine: machine.push_text(machine.line()),
+    "UNICODE": lambda machine: machine.push_text(machine.raw_line().decode("raw-unicode-escape")),
     "BINSTRING": _text("<I", "latin-1"),
     "SHORT_BINSTRING": _text("<B", "latin-1"),
     "SHORT_BINUNICODE": _text("<B"),

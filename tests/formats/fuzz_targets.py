@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -64,6 +66,38 @@ def torch_pickle_target() -> Target:
     with zipfile.ZipFile(io.BytesIO(archive)) as file:
         data = file.read("net/data.pkl")
     return Target("torch", ".pt", data, lambda payload: rezipped(archive, {"net/data.pkl": payload}))
+
+
+def old_torch_target() -> Target:
+    """A file as PyTorch wrote it before 1.6."""
+    import torch
+
+    state = {"lstm": torch.nn.LSTM(1, 1).state_dict(), "epoch": 3, "scores": {0.5, 1.5}}
+
+    def write(path: Path) -> None:
+        torch.save(state, path, _use_new_zipfile_serialization=False)
+
+    return Target("torch_old", ".pt", written(write, ".pt"))
+
+
+def torchscript_target() -> Target:
+    """The pickle of a small module of TorchScript; its zip is made around it."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        module = torch.jit.script(torch.nn.LSTM(1, 1))
+        archive = written(lambda path: module.save(str(path)), ".pt")
+    with zipfile.ZipFile(io.BytesIO(archive)) as file:
+        data = file.read("net/data.pkl")
+    return Target("torchscript", ".pt", data, lambda payload: rezipped(archive, {"net/data.pkl": payload}))
+
+
+def numpy_pickle_target() -> Target:
+    """A pickle alone, of NumPy's arrays, beside values of a program."""
+    state = {f"lstm.{name}": value for name, value in SMALL.layers[0].state_dict().items()}
+    state |= {"more": [Path("a"), np.float64(1), {1: {2}, (3,): np.arange(3)}]}
+    return Target("numpy_pickle", ".pkl", pickle.dumps(state, 4))
 
 
 def torch_json_target() -> Target:
@@ -139,10 +173,13 @@ def targets() -> list[Target]:
     found = [
         Target("safetensors", ".safetensors", written(lambda path: lk.save(SMALL, path), ".safetensors")),
         torch_json_target(),
+        numpy_pickle_target(),
         *amplifier_targets(),
     ]
     of_packages = (
         ("torch", torch_pickle_target),
+        ("torch", old_torch_target),
+        ("torch", torchscript_target),
         ("h5py", keras_hdf5_target),
         ("h5py", keras_config_target),
         ("onnx", onnx_target),

@@ -12,6 +12,7 @@ import contextlib
 import mmap
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 from lstmkernel.formats.pytorch.flatten import Flat, flatten
@@ -134,25 +135,42 @@ def _check_size(name: str, storage: Storage, size: int | None) -> None:
 
 def _of_pickles(data: mmap.mmap) -> Checkpoint:
     """The format before 1.6; or one pickle alone, which can hold NumPy's arrays. Elements are little-endian in both."""
-    first = parse(data, len(data))
+    first = parse(data, len(data), nested=_storage_of_bytes)
     if first.value != OLD_MAGIC:
         if first.end != len(data):
             raise ValueError(f"pickle: expected its end at byte {len(data) - 1}, got it at {first.end - 1}")
         return Checkpoint(flatten(first.value), _own_data, "<", ["a pickle, not of torch.save"])
-    version = parse(data, len(data), first.end)
-    if version.value != OLD_VERSION:
-        raise ValueError(f"pickle: expected version {OLD_VERSION} of the format, got another one")
-    system = parse(data, len(data), version.end)
-    whole = parse(data, len(data), system.end)
-    keys = parse(data, len(data), whole.end)
-    places = _places(data, keys.end, keys.value, whole.storages)
+    whole, places = _old(data, first.end)
 
     def elements(storage: Storage) -> bytes:
         if storage.data is not None:
             return storage.data
         return data[places[storage.key] : places[storage.key] + storage.size]
 
-    return Checkpoint(flatten(whole.value), elements, "<", ["written by PyTorch before 1.6"])
+    return Checkpoint(flatten(whole), elements, "<", ["written by PyTorch before 1.6"])
+
+
+def _old(data: Any, start: int) -> tuple[Any, dict[str, int]]:
+    """The object of a file from before 1.6, whose first pickle ends at ``start``; and where its storages are."""
+    version = parse(data, len(data), start)
+    if version.value != OLD_VERSION:
+        raise ValueError(f"pickle: expected version {OLD_VERSION} of the format, got another one")
+    system = parse(data, len(data), version.end)
+    whole = parse(data, len(data), system.end)
+    keys = parse(data, len(data), whole.end)
+    return whole.value, _places(data, keys.end, keys.value, whole.storages)
+
+
+def _storage_of_bytes(data: bytes) -> Storage | None:
+    """What ``pickle`` makes of a storage: the bytes of a whole file from before 1.6."""
+    first = parse(data, len(data))
+    if first.value != OLD_MAGIC:
+        return None
+    storage, places = _old(data, first.end)
+    if not isinstance(storage, Storage):
+        return None
+    at = places[storage.key]
+    return replace(storage, key="", data=data[at : at + storage.size])
 
 
 def _own_data(storage: Storage) -> bytes:
@@ -161,7 +179,7 @@ def _own_data(storage: Storage) -> bytes:
     return storage.data
 
 
-def _places(data: mmap.mmap, at: int, keys: Any, storages: dict[str, Storage]) -> dict[str, int]:
+def _places(data: Any, at: int, keys: Any, storages: dict[str, Storage]) -> dict[str, int]:
     """Where the elements of each storage begin.
 
     Before them stands only their number; their size is in the pickle.

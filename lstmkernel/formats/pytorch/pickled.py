@@ -170,7 +170,7 @@ def _tensor_of_dtype(arguments: tuple[Any, ...]) -> StoredTensor | Opaque | None
 def _view(given: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor | Opaque:
     """A view within its storage, with no more elements than it has."""
     if isinstance(given, Opaque):
-        return given
+        return Opaque(given.why, tensor=True)
     within, start = given if isinstance(given, tuple) else (given, 0)
     if not isinstance(within, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         raise ValueError("expected a tensor of a storage, a shape and strides, got another description")

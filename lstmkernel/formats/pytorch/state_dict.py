@@ -215,7 +215,8 @@ def _group(place: str, weights: dict[str, Weight], options: Options) -> Group:
         try:
             shape = names.checked_shape(weights, options)
         except (ValueError, TypeError) as error:
-            problem = _first_problem(place, weights) or str(error)
+            unread = {name: weight for name, weight in weights.items() if weight.problem}
+            problem = _first_problem(place, unread) or str(error)
             return Group(place, weights, "LSTM", (0, 0), f"no LSTM that can be loaded: {problem}", problem)
         problem = _first_problem(place, weights)
         if problem:

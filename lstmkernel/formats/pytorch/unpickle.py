@@ -24,20 +24,24 @@ _OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
 _CONTAINER, _OPAQUE, _VALUE, _SLOT = 160, 200, 50, 8
 
 
+Nested = Callable[[bytes], Storage | None]
+
+
 class Unpickled(NamedTuple):
     value: Any
     end: int  # where the pickle ends in the data
     storages: dict[str, Storage]  # all that it mentions, by their keys
 
 
-def parse(data: Any, file_size: int, start: int = 0) -> Unpickled:
+def parse(data: Any, file_size: int, start: int = 0, nested: Nested | None = None) -> Unpickled:
     """What was pickled at a place of ``data``, which is bytes or a mapped file.
 
     Values are texts, numbers, lists, tuples and what ``pickled`` describes. One container may be in several, and in
-    itself. A file of ``file_size`` bytes must not take much more than that.
+    itself. A file of ``file_size`` bytes must not take much more than that. ``nested`` reads a storage that was pickled
+    as the bytes of a file of its own.
     """
     try:
-        machine = _Machine(data, file_size, start)
+        machine = _Machine(data, file_size, start, nested)
         return Unpickled(machine.run(), machine.at, machine.storages)
     except ValueError as error:
         raise ValueError(f"pickle: {error}") from error
@@ -46,8 +50,8 @@ def parse(data: Any, file_size: int, start: int = 0) -> Unpickled:
 class _Machine:
     """The interpreter's place in the data, its stack and its memo. MARK puts the stack aside and begins another."""
 
-    def __init__(self, data: Any, file_size: int, start: int) -> None:
-        self.at = start
+    def __init__(self, data: Any, file_size: int, start: int, nested: Nested | None) -> None:
+        self.at, self._nested = start, nested
         self._data, self._size, self._file_size = data, len(data), file_size
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []
@@ -206,7 +210,16 @@ class _Machine:
         if not isinstance(arguments, tuple | list):
             raise ValueError(f"expected arguments, got {type(arguments).__name__}")
         copied = sum(_SLOT * len(each) for each in arguments if isinstance(each, str | list))
-        self.push(pickled.called(function, tuple(arguments)), _OPAQUE + _SLOT * len(arguments) + copied)
+        made = self._storage(arguments) if function == _FROM_BYTES else None
+        made = pickled.called(function, tuple(arguments)) if made is None else made
+        self.push(made, _OPAQUE + _SLOT * len(arguments) + copied)
+
+    def _storage(self, arguments: Any) -> Storage | None:
+        if self._nested is None or len(arguments) != 1 or not isinstance(arguments[0], bytes):
+            return None
+        self.push(None, _CONTAINER + len(arguments[0]))
+        self.pop()
+        return self._nested(arguments[0])
 
     def persistent(self) -> None:
         """A storage, or the class of a module, by its persistent id."""
@@ -232,6 +245,7 @@ class _Machine:
 
 
 _ORDERED = Name("collections", "OrderedDict")
+_FROM_BYTES = Name("torch.storage", "_load_from_bytes")
 
 
 # ---------------------------------------------------------------- one entry an opcode

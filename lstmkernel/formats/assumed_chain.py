@@ -24,6 +24,7 @@ ROLES = {
     *("optimizer", "optim", "optimiser", "generator", "discriminator", "actor", "critic", "policy", "best", "old"),
     *("backup", "copy"),
 }
+_EMBEDDING = re.compile(r"embed|(?<![a-z])(emb|tok|token|tokens|wte|wpe|vocab|vocabulary)(?![a-z])")
 ENDS = ({"encoder", "enc", "encode"}, {"decoder", "dec", "decode"})
 
 
@@ -113,7 +114,7 @@ def _embedding(lstms: Sequence[Part], heads: Sequence[Part]) -> str | None:
 
 def looks_embedded(part: Part) -> bool:
     """Whether a dense layer's name says that it is an Embedding, which has no bias."""
-    return not part.bias and re.search(r"emb|wte|wpe|tok|vocab", part.name.lower()) is not None
+    return not part.bias and _EMBEDDING.search(part.name.lower()) is not None
 
 
 def _fits(parts: Sequence[Part]) -> bool:

@@ -205,7 +205,7 @@ def _check_head(group: Group) -> None:
     """A matrix alone is a Linear without a bias, or an Embedding: only names tell, if anything."""
     part = _part(group.prefix, group)
     if assumed_chain.looks_embedded(part):
-        raise ValueError(f"{group.place}weight: expected a Linear, got what its name says is an Embedding")
+        raise ValueError(f"{group.place}weight: expected a Linear, got what its name says is an Embedding; a Linear needs another name")
     if not part.bias:
         assumptions.assume(f"{group.place}weight: taken for a Linear without bias; an Embedding looks the same")
 

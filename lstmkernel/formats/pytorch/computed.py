@@ -13,7 +13,8 @@ What else is parametrized (orthogonal, say) is computed by a program, and cannot
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -39,39 +40,62 @@ def resolved(weights: Sequence[Weight]) -> list[Weight]:
             sources.add(weight.name)
     if not parts:
         return list(weights)
-    given = [weight.name for weight in weights if weight.name not in sources]
-    found = {name: _computed(name, parts[origin]) for origin in parts for name in [_place(origin, parts, given)]}
+    given = _Given([weight.name for weight in weights if weight.name not in sources], parts)
+    found: dict[str, Weight] = {}
+    unclear: dict[str, set[str]] = {}  # by place
     for origin, inside in parts.items():
-        if "raw" in inside:
-            found |= {name: unreadable(name, _unclear(origin)) for name in _copies(origin, given, found)}
-    return [weight for weight in weights if weight.name not in sources | found.keys()] + list(found.values())
+        name = given.place_of(origin) if set(inside) == {"raw"} else origin
+        if name is None:
+            place, own = _split(origin)
+            unclear.setdefault(place, set()).add(own)
+        found[name or origin] = _computed(name or origin, inside)
+    for place, owns in unclear.items():
+        found |= {name: unreadable(name, _unclear(place)) for name in given.below(place) if _split(name)[1] in owns}
+    gone = sources | found.keys()
+    return [weight for weight in weights if weight.name not in gone] + list(found.values())
 
 
-def _place(origin: str, parts: Mapping[str, Mapping[str, Weight]], given: Sequence[str]) -> str:
-    """The name of the weight whose parts are at ``origin``.
+class _Given:
+    """The names that are there, in an order in which what begins alike stands side by side."""
 
-    A wrapper may keep ``W_raw`` above the module whose weight it is: "rnn.W_raw", and "rnn.module.W" with the others.
-    """
-    place, own = _split(origin)
-    if set(parts[origin]) != {"raw"} or any(_split(name)[0] == place and _alike(name, own) for name in given):
-        return origin
-    below = {_split(name)[0] for name in (*given, *parts) if _alike(name, own) and name.startswith(place)} - {place}
-    if f"{place}module." in below:
-        return f"{place}module.{own}"
-    return f"{below.pop()}{own}" if len(below) == 1 else origin
+    def __init__(self, given: Sequence[str], origins: Iterable[str]) -> None:
+        self._names = sorted(given)
+        self._kinds: dict[bool, list[str]] = {True: [], False: []}  # places of LSTMs, and of other layers
+        for kind, places in self._kinds.items():
+            named = (_split(name) for name in {*given, *origins})
+            places += sorted({place for place, own in named if re.fullmatch(_OWN, own) and ("_" in own) == kind})
+        self._with_others = {(place, "_" in own) for place, own in map(_split, given) if re.fullmatch(_OWN, own)}
+
+    def place_of(self, origin: str) -> str | None:
+        """The name of the weight whose ``W_raw`` is at ``origin``; None if it may be one of several.
+
+        A wrapper may keep it above the module whose weight it is: "rnn.W_raw", and "rnn.module.W" with the others.
+        """
+        place, own = _split(origin)
+        kind = "_" in own
+        if (place, kind) in self._with_others:
+            return origin
+        below = [found for found in _beginning(self._kinds[kind], place, 4) if found != place]
+        if f"{place}module." in below:
+            return f"{place}module.{own}"
+        return origin if not below else f"{below[0]}{own}" if len(below) == 1 else None
+
+    def below(self, place: str) -> list[str]:
+        return _beginning(self._names, place, len(self._names))
 
 
-def _copies(origin: str, given: Sequence[str], found: Mapping[str, Weight]) -> list[str]:
-    """Weights of the same name below ``W_raw``, of which it is not known whether they are what a dropout left."""
-    place, own = _split(origin)
-    below = [name for name in given if name.startswith(place) and _split(name)[1] == own and name not in found]
-    return below if origin in found and any(_split(name)[0] != place for name in below) else []
+def _beginning(names: list[str], start: str, most: int) -> list[str]:
+    """Of sorted names, the first ones that begin so."""
+    begin = end = bisect_left(names, start)
+    while end < min(len(names), begin + most) and names[end].startswith(start):
+        end += 1
+    return names[begin:end]
 
 
-def _unclear(origin: str) -> str:
+def _unclear(place: str) -> str:
     return (
-        f"expected one module to which {origin[-100:]}_raw, the weight before dropout, belongs, got several; in the "
-        "state_dict, give each weight its own name, and load it again"
+        f"expected one module below {place[-100:]!r}, to which the weight before dropout there belongs, got several; "
+        "in the state_dict, give each weight its own name, and load it again"
     )
 
 
@@ -79,12 +103,6 @@ def _split(name: str) -> tuple[str, str]:
     """What stands before a tensor's own name, with its dot; and that name."""
     place, dot, own = name.rpartition(".")
     return place + dot, own
-
-
-def _alike(name: str, own: str) -> bool:
-    """Whether both are of an LSTM, or both of another layer."""
-    other = _split(name)[1]
-    return re.fullmatch(_OWN, other) is not None and ("_" in other) == ("_" in own)
 
 
 def _computed(name: str, parts: Mapping[str, Weight]) -> Weight:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from lstmkernel.formats.pytorch.pickled import Dict, Name, Opaque, Storage, StoredTensor
+from lstmkernel.formats.pytorch.pickled import Dict, Name, Opaque, StoredTensor
 
 #: One container can stand in several others, so a small file can make a huge tree.
 MOST_TENSORS = 50_000
-MOST_NODES = 4_000_000
+MOST_NODES = 1_000_000
 MOST_DEPTH = 32
 MOST_NAME = 500
 
@@ -122,26 +122,28 @@ def _with_tensors(value: Any) -> set[int]:
 
     Each is looked at once: first all that can be reached, then, from the tensors back to what holds them.
     """
-    holders: dict[int, list[int]] = {}
-    waiting, seen, telling = [value], {id(value)}, list[int]()
+    holders: dict[int, list[Any]] = {}
+    waiting, seen, telling = [value], {id(value)}, list[Any]()
     while waiting:
         node = waiting.pop()
         if isinstance(node, StoredTensor) or (isinstance(node, Opaque) and node.tensor):
-            telling.append(id(node))
+            telling.append(node)
             continue
         inside = node.items if isinstance(node, Dict) else node.inner if isinstance(node, Opaque) else node
         if not isinstance(inside, list | tuple):
             continue
         for inner in inside:
-            if isinstance(inner, Dict | Opaque | list | tuple | StoredTensor | Storage):
-                holders.setdefault(id(inner), []).append(id(node))
+            if isinstance(inner, Dict | Opaque | list | tuple | StoredTensor):
+                holding = holders.setdefault(id(inner), [])
+                if not holding or holding[-1] is not node:
+                    holding.append(node)
                 if id(inner) not in seen:
                     seen.add(id(inner))
                     waiting.append(inner)
     found = set[int]()
     while telling:
-        node_id = telling.pop()
-        if node_id not in found:
-            found.add(node_id)
-            telling += holders.get(node_id, [])
+        node = telling.pop()
+        if id(node) not in found:
+            found.add(id(node))
+            telling += holders.get(id(node), [])
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 from lstmkernel.backends.packing import Array
@@ -159,7 +159,7 @@ class _Groups:
         place = prefix if prefix.endswith(".") else f"{prefix}."
         found = self._below(place)
         if not found:
-            raise ValueError(f"prefix {place!r}: no such names; {self._places()}")
+            raise ValueError(f"prefix {place!r}: no such names; {self._places}")
         return found
 
     def _below(self, place: str) -> list[Group]:
@@ -177,7 +177,7 @@ class _Groups:
         if problem:
             raise ValueError(problem)
         heads = [group for group in groups if group.kind == "Linear" and not group.problem]
-        others = [group for group in groups if group not in lstms and group not in heads]
+        others = [group for group in groups if group.problem or not group.kind]
         parts = {self.name_of(group): group for group in groups}
         as_parts = {name: _part(name, group) for name, group in parts.items()}
         embedded = [group for name, group in parts.items() if assumed_chain.looks_embedded(as_parts[name])]
@@ -185,10 +185,11 @@ class _Groups:
         if odd:
             raise ValueError(
                 f"expected one LSTM, or LSTMs and a last Linear, got also {_some(odd)}; choose with prefix=; "
-                f"{self._places()}"
+                f"{self._places}"
             )
         return [parts[part.name] for part in assumed_chain.ordered(list(as_parts.values()), ordered)]
 
+    @cached_property
     def _places(self) -> str:
         prefixes = [repr(self.name_of(group)) for group in self._groups.values() if group.kind == "LSTM"]
         return f"LSTMs are under: {names.some(prefixes)}"
@@ -205,7 +206,9 @@ def _check_head(group: Group) -> None:
     """A matrix alone is a Linear without a bias, or an Embedding: only names tell, if anything."""
     part = _part(group.prefix, group)
     if assumed_chain.looks_embedded(part):
-        raise ValueError(f"{group.place}weight: expected a Linear, got what its name says is an Embedding; a Linear needs another name")
+        raise ValueError(
+            f"{group.place}weight: expected a Linear, got what its name says is an Embedding; else rename it"
+        )
     if not part.bias:
         assumptions.assume(f"{group.place}weight: taken for a Linear without bias; an Embedding looks the same")
 

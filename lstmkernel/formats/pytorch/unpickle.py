@@ -15,8 +15,8 @@ from lstmkernel.formats.pytorch import pickled
 from lstmkernel.formats.pytorch.pickled import Dict, Name, Opaque, Storage
 from lstmkernel.formats.untrusted import limits
 
-#: About four seconds. A tensor takes about 30 operations, a word of a vocabulary three.
-MOST_OPERATIONS = 4_000_000
+#: About two seconds. A tensor takes about 30 operations, a word of a vocabulary three.
+MOST_OPERATIONS = 2_000_000
 
 _OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
 

@@ -496,3 +496,29 @@ def test_the_limit_can_be_raised(path):
     with pytest.raises(lk.FormatError, match="when unpacked"):
         lk.inspect(path, max_bytes=1 << 20)
     lk.load(path, max_bytes=1 << 28)
+
+
+def test_a_list_that_doubles_at_each_level_is_not_written_out(path):
+    """As the last argument of the call that makes a tensor: its flags."""
+    doubled = [1]
+    for _ in range(40):
+        doubled = [doubled, doubled]
+    tensor = Calls(torch._utils._rebuild_tensor_v2, STORAGE, 0, (4, 1), (1, 1), False, OrderedDict(), doubled)
+    path.write_bytes(zipped(pickled({"weight_ih_l0": tensor})))
+    assert lk.inspect(path).networks[0].description.startswith("no LSTM that can be loaded")
+    with pytest.raises(lk.FormatError, match="weight_ih_l0: expected numbers in the file"):
+        lk.load(path)
+
+
+@pytest.mark.parametrize("stride", [1 << 62, 1 << 70, 1 << 1000])
+def test_a_stride_along_one_element_may_be_anything(stride, path):
+    state = {
+        "weight_ih_l0": Tensor(STORAGE, 0, (4, 1), (1, stride)),
+        "weight_hh_l0": Tensor(STORAGE, 0, (4, 1), (1, stride)),
+    }
+    path.write_bytes(zipped(pickled(state)))
+    assert lk.load(path).input_size == 1
+    state["weight_hh_l0"] = Tensor(STORAGE, 0, (0, 1 << 70), (1, stride))
+    path.write_bytes(zipped(pickled(state)))
+    with pytest.raises(lk.FormatError, match="within its 8 elements"):
+        lk.load(path)

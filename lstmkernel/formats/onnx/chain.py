@@ -5,7 +5,7 @@ from __future__ import annotations
 from lstmkernel.backends.packing import Array
 from lstmkernel.formats.onnx import symbols
 from lstmkernel.formats.onnx.dense import DenseNodes
-from lstmkernel.formats.onnx.graph import Node
+from lstmkernel.formats.onnx.nodes import Node
 from lstmkernel.formats.onnx.operator import LSTMNode
 from lstmkernel.formats.onnx.symbols import Labels, equal
 from lstmkernel.formats.onnx.tensors import TensorReader

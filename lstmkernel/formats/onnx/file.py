@@ -14,7 +14,7 @@ from lstmkernel.formats.inspection import Contents, LoadableNetwork
 from lstmkernel.formats.onnx import graph, operator, parse_budget, select
 from lstmkernel.formats.onnx.dense import DenseNodes
 from lstmkernel.formats.onnx.follow import FollowedNetwork
-from lstmkernel.formats.onnx.graph import Node
+from lstmkernel.formats.onnx.nodes import Node
 from lstmkernel.formats.onnx.operator import LSTMNode
 from lstmkernel.formats.onnx.tensors import TensorReader, described
 from lstmkernel.host.files import replacing
@@ -32,7 +32,7 @@ def recognises(path: str, head: bytes) -> bool:
 
 def inspect(path: str) -> Contents:
     model, reader = _model(path)
-    scopes = select.scopes(model.graph, reader)
+    scopes = select.scopes(model, reader)
     networks, notes = [], []
     try:
         networks.append(LoadableNetwork("", describe.chain(map(_in_words, select.whole(scopes[0], reader).parts))))
@@ -45,7 +45,7 @@ def inspect(path: str) -> Contents:
 
 def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stack:
     model, reader = _model(path)
-    scopes = select.scopes(model.graph, reader)
+    scopes = select.scopes(model, reader)
     found = select.named(scopes, reader, prefix) if prefix else select.whole(scopes[0], reader)
     del model, scopes  # frees the file's bytes before the network takes memory
     return _built(found, options)
@@ -65,13 +65,13 @@ def _model(path: str) -> tuple[Any, TensorReader]:
     protobuf = errors.needed("google.protobuf.message", "onnx", f"{path}: reading ONNX")
     with open(path, "rb") as file:
         data = file.read()
-    parse_budget.check(data)
+    parse_budget.check(data, onnx.ModelProto.DESCRIPTOR)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
     except protobuf.DecodeError as error:
         raise ValueError(f"not an ONNX model: {error}") from error
-    graph.opset(model, onnx.defs.onnx_opset_version())
+    graph.expect_known_opsets(model, onnx.defs.onnx_opset_version())
     return model, TensorReader(path)
 
 

@@ -17,8 +17,9 @@ from lstmkernel.formats.onnx import dense, graph_outputs, operator
 from lstmkernel.formats.onnx import graph as onnx_graph
 from lstmkernel.formats.onnx.chain import LayerChain
 from lstmkernel.formats.onnx.dense import ACTIVATIONS, DenseNodes
-from lstmkernel.formats.onnx.graph import Graph, Node
+from lstmkernel.formats.onnx.graph import Graph
 from lstmkernel.formats.onnx.graph_inputs import GraphInputs
+from lstmkernel.formats.onnx.nodes import Node
 from lstmkernel.formats.onnx.operator import LSTMNode
 from lstmkernel.formats.onnx.symbols import Labels, Signal
 from lstmkernel.formats.onnx.tensors import TYPES, TensorReader

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lstmkernel.formats.onnx.graph import Node
+from lstmkernel.formats.onnx.nodes import Node
 from lstmkernel.formats.onnx.operator import LSTMNode
 from lstmkernel.formats.onnx.symbols import Signal, equal
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import islice, product
 from typing import Any
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.formats.onnx import graph as onnx_graph
+from lstmkernel.formats.onnx import nodes
 from lstmkernel.formats.onnx.fold import Constants
 from lstmkernel.formats.onnx.follow import OPEN, FollowedNetwork, Scope, chosen_nodes, whole_graph
-from lstmkernel.formats.onnx.graph import Graph, Node
+from lstmkernel.formats.onnx.functions import Functions
+from lstmkernel.formats.onnx.graph import Graph
+from lstmkernel.formats.onnx.nodes import Body, Call, Node
 from lstmkernel.formats.onnx.tensors import TensorReader
 
 #: How deep bodies of If and Loop may be nested.
@@ -76,30 +79,33 @@ def lstms(scopes: Sequence[Scope]) -> Iterator[tuple[Node, Mapping[str, Array]]]
     return ((node, scope.constants) for scope in scopes for node in scope.graph.nodes if node.op == "LSTM")
 
 
-def scopes(proto: Any, reader: TensorReader) -> list[Scope]:
+def scopes(model: Any, reader: TensorReader) -> list[Scope]:
     """The main graph and the bodies in it, each with the constants that it sees."""
     found: list[Scope] = []
-    _collect(found, proto, (), {}, reader, 0)
+    functions = Functions(model, reader.file_size)
+    _collect(found, Body(model.graph, Call()), functions, (), {}, reader, 0)
     return found
 
 
 def _collect(
     found: list[Scope],
-    proto: Any,
-    names: Collection[str],
+    body: Body,
+    functions: Functions,
+    names: Container[str],
     outside: Mapping[str, Array],
     reader: TensorReader,
     depth: int,
 ) -> None:
     if depth > MOST_NESTING:
         raise ValueError(f"expected at most {MOST_NESTING} graphs in one another, got more")
-    graph = onnx_graph.graph(proto, names)
+    graph = onnx_graph.graph(body, functions, names)
     constants = Constants(graph, reader, outside)
     found.append(Scope(graph, constants, {}))
-    visible = {*names, *graph.initializers, *graph.inputs, *(name for node in graph.nodes for name in node.outputs)}
+    own = {*graph.initializers, *graph.inputs, *(name for node in graph.nodes for name in node.outputs)}
+    visible = onnx_graph.Visible(own, names)
     for node in graph.nodes:
-        for body in onnx_graph.bodies(node):
-            _collect(found, body, visible, constants, reader, depth + 1)
+        for inner in nodes.bodies(node):
+            _collect(found, inner, functions, visible, constants, reader, depth + 1)
 
 
 def _within(node: Node, prefix: str) -> bool:

@@ -8,7 +8,7 @@ and a Reshape do put the directions side by side, or the rows first.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -29,11 +29,17 @@ from lstmkernel.formats.onnx.values import Values, of_unknown_shape
 OPEN = (17, 19)
 
 
+#: The LSTM nodes that are the layers of one LSTM, or a Dense layer.
+Part = list[LSTMNode] | DenseNodes
+
+
 class FollowedNetwork(NamedTuple):
     """The network in a graph."""
 
-    parts: list[list[LSTMNode] | DenseNodes]  # the LSTM nodes that are the layers of one LSTM, and Dense layers
+    parts: list[Part]
     batch_first: bool
+    expects: Literal["lengths"] | None  # what the model gives its LSTMs in each call
+    elsewhere: list[tuple[Node, str]]  # LSTM nodes whose initial states come from what is not followed, and from where
 
 
 class Scope(NamedTuple):
@@ -72,7 +78,7 @@ def whole_graph(
     assert chain.out is not None
     outputs = {name: values.signal(name) for name in scope.graph.outputs}
     joins = graph_outputs.joins(outputs, chain.layers[-1], chain.out, chain.states)
-    return FollowedNetwork(graph_outputs.parts(chain.layers, joins), bool(chain.batch_first))
+    return _found(chain, given, joins)
 
 
 def chosen_nodes(
@@ -96,7 +102,12 @@ def chosen_nodes(
         _lstm(layer, x, values, chain, given)
     _check_found(scope, chain, given)
     joins = [True] * (len(chain.states) - 1)
-    return FollowedNetwork(graph_outputs.parts(chain.layers, joins), bool(chain.batch_first))
+    return _found(chain, given, joins)
+
+
+def _found(chain: LayerChain, given: GraphInputs, joins: Sequence[bool]) -> FollowedNetwork:
+    parts = graph_outputs.parts(chain.layers, joins)
+    return FollowedNetwork(parts, bool(chain.batch_first), given.expects, given.elsewhere)
 
 
 def _to_follow(scope: Scope) -> list[Node]:
@@ -126,7 +137,7 @@ def _lstm(layer: LSTMNode, x: Signal | None, values: Values, chain: LayerChain, 
     if h is not None or c is not None:
         zeros = np.zeros((layer.directions, layer.hidden_size), np.float32)
         layer = layer._replace(first=(zeros if h is None else h, zeros if c is None else c))
-    given.take_lengths(node, values.signal(node.input(4)))
+    given.take_lengths(node, values.signal(node.input(4)), values.constant(node.input(4)), T)
     for place, labels in enumerate(chain.add_lstm(layer, T, B)):
         if node.output(place):
             values.put(node.output(place), Signal(labels, "f"))

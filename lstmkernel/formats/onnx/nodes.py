@@ -1,4 +1,4 @@
-"""Nodes of an ONNX model as plain Python. In a call of a function, names and attributes get the meaning they have there."""
+"""Nodes of an ONNX model as plain Python; in a call of a function, names and attributes mean what they mean there."""
 
 from __future__ import annotations
 

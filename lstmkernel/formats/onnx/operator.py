@@ -108,6 +108,7 @@ def lstm_node(node: Node, constants: Mapping[str, Array], reader: TensorReader) 
             weights[f"weight_peephole{end}"] = P[d].reshape(3, H)[[0, 2, 1]]  # i, o, f -> i, f, o
     variant = _variant(node, D, P is not None)
     rows_first = _flag(node, "layout")
+    node = node._replace(attributes={})  # they would keep the parsed file in memory
     return LSTMNode(node, I, H, B is not None, D, direction == "reverse", rows_first, variant, weights)
 
 

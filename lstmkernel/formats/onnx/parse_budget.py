@@ -13,17 +13,17 @@ from lstmkernel.formats.untrusted import limits
 #: The most that a parsed field takes: the message, its name, its place in a list.
 FIELD_BYTES = 200
 
-#: The most that an integer of a packed list takes; in the file it takes one byte or more. Floating-point numbers take no
-#: more memory than in the file.
+#: The most that an integer of a packed list takes, which has one byte or more in the file. Floating-point numbers take
+#: the same in both.
 INTEGER_BYTES = 8
 
 MOST_NESTING = 64
 
 
 class _Fields(NamedTuple):
-    """The fields of a message by number: those that are messages, with their descriptors, and those that are integers."""
+    """The fields of a message, by number."""
 
-    messages: dict[int, Any]
+    messages: dict[int, Any]  # those that are messages, with their descriptors
     integers: set[int]
 
 
@@ -61,12 +61,9 @@ def check(data: bytes, model: Any) -> None:
 
 def _fields(kind: Any) -> _Fields:
     messages = {field.number: field.message_type for field in kind.fields if field.message_type}
-    wide = [
-        f
-        for f in kind.fields
-        if f.cpp_type not in (f.CPPTYPE_STRING, f.CPPTYPE_MESSAGE, f.CPPTYPE_FLOAT, f.CPPTYPE_DOUBLE)
-    ]
-    return _Fields(messages, {field.number for field in wide})
+    no_integers = ("CPPTYPE_STRING", "CPPTYPE_MESSAGE", "CPPTYPE_FLOAT", "CPPTYPE_DOUBLE")
+    integers = {f.number for f in kind.fields if f.cpp_type not in [getattr(f, name) for name in no_integers]}
+    return _Fields(messages, integers)
 
 
 def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:

@@ -8,8 +8,8 @@ from itertools import islice, product
 from typing import Any
 
 from lstmkernel.backends.packing import Array
+from lstmkernel.formats.onnx import data_movement, nodes
 from lstmkernel.formats.onnx import graph as onnx_graph
-from lstmkernel.formats.onnx import nodes
 from lstmkernel.formats.onnx.fold import Constants
 from lstmkernel.formats.onnx.follow import OPEN, FollowedNetwork, Scope, chosen_nodes, whole_graph
 from lstmkernel.formats.onnx.functions import Functions
@@ -22,6 +22,28 @@ MOST_NESTING = 8
 
 #: How many of the sizes that Reshapes have as constants are tried.
 MOST_FIXED = 4
+
+
+def network(scopes: Sequence[Scope], reader: TensorReader, prefix: str) -> FollowedNetwork:
+    """What ``load`` gives for this prefix; "" is the whole model. A model is described by what this finds, too."""
+    found = named(scopes, reader, prefix) if prefix else whole(scopes[0], reader)
+    return found._replace(elsewhere=[(node, name) for node, name in found.elsewhere if not _of_caller(scopes, name)])
+
+
+def tried(scopes: Sequence[Scope], reader: TensorReader, prefix: str) -> FollowedNetwork | str:
+    """The same, or why it cannot be loaded."""
+    try:
+        return network(scopes, copy(reader), prefix)
+    except ValueError as error:
+        return str(error)
+
+
+def _of_caller(scopes: Sequence[Scope], name: str) -> bool:
+    """Whether a value is an input of the main graph, moved perhaps: the caller gives it."""
+    makers = {name: node for node in scopes[0].graph.nodes for name in node.outputs if name}
+    while name in makers and makers[name].op in data_movement.NAMES:
+        name = makers[name].input(0)
+    return name in scopes[0].graph.inputs
 
 
 def whole(scope: Scope, reader: TensorReader) -> FollowedNetwork:

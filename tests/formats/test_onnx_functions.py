@@ -33,8 +33,8 @@ def with_functions(model, *functions):
     return model
 
 
-def call(name, inputs, outputs, **attributes):
-    return node(name, inputs, outputs, name="call", domain="own", **attributes)
+def call(function, inputs, outputs, name="call", **attributes):
+    return node(function, inputs, outputs, name=name, domain="own", **attributes)
 
 
 def attribute(name, refers, kind):
@@ -70,7 +70,10 @@ def nested():
         "Outer",
         ["x", "w", "u", "r", "b", "axis"],
         ["y"],
-        [call("Inner", ["x", "w", "r", "b", "axis"], ["h"]), call("Inner", ["h", "u", "r", "b", "axis"], ["y"])],
+        [
+            call("Inner", ["x", "w", "r", "b", "axis"], ["h"], "lower"),
+            call("Inner", ["h", "u", "r", "b", "axis"], ["y"]),
+        ],
     )
     made = node("Outer", ["x", "W", "U", "R", "B", "axis"], ["Y"], domain="own")
     return with_functions(model_of([made], {**WRB, "U": numbers(1, 16, 4), "axis": np.array([1])}), inner, outer)

@@ -56,7 +56,7 @@ def _move(node: Node, data: Array, inputs: Inputs, reader: TensorReader) -> Arra
     if node.op == "Identity":
         return data
     if node.op == "Transpose":
-        return np.transpose(data, _listed(node, "perm"))
+        return np.transpose(data, listed(node, "perm"))
     if node.op == "Squeeze":
         axes = _given(node, "axes", inputs, 1)
         return np.squeeze(data, None if axes is None else tuple(axes))
@@ -65,10 +65,10 @@ def _move(node: Node, data: Array, inputs: Inputs, reader: TensorReader) -> Arra
     if node.op == "Slice":
         return data[slices(node, data, inputs)]
     if node.op == "Expand":
-        shape = tuple(_integers(inputs[1]))
+        shape = tuple(integers(inputs[1]))
         return np.broadcast_to(data, np.broadcast_shapes(data.shape, shape))  # a view, however large
     if node.op == "Tile":
-        return _tile(node, data, _integers(inputs[1]), reader)
+        return _tile(node, data, integers(inputs[1]), reader)
     if node.op == "Reshape":
         return _reshape(node, data, _given(node, "shape", inputs, 1) or [], reader)
     if node.op == "Flatten":
@@ -134,13 +134,13 @@ def slices(node: Node, data: Array, inputs: Inputs) -> tuple[slice, ...]:
 def _given(node: Node, name: str, inputs: Inputs, place: int) -> list[int] | None:
     """A parameter that older operator sets have as an attribute and newer ones as an input."""
     if name in node.attributes:
-        return _listed(node, name)
+        return listed(node, name)
     if place >= len(inputs) or inputs[place] is None:
         return None
-    return _integers(inputs[place])
+    return integers(inputs[place])
 
 
-def _listed(node: Node, name: str) -> list[int] | None:
+def listed(node: Node, name: str) -> list[int] | None:
     """A list of integers in an attribute, None if it is not there."""
     found = node.attribute(name, "ints")
     if found is not None and len(found) > MOST_INTEGERS:
@@ -148,7 +148,7 @@ def _listed(node: Node, name: str) -> list[int] | None:
     return None if found is None else list(found)
 
 
-def _integers(array: Array | None) -> list[int]:
+def integers(array: Array | None) -> list[int]:
     if array is None or array.dtype.kind != "i" or array.ndim > 1 or array.size > MOST_INTEGERS:
         got = "none" if array is None else f"{array.dtype} {array.shape}"
         raise ValueError(f"expected up to {MOST_INTEGERS} integers as a parameter, got {got}")

@@ -66,6 +66,12 @@ class LSTMNode(NamedTuple):
     weights: dict[str, Array]  # as in a state_dict, without the layer's number: "weight_ih", "weight_ih_reverse", ...
     first: tuple[Array, Array] | None = None  # constant h and c (D, H) that every row begins with; None for zeros
 
+    def has_weights_of(self, other: LSTMNode) -> bool:
+        """Whether the weights are the same."""
+        return {*self.weights} == {*other.weights} and all(
+            np.array_equal(value, other.weights[name]) for name, value in self.weights.items()
+        )
+
     @property
     def kind(self) -> tuple[Any, ...]:
         """Equal for the layers of one LSTM."""

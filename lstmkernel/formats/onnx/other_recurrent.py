@@ -36,7 +36,7 @@ def instead_of_lstm(graphs: Sequence[Graph], lstm_ops: Sequence[str]) -> str:
     if {node.op for node in nodes} >= _CELL:
         return (
             "no LSTM: expected an LSTM node, or a cell that is written out as PyTorch exports it: got "
-            f"{', '.join(sorted(_CELL))} in another form; of a model of PyTorch, save the weights, "
-            "torch.save(model.state_dict(), path), and load those with prefix="
+            f"{', '.join(sorted(_CELL))} in another form; save the weights where it was trained and load those with "
+            "prefix=: in PyTorch torch.save(model.state_dict(), path), in Keras model.save('model.keras')"
         )
     return f"no LSTM: expected an LSTM node, got {onnx_graph.ops(graphs[0])}"

@@ -62,9 +62,9 @@ def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stac
 
 def save(net: AnyNetwork, path: str) -> None:
     """Save as an ONNX model; ``export.py`` says with which inputs and outputs."""
-    from lstmkernel.formats.onnx import export
-
     errors.needed("onnx", "onnx", f"saving {path}")
+    from lstmkernel.formats.onnx import export  # imports onnx
+
     with replacing(path) as file:
         file.write(export.model(net).SerializeToString())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -42,10 +43,13 @@ class Linears:
         self._known: dict[str, Linear | None] = {}
 
     def of(self, name: str, depth: int = 0) -> Linear | None:
-        """The sum; None for any other value."""
+        """The sum; None for any other value, also for one that cannot be understood."""
         if name not in self._known:
+            self._known[name] = None
             node = self._makers.get(name)
-            self._known[name] = self._made(node, name, depth) if node and depth < MOST_DEPTH else None
+            if node and depth < MOST_DEPTH:
+                with contextlib.suppress(ValueError):
+                    self._known[name] = self._made(node, name, depth)
         return self._known[name]
 
     def _made(self, node: Node, name: str, depth: int) -> Linear | None:

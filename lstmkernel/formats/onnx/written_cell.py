@@ -8,7 +8,7 @@ are cut out of one product, or how anything is named. Only where x is as wide as
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,8 +47,9 @@ def fused(graph: Graph, constants: Mapping[str, Array], reader: TensorReader) ->
     linears = Linears(makers, constants)
     cells: dict[str, LSTMNode] = {}  # by c': there stands the node of the cell, and makes h', too
     replaced: set[str] = set()
+    weights_of: dict[tuple[Any, ...], dict[str, Array]] = {}
     for gates in _candidates(graph, makers):
-        cell = _cell(gates, linears, makers, reader)
+        cell = _cell(gates, linears, makers, weights_of, reader)
         if cell:
             cells[gates.new_c] = cell
             replaced.add(gates.new_h)
@@ -113,7 +114,13 @@ def _candidates(graph: Graph, makers: Mapping[str, Node]) -> Iterator[_Gates]:
                             yield _Gates(sums, c, total.output(0), last.output(0), last.name)
 
 
-def _cell(gates: _Gates, linears: Linears, makers: Mapping[str, Node], reader: TensorReader) -> LSTMNode | None:
+def _cell(
+    gates: _Gates,
+    linears: Linears,
+    makers: Mapping[str, Node],
+    weights_of: dict[tuple[Any, ...], dict[str, Array]],
+    reader: TensorReader,
+) -> LSTMNode | None:
     """The cell, if each gate is the sum of a product with x, one with h, and biases."""
     found = {gate: linears.of(name) for gate, name in gates.sums.items()}
     sums = [each for each in (found[gate] for gate in "ifgo") if each is not None]
@@ -124,19 +131,36 @@ def _cell(gates: _Gates, linears: Linears, makers: Mapping[str, Node], reader: T
     if any(each.width != H for each in sums) or names is None or gates.c in names:
         return None
     x, h = names
+    shared = _places(sums, x, h)
+    if shared not in weights_of:
+        weights_of[shared] = _weights(sums, x, h, gates.new_h, reader)
+    weights = weights_of[shared]
+    I = weights["weight_ih"].shape[1]
+    node = Node(OP, _name(sums[0], x, gates), [x, "", "", "", "", h, gates.c], ["", gates.new_h, gates.new_c], {})
+    return LSTMNode(node, I, H, "bias_ih" in weights, 1, False, False, None, weights)
+
+
+def _weights(sums: list[Linear], x: str, h: str, what: str, reader: TensorReader) -> dict[str, Array]:
+    """Weights in the order i, f, g, o, as of an LSTMNode."""
     weights = {}
     for name, source in (("ih", x), ("hh", h)):
         parts = [each.products[source].matrix.T for each in sums]
         for part in parts:
-            reader.hand(gates.new_h, part)
+            reader.hand(what, part)
         weights[f"weight_{name}"] = np.concatenate(parts)
-    bias = any(each.biases for each in sums)
-    if bias:
+    if any(each.biases for each in sums):
         for name, sources in (("ih", (x, "")), ("hh", (h,))):
             weights[f"bias_{name}"] = np.concatenate([_bias(each, sources, weights["weight_ih"]) for each in sums])
-    I = weights["weight_ih"].shape[1]
-    node = Node(OP, _name(sums[0], x, gates), [x, "", "", "", "", h, gates.c], ["", gates.new_h, gates.new_c], {})
-    return LSTMNode(node, I, H, bias, 1, False, False, None, weights)
+    return weights
+
+
+def _places(sums: list[Linear], x: str, h: str) -> tuple[Any, ...]:
+    """Where in memory the constants are: the same for the steps of a loop, so that their weights are copied once."""
+    arrays = [(source, each.products[source].matrix) for each in sums for source in (x, h)]
+    arrays += [bias for each in sums for bias in each.biases]
+    return tuple(
+        (source == h, each.__array_interface__["data"][0], each.shape, each.strides) for source, each in arrays
+    )
 
 
 def _bias(sums: Linear, sources: tuple[str, ...], like: Array) -> Array:

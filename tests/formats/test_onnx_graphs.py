@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -212,6 +214,19 @@ def test_what_is_no_chain_is_refused_by_name(tmp_path, what):
     make, message = NO_CHAIN[what]
     with pytest.raises(lk.FormatError, match=message):
         lk.load(saved(make(), tmp_path))
+
+
+@pytest.mark.parametrize("what", NO_CHAIN)
+def test_a_prefix_is_advised_where_it_loads_and_inspect_lists_the_same(tmp_path, what):
+    path = saved(NO_CHAIN[what][0](), tmp_path)
+    with pytest.raises(lk.FormatError) as error:
+        lk.load(path)
+    advised = re.findall(r"prefix='([^']+)'", str(error.value))
+    contents = lk.inspect(path)
+    assert [network.prefix for network in contents.networks] == advised
+    assert str(error.value).removeprefix(f"{path}: ") in contents.notes[0]
+    for prefix in advised:
+        assert isinstance(lk.load(path, prefix=prefix), lk.LSTM)
 
 
 def test_sizes_that_are_fixed_and_too_large_to_follow_need_not_matter(tmp_path):

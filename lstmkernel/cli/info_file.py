@@ -32,7 +32,7 @@ def show(path: str, as_json: bool) -> None:
             )
         out.print(table)
     else:
-        out.print("Nothing that can be loaded: the file has no LSTM.")
+        out.print("Nothing that can be loaded.")
     out.print()
     table = Table("Tensor", box=box.SIMPLE, padding=0, show_edge=False)
     table.add_column("Shape", no_wrap=True)

@@ -23,13 +23,12 @@ from lstmkernel.formats.errors import FormatError
 from lstmkernel.formats.inspection import Contents
 from lstmkernel.formats.pytorch.from_torch import from_torch
 from lstmkernel.formats.untrusted import limits
+from lstmkernel.formats.which import format_of, path_of
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 from lstmkernel.variant import Variant
 
 __all__ = ["Contents", "FormatError", "from_torch", "inspect", "load", "save"]
-
-HEAD_BYTES = 1 << 16
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -110,9 +109,9 @@ def load(
     )
     Variant.of(options.variant)
     prefix = joined.checked(prefix)
-    path = os.fsdecode(path)
+    path = path_of(path)
     with limits.at_most(_max_bytes(max_bytes)), errors.naming(path):
-        found = _format_of(path)
+        found = format_of(path, formats())
         with assumptions.collected() as told:
             net = joined.load(partial(found.load, path), prefix, options)
     for sentence in told:
@@ -128,9 +127,9 @@ def inspect(path: Path, *, max_bytes: int | None = None) -> Contents:
 
     No tensor is read where the format allows that. Raises as ``load``; ``max_bytes`` as there.
     """
-    path = os.fsdecode(path)
+    path = path_of(path)
     with limits.at_most(_max_bytes(max_bytes)), errors.naming(path):
-        return _format_of(path).inspect(path)
+        return format_of(path, formats()).inspect(path)
 
 
 def save(net: AnyNetwork, path: Path) -> None:
@@ -143,7 +142,7 @@ def save(net: AnyNetwork, path: Path) -> None:
     """
     if not isinstance(net, AnyNetwork):
         raise TypeError(f"net: expected an LSTM, LSTMCell, Dense or Stack, got {type(net).__name__}")
-    path = os.fsdecode(path)
+    path = path_of(path)
     suffix = os.path.splitext(path)[1].lower() or ".safetensors"
     savers = saving_formats()
     if suffix not in savers:
@@ -153,22 +152,3 @@ def save(net: AnyNetwork, path: Path) -> None:
 
 def _max_bytes(given: int | None) -> int | None:
     return None if given is None else arguments.size("max_bytes", given)
-
-
-def _format_of(path: str) -> Format:
-    """The format that reads a file, by its content. The file's name only decides which format's error is shown."""
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{path}: no such file")
-    if os.path.isdir(path):
-        raise IsADirectoryError(f"{path}: is a directory")
-    if not os.path.isfile(path):  # a device or a pipe may have no end
-        raise FormatError(f"{path}: expected a regular file, got a device, a pipe or a socket")
-    with open(path, "rb") as file:
-        head = file.read(HEAD_BYTES)
-    known = formats()
-    by_content = (each for each in known if each.recognises(path, head))
-    by_name = (each for each in known if path.lower().endswith(each.SUFFIXES))
-    found = next(by_content, None) or next(by_name, None)
-    if found is None:
-        raise FormatError(f"{path}: expected one of {', '.join(each.NAME for each in known)}, got {head[:16]!r}")
-    return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -32,9 +34,12 @@ def load_sequence(path: str, prefix: Prefix, **options: Any) -> Net:
 def read_input(path: str, net: Net) -> Array:
     """The network's x from a .npy file: (T, I) or batched."""
     try:
-        x = np.load(path, allow_pickle=False)
-    except (EOFError, ValueError) as error:
+        with open(path, "rb") as file:  # NumPy leaves a broken .npz open
+            x = np.load(file, allow_pickle=False)
+    except (EOFError, ValueError, SyntaxError, RecursionError, TokenError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: expected an array of numbers, as numpy.save writes it") from error
+    except MemoryError as error:
+        raise ValueError(f"{path}: expected an array that fits in memory, got: {error}") from error
     if not isinstance(x, np.ndarray):
         raise ValueError(f"{path}: expected an array, as numpy.save writes it, got several (.npz)")
     I, batched = net.input_size, "B, T" if net.batch_first else "T, B"

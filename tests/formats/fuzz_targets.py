@@ -168,6 +168,40 @@ def onnx_target() -> Target:
     return Target("onnx", ".onnx", written(lambda path: lk.save(SMALL, path), ".onnx"))
 
 
+def onnx_cell_target() -> Target:
+    """A cell that is written out, in a function of the model."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    nodes = [
+        helper.make_node("Gemm", ["x", "W", "b"], ["a"], transB=1),
+        helper.make_node("MatMul", ["h", "R"], ["r"]),
+        helper.make_node("Add", ["a", "r"], ["all"]),
+        helper.make_node("Split", ["all"], [*"ifgo"], axis=1),
+        *(helper.make_node("Tanh" if gate == "g" else "Sigmoid", [gate], [f"{gate}1"]) for gate in "ifgo"),
+        helper.make_node("Mul", ["f1", "c"], ["kept"]),
+        helper.make_node("Mul", ["i1", "g1"], ["written"]),
+        helper.make_node("Add", ["kept", "written"], ["c1"]),
+        helper.make_node("Tanh", ["c1"], ["shown"]),
+        helper.make_node("Mul", ["o1", "shown"], ["h1"]),
+    ]
+    opsets, names = [helper.make_opsetid("", 14), helper.make_opsetid("own", 1)], ["x", "h", "c", "W", "R", "b"]
+    function = helper.make_function("own", "Cell", names, ["h1", "c1"], nodes, opsets)
+    weights = {"W": (8, 1), "R": (2, 8), "b": (8,)}
+    graph = helper.make_graph(
+        [helper.make_node("Cell", names, ["h1", "c1"], domain="own")],
+        "g",
+        [
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["B", n])
+            for name, n in zip("xhc", (1, 2, 2), strict=True)
+        ],
+        [helper.make_tensor_value_info("h1", onnx.TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.full(shape, 0.5, "f4"), name) for name, shape in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8, functions=[function])
+    return Target("onnx_cell", ".onnx", model.SerializeToString())
+
+
 def targets() -> list[Target]:
     """Those whose package is missing stay out."""
     found = [
@@ -183,6 +217,7 @@ def targets() -> list[Target]:
         ("h5py", keras_hdf5_target),
         ("h5py", keras_config_target),
         ("onnx", onnx_target),
+        ("onnx", onnx_cell_target),
     )
     for package, make in of_packages:
         if find_spec(package):

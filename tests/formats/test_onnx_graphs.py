@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -123,7 +125,10 @@ NO_CHAIN = {
         "X: expected all of the output",
     ),
     "x rounded": (lambda: chain(node("Cast", ["x"], "i", to=TensorProto.INT32), x="i"), "Cast node 'i'"),
-    "lengths that are constant": (lambda: chain(lengths=np.array([1, 2], "i4")), "sequence_lens: expected an input"),
+    "lengths that are constant": (
+        lambda: chain(lengths=np.array([1, 2], "i4")),
+        r"sequence_lens: expected an input .* got constants \[1, 2\]; make that input of the node empty",
+    ),
     "lengths in another order": (
         lambda: two_lstms(
             *("turned", "turned", node("Slice", ["lengths", "b", "e", "a", "b"], "turned")),
@@ -209,6 +214,19 @@ def test_what_is_no_chain_is_refused_by_name(tmp_path, what):
     make, message = NO_CHAIN[what]
     with pytest.raises(lk.FormatError, match=message):
         lk.load(saved(make(), tmp_path))
+
+
+@pytest.mark.parametrize("what", NO_CHAIN)
+def test_a_prefix_is_advised_where_it_loads_and_inspect_lists_the_same(tmp_path, what):
+    path = saved(NO_CHAIN[what][0](), tmp_path)
+    with pytest.raises(lk.FormatError) as error:
+        lk.load(path)
+    advised = re.findall(r"prefix='([^']+)'", str(error.value))
+    contents = lk.inspect(path)
+    assert [network.prefix for network in contents.networks] == advised
+    assert str(error.value).removeprefix(f"{path}: ") in contents.notes[0]
+    for prefix in advised:
+        assert isinstance(lk.load(path, prefix=prefix), lk.LSTM)
 
 
 def test_sizes_that_are_fixed_and_too_large_to_follow_need_not_matter(tmp_path):
@@ -363,7 +381,8 @@ def test_a_bodys_own_value_hides_a_constant_of_the_same_name_around_it(tmp_path)
     constants = {k: parameters()[k] for k in "WRB"} | {"h": numbers(1, 1, 4)}
     shadow = [node("Exp", ["x"], "h"), lstm_node(inputs=("W", "R", "B", "", "h"), hidden_size=4)]
     path = saved(if_model(shadow, [node("Identity", ["x"], "Y")], constants), tmp_path)
-    assert not lk.load(path, prefix="lstm").initial_state
+    with pytest.warns(RuntimeWarning, match="begins with 'h', which another part of the model computes"):
+        assert not lk.load(path, prefix="lstm").initial_state
 
 
 def test_by_name_zeros_for_a_batch_that_is_not_known_yet_are_zeros_and_others_are_refused(tmp_path):

@@ -476,6 +476,11 @@ def test_run_refuses_with_one_line_that_says_what_was_expected(
     np.save(tmp_path / "object.npy", np.array([[None] * 3]), allow_pickle=True)
     np.savez(tmp_path / "several.npz", np.zeros((4, 3)))
     (tmp_path / "empty.npy").touch()
+    (tmp_path / "zip.npy").write_bytes(b"PK\3\4" + bytes(100))
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({1 << 56}, 3)}}"
+    for name, text in {"huge": header, "deep": "(" * 5000}.items():
+        packed = len(text).to_bytes(2, "little") + text.encode()
+        (tmp_path / f"{name}.npy").write_bytes(b"\x93NUMPY\1\0" + packed + bytes(24))
     lk.save(lk.Dense(3, 5), str(tmp_path / "dense"))
 
     assert "missing.npy: No such file" in refusal(str(tmp_path / "missing.npy"))
@@ -487,6 +492,8 @@ def test_run_refuses_with_one_line_that_says_what_was_expected(
     assert "complex128" in refusal(str(tmp_path / "complex.npy"))
     assert "expected an array" in refusal(str(tmp_path / "object.npy"))
     assert "expected an array" in refusal(str(tmp_path / "empty.npy"))
+    for name in ("zip", "huge", "deep"):
+        assert f"{name}.npy: expected an array" in refusal(str(tmp_path / f"{name}.npy"))
     assert "several" in refusal(str(tmp_path / "several.npz"))
     assert "encoder" in refusal(path, weights, output, "--prefix", "encoder")
     assert refusal(path, weights, output, "--backend", "fortran").startswith("lstmkernel: error: unknown backend")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lstmkernel.backends.packing import Array
 from lstmkernel.formats.onnx import symbols
 from lstmkernel.formats.onnx.dense import DenseNodes
-from lstmkernel.formats.onnx.graph import Node
+from lstmkernel.formats.onnx.nodes import Node
 from lstmkernel.formats.onnx.operator import LSTMNode
 from lstmkernel.formats.onnx.symbols import Labels, equal
 from lstmkernel.formats.onnx.tensors import TensorReader
@@ -37,7 +37,7 @@ class LayerChain:
         if out is None or x.ndim != 3 or x.shape[2] != width:
             raise ValueError(f"{node}: X: expected 3 dimensions, the last of {width} as in W, got shape {x.shape}")
         if self.batch_first is None:
-            if equal(x, out) or (out.ndim == 2 and equal(x, out[:, None])):
+            if equal(x, out) or (out.ndim == 2 and equal(x, out[:, None] if node.op == "LSTM" else out[None])):
                 self.batch_first = False
             elif out.ndim == 3 and equal(x, out.swapaxes(0, 1)):
                 self.batch_first = True

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.formats.onnx.graph import Node
+from lstmkernel.formats.onnx.nodes import Node
 from lstmkernel.formats.onnx.tensors import TensorReader
 
 Inputs = Sequence[Array | None]
 
 #: Exporters write this number or a larger one for "up to the end".
 END = 2**31 - 1
+
+#: The most integers in a parameter, such as a shape or axes, and the most dimensions of what is made.
+MOST_INTEGERS, MOST_DIMENSIONS = 64, 16
 
 NAMES = (
     "Concat",
@@ -36,20 +40,23 @@ NAMES = (
 
 def move(node: Node, inputs: Inputs, reader: TensorReader) -> Array:
     """The output of a node of ``NAMES``."""
-    data = inputs[0]
+    data = inputs[0] if inputs else None
     if data is None:
         raise ValueError(f"{node}: expected data as its first input, got none")
     try:
-        return _move(node, data, inputs, reader)
-    except (ValueError, TypeError, IndexError, OverflowError, AttributeError) as error:
+        moved = _move(node, data, inputs, reader)
+    except (ValueError, TypeError, IndexError, OverflowError, RuntimeError) as error:
         raise ValueError(f"{node}: of shape {data.shape}: {error}") from error
+    if moved.ndim > MOST_DIMENSIONS:
+        raise ValueError(f"{node}: expected at most {MOST_DIMENSIONS} dimensions, got {moved.ndim}")
+    return moved
 
 
 def _move(node: Node, data: Array, inputs: Inputs, reader: TensorReader) -> Array:
     if node.op == "Identity":
         return data
     if node.op == "Transpose":
-        return np.transpose(data, node.attributes.get("perm"))
+        return np.transpose(data, listed(node, "perm"))
     if node.op == "Squeeze":
         axes = _given(node, "axes", inputs, 1)
         return np.squeeze(data, None if axes is None else tuple(axes))
@@ -58,27 +65,40 @@ def _move(node: Node, data: Array, inputs: Inputs, reader: TensorReader) -> Arra
     if node.op == "Slice":
         return data[slices(node, data, inputs)]
     if node.op == "Expand":
-        shape = tuple(_integers(inputs[1]))
+        shape = tuple(integers(inputs[1]))
         return np.broadcast_to(data, np.broadcast_shapes(data.shape, shape))  # a view, however large
     if node.op == "Tile":
-        return _tile(node, data, _integers(inputs[1]), reader)
+        return _tile(node, data, integers(inputs[1]), reader)
     if node.op == "Reshape":
         return _reshape(node, data, _given(node, "shape", inputs, 1) or [], reader)
     if node.op == "Flatten":
-        rows = prod(data.shape[: node.attributes.get("axis", 1)])
+        rows = prod(data.shape[: node.attribute("axis", "i", 1)])
         return _reshape(node, data, (rows, data.size // max(1, rows)), reader)
-    axis = node.attributes.get("axis", 0)
     if node.op == "Gather":
-        places = np.array(inputs[1], np.int64)
-        reader.make(str(node), data.nbytes // max(1, data.shape[axis]) * places.size)
-        return np.take(data, places, axis)
-    parts = [part for part in inputs if part is not None]
+        return _gather(node, data, inputs[1], reader)
+    parts = [
+        part for part in inputs if part is not None and part.dtype.newbyteorder("=") == data.dtype.newbyteorder("=")
+    ]
+    if len(parts) < len(inputs):
+        raise ValueError("expected inputs of one dtype, got several or none")
     reader.make(str(node), sum(part.nbytes for part in parts))
-    return np.concatenate(parts, axis)
+    return np.concatenate(parts, node.attribute("axis", "i", 0))
+
+
+def _gather(node: Node, data: Array, places: Array | None, reader: TensorReader) -> Array:
+    axis = node.attribute("axis", "i", 0)
+    if places is None or places.dtype.kind != "i":
+        raise ValueError("expected integers as its second input")
+    if not -data.ndim <= axis < data.ndim:
+        raise ValueError(f"expected an axis of {data.ndim}, got {axis}")
+    reader.make(str(node), (data.nbytes // max(1, data.shape[axis]) + 8) * places.size)  # NumPy makes them 8 bytes wide
+    index: tuple[Any, ...] = (*[slice(None)] * (axis % data.ndim), places)
+    taken: Array = data[index]  # np.take would first copy what is a view, however large
+    return taken
 
 
 def _reshape(node: Node, data: Array, target: Sequence[int], reader: TensorReader) -> Array:
-    if not node.attributes.get("allowzero", 0):
+    if not node.attribute("allowzero", "i", 0):
         target = [data.shape[place] if extent == 0 else extent for place, extent in enumerate(target)]
     if prod(extent for extent in target if extent >= 0) > data.size:
         raise ValueError(f"expected a shape of as many numbers, got {tuple(target)}")
@@ -91,7 +111,10 @@ def _tile(node: Node, data: Array, repeats: Sequence[int], reader: TensorReader)
     if len(repeats) != data.ndim or min(repeats, default=0) < 0:
         raise ValueError(f"expected a number of repeats for each axis, got {tuple(repeats)}")
     reader.make(str(node), data.nbytes * prod(repeats))
-    return np.tile(data, tuple(repeats))
+    pairs = list(zip(repeats, data.shape, strict=True))
+    apart = data.reshape([extent for _, extent in pairs for extent in (1, extent)])  # a view
+    repeated = np.broadcast_to(apart, [extent for pair in pairs for extent in pair])
+    return repeated.reshape([count * extent for count, extent in pairs])
 
 
 def slices(node: Node, data: Array, inputs: Inputs) -> tuple[slice, ...]:
@@ -111,14 +134,22 @@ def slices(node: Node, data: Array, inputs: Inputs) -> tuple[slice, ...]:
 def _given(node: Node, name: str, inputs: Inputs, place: int) -> list[int] | None:
     """A parameter that older operator sets have as an attribute and newer ones as an input."""
     if name in node.attributes:
-        return [int(value) for value in node.attributes[name]]
+        return listed(node, name)
     if place >= len(inputs) or inputs[place] is None:
         return None
-    return _integers(inputs[place])
+    return integers(inputs[place])
 
 
-def _integers(array: Array | None) -> list[int]:
-    if array is None or array.dtype.kind != "i" or array.ndim > 1 or array.size > 64:
+def listed(node: Node, name: str) -> list[int] | None:
+    """A list of integers in an attribute, None if it is not there."""
+    found = node.attribute(name, "ints")
+    if found is not None and len(found) > MOST_INTEGERS:
+        raise ValueError(f"{name}: expected up to {MOST_INTEGERS} integers, got {len(found)}")
+    return None if found is None else list(found)
+
+
+def integers(array: Array | None) -> list[int]:
+    if array is None or array.dtype.kind != "i" or array.ndim > 1 or array.size > MOST_INTEGERS:
         got = "none" if array is None else f"{array.dtype} {array.shape}"
-        raise ValueError(f"expected up to 64 integers as a parameter, got {got}")
+        raise ValueError(f"expected up to {MOST_INTEGERS} integers as a parameter, got {got}")
     return [int(value) for value in np.atleast_1d(array)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.formats.onnx.graph import Node
+from lstmkernel.formats.onnx.nodes import Node
 from lstmkernel.formats.onnx.tensors import TensorReader
 
 #: Activations that may follow a product, and their names in lstmkernel.
@@ -28,15 +28,15 @@ def begun(node: Node, inputs: Sequence[Array | None], reader: TensorReader) -> D
     ``inputs`` holds constants, and None for the signal or an input that is left out.
     """
     weight = inputs[1] if node.op in ("MatMul", "Gemm") and len(inputs) >= 2 else None
-    if inputs[0] is not None or weight is None or weight.ndim != 2:
+    if weight is None or inputs[0] is not None or weight.ndim != 2:
         return None
     bias = inputs[2] if len(inputs) > 2 else None
-    numbers = [node.attributes.get(name, 1.0) for name in ("alpha", "beta")]
-    if numbers != [1.0, 1.0] or node.attributes.get("transA", 0) or (bias is None and node.input(2)):
+    numbers = [node.attribute(name, "f", 1.0) for name in ("alpha", "beta")]
+    if numbers != [1.0, 1.0] or node.attribute("transA", "i", 0) or (bias is None and node.input(2)):
         raise ValueError(
             f"{node}: expected alpha = beta = 1, transA = 0 and a constant bias, got alpha, beta = {numbers}"
         )
-    weight = weight if node.attributes.get("transB", 0) else weight.T
+    weight = weight if node.attribute("transB", "i", 0) else weight.T
     if weight.dtype.kind != "f" or 0 in weight.shape:
         raise ValueError(f"{node}: expected a matrix of floating-point numbers, got {weight.dtype} {weight.shape}")
     reader.hand(str(node), weight)
@@ -63,9 +63,9 @@ def _expect_last_axis(node: Node, dimensions: int) -> None:
     Without the attribute, the axis is 1 before opset 13 and the last one since then; it is accepted where these are the
     same. Before opset 13 the axes from ``axis`` on form one row, which makes no difference for the last axis.
     """
-    axis = node.attributes.get("axis", 1)
+    axis = node.attribute("axis", "i", 1)
     if axis not in (-1, dimensions - 1):
-        raise ValueError(f"{node}: axis: expected -1 or {dimensions - 1}, the last one, got {axis!r:.40}")
+        raise ValueError(f"{node}: axis: expected -1 or {dimensions - 1}, the last one, got {axis}")
 
 
 def _bias(node: Node, value: Array, width: int) -> Array:

@@ -1,12 +1,14 @@
 """Networks as ONNX models.
 
 Inputs are x, (T, B, I) or (B, T, I) with batch_first, and each LSTM's h_0 and c_0. These may be left out: the default
-is zeros, or the model's own initial state. Outputs are out and each LSTM's h_n and c_n, in lstmkernel's shapes. T and B
-are open. In a Stack, an LSTM's states have its place before their names, as in the state_dict: "1.h_0".
+is zeros, or the model's own initial state. A network that expects lengths has the input lengths, (B,), too. Outputs are
+out and each LSTM's h_n and c_n, in lstmkernel's shapes. T and B are open. In a Stack, an LSTM's states have its place
+before their names, as in the state_dict: "1.h_0".
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,10 +45,13 @@ def model(net: Any) -> Any:
     if batch_first:
         value = graph.node("Transpose", [value], "steps", perm=[1, 0, 2])
     rows = graph.rows(value)
+    lengths = graph.lengths(layers)
     for place, layer in enumerate(layers):
         prefix = f"{place}." if isinstance(net, Stack) else ""
         value = (
-            graph.dense(layer, prefix, value) if isinstance(layer, Dense) else graph.lstm(layer, prefix, value, rows)
+            graph.dense(layer, prefix, value)
+            if isinstance(layer, Dense)
+            else graph.lstm(layer, prefix, value, rows, lengths)
         )
     graph.node(
         "Transpose" if batch_first else "Identity", [value], "out", **({"perm": [1, 0, 2]} if batch_first else {})
@@ -93,6 +98,18 @@ class _Graph:
         shape = self.node("Shape", [x], "shape")
         return self.node("Gather", [shape, self.constant("batch_axis", np.array([1]))], "rows", axis=0)
 
+    def lengths(self, layers: Sequence[LSTM | Dense]) -> str:
+        """The input that all LSTMs take their rows' lengths from; "" if they expect none."""
+        expected = {layer.expects for layer in layers if isinstance(layer, LSTM)} - {None}
+        if "mask" in expected:
+            raise ValueError(
+                "expects: expected 'lengths' or None, since ONNX's LSTM takes no mask; save as .safetensors"
+            )
+        if not expected:
+            return ""
+        self._inputs.append(helper.make_tensor_value_info("lengths", onnx.TensorProto.INT32, ["B"]))
+        return "lengths"
+
     # ---------------------------------------------------------------- layers
 
     def dense(self, layer: Dense, prefix: str, value: str) -> str:
@@ -106,7 +123,7 @@ class _Graph:
             value = self.node(_DENSE_NAMES[layer.activation], [value], f"{prefix}activated", **attributes)
         return value
 
-    def lstm(self, lstm: LSTM, prefix: str, value: str, rows: str) -> str:
+    def lstm(self, lstm: LSTM, prefix: str, value: str, rows: str, lengths: str) -> str:
         """A node for each layer, and after it the nodes that put its directions side by side."""
         if lstm.proj_size:
             raise ValueError(
@@ -122,7 +139,7 @@ class _Graph:
             name = f"{prefix}layer{layer}"
             bounds = [self.constant(f"{name}.{end}", [D * (layer + k)]) for k, end in enumerate(("begin", "end"))]
             own = [self.node("Slice", [state, *bounds], f"{name}.{state}") for state in states]
-            inputs = [value, *self._weights(lstm, layer, name), "", *own, self._peephole(lstm, layer, name)]
+            inputs = [value, *self._weights(lstm, layer, name), lengths, *own, self._peephole(lstm, layer, name)]
             outputs = [f"{name}.{part}" for part in ("Y", "Y_h", "Y_c")]
             attributes = {"hidden_size": H, "direction": _direction(lstm), **_variant(lstm.variant, D)}
             self._nodes.append(helper.make_node("LSTM", _trimmed(inputs), outputs, name=name, **attributes))

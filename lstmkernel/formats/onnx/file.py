@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from copy import copy
 from typing import Any
 
 from lstmkernel.backends.packing import Array
@@ -13,16 +11,18 @@ from lstmkernel.formats.contract import AnyNetwork, Options
 from lstmkernel.formats.inspection import Contents, LoadableNetwork
 from lstmkernel.formats.onnx import graph, operator, parse_budget, select
 from lstmkernel.formats.onnx.dense import DenseNodes
-from lstmkernel.formats.onnx.follow import FollowedNetwork
-from lstmkernel.formats.onnx.graph import Node
-from lstmkernel.formats.onnx.operator import LSTMNode
+from lstmkernel.formats.onnx.follow import FollowedNetwork, Part
 from lstmkernel.formats.onnx.tensors import TensorReader, described
 from lstmkernel.host.files import replacing
+from lstmkernel.host.warning import warn
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 
 NAME = "ONNX"
 SUFFIXES: tuple[str, ...] = (".onnx",)
+
+#: How many LSTM nodes ``inspect`` tries to load.
+MOST_LISTED = 50
 
 
 def recognises(path: str, head: bytes) -> bool:
@@ -32,30 +32,39 @@ def recognises(path: str, head: bytes) -> bool:
 
 def inspect(path: str) -> Contents:
     model, reader = _model(path)
-    scopes = select.scopes(model.graph, reader)
+    scopes = select.scopes(model, reader)
     networks, notes = [], []
-    try:
-        networks.append(LoadableNetwork("", describe.chain(map(_in_words, select.whole(scopes[0], reader).parts))))
-    except ValueError as error:
-        notes.append(f"cannot be loaded as a whole: {error}")
-    for node, constants in select.lstms(scopes):
-        networks.append(LoadableNetwork(node.name, _node_in_words(node, constants, reader)))
+    names = list(dict.fromkeys(node.name for node, _ in select.lstms(scopes)))
+    for prefix in ("", *names[:MOST_LISTED]):
+        found = select.tried(scopes, reader, prefix)
+        if isinstance(found, FollowedNetwork):
+            networks.append(LoadableNetwork(prefix, describe.chain(_in_words(part, found) for part in found.parts)))
+        else:
+            notes.append(f"cannot be loaded {f'with prefix={prefix!r}' if prefix else 'as a whole'}: {found}")
+    if len(names) > MOST_LISTED:
+        notes.append(f"{len(names) - MOST_LISTED} more LSTM nodes, which prefix= can name, too")
     return Contents(NAME, [described(tensor) for tensor in model.graph.initializer], networks, notes)
 
 
 def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stack:
     model, reader = _model(path)
-    scopes = select.scopes(model.graph, reader)
-    found = select.named(scopes, reader, prefix) if prefix else select.whole(scopes[0], reader)
+    scopes = select.scopes(model, reader)
+    found = select.network(scopes, reader, prefix or "")
     del model, scopes  # frees the file's bytes before the network takes memory
+    if found.elsewhere:
+        node, sources = found.elsewhere[0][0], ", ".join(sorted({repr(name) for _, name in found.elsewhere})[:6])
+        warn(
+            f"{path}: {node}: begins with {sources}, which another part of the model computes and which is not loaded: "
+            "give state= to each call; without it, it begins with zeros"
+        )
     return _built(found, options)
 
 
 def save(net: AnyNetwork, path: str) -> None:
     """Save as an ONNX model; ``export.py`` says with which inputs and outputs."""
-    from lstmkernel.formats.onnx import export
-
     errors.needed("onnx", "onnx", f"saving {path}")
+    from lstmkernel.formats.onnx import export  # imports onnx
+
     with replacing(path) as file:
         file.write(export.model(net).SerializeToString())
 
@@ -65,13 +74,13 @@ def _model(path: str) -> tuple[Any, TensorReader]:
     protobuf = errors.needed("google.protobuf.message", "onnx", f"{path}: reading ONNX")
     with open(path, "rb") as file:
         data = file.read()
-    parse_budget.check(data)
+    parse_budget.check(data, onnx.ModelProto.DESCRIPTOR)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
     except protobuf.DecodeError as error:
         raise ValueError(f"not an ONNX model: {error}") from error
-    graph.opset(model, onnx.defs.onnx_opset_version())
+    graph.expect_known_opsets(model, onnx.defs.onnx_opset_version())
     return model, TensorReader(path)
 
 
@@ -79,31 +88,24 @@ def _built(found: FollowedNetwork, options: Options) -> LSTM | Dense | Stack:
     options = options.or_else(
         build.dtype_of(array for part in found.parts for array in _arrays(part)), found.batch_first
     )
-    return build.chain([_layer(part, options) for part in found.parts])
+    return build.chain([_layer(part, found, options) for part in found.parts])
 
 
-def _layer(part: list[LSTMNode] | DenseNodes, options: Options) -> LSTM | Dense:
+def _layer(part: Part, found: FollowedNetwork, options: Options) -> LSTM | Dense:
     if isinstance(part, DenseNodes):
         return build.dense(part.weight, part.bias, part.activation, options)
-    return build.lstm(operator.shape_of(part), operator.as_state_dict(part), options)
+    return build.lstm(operator.shape_of(part), operator.as_state_dict(part), options, found.expects)
 
 
-def _arrays(part: list[LSTMNode] | DenseNodes) -> list[Array]:
+def _arrays(part: Part) -> list[Array]:
     if isinstance(part, DenseNodes):
         return [part.weight] if part.bias is None else [part.weight, part.bias]
     return [array for node in part for array in node.weights.values()]
 
 
-def _in_words(part: list[LSTMNode] | DenseNodes) -> str:
+def _in_words(part: Part, found: FollowedNetwork) -> str:
     if isinstance(part, DenseNodes):
         O, K = part.weight.shape
         config = {"in_features": K, "out_features": O, "activation": part.activation, "bias": part.bias is not None}
         return describe.layer("Dense", config)
-    return describe.layer("LSTM", operator.shape_of(part)._asdict())
-
-
-def _node_in_words(node: Node, constants: Mapping[str, Array], reader: TensorReader) -> str:
-    try:
-        return _in_words([operator.lstm_node(node, constants, copy(reader))])
-    except ValueError as error:
-        return f"no LSTM that can be loaded: {error}"
+    return describe.layer("LSTM", {**operator.shape_of(part)._asdict(), "expects": found.expects})

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from math import prod
 
 import numpy as np
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.formats.onnx import data_movement
-from lstmkernel.formats.onnx.graph import Graph, Node
+from lstmkernel.formats.onnx.graph import Graph
+from lstmkernel.formats.onnx.nodes import Node
 from lstmkernel.formats.onnx.tensors import TYPES, TensorReader
 
 #: Arithmetic on a few integers, for shapes: the number of inputs, and the function.
@@ -21,6 +22,14 @@ _ARITHMETIC: dict[str, tuple[int, Callable[..., Array]]] = {
     "Where": (3, np.where),
 }
 _MOST_INTEGERS = 64
+
+#: The attributes of a Constant that are plain numbers: the field that holds them, and NumPy's type.
+_PLAIN_VALUES = {
+    "value_int": ("i", "i8"),
+    "value_ints": ("ints", "i8"),
+    "value_float": ("f", "f4"),
+    "value_floats": ("floats", "f4"),
+}
 
 FOLDED = ("Cast", "Constant", "ConstantOfShape", "Shape", *_ARITHMETIC, *data_movement.NAMES)
 
@@ -77,18 +86,24 @@ def folded(node: Node, inputs: Sequence[Array | None], reader: TensorReader) -> 
         return _cast(node, data, reader)
     if node.op == "ConstantOfShape":
         return _constant_of_shape(node, data, reader)
+    return _arithmetic(node, inputs, reader)
+
+
+def _arithmetic(node: Node, inputs: Sequence[Array | None], reader: TensorReader) -> Array | None:
     count, arithmetic = _ARITHMETIC[node.op]
     given = [array for array in inputs if array is not None and array.dtype.kind in "ib"]
     if len(given) != count or len(inputs) != count or max(array.size for array in given) > _MOST_INTEGERS:
         return None
     try:
-        return np.asarray(arithmetic(*given))
-    except (ValueError, TypeError) as error:
+        reader.make(str(node), 8 * prod(np.broadcast_shapes(*(array.shape for array in given))))
+        with np.errstate(all="ignore"):  # of numbers that overflow
+            return np.asarray(arithmetic(*given))
+    except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{node}: {error}") from error
 
 
 def shape_of(node: Node, data: Array) -> Array:
-    return np.array(data.shape[node.attributes.get("start", 0) : node.attributes.get("end")], np.int64)
+    return np.array(data.shape[node.attribute("start", "i", 0) : node.attribute("end", "i")], np.int64)
 
 
 def once(array: Array) -> Array:
@@ -97,31 +112,33 @@ def once(array: Array) -> Array:
 
 
 def _constant(node: Node, reader: TensorReader) -> Array | None:
-    for name, dtype in {"value_int": "i8", "value_ints": "i8", "value_float": "f4", "value_floats": "f4"}.items():
+    for name, (field, dtype) in _PLAIN_VALUES.items():
         if name in node.attributes:
-            return np.array(node.attributes[name], dtype)
-    value = node.attributes.get("value")
-    return None if value is None or value.data_type not in TYPES else reader.array(value)
+            value = node.attribute(name, field)
+            reader.make(str(node), 8 * len(value) if field.endswith("s") else 8)
+            return np.fromiter(value, dtype) if field.endswith("s") else np.array(value, dtype)
+    tensor = node.attribute("value", "t")
+    return None if tensor is None or tensor.data_type not in TYPES else reader.array(tensor)
 
 
 def _cast(node: Node, data: Array, reader: TensorReader) -> Array | None:
-    to: Any = node.attributes.get("to")
+    to = node.attribute("to", "i")
     if to not in TYPES or TYPES[to][0] == "bfloat16":
         return None
     dtype = np.dtype(TYPES[to][0])
     reader.make(str(node), data.size * dtype.itemsize)
     with np.errstate(all="ignore"):
-        return data.astype(dtype)
+        return data.astype(dtype, order="C")
 
 
 def _constant_of_shape(node: Node, shape: Array, reader: TensorReader) -> Array:
     if shape.dtype.kind != "i" or shape.ndim != 1 or shape.size > 8 or (shape < 0).any():
         raise ValueError(f"{node}: expected up to 8 sizes of at least 0, got {shape.dtype} {shape.shape}")
-    value = node.attributes.get("value")
+    value = node.attribute("value", "t")
     one = np.zeros(1, np.float32) if value is None else reader.array(value)
     if one.size != 1:
         raise ValueError(f"{node}: expected one number as its value, got {one.size}")
     try:
         return np.broadcast_to(one.reshape(()), tuple(int(extent) for extent in shape))  # a view, however large
-    except ValueError as error:
+    except (ValueError, OverflowError, RuntimeError) as error:
         raise ValueError(f"{node}: shape {shape.tolist()}: {error}") from error

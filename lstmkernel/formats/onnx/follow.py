@@ -8,31 +8,41 @@ and a Reshape do put the directions side by side, or the rows first.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.formats.onnx import dense, graph_outputs, operator
+from lstmkernel.formats.onnx import dense, graph_outputs, operator, other_recurrent, written_cell
 from lstmkernel.formats.onnx import graph as onnx_graph
 from lstmkernel.formats.onnx.chain import LayerChain
 from lstmkernel.formats.onnx.dense import ACTIVATIONS, DenseNodes
-from lstmkernel.formats.onnx.graph import Graph, Node
+from lstmkernel.formats.onnx.graph import Graph
 from lstmkernel.formats.onnx.graph_inputs import GraphInputs
+from lstmkernel.formats.onnx.nodes import Node
 from lstmkernel.formats.onnx.operator import LSTMNode
 from lstmkernel.formats.onnx.symbols import Labels, Signal
 from lstmkernel.formats.onnx.tensors import TYPES, TensorReader
 from lstmkernel.formats.onnx.values import Values, of_unknown_shape
 
+#: The operators of nodes that are LSTMs.
+LSTM_OPS = ("LSTM", written_cell.OP)
+
 #: Sizes that stand for time and batch where the file leaves them open: unlikely in a model, and different.
 OPEN = (17, 19)
+
+
+#: The LSTM nodes that are the layers of one LSTM, or a Dense layer.
+Part = list[LSTMNode] | DenseNodes
 
 
 class FollowedNetwork(NamedTuple):
     """The network in a graph."""
 
-    parts: list[list[LSTMNode] | DenseNodes]  # the LSTM nodes that are the layers of one LSTM, and Dense layers
+    parts: list[Part]
     batch_first: bool
+    expects: Literal["lengths"] | None  # what the model gives its LSTMs in each call
+    elsewhere: list[tuple[Node, str]]  # LSTM nodes whose initial states come from what is not followed, and from where
 
 
 class Scope(NamedTuple):
@@ -40,11 +50,14 @@ class Scope(NamedTuple):
 
     graph: Graph
     constants: Mapping[str, Array]
+    cells: Mapping[tuple[str, ...], LSTMNode]  # those that are written out, by the outputs of the nodes in their place
     known: dict[tuple[str, ...], LSTMNode]
 
     def lstm_node(self, node: Node, reader: TensorReader) -> LSTMNode:
         """Read once, because its weights are copies, and each graph is followed twice."""
         key = tuple(node.outputs)
+        if key in self.cells:
+            return self.cells[key]
         if key not in self.known:
             self.known[key] = operator.lstm_node(node, self.constants, reader)
         return self.known[key]
@@ -63,7 +76,7 @@ def whole_graph(
     chain = LayerChain(signals[source].labels, labels, reader)
     given = GraphInputs(signals)
     for node in _to_follow(scope):
-        if node.op == "LSTM":
+        if node.op in LSTM_OPS:
             _lstm(scope.lstm_node(node, reader), values.signal(node.input(0)), values, chain, given)
         elif not values.follow(node):
             _head(node, values, chain, reader)
@@ -71,7 +84,7 @@ def whole_graph(
     assert chain.out is not None
     outputs = {name: values.signal(name) for name in scope.graph.outputs}
     joins = graph_outputs.joins(outputs, chain.layers[-1], chain.out, chain.states)
-    return FollowedNetwork(graph_outputs.parts(chain.layers, joins), bool(chain.batch_first))
+    return _found(chain, given, joins)
 
 
 def chosen_nodes(
@@ -85,17 +98,23 @@ def chosen_nodes(
     chain, given = LayerChain(None, labels, reader), GraphInputs(None)
     for node in _to_follow(scope):
         if node not in chosen:
-            if node.op != "LSTM":
+            if node.op not in LSTM_OPS:
                 values.follow_if_known(node)
             continue
         layer, x = scope.lstm_node(node, reader), values.signal(node.input(0))
         if not chain.layers:
-            x = Signal(labels.fresh(str(node), (*sizes, layer.input_size)), "f")
+            leading = sizes if node.op == "LSTM" else sizes[1:]
+            x = Signal(labels.fresh(str(node), (*leading, layer.input_size)), "f")
             chain.out = _steps_first(layer, x)
         _lstm(layer, x, values, chain, given)
     _check_found(scope, chain, given)
     joins = [True] * (len(chain.states) - 1)
-    return FollowedNetwork(graph_outputs.parts(chain.layers, joins), bool(chain.batch_first))
+    return _found(chain, given, joins)
+
+
+def _found(chain: LayerChain, given: GraphInputs, joins: Sequence[bool]) -> FollowedNetwork:
+    parts = graph_outputs.parts(chain.layers, joins)
+    return FollowedNetwork(parts, bool(chain.batch_first), given.expects, given.elsewhere)
 
 
 def _to_follow(scope: Scope) -> list[Node]:
@@ -125,14 +144,16 @@ def _lstm(layer: LSTMNode, x: Signal | None, values: Values, chain: LayerChain, 
     if h is not None or c is not None:
         zeros = np.zeros((layer.directions, layer.hidden_size), np.float32)
         layer = layer._replace(first=(zeros if h is None else h, zeros if c is None else c))
-    given.take_lengths(node, values.signal(node.input(4)))
+    given.take_lengths(node, values.signal(node.input(4)), values.constant(node.input(4)), T)
     for place, labels in enumerate(chain.add_lstm(layer, T, B)):
         if node.output(place):
-            values.put(node.output(place), Signal(labels, "f"))
+            values.put(node.output(place), Signal(labels if node.op == "LSTM" else labels[0], "f"))
 
 
 def _steps_first(layer: LSTMNode, x: Signal) -> Array:
-    """The labels of X as (T, B, I), whatever the node's layout."""
+    """The labels of X as (T, B, I), whatever the node's layout. A cell takes one step, (B, I)."""
+    if layer.node.op != "LSTM":
+        return x.labels[None] if x.labels.ndim == 2 else x.labels[:0]
     return x.labels.swapaxes(0, 1) if layer.rows_first and x.labels.ndim == 3 else x.labels
 
 
@@ -141,9 +162,12 @@ def _initial_state(layer: LSTMNode, place: int, name: str, B: int, values: Value
     value = layer.node.input(place)
     if not value:
         return None
-    constant = values.constant(value)
+    constant, signal = values.constant(value), values.signal(value)
+    if layer.node.op != "LSTM":  # a cell has no axis for directions
+        constant = constant if constant is None or of_unknown_shape(constant) else constant[None]
+        signal = signal and signal._replace(labels=signal.labels[None])
     if constant is None:
-        given.take_state(layer, name, place, values.signal(value), B)
+        given.take_state(layer, name, place, signal, B)
         return None
     if given.known or not of_unknown_shape(constant):
         return operator.constant_state(layer, name, constant, B if given.known else None)
@@ -174,11 +198,9 @@ def _head(node: Node, values: Values, chain: LayerChain, reader: TensorReader) -
 
 
 def _not_understood(node: Node) -> ValueError:
-    kind = {"GRU": ": a GRU, not an LSTM", "RNN": ": a plain RNN, not an LSTM"}.get(node.op, "")
-    way_out = "choose LSTM nodes alone with prefix="
-    if node.op in ("Softmax", "LogSoftmax"):
-        way_out = f"export the model without its {node.op} and apply that to the output, or {way_out}"
+    kind = f": {other_recurrent.NAMES[node.op]}" if node.op in other_recurrent.NAMES else ""
+    softmax = f"; export the model without its {node.op} and apply that to the output"
     return ValueError(
         f"{node}: expected LSTMs, MatMul, Gemm, Add, {', '.join(ACTIVATIONS)} that form a Dense layer, and operators "
-        f"that only move numbers; got {node.op}{kind}; {way_out}"
+        f"that only move numbers; got {node.op}{kind}{softmax if node.op in ('Softmax', 'LogSoftmax') else ''}"
     )

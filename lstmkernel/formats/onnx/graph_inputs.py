@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
-from lstmkernel.formats.onnx.graph import Node
+from lstmkernel.backends.packing import Array
+from lstmkernel.formats.onnx import fold
+from lstmkernel.formats.onnx.nodes import Node
 from lstmkernel.formats.onnx.operator import LSTMNode
 from lstmkernel.formats.onnx.symbols import Signal, equal
 
@@ -21,6 +24,7 @@ class GraphInputs:
         self._given: dict[str, tuple[str, int]] = {}  # for h and c: the input they come from, and its next label
         self._lengths: list[tuple[Node, str]] = []  # for each LSTM node: the input that is its lengths
         self._with_state: Node | None = None  # an LSTM node whose initial state is no constant
+        self.elsewhere: list[tuple[Node, str]] = []  # LSTM nodes and where their states come from, if that is unknown
 
     @property
     def known(self) -> bool:
@@ -30,6 +34,7 @@ class GraphInputs:
         """Check that h or c is the next part of one input, so that the whole input is h_0 or c_0, (L*D, B, H)."""
         self._with_state = layer.node
         if signal is None and not self.known:
+            self.elsewhere.append((layer.node, layer.node.input(place)))
             return
         if signal is None:
             got = layer.node.input(place)
@@ -45,12 +50,26 @@ class GraphInputs:
             raise ValueError(f"{layer.node}: {name}: expected the layer's own part of an input of the graph, in order")
         self._given[name] = source, first + labels.size
 
-    def take_lengths(self, node: Node, signal: Signal | None) -> None:
-        """Check that sequence_lens is one of the inputs, row for row; "" where it is left out."""
+    def take_lengths(self, node: Node, signal: Signal | None, constant: Array | None, T: int) -> None:
+        """Check that sequence_lens is one of the inputs, row for row, or T for every row; "" where it is left out."""
         name = node.input(4)
+        if name and constant is not None and constant.dtype.kind == "i":
+            numbers = fold.once(constant)
+            if not self.known or (numbers != T).any():
+                raise ValueError(
+                    f"{node}: sequence_lens: expected an input of the graph, the caller's lengths, or all steps, got "
+                    f"constants {numbers.ravel()[:6].tolist()}; make that input of the node empty, and give "
+                    "lengths= to each call"
+                )
+            name = ""
         if name:
             name = self._source_of(node, signal) if self.known else "anywhere"
         self._lengths.append((node, name))
+
+    @property
+    def expects(self) -> Literal["lengths"] | None:
+        """What the model gives its LSTMs in each call, so that a call without it has to warn."""
+        return "lengths" if any(name for _, name in self._lengths) else None
 
     def check_one_call(self, lstms: Sequence[LSTMNode]) -> None:
         """A call has one ``lengths`` for all LSTMs, and one ``state``, which takes the place of all constants."""

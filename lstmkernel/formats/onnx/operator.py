@@ -11,7 +11,7 @@ from lstmkernel.backends.contract import VARIANT_ACTIVATIONS
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine.parameters import LSTMShape
 from lstmkernel.formats.onnx import fold
-from lstmkernel.formats.onnx.graph import Node
+from lstmkernel.formats.onnx.nodes import Node
 from lstmkernel.formats.onnx.tensors import TensorReader
 from lstmkernel.variant import Variant
 
@@ -39,16 +39,16 @@ _ANY_CASE = {name.lower(): ours for name, ours in ACTIVATIONS.items()}
 _WITHOUT_DEFAULTS = ("affine", "scaled_tanh", "thresholded_relu")
 PLAIN = ["sigmoid", "tanh", "tanh"]
 
-#: The operator's attributes and their types.
-_ATTRIBUTES: dict[str, type] = {
-    "activation_alpha": list,
-    "activation_beta": list,
-    "activations": list,
-    "clip": float,
-    "direction": bytes,
-    "hidden_size": int,
-    "input_forget": int,
-    "layout": int,
+#: The operator's attributes, and the fields that hold their values.
+_ATTRIBUTES = {
+    "activation_alpha": "floats",
+    "activation_beta": "floats",
+    "activations": "strings",
+    "clip": "f",
+    "direction": "s",
+    "hidden_size": "i",
+    "input_forget": "i",
+    "layout": "i",
 }
 
 
@@ -66,6 +66,12 @@ class LSTMNode(NamedTuple):
     weights: dict[str, Array]  # as in a state_dict, without the layer's number: "weight_ih", "weight_ih_reverse", ...
     first: tuple[Array, Array] | None = None  # constant h and c (D, H) that every row begins with; None for zeros
 
+    def has_weights_of(self, other: LSTMNode) -> bool:
+        """Whether the weights are the same."""
+        return {*self.weights} == {*other.weights} and all(
+            np.array_equal(value, other.weights[name]) for name, value in self.weights.items()
+        )
+
     @property
     def kind(self) -> tuple[Any, ...]:
         """Equal for the layers of one LSTM."""
@@ -74,16 +80,14 @@ class LSTMNode(NamedTuple):
 
 def lstm_node(node: Node, constants: Mapping[str, Array], reader: TensorReader) -> LSTMNode:
     """Check a node's attributes, and the shapes of W, R, B and P against each other."""
-    attributes = node.attributes
-    unknown = sorted(set(attributes) - set(_ATTRIBUTES))
+    unknown = sorted(set(node.attributes) - set(_ATTRIBUTES))
     if unknown or len(node.inputs) > len(INPUTS):
         raise ValueError(
             f"{node}: expected an LSTM's attributes and inputs, got {', '.join(unknown[:6]) or len(node.inputs)}"
         )
-    for name, value in attributes.items():
-        if not isinstance(value, _ATTRIBUTES[name]):
-            raise ValueError(f"{node}: {name}: expected a {_ATTRIBUTES[name].__name__}, got {type(value).__name__}")
-    direction = _text(attributes.get("direction", b"forward"))
+    for name in node.attributes:
+        node.attribute(name, _ATTRIBUTES[name])
+    direction = _text(node.attribute("direction", "s", b"forward"))
     if direction not in DIRECTIONS:
         raise ValueError(f"{node}: direction: expected one of {', '.join(DIRECTIONS)}, got {direction!r}")
     D = DIRECTIONS[direction]
@@ -94,8 +98,9 @@ def lstm_node(node: Node, constants: Mapping[str, Array], reader: TensorReader) 
     I, H = W.shape[2], R.shape[2]
     _expect(node, "R", R, (D, 4 * H, H))
     _expect(node, "W", W, (D, 4 * H, I))
-    if attributes.get("hidden_size", H) != H:
-        raise ValueError(f"{node}: hidden_size: expected {H}, as in R, got {attributes['hidden_size']}")
+    hidden_size = node.attribute("hidden_size", "i", H)
+    if hidden_size != H:
+        raise ValueError(f"{node}: hidden_size: expected {H}, as in R, got {hidden_size}")
     B, P = _weights(node, 3, constants, reader), _weights(node, 7, constants, reader)
     weights: dict[str, Array] = {}
     for d, end in enumerate(("", "_reverse")[:D]):
@@ -109,6 +114,7 @@ def lstm_node(node: Node, constants: Mapping[str, Array], reader: TensorReader) 
             weights[f"weight_peephole{end}"] = P[d].reshape(3, H)[[0, 2, 1]]  # i, o, f -> i, f, o
     variant = _variant(node, D, P is not None)
     rows_first = _flag(node, "layout")
+    node = node._replace(attributes={})  # they would keep the parsed file in memory
     return LSTMNode(node, I, H, B is not None, D, direction == "reverse", rows_first, variant, weights)
 
 
@@ -166,21 +172,20 @@ def _gates(array: Array, H: int) -> Array:
 
 def _variant(node: Node, D: int, peephole: bool) -> Variant | None:
     coupled: Literal["forget"] | None = "forget" if _flag(node, "input_forget") else None
-    activations = _activations(node, D) if "activations" in node.attributes else PLAIN
     try:
-        return Variant.of(Variant(peephole, node.attributes.get("clip"), None, coupled, activations))
+        return Variant.of(Variant(peephole, node.attribute("clip", "f"), None, coupled, _activations(node, D)))
     except ValueError as error:
         raise ValueError(f"{node}: {error}") from error
 
 
 def _activations(node: Node, D: int) -> list[Any]:
     """Three for each direction. The alphas and betas go in order to the activations that take them (ONNX Runtime)."""
-    names = [_text(name) for name in node.attributes["activations"]]
+    names = [_text(name) for name in node.attribute("activations", "strings", PLAIN * D)[: 3 * D + 1]]
     if len(names) != 3 * D or not {name.lower() for name in names} <= set(_ANY_CASE):
         raise ValueError(
             f"{node}: activations: expected {3 * D} of {', '.join(ACTIVATIONS)}, got {', '.join(map(repr, names[:8]))}"
         )
-    alphas, betas = (list(node.attributes.get(f"activation_{which}", [])) for which in ("alpha", "beta"))
+    alphas, betas = (list(node.attribute(f"activation_{which}", "floats", [])[:99]) for which in ("alpha", "beta"))
     activations: list[Any] = []
     for name in (_ANY_CASE[name.lower()] for name in names):
         pairs = list(zip((alphas, betas), VARIANT_ACTIVATIONS[name], strict=False))
@@ -196,7 +201,7 @@ def _activations(node: Node, D: int) -> list[Any]:
 
 
 def _flag(node: Node, name: str) -> bool:
-    value = node.attributes.get(name, 0)
+    value = node.attribute(name, "i", 0)
     if value not in (0, 1):
         raise ValueError(f"{node}: {name}: expected 0 or 1, got {value!r}")
     return bool(value)

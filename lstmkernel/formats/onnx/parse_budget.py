@@ -6,45 +6,39 @@ entirely of raw weights, where this does not matter, but a hostile file can cons
 
 from __future__ import annotations
 
-from lstmkernel.formats.untrusted import limits
+from typing import Any, NamedTuple
 
-#: For each message of onnx.proto, its fields that are messages themselves, by number.
-MESSAGES: dict[str, dict[int, str]] = {
-    "model": {7: "graph", 8: "small", 14: "small", 20: "graph", 25: "function"},
-    "graph": {1: "node", 5: "tensor", 11: "value", 12: "value", 13: "value", 14: "small", 15: "sparse", 16: "small"},
-    "node": {5: "attribute", 9: "small", 10: "small"},
-    "attribute": {
-        5: "tensor",
-        6: "graph",
-        10: "tensor",
-        11: "graph",
-        14: "value",
-        15: "value",
-        22: "sparse",
-        23: "sparse",
-    },
-    "tensor": {3: "small", 13: "small", 16: "small"},
-    "sparse": {1: "tensor", 2: "tensor"},
-    "value": {2: "small", 4: "small"},
-    "function": {7: "node", 9: "small", 10: "small", 11: "attribute", 12: "value", 14: "small"},
-    "small": {},
-}
-#: Packed lists of integers, by number. An integer takes one byte or more in the file and eight in memory.
-PACKED = {"tensor": {1, 5, 7, 11}, "attribute": {8}, "sparse": {3}}
+from lstmkernel.formats.untrusted import limits
 
 #: The most that a parsed field takes: the message, its name, its place in a list.
 FIELD_BYTES = 200
 
+#: The most that an integer of a packed list takes, which has one byte or more in the file. Floating-point numbers take
+#: the same in both.
+INTEGER_BYTES = 8
+
 MOST_NESTING = 64
 
 
-def check(data: bytes) -> None:
-    """ValueError for bytes that are not protobuf, or that would take too much memory when parsed."""
-    needed, waiting = 0, [("model", 0, len(data), 0)]
+class _Fields(NamedTuple):
+    """The fields of a message, by number."""
+
+    messages: dict[int, Any]  # those that are messages, with their descriptors
+    integers: set[int]
+
+
+def check(data: bytes, model: Any) -> None:
+    """ValueError for bytes that are not protobuf, or that would take too much memory when parsed.
+
+    ``model`` is protobuf's descriptor of ModelProto: it knows which fields are messages, in the version that parses.
+    """
+    known: dict[str, _Fields] = {}
+    needed, waiting = 0, [(model, 0, len(data), 0)]
     while waiting:
         kind, at, end, depth = waiting.pop()
         if depth > MOST_NESTING:
             raise ValueError(f"expected at most {MOST_NESTING} messages in one another, got more")
+        fields = known.get(kind.full_name) or known.setdefault(kind.full_name, _fields(kind))
         while at < end:
             key, at = _varint(data, at, end)
             field, wire = key >> 3, key & 7
@@ -57,13 +51,19 @@ def check(data: bytes) -> None:
                 size, at = _varint(data, at, end)
             if (size == 0 and wire != 2) or field == 0 or at + size > end:
                 raise ValueError(f"not an ONNX model: expected a field at byte {at}, got key {key} and size {size}")
-            inner = MESSAGES[kind].get(field)
-            if wire == 2 and inner:
-                waiting.append((inner, at, at + size, depth + 1))
-            elif wire == 2 and field in PACKED.get(kind, ()):
-                needed += 8 * size
+            if wire == 2 and field in fields.messages:
+                waiting.append((fields.messages[field], at, at + size, depth + 1))
+            elif wire == 2 and field in fields.integers:
+                needed += INTEGER_BYTES * size
             at += size
         limits.check("the model's structure", needed, len(data))
+
+
+def _fields(kind: Any) -> _Fields:
+    messages = {field.number: field.message_type for field in kind.fields if field.message_type}
+    no_integers = ("CPPTYPE_STRING", "CPPTYPE_MESSAGE", "CPPTYPE_FLOAT", "CPPTYPE_DOUBLE")
+    integers = {f.number for f in kind.fields if f.cpp_type not in [getattr(f, name) for name in no_integers]}
+    return _Fields(messages, integers)
 
 
 def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:

@@ -2,30 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import islice, product
 from typing import Any
 
 from lstmkernel.backends.packing import Array
+from lstmkernel.formats.onnx import data_movement, nodes, other_recurrent, written_cell
 from lstmkernel.formats.onnx import graph as onnx_graph
 from lstmkernel.formats.onnx.fold import Constants
-from lstmkernel.formats.onnx.follow import OPEN, FollowedNetwork, Scope, chosen_nodes, whole_graph
-from lstmkernel.formats.onnx.graph import Graph, Node
+from lstmkernel.formats.onnx.follow import LSTM_OPS, OPEN, FollowedNetwork, Scope, chosen_nodes, whole_graph
+from lstmkernel.formats.onnx.functions import Functions
+from lstmkernel.formats.onnx.graph import Graph
+from lstmkernel.formats.onnx.nodes import Body, Call, Node
+from lstmkernel.formats.onnx.operator import LSTMNode
 from lstmkernel.formats.onnx.tensors import TensorReader
 
 #: How deep bodies of If and Loop may be nested.
 MOST_NESTING = 8
 
+#: How many LSTM nodes are tried to find one that an error can advise.
+MOST_ADVISED = 20
+
 #: How many of the sizes that Reshapes have as constants are tried.
 MOST_FIXED = 4
 
 
-def whole(scope: Scope, reader: TensorReader) -> FollowedNetwork:
+def network(scopes: Sequence[Scope], reader: TensorReader, prefix: str) -> FollowedNetwork:
+    """What ``load`` gives for this prefix; "" is the whole model. A model is described by what this finds, too."""
+    try:
+        found = named(scopes, reader, prefix) if prefix else whole(scopes, reader)
+    except ValueError as error:
+        if prefix:
+            raise
+        raise ValueError(f"{error}{_way_out(scopes, reader)}") from error
+    return found._replace(elsewhere=[(node, name) for node, name in found.elsewhere if not _of_caller(scopes, name)])
+
+
+def tried(scopes: Sequence[Scope], reader: TensorReader, prefix: str) -> FollowedNetwork | str:
+    """The same, or why it cannot be loaded."""
+    try:
+        return network(scopes, copy(reader), prefix)
+    except ValueError as error:
+        return str(error)
+
+
+def _way_out(scopes: Sequence[Scope], reader: TensorReader) -> str:
+    """The prefixes that load, for an error about the whole model; "" if there are none."""
+    names = dict.fromkeys(node.name for node, _ in lstms(scopes))
+    loadable = (name for name in islice(names, MOST_ADVISED) if not isinstance(tried(scopes, reader, name), str))
+    advised = " or ".join(f"prefix={name!r}" for name in islice(loadable, 3))
+    return f"; choose an LSTM alone with {advised}" if advised else ""
+
+
+def _of_caller(scopes: Sequence[Scope], name: str) -> bool:
+    """Whether a value is an input of the main graph, moved perhaps: the caller gives it."""
+    makers = {name: node for scope in scopes for node in scope.graph.nodes for name in node.outputs if name}
+    while name in makers and makers[name].op in (*data_movement.NAMES, "Split"):
+        name = makers[name].input(0)
+    return name in scopes[0].graph.inputs
+
+
+def whole(scopes: Sequence[Scope], reader: TensorReader) -> FollowedNetwork:
     """The network that the main graph is, from its input to its outputs.
 
     Each possible choice of sizes is tried until one gives a network. The first failure is the one to report.
     """
+    scope = scopes[0]
+    if not any(node.op in LSTM_OPS for node in scope.graph.nodes):
+        raise ValueError(other_recurrent.instead_of_lstm([each.graph for each in scopes], LSTM_OPS))
     source = _source(scope.graph)
     failure = None
     for inputs in _shapes(scope, source):
@@ -53,8 +98,8 @@ def _tried(
 
 def named(scopes: Sequence[Scope], reader: TensorReader, prefix: str) -> FollowedNetwork:
     """The LSTM node of that name, or a chain of the LSTM nodes whose names begin with it and a slash."""
-    within = [(scope, [n for n in scope.graph.nodes if _within(n, prefix) and n.op == "LSTM"]) for scope in scopes]
-    within = [(scope, chosen) for scope, chosen in within if chosen]
+    within = [(scope, [n for n in scope.graph.nodes if _within(n, prefix) and n.op in LSTM_OPS]) for scope in scopes]
+    within = [(scope, _different(scope, chosen)) for scope, chosen in within if chosen]
     if len(within) > 1:
         places = ", ".join(repr(chosen[0].name) for _, chosen in within[:6])
         raise ValueError(f"prefix {prefix[:100]!r}: expected LSTM nodes of one graph, got {len(within)} with {places}")
@@ -63,43 +108,61 @@ def named(scopes: Sequence[Scope], reader: TensorReader, prefix: str) -> Followe
         found, _ = (chosen_nodes(scope, copy(reader), chosen, sizes) for sizes in (OPEN, OPEN[::-1]))  # as in _tried
         return found
     other = next(
-        (n for scope in scopes for n in scope.graph.nodes if _within(n, prefix) and n.op in ("GRU", "RNN")), None
+        (n for scope in scopes for n in scope.graph.nodes if _within(n, prefix) and n.op in other_recurrent.NAMES), None
     )
     names = [node.name for node, _ in lstms(scopes)]
     places = ", ".join(map(repr, names[:6])) + (" and others" if len(names) > 6 else "") if names else "none"
-    got = f"a {other.op}" if other else "no such node"
+    got = f"{other}: {other_recurrent.NAMES[other.op]}" if other else "no such node"
     raise ValueError(f"prefix {prefix[:100]!r}: expected the name of an LSTM node, got {got}; LSTM nodes: {places}")
+
+
+def _different(scope: Scope, chosen: list[Node]) -> list[Node]:
+    """The nodes, and of written-out cells of one name and the same weights the first: they are the steps of a loop."""
+    kept: list[Node] = []
+    seen: dict[str, LSTMNode] = {}
+    for node in chosen:
+        cell = scope.cells.get(tuple(node.outputs))
+        if cell and node.name in seen and cell.has_weights_of(seen[node.name]):
+            continue
+        if cell:
+            seen[node.name] = cell
+        kept.append(node)
+    return kept
 
 
 def lstms(scopes: Sequence[Scope]) -> Iterator[tuple[Node, Mapping[str, Array]]]:
     """Every LSTM node, with the constants around it."""
-    return ((node, scope.constants) for scope in scopes for node in scope.graph.nodes if node.op == "LSTM")
+    return ((node, scope.constants) for scope in scopes for node in scope.graph.nodes if node.op in LSTM_OPS)
 
 
-def scopes(proto: Any, reader: TensorReader) -> list[Scope]:
+def scopes(model: Any, reader: TensorReader) -> list[Scope]:
     """The main graph and the bodies in it, each with the constants that it sees."""
     found: list[Scope] = []
-    _collect(found, proto, (), {}, reader, 0)
+    functions = Functions(model, reader.file_size)
+    _collect(found, Body(model.graph, Call()), functions, (), {}, reader, 0)
     return found
 
 
 def _collect(
     found: list[Scope],
-    proto: Any,
-    names: Collection[str],
+    body: Body,
+    functions: Functions,
+    names: Container[str],
     outside: Mapping[str, Array],
     reader: TensorReader,
     depth: int,
 ) -> None:
     if depth > MOST_NESTING:
         raise ValueError(f"expected at most {MOST_NESTING} graphs in one another, got more")
-    graph = onnx_graph.graph(proto, names)
+    graph = onnx_graph.graph(body, functions, names)
     constants = Constants(graph, reader, outside)
-    found.append(Scope(graph, constants, {}))
-    visible = {*names, *graph.initializers, *graph.inputs, *(name for node in graph.nodes for name in node.outputs)}
+    cells = written_cell.fused(graph, constants, reader)
+    found.append(Scope(cells.graph, constants, cells.known, {}))
+    own = {*graph.initializers, *graph.inputs, *(name for node in graph.nodes for name in node.outputs)}
+    visible = onnx_graph.Visible(own, names)
     for node in graph.nodes:
-        for body in onnx_graph.bodies(node):
-            _collect(found, body, visible, constants, reader, depth + 1)
+        for inner in nodes.bodies(node):
+            _collect(found, inner, functions, visible, constants, reader, depth + 1)
 
 
 def _within(node: Node, prefix: str) -> bool:
@@ -110,9 +173,7 @@ def _within(node: Node, prefix: str) -> bool:
 
 def _source(graph: Graph) -> str:
     """The graph's input that the first LSTM's X comes from."""
-    first = next((node for node in graph.nodes if node.op == "LSTM"), None)
-    if first is None:
-        raise ValueError(f"no LSTM: expected an LSTM node, got {onnx_graph.ops(graph)}")
+    first = next(node for node in graph.nodes if node.op in LSTM_OPS)
     makers = {name: node for node in graph.nodes for name in node.outputs if name}
     seen, waiting = set[str](), [first.input(0)]
     while waiting:
@@ -142,7 +203,7 @@ def _shapes(scope: Scope, source: str) -> Iterator[dict[str, tuple[int, ...]]]:
     ]
     # At last, any size for every axis: declared sizes may be too large to follow, and may not matter.
     for sizes in dict.fromkeys((*product(*choices), OPEN[: len(choices)])):
-        for rows in dict.fromkeys((sizes[-1], sizes[0]) if len(x) == 3 else (1,)):
+        for rows in dict.fromkeys((sizes[-1], sizes[0]) if len(x) == 3 else (1, sizes[0])):
             others = {name: tuple(rows if e is None else e for e in shape) for name, shape in declared.items()}
             yield {**others, source: (*sizes, width)}
 
@@ -158,7 +219,9 @@ def _declared(info: Any) -> tuple[int | None, ...]:
 
 
 def _input_size(scope: Scope) -> int:
-    node = next(node for node in scope.graph.nodes if node.op == "LSTM")
+    node = next(node for node in scope.graph.nodes if node.op in LSTM_OPS)
+    if node.op != "LSTM":
+        return scope.cells[tuple(node.outputs)].input_size
     W = scope.constants.get(node.input(1))
     if W is None or W.ndim != 3:
         raise ValueError(f"{node}: W: expected constants of shape (D, 4H, I), got {node.input(1)!r}")

@@ -33,9 +33,7 @@ class Labels:
         """New labels, which count up in C order; ``what`` has this shape, for messages."""
         count = prod(shape)
         if count + self._next >= 2**31 - 1:
-            raise ValueError(
-                f"{what}: shape {shape} is too large to follow; export with dynamic axes, or choose with prefix="
-            )
+            raise ValueError(f"{what}: shape {shape} is too large to follow; export with dynamic axes")
         self._reader.make(what, BYTES * count)
         self._next += count
         return np.arange(self._next - count, self._next, dtype=np.int32).reshape(shape)

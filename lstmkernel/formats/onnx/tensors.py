@@ -34,7 +34,7 @@ class TensorReader:
 
     def __init__(self, path: str) -> None:
         self._folder = os.path.dirname(os.path.abspath(path))
-        self._given = os.path.getsize(path)
+        self.file_size = self._given = os.path.getsize(path)
         self._made = 0
         self._of_bfloat16 = 0
         self._handed = 0
@@ -82,8 +82,8 @@ class TensorReader:
             raise ValueError(f"{about.name}: expected {count} numbers for shape {about.shape}, got {len(numbers)}")
         self.make(about.name, count * stored.itemsize)
         if stored.itemsize > 2:
-            return np.array(numbers, stored)
-        bits = np.array(numbers, np.int64)
+            return np.fromiter(numbers, stored, count)
+        bits = np.fromiter(numbers, np.int64, count)
         if count and not 0 <= bits.min() <= bits.max() < 1 << 16:
             raise ValueError(f"{about.name}: expected 16 bits a number, got {bits.min()}..{bits.max()}")
         return bits.astype("<u2").view(stored)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.formats.onnx import data_movement, fold
-from lstmkernel.formats.onnx.graph import Node
+from lstmkernel.formats.onnx import data_movement, fold, symbols
+from lstmkernel.formats.onnx.nodes import Node
 from lstmkernel.formats.onnx.symbols import Signal
 from lstmkernel.formats.onnx.tensors import TYPES, TensorReader
 
@@ -83,14 +83,14 @@ class Values:
         """
         data = inputs[0] if inputs else None
         if node.op == "ConstantOfShape":
-            value = node.attributes.get("value")
+            value = node.attribute("value", "t")
             data = np.zeros(1, np.float32) if value is None else self._reader.array(value)
         if isinstance(data, np.ndarray) and data.dtype.kind == "f":
             self._computed[node.output(0)] = np.array(fold.once(data).any(), np.float32)
 
     def _cast(self, node: Node, signal: Signal) -> None:
         """A cast changes no label: the network computes everything in its own dtype."""
-        to = TYPES.get(node.attributes.get("to", 0), ("?",))[0]
+        to = TYPES.get(node.attribute("to", "i", 0), ("?",))[0]
         kind = {"bfloat16": "f", "?": "?"}.get(to) or np.dtype(to).kind
         if kind != signal.kind:
             raise ValueError(
@@ -105,6 +105,8 @@ class Values:
             return False
         arrays = [value.labels if isinstance(value, Signal) else value for value in inputs]
         moved = data_movement.move(node, arrays, self._reader)
+        if moved.size > sum(array.size for array in arrays[: len(data)] if array is not None):
+            self._reader.make(str(node), symbols.BYTES * moved.size)  # a view may be larger than memory
         if node.op == "Slice":
             _expect_known_part(node, arrays)
         self._signals[node.output(0)] = Signal(moved, kinds.pop())

@@ -60,6 +60,7 @@ def load(
     backend: str = "auto",
     num_threads: int | None = None,
     batch_first: bool | None = None,
+    recurrent_activation: str | None = None,
     max_bytes: int | None = None,
 ) -> LSTM | Stack | Any:  # Any: a file that save wrote may hold an LSTMCell or a Dense, which have no stream or pool
     """Load a network from a file; the file's content decides which format it is.
@@ -79,6 +80,10 @@ def load(
         As for LSTM.
     batch_first
         As for LSTM. By default what ``save`` wrote down; else True for Keras's files and False for others.
+    recurrent_activation
+        "sigmoid" or "hard_sigmoid": the activation of the gates in a Keras file of weights alone, which does not say
+        it. By default Keras's, sigmoid; needed for files from before Keras 2.3, which had two. An error for a file that
+        says otherwise.
     max_bytes
         How many bytes the file may unpack to. By default twice its size plus 32 MiB. Raise it for files that you trust.
 
@@ -93,10 +98,14 @@ def load(
         arguments.num_threads(num_threads),
         None if dtype is None else arguments.float_dtype(dtype).name,
         None if batch_first is None else bool(batch_first),
+        _recurrent_activation(recurrent_activation),
     )
     path = os.fspath(path)
     with limits.at_most(_max_bytes(max_bytes)), errors.naming(path):
-        net = _format_of(path).load(path, prefix, options)
+        found = _format_of(path)
+        if options.recurrent_activation is not None and found.NAME != "Keras":
+            raise ValueError(f"recurrent_activation: expected a file of Keras, got {found.NAME}; leave it out")
+        net = found.load(path, prefix, options)
     odd = [name for name, value in net.state_dict().items() if not np.isfinite(value).all()]
     if odd:
         warnings.warn(f"{path}: NaN or infinite weights in {', '.join(odd[:6])}", RuntimeWarning, stacklevel=2)
@@ -129,6 +138,12 @@ def save(net: AnyNetwork, path: str | os.PathLike[str]) -> None:
     if suffix not in savers:
         raise ValueError(f"{path}: expected a suffix of {', '.join(savers)}, got {suffix}")
     savers[suffix].save(net, path)
+
+
+def _recurrent_activation(given: str | None) -> str | None:
+    if given not in (None, "sigmoid", "hard_sigmoid"):
+        raise ValueError(f"recurrent_activation: expected 'sigmoid' or 'hard_sigmoid', got {given!r}")
+    return given
 
 
 def _max_bytes(given: int | None) -> int | None:

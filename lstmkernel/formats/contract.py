@@ -28,6 +28,7 @@ class Options(NamedTuple):
     num_threads: int | None = None
     dtype: DTypeLike | None = None
     batch_first: bool | None = None
+    recurrent_activation: str | None = None
 
     def or_else(self, dtype: str, batch_first: bool = False) -> Options:
         """The same, with these values where the caller has given none."""

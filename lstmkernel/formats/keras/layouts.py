@@ -9,16 +9,13 @@ and with Keras's default activations.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from lstmkernel.formats.keras.config import RECURRENT, KerasLayer, short, snake_case
 from lstmkernel.formats.keras.layers import HEADS, IDLE
-from lstmkernel.formats.untrusted.hdf5 import HDF5Reader
+from lstmkernel.formats.untrusted.hdf5 import Group, HDF5Reader, StoredArray
 
-if TYPE_CHECKING:
-    import h5py
-
-Cells = list[dict[str, "h5py.Dataset"]]
+Cell = dict[str, StoredArray]
 
 UNKNOWN = "of unknown class"
 
@@ -30,22 +27,14 @@ OF_TRAINING = ("vars", "optimizer", "metrics")
 _RECURRENT_NAMES = ("kernel", "recurrent_kernel", "bias")
 _DENSE_NAMES = ("kernel", "bias")
 
-#: In Keras 3's layout: the groups of a layer's numbered arrays, below the layer's own group, and the arrays' names.
-_PLACES = {
-    "LSTM": (("cell/vars",), _RECURRENT_NAMES),
-    "Bidirectional": (("forward_layer/cell/vars", "backward_layer/cell/vars"), _RECURRENT_NAMES),
-    "Dense": (("vars",), _DENSE_NAMES),
-    "TimeDistributed": (("layer/vars",), _DENSE_NAMES),
-}
-
 #: Classes by the names that Keras gives to layers by default, without the number at the end.
 _BY_NAME = {snake_case(kind): kind for kind in (*RECURRENT, *HEADS, *IDLE, "Masking")} | {"input": "InputLayer"}
 
 
 class WeightLayout(Protocol):
-    top: h5py.Group
+    top: Group
 
-    def cells(self, layer: KerasLayer) -> Cells: ...
+    def cells(self, layer: KerasLayer) -> list[Cell]: ...
 
     def layers(self) -> list[KerasLayer]:
         """The layers of a file without a configuration, in its order, if it has one."""
@@ -55,21 +44,29 @@ class WeightLayout(Protocol):
 
 
 class Keras2Layout:
-    """Keras 2: a group for each layer; its attribute weight_names lists the arrays in it."""
+    """Keras 2: a group for each layer; its attribute weight_names lists the arrays in it.
 
-    def __init__(self, reader: HDF5Reader, top: h5py.Group) -> None:
+    A model in the model is one group, too, with the arrays of all its layers.
+    """
+
+    def __init__(self, reader: HDF5Reader, top: Group) -> None:
         self.top = top
         self._reader = reader
 
-    def cells(self, layer: KerasLayer) -> Cells:
-        group = self._reader.group(self.top, layer.name)
-        cells: Cells = []
+    def cells(self, layer: KerasLayer) -> list[Cell]:
+        group = self._reader.group(self.top, layer.places[0])
+        cells: list[Cell] = []
         for name in self._reader.texts(group, "weight_names") or []:
+            if len(layer.places) > 1 and layer.places[-1] not in name.split("/"):
+                continue
             own = name.rpartition("/")[2].partition(":")[0]  # "lstm/lstm_cell/kernel:0" -> "kernel"
             if not cells or own in cells[-1]:
                 cells.append({})
             cells[-1][own] = self._reader.dataset(group, name)
-        return cells
+        if layer.half is None:
+            return cells
+        middle = len(cells) // 2
+        return cells[middle:] if layer.half else cells[:middle]
 
     def layers(self) -> list[KerasLayer]:
         return [self._layer(name) for name in self._reader.texts(self.top, "layer_names") or []]
@@ -78,7 +75,7 @@ class Keras2Layout:
         pass  # the attribute layer_names lists them in order
 
     def _layer(self, name: str) -> KerasLayer:
-        cells = self.cells(KerasLayer(name, "", {}))
+        cells = self.cells(_without_config(name, UNKNOWN))
         if not cells:
             kind = _BY_NAME.get(re.sub(r"_\d+$", "", name), UNKNOWN)
             return _without_config(name, kind if kind in (*IDLE, "Masking") else UNKNOWN)
@@ -90,27 +87,33 @@ class Keras2Layout:
 class Keras3Layout:
     """Keras 3: groups are named after the layers' classes, with numbers from the second one on; arrays are numbered."""
 
-    def __init__(self, reader: HDF5Reader, top: h5py.Group) -> None:
-        self.top = top
+    def __init__(self, reader: HDF5Reader) -> None:
+        self.top = reader.root
         self._reader = reader
+        self._layers = next((name for name in LAYERS if name in reader.root.links), None)
 
-    def cells(self, layer: KerasLayer) -> Cells:
-        if layer.kind not in _PLACES:
-            raise ValueError(f"{layer}: expected {', '.join(_PLACES)} in a file of Keras 3")
-        places, names = _PLACES[layer.kind]
-        cells: Cells = []
-        for place in places:
-            group = self._reader.group(self.top, f"{layer.stored}/{place}")
-            numbers = [str(number) for number in range(len(group))]
-            if sorted(group) != sorted(numbers) or len(numbers) > len(names):
-                raise ValueError(f"{group.name}: expected arrays 0 to {len(names) - 1}, got {short(sorted(group))}")
-            cells.append({names[int(number)]: self._reader.dataset(group, number) for number in numbers})
-        return cells
+    def cells(self, layer: KerasLayer) -> list[Cell]:
+        place = "/".join(f"{self._layers}/{name}" if name else "" for name in layer.stored)
+        names = _DENSE_NAMES if layer.kind in HEADS else _RECURRENT_NAMES
+        return [self._cell(f"{place}/{inside}", names) for inside in _places(layer)]
+
+    def _cell(self, place: str, names: tuple[str, ...]) -> Cell:
+        group = self._reader.group(self.top, place)
+        numbers = [str(number) for number in range(len(group.links))]
+        if sorted(group.links) != sorted(numbers) or len(numbers) > len(names):
+            raise ValueError(f"{group.name}: expected arrays 0 to {len(names) - 1}, got {short(sorted(group.links))}")
+        return {names[int(number)]: self._reader.dataset(group, number) for number in numbers}
 
     def layers(self) -> list[KerasLayer]:
         """Recurrent layers, then Dense layers; those of one class in their order."""
+        if self._layers is None:
+            names = ", ".join(list(self.top.links)[:6])
+            raise ValueError(
+                "expected what Keras saves of a Sequential or functional model: model_config, layer_names or layers; "
+                f"got {names[:500] or 'nothing'}"
+            )
         found = []
-        for stored in self.top:
+        for stored in self._reader.group(self.top, self._layers).links:
             match = re.fullmatch(r"(.+?)(?:_(\d{1,9}))?", stored)
             snake, number = (match[1], int(match[2] or 0)) if match else (stored, 0)
             kind = _BY_NAME.get(snake, snake)
@@ -118,33 +121,62 @@ class Keras3Layout:
         return [layer for *_, layer in sorted(found, key=lambda entry: entry[:3])]
 
     def check_order(self, layers: list[KerasLayer]) -> None:
-        root = self._reader.root
-        beside = [name for name in root if name not in (*LAYERS, *OF_TRAINING)]
-        others = [name for name in beside if self._reader.tensors(self._reader.group(root, name))]
+        beside = [name for name in self.top.links if name not in (*LAYERS, *OF_TRAINING)]
+        others = [name for name in beside if self._reader.tensors(self._reader.group(self.top, name))]
         if others:
             raise ValueError(
                 f"expected layers alone, got also {short(others[0])}: the model is subclassed, and how it connects its "
-                "layers is not in the file; pick one layer with prefix="
+                "layers is not in the file"
             )
         for kinds in (RECURRENT, HEADS):
             several = sorted({layer.kind for layer in layers if layer.kind in kinds})
             if len(several) > 1:
                 raise ValueError(
                     f"expected a whole model, or layers of one class, got weights alone of {' and '.join(several)} "
-                    "layers, whose order is not in the file; save the model as .keras, or pick one layer with prefix="
+                    "layers, whose order is not in the file; save the model as .keras"
                 )
 
     def _layer(self, stored: str, kind: str) -> KerasLayer:
         """The layer's own name is an attribute of its group ``vars``."""
         try:
-            name = self._reader.text(self._reader.group(self.top, f"{stored}/vars"), "name")
+            name = self._reader.text(self._reader.group(self.top, f"{self._layers}/{stored}/vars"), "name")
         except ValueError:
             name = None
-        return _without_config(name or stored, kind)._replace(stored=stored)
+        layer = _without_config(name or stored, kind)._replace(stored=(stored,))
+        return layer._replace(config={"cell": self._cell_of_rnn(stored)}) if kind == "RNN" else layer
+
+    def _cell_of_rnn(self, stored: str) -> dict[str, Any]:
+        """A configuration with as many LSTMCells as there are groups of them."""
+        cell = {"class_name": "LSTMCell", "config": {"name": "cell"}}
+        try:
+            stacked = self._reader.group(self.top, f"{self._layers}/{stored}/cell/cells").links
+        except ValueError:
+            return cell
+        numbered = ["lstm_cell", *(f"lstm_cell_{number}" for number in range(1, len(stacked)))]
+        if sorted(stacked) != sorted(numbered):
+            raise ValueError(f"layer {short(stored)} (RNN): expected LSTMCells, got {short(sorted(stacked))}")
+        return {"class_name": "StackedRNNCells", "config": {"name": "cells", "cells": [cell] * len(stacked)}}
+
+
+def _places(layer: KerasLayer) -> list[str]:
+    """In Keras 3's layout: the groups of a layer's numbered arrays, below the layer's own group."""
+    if layer.kind == "Bidirectional":
+        forward, backward = layer.directions
+        below = [("forward_layer", forward), ("backward_layer", backward)]
+        return [f"{name}/{place}" for name, direction in below for place in _places(direction)]
+    if layer.kind == "TimeDistributed":
+        return ["layer/vars"]
+    if layer.kind not in RECURRENT:
+        return ["vars"]
+    if not layer.is_stacked:
+        return ["cell/vars"]
+    names = [snake_case(cell.kind) for cell in layer.cells]
+    numbers = [names[:place].count(name) for place, name in enumerate(names)]
+    return [f"cell/cells/{name}{f'_{n}' if n else ''}/vars" for name, n in zip(names, numbers, strict=True)]
 
 
 def _without_config(name: str, kind: str) -> KerasLayer:
     """A layer with Keras's default options; its sizes come from its arrays."""
     inside = {"Bidirectional": "LSTM", "TimeDistributed": "Dense"}.get(kind)
     config = {} if inside is None else {"layer": {"class_name": inside, "config": {"name": name}}}
-    return KerasLayer(name, kind, config)
+    return KerasLayer(name, kind, config, places=(name,), stored=(name,))

@@ -88,17 +88,17 @@ class Keras3Layout:
     """Keras 3: groups are named after the layers' classes, with numbers from the second one on; arrays are numbered."""
 
     def __init__(self, reader: HDF5Reader) -> None:
-        self.top = reader.root
         self._reader = reader
         self._layers = next((name for name in LAYERS if name in reader.root.links), None)
+        self.top = reader.root if self._layers is None else reader.group(reader.root, self._layers)
 
     def cells(self, layer: KerasLayer) -> list[Cell]:
-        place = "/".join(f"{self._layers}/{name}" if name else "" for name in layer.stored)
+        place = "/".join(f"{self._layers}/{name}" for name in layer.stored)
         names = _DENSE_NAMES if layer.kind in HEADS else _RECURRENT_NAMES
         return [self._cell(f"{place}/{inside}", names) for inside in _places(layer)]
 
     def _cell(self, place: str, names: tuple[str, ...]) -> Cell:
-        group = self._reader.group(self.top, place)
+        group = self._reader.group(self._reader.root, place)
         numbers = [str(number) for number in range(len(group.links))]
         if sorted(group.links) != sorted(numbers) or len(numbers) > len(names):
             raise ValueError(f"{group.name}: expected arrays 0 to {len(names) - 1}, got {short(sorted(group.links))}")
@@ -107,13 +107,13 @@ class Keras3Layout:
     def layers(self) -> list[KerasLayer]:
         """Recurrent layers, then Dense layers; those of one class in their order."""
         if self._layers is None:
-            names = ", ".join(list(self.top.links)[:6])
+            names = ", ".join(list(self._reader.root.links)[:6])
             raise ValueError(
                 "expected what Keras saves of a Sequential or functional model: model_config, layer_names or layers; "
                 f"got {names[:500] or 'nothing'}"
             )
         found = []
-        for stored in self._reader.group(self.top, self._layers).links:
+        for stored in self.top.links:
             match = re.fullmatch(r"(.+?)(?:_(\d{1,9}))?", stored)
             snake, number = (match[1], int(match[2] or 0)) if match else (stored, 0)
             kind = _BY_NAME.get(snake, snake)
@@ -121,8 +121,9 @@ class Keras3Layout:
         return [layer for *_, layer in sorted(found, key=lambda entry: entry[:3])]
 
     def check_order(self, layers: list[KerasLayer]) -> None:
-        beside = [name for name in self.top.links if name not in (*LAYERS, *OF_TRAINING)]
-        others = [name for name in beside if self._reader.tensors(self._reader.group(self.top, name))]
+        root = self._reader.root
+        beside = [name for name in root.links if name not in (*LAYERS, *OF_TRAINING)]
+        others = [name for name in beside if self._reader.tensors(self._reader.group(root, name))]
         if others:
             raise ValueError(
                 f"expected layers alone, got also {short(others[0])}: the model is subclassed, and how it connects its "
@@ -139,7 +140,7 @@ class Keras3Layout:
     def _layer(self, stored: str, kind: str) -> KerasLayer:
         """The layer's own name is an attribute of its group ``vars``."""
         try:
-            name = self._reader.text(self._reader.group(self.top, f"{self._layers}/{stored}/vars"), "name")
+            name = self._reader.text(self._reader.group(self.top, f"{stored}/vars"), "name")
         except ValueError:
             name = None
         layer = _without_config(name or stored, kind)._replace(stored=(stored,))
@@ -149,7 +150,7 @@ class Keras3Layout:
         """A configuration with as many LSTMCells as there are groups of them."""
         cell = {"class_name": "LSTMCell", "config": {"name": "cell"}}
         try:
-            stacked = self._reader.group(self.top, f"{self._layers}/{stored}/cell/cells").links
+            stacked = self._reader.group(self.top, f"{stored}/cell/cells").links
         except ValueError:
             return cell
         numbered = ["lstm_cell", *(f"lstm_cell_{number}" for number in range(1, len(stacked)))]

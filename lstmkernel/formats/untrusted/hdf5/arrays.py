@@ -44,6 +44,8 @@ class _Chunk(NamedTuple):
 
 
 def stored_array(header: Header, name: str) -> StoredArray:
+    if DATASPACE not in header:
+        raise ValueError(f"{name[:200]}: expected a group or an array, got neither")
     extents = shape(header.one(DATASPACE))
     if extents is None:
         raise ValueError(f"{name[:200]}: expected an array with a shape, got one without")

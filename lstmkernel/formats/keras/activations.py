@@ -33,9 +33,9 @@ def of_lstm(layer: KerasLayer, version: tuple[int, int], given: str | None) -> V
     chosen = given if stated is None else stated
     if chosen is None and version < (2, 3):
         raise ValueError(
-            f"{layer}: weights alone of Keras {version[0]}.{version[1]}: the file does not say which activation the gates "
-            "had, and before Keras 2.3 there were two defaults: give recurrent_activation='hard_sigmoid', the one of "
-            "Keras itself, or recurrent_activation='sigmoid', the one of tf.keras in TensorFlow 2 and of CuDNN"
+            f"{layer}: weights alone of Keras {version[0]}.{version[1]}: the file does not say which activation the "
+            "gates had, and before Keras 2.3 there were two defaults: give recurrent_activation='hard_sigmoid', the one "
+            "of Keras itself, or recurrent_activation='sigmoid', the one of tf.keras in TensorFlow 2 and of CuDNN"
         )
 
     def activation(option: str, value: Any) -> Activation:
@@ -80,9 +80,7 @@ def _check_axis(layer: KerasLayer, below: Sequence[KerasLayer]) -> None:
 def _checked(layer: KerasLayer, option: str, value: Any, known: Sequence[str] | dict[str, Activation]) -> str:
     name = _name_of(value)
     if name not in known:
-        raise ValueError(
-            f"{layer}: {option}: expected one of {', '.join(known)}, got {short(name)}"
-        )
+        raise ValueError(f"{layer}: {option}: expected one of {', '.join(known)}, got {short(name)}")
     return name
 
 

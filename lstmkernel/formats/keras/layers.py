@@ -20,7 +20,7 @@ _KNOWN = "LSTM, Bidirectional, RNN of LSTMCells, Dense, Activation, Softmax or D
 _WHY_NOT = {
     "GRU": "lstmkernel runs LSTMs",
     "SimpleRNN": "lstmkernel runs LSTMs",
-    "ConvLSTM": "an LSTM of convolutions, which lstmkernel does not run",
+    "ConvLSTM": "an LSTM of convolutions; lstmkernel runs LSTMs",
     "PruneLowMagnitude": "pruned while it learned: save tfmot.sparsity.keras.strip_pruning(model)",
     "ClusterWeights": "clustered while it learned: save tfmot.clustering.keras.strip_clustering(model)",
     "Quantize": "quantized: save the model before it is quantized",

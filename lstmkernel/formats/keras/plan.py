@@ -1,13 +1,14 @@
 """What ``load`` will make of working layers: LSTMs and Dense layers with their sizes, all of it checked.
 
-No number is read for a plan, and ``inspect`` describes plans. So ``load`` can refuse nothing of what ``inspect`` lists but
-numbers that cannot be read. Nothing that Keras computes is left out: what lstmkernel cannot express is refused by the
-layer's name.
+No number is read for a plan, and ``inspect`` describes plans. So of what ``inspect`` lists, ``load`` refuses only
+numbers that cannot be read. Nothing that Keras computes is left out: what lstmkernel cannot express is refused by the layer's
+name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -118,9 +119,7 @@ class Plan(NamedTuple):
         every = (array for cells in arrays for cell in cells for array in cell.values())
         # A batch of Keras is (B, T, I), so that is what its models expect here.
         options = options.or_else(build.dtype_of(every), batch_first=True)
-        return build.chain(
-            [layer.built(cells, options) for layer, cells in zip(self.layers, arrays, strict=True)]
-        )
+        return build.chain([layer.built(cells, options) for layer, cells in zip(self.layers, arrays, strict=True)])
 
 
 def planned(chain: Sequence[KerasLayer], source: Source) -> Plan:
@@ -162,7 +161,7 @@ def _check_place(layer: KerasLayer, above: Sequence[KerasLayer], backwards: bool
 
 
 def _check_widths(found: Sequence[PlannedLSTM | PlannedDense | PlannedSum]) -> None:
-    for below, above in zip(found, found[1:], strict=False):
+    for below, above in pairwise(found):
         if below.widths[1] != above.widths[0]:
             raise ValueError(
                 f"{above.layer}: expected input width {below.widths[1]}, the output width of {below.layer}, "
@@ -186,13 +185,14 @@ def _check_choice(found: Sequence[PlannedLSTM | PlannedDense | PlannedSum], sour
 
 def _of_the_answer(working: Sequence[KerasLayer], backwards: bool) -> tuple[list[str], list[str]]:
     """How Keras's answer is found in the output, as warnings where one could not guess it, and as notes."""
-    warnings, notes = [], []
+    warnings, notes = list[str](), list[str]()
     top = next((layer for layer in reversed(working) if layer.kind in RECURRENT), None)
     if top is None:
         return [], []
     if not _every_step(top) and top.kind == "Bidirectional":
         answer = _LAST_OF_TWO[_merge_mode(top)]
-        warnings.append(f"{top}: return_sequences=False: Keras's answer is not in the output, but in the states: {answer}")
+        text = f"{top}: return_sequences=False: Keras's answer is not in the output, but in the states: {answer}"
+        warnings.append(text)
     elif not _every_step(top):
         step = "0" if backwards else "-1"
         text = f"{top}: return_sequences=False: the output has every step; Keras's answer is y[:, {step}]"
@@ -307,7 +307,7 @@ def _sizes(unit: KerasLayer, cell: Cell, source: Source) -> tuple[int, int]:
     if recurrent in gates:
         raise ValueError(f"{unit}: recurrent_kernel {recurrent}: {gates[recurrent]}, not an LSTM")
     if len(recurrent) > 2:
-        raise ValueError(f"{unit}: recurrent_kernel {recurrent}: an LSTM of convolutions, which lstmkernel does not run")
+        raise ValueError(f"{unit}: recurrent_kernel {recurrent}: an LSTM of convolutions; lstmkernel runs LSTMs")
     if recurrent != (units, 4 * units):
         raise ValueError(f"{unit}: recurrent_kernel: expected shape ({units}, 4 * {units}), got {recurrent}")
     if len(kernel) != 2 or kernel[1] != 4 * units or not kernel[0]:

@@ -84,7 +84,7 @@ def check(array: StoredArray, blocks: Blocks, given: int) -> None:
 
 
 def read(array: StoredArray, blocks: Blocks) -> Array:
-    """The numbers of an array that ``check`` has allowed, in the file's byte order; bfloat16 as the integers of its bits."""
+    """The numbers of an array that ``check`` has allowed, in the file's byte order; bfloat16 as integers."""
     dtype = numpy_dtype(array.kind)
     if not array.nbytes:
         return np.empty(array.shape, dtype)

@@ -10,7 +10,7 @@ from lstmkernel.formats.untrusted.hdf5.blocks import Fields
 
 #: Classes of types, by HDF5's numbers.
 _INTEGER, _FLOAT, _STRING, _OPAQUE, _VARIABLE = 0, 1, 3, 5, 9
-_OTHERS = {2: "a time", 4: "bits", 6: "a compound", 7: "a reference", 8: "an enumeration", 10: "an array", 11: "complex"}
+_OTHERS = {4: "bits", 6: "a compound", 7: "a reference", 8: "an enumeration", 10: "an array"}
 
 #: Floating-point numbers: bits, place and size of the exponent, size of the mantissa, bias of the exponent.
 _FLOATS = {
@@ -68,7 +68,8 @@ def _float(fields: Fields, bits: bytes, size: int) -> str:
 def shape(fields: Fields) -> tuple[int, ...] | None:
     """The extents of each dimension; None for HDF5's empty ones, which have no element and no shape."""
     version = fields.version(1, 2)
-    rank, flags = fields.integers(2, 1)
+    rank = fields.integer(1)
+    fields.take(1)
     if version == 2 and fields.integer(1) == 2:
         return None
     if version == 1:

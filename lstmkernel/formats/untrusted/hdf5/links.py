@@ -9,7 +9,7 @@ from lstmkernel.formats.untrusted.hdf5.headers import LINK, LINK_INFO, SYMBOL_TA
 MOST_PATH = 1000
 
 #: What stands in place of an address: another name, which is not followed.
-SOFT_LINK = None
+SOFT_LINK: None = None
 
 _SOFT = 2
 
@@ -17,7 +17,9 @@ _SOFT = 2
 def links_of(blocks: Blocks, header: Header, path: str) -> dict[str, int | None]:
     """By each name in the group its object's address, or SOFT_LINK."""
     if LINK_INFO in header or LINK in header:
-        raise ValueError(f"{path[:200]}: expected names of HDF5's oldest layout, got newer links, such as to other files; {AGAIN}")
+        raise ValueError(
+            f"{path[:200]}: expected names of HDF5's oldest layout, got newer links, such as to other files; {AGAIN}"
+        )
     tree, heap = header.one(SYMBOL_TABLE).integers(2, 8)
     names = _names(blocks, heap)
     found: dict[str, int | None] = {}

@@ -37,7 +37,7 @@ class Group(NamedTuple):
 
 
 class HDF5Reader:
-    """An open HDF5 file of ``size`` bytes. ``given`` is its size on disk; inside a zip file, the size of the zip file."""
+    """An open HDF5 file of ``size`` bytes. ``given`` is its size on disk; inside a zip file, that of the zip file."""
 
     def __init__(self, file: BinaryIO, size: int, given: int) -> None:
         blocks = Blocks(file, size)
@@ -133,18 +133,18 @@ class HDF5Reader:
 
     def _found(self, parent: Group, path: str) -> tuple[str, int]:
         """Place and address of what is at a relative path, reached through groups alone and never through a link."""
-        group, names = parent, path.split("/")
-        for number, name in enumerate(names):
-            place = f"{group.name}/{name}".lstrip("/")
-            if name not in group.links:
+        place, address = parent.name, parent.address
+        for name in path.split("/"):
+            if not _is_group(self._header(address)):
                 raise ValueError(f"{parent.name[:200]}/{path[:200]}: not in the file")
-            address = group.links[name]
-            if address is SOFT_LINK:
+            links = self._group(place, address).links
+            place = f"{place}/{name}".lstrip("/")
+            if name not in links:
+                raise ValueError(f"{parent.name[:200]}/{path[:200]}: not in the file")
+            linked = links[name]
+            if linked is SOFT_LINK:
                 raise ValueError(f"{place[:200]}: expected the object itself, got a link to another name")
-            if number + 1 < len(names):
-                if not _is_group(self._header(address)):
-                    raise ValueError(f"{parent.name[:200]}/{path[:200]}: not in the file")
-                group = self._group(place, address)
+            address = linked
         return place, address
 
     def _group(self, place: str, address: int) -> Group:
@@ -165,4 +165,3 @@ class HDF5Reader:
 
 def _is_group(header: Header) -> bool:
     return SYMBOL_TABLE in header or LINK_INFO in header or LINK in header
-

@@ -30,7 +30,7 @@ class KerasLayer(NamedTuple):
     kind: str
     config: dict[str, Any]
     places: tuple[str, ...] = ()  # the names of the models that it is in and its own
-    stored: tuple[str, ...] = ()  # its group in the .weights.h5 of Keras 3, after those of the models that it is in
+    stored: tuple[str, ...] = ()  # the way to its group in the .weights.h5 of Keras 3: ("layers", "lstm")
     half: int | None = None  # of a Bidirectional's weights: 0 is forward, 1 backward
     masked: bool = False  # whether a mask reaches it
 
@@ -165,7 +165,7 @@ def _model(description: dict[str, Any], places: tuple[str, ...], stored: tuple[s
         inner = _mapping(inner, f"layer {i}")
         inner_kind, name = _kind(inner, f"layer {i}"), _name(inner, f"layer {i}")
         snake = snake_case(inner_kind)
-        own = (*stored, f"{snake}_{met[snake]}" if met[snake] else snake)
+        own = (*stored, "layers", f"{snake}_{met[snake]}" if met[snake] else snake)
         met[snake] += 1
         names.append(name)
         path = (*places, name)

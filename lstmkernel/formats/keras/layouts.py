@@ -8,6 +8,7 @@ and with Keras's default activations.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any, Protocol
 
@@ -93,9 +94,12 @@ class Keras3Layout:
         self.top = reader.root if self._layers is None else reader.group(reader.root, self._layers)
 
     def cells(self, layer: KerasLayer) -> list[Cell]:
-        place = "/".join(f"{self._layers}/{name}" for name in layer.stored)
+        place = self._place(layer.stored)
         names = _DENSE_NAMES if layer.kind in HEADS else _RECURRENT_NAMES
         return [self._cell(f"{place}/{inside}", names) for inside in _places(layer)]
+
+    def _place(self, way: tuple[str, ...]) -> str:
+        return "/".join(str(self._layers) if name == LAYERS[0] else name for name in way)
 
     def _cell(self, place: str, names: tuple[str, ...]) -> Cell:
         group = self._reader.group(self._reader.root, place)
@@ -112,13 +116,29 @@ class Keras3Layout:
                 "expected what Keras saves of a Sequential or functional model: model_config, layer_names or layers; "
                 f"got {names[:500] or 'nothing'}"
             )
+        return self._in_order() + self._beside()
+
+    def _in_order(self) -> list[KerasLayer]:
         found = []
         for stored in self.top.links:
             match = re.fullmatch(r"(.+?)(?:_(\d{1,9}))?", stored)
             snake, number = (match[1], int(match[2] or 0)) if match else (stored, 0)
             kind = _BY_NAME.get(snake, snake)
-            found.append((kind in HEADS, kind, number, self._layer(stored, kind)))
+            found.append((kind in HEADS, kind, number, self._layer(f"{LAYERS[0]}/{stored}", kind)))
         return [layer for *_, layer in sorted(found, key=lambda entry: entry[:3])]
+
+    def _beside(self) -> list[KerasLayer]:
+        """Layers of a program, under the names of its attributes. Their arrays say what they are."""
+        found = []
+        for name in self._reader.root.links:
+            if name in (*LAYERS, *OF_TRAINING):
+                continue
+            for kind in ("LSTM", "Bidirectional", "Dense"):
+                layer = self._layer(name, kind)
+                with contextlib.suppress(ValueError):
+                    if all(len(cell) == (2 if kind == "Dense" else 3) for cell in self.cells(layer)):
+                        found.append(layer)
+        return found
 
     def check_order(self, layers: list[KerasLayer]) -> None:
         root = self._reader.root
@@ -139,23 +159,24 @@ class Keras3Layout:
 
     def _layer(self, stored: str, kind: str) -> KerasLayer:
         """The layer's own name is an attribute of its group ``vars``."""
+        way = tuple(stored.split("/"))
         try:
-            name = self._reader.text(self._reader.group(self.top, f"{stored}/vars"), "name")
+            name = self._reader.text(self._reader.group(self._reader.root, f"{self._place(way)}/vars"), "name")
         except ValueError:
             name = None
-        layer = _without_config(name or stored, kind)._replace(stored=(stored,))
-        return layer._replace(config={"cell": self._cell_of_rnn(stored)}) if kind == "RNN" else layer
+        layer = _without_config(name or way[-1], kind)._replace(stored=way)
+        return layer._replace(config={"cell": self._cell_of_rnn(layer)}) if kind == "RNN" else layer
 
-    def _cell_of_rnn(self, stored: str) -> dict[str, Any]:
+    def _cell_of_rnn(self, layer: KerasLayer) -> dict[str, Any]:
         """A configuration with as many LSTMCells as there are groups of them."""
         cell = {"class_name": "LSTMCell", "config": {"name": "cell"}}
         try:
-            stacked = self._reader.group(self.top, f"{stored}/cell/cells").links
+            stacked = self._reader.group(self._reader.root, f"{self._place(layer.stored)}/cell/cells").links
         except ValueError:
             return cell
         numbered = ["lstm_cell", *(f"lstm_cell_{number}" for number in range(1, len(stacked)))]
         if sorted(stacked) != sorted(numbered):
-            raise ValueError(f"layer {short(stored)} (RNN): expected LSTMCells, got {short(sorted(stacked))}")
+            raise ValueError(f"{layer}: expected LSTMCells, got {short(sorted(stacked))}")
         return {"class_name": "StackedRNNCells", "config": {"name": "cells", "cells": [cell] * len(stacked)}}
 
 

@@ -197,7 +197,7 @@ def _of_the_answer(working: Sequence[KerasLayer], backwards: bool) -> tuple[list
         step = "0" if backwards else "-1"
         text = f"{top}: return_sequences=False: the output has every step; Keras's answer is y[:, {step}]"
         (warnings if backwards else notes).append(text)
-    elif backwards:
+    elif backwards and top.half is None:  # a Bidirectional turns that half's output around
         warnings.append(f"{top}: go_backwards=True: the output is in the order of x; Keras's answer is y[:, ::-1]")
     if any(_flag(layer.inside, "stateful") for layer in working):
         notes.append("stateful=True: net.stream(batch_size=B) keeps the states from call to call")

@@ -68,7 +68,7 @@ def nested(keras):
 def merged(keras, mode, last=False):
     layers = keras.layers
     both = layers.Bidirectional(layers.LSTM(4, return_sequences=not last), merge_mode=mode, name="both")
-    return filled(keras.Sequential([keras.Input((None, I)), both, *([] if last else [layers.Dense(2)])]), 3)
+    return filled(keras.Sequential([keras.Input((None, I)), both, *([] if last else [layers.Dense(2, name="dense")])]), 3)
 
 
 def masked(keras, functional):

@@ -31,11 +31,16 @@ def load_sequence(path: str, prefix: str | None, **options: Any) -> Net:
 def read_input(path: str, net: Net) -> Array:
     """The network's x from a .npy file: (T, I) or batched."""
     try:
-        x = np.load(path, allow_pickle=False)
-    except (EOFError, ValueError) as error:
-        raise ValueError(f"{path}: expected an array of numbers, as numpy.save writes it") from error
+        with open(path, "rb") as file:
+            x = np.load(file, allow_pickle=False)
+    except OSError:  # it names the file
+        raise
+    except Exception as error:  # NumPy reads the header with Python's own parser, and zip files with zipfile
+        raise ValueError(f"{path}: expected an array of numbers, as numpy.save writes it: {error}") from error
     if not isinstance(x, np.ndarray):
         raise ValueError(f"{path}: expected an array, as numpy.save writes it, got several (.npz)")
+    if x.dtype.kind not in "fiub":
+        raise ValueError(f"{path}: expected an array of real numbers, got {x.dtype}")
     I, batched = net.input_size, "B, T" if net.batch_first else "T, B"
     if x.ndim not in (2, 3) or x.shape[-1] != I:
         raise ValueError(f"{path}: expected shape (T, {I}) or ({batched}, {I}), got {x.shape}")

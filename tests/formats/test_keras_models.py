@@ -54,7 +54,9 @@ def answers_of(answers, file):
 # ---------------------------------------------------------------- what Keras computes
 
 
-CHAINS = [file for file in files_of("cells_3", "cells_2", "nested_3", "nested_2", "sum_3", "ave_3") if "weights" not in file]
+CHAINS = [
+    file for file in files_of("cells_3", "cells_2", "nested_3", "nested_2", "sum_3", "ave_3") if "weights" not in file
+]
 
 
 @pytest.mark.parametrize("file", CHAINS)
@@ -90,7 +92,7 @@ def test_the_last_states_of_two_directions(saved, answers, file):
 def test_what_cannot_be_a_stack_loads_in_two_halves(saved, answers):
     path = saved / "mul_3.keras"
     x, y, _ = answers_of(answers, "mul_3")
-    with pytest.raises(lk.FormatError, match="got mul; prefix='both.forward' and prefix='both.backward' load"):
+    with pytest.raises(lk.FormatError, match=r"got mul; prefix='both\.forward' and prefix='both\.backward' load"):
         lk.load(path)
     forward, backward = (lk.load(path, prefix=f"both.{name}") for name in ("forward", "backward"))
     assert backward.reverse
@@ -119,7 +121,9 @@ MASKED = files_of("masked_sequential_3", "masked_functional_3", "masked_sequenti
 @pytest.mark.parametrize("file", MASKED)
 def test_masks(saved, answers, backend, file):
     net, warned = loaded(saved / file, backend=backend)
-    assert re.search(r"expects a mask: layer 'masking\w*' \(Masking\) skips steps where all of x is 0.5, so give", warned)
+    assert re.search(
+        r"expects a mask: layer 'masking\w*' \(Masking\) skips steps where all of x is 0.5, so give", warned
+    )
     assert [layer.expects for layer in net.layers if isinstance(layer, lk.LSTM)] == ["mask"] * 3
     x, y, mask = answers_of(answers, file)
     assert_close(net(x, mask=mask)[0][:, -1], y, "float32")
@@ -154,7 +158,9 @@ def test_a_call_with_a_mask(saved, answers):
 
 def test_a_subclassed_model(saved):
     path = saved / "program_3.keras"
-    with pytest.raises(lk.FormatError, match=r"got Program: a subclassed model is a program; prefix= loads one of these: '"):
+    with pytest.raises(
+        lk.FormatError, match=r"got Program: a subclassed model is a program; prefix= loads one of these: '"
+    ):
         lk.load(path)
     (rnn, warned), (head, _) = (loaded(path, prefix=network.prefix) for network in lk.inspect(path).networks)
     assert (rnn.input_size, rnn.hidden_size, head.out_features) == (3, 4, 2)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
-import keras as keras_3  # noqa: E402
-import numpy as np  # noqa: E402
+import keras as keras_3
+import numpy as np
 
 GOLDENS = Path(__file__).parent / "keras"
 FOLDER = Path(tempfile.mkdtemp())
@@ -68,7 +68,9 @@ def nested(keras):
 def merged(keras, mode, last=False):
     layers = keras.layers
     both = layers.Bidirectional(layers.LSTM(4, return_sequences=not last), merge_mode=mode, name="both")
-    return filled(keras.Sequential([keras.Input((None, I)), both, *([] if last else [layers.Dense(2, name="dense")])]), 3)
+    return filled(
+        keras.Sequential([keras.Input((None, I)), both, *([] if last else [layers.Dense(2, name="dense")])]), 3
+    )
 
 
 def masked(keras, functional):

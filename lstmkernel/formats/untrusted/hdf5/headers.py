@@ -11,6 +11,7 @@ DATASPACE, LINK_INFO, DATATYPE, LINK, EXTERNAL, LAYOUT, FILTERS = 0x1, 0x2, 0x3,
 ATTRIBUTE, CONTINUATION, SYMBOL_TABLE, ATTRIBUTE_INFO = 0xC, 0x10, 0x11, 0x15
 
 _IN_WORDS = {DATASPACE: "shape", DATATYPE: "type", LAYOUT: "layout", FILTERS: "filters", ATTRIBUTE: "attribute"}
+_IN_WORDS |= {SYMBOL_TABLE: "list of names"}
 
 #: The first block states the file's size and the root's header at places that depend on its version.
 _SIZES_AT, _ROOT_AT = {0: 40, 1: 44}, {0: 64, 1: 68}

@@ -112,7 +112,7 @@ def test_other_layouts(options, message):
 def test_arrays_that_were_never_written():
     for options in ({}, {"chunks": (2,)}):
         reader = read(written(lambda h5, options=options: h5.create_dataset("a", (4,), "f4", **options)))
-        with pytest.raises(ValueError, match="a: expected .* never written"):
+        with pytest.raises(ValueError, match=r"a: expected .* never written"):
             reader.read(reader.dataset(reader.root, "a"))
 
 

@@ -8,9 +8,10 @@ from lstmkernel.formats.keras import config as keras_config
 from lstmkernel.formats.keras.config import FUNCTIONAL, RECURRENT, KerasLayer, KerasModel, short
 
 #: Layers that hand on no mask: steps become others, or end.
-_ENDS = re.compile(
-    r".*(Conv|Pool|Flatten|Reshape|RepeatVector|Permute|Cropping|ZeroPadding|UpSampling)|(GRU|SimpleRNN)$"
-)
+_ENDS = re.compile(r"Conv|Pool|Flatten|Reshape|RepeatVector|Permute|Cropping|ZeroPadding|UpSampling")
+
+#: Layers that hand it on if they hand on every step.
+_RECURRENT = (*RECURRENT, "GRU", "CuDNNGRU", "SimpleRNN")
 
 
 def with_masks(part: KerasModel, incoming: bool = False) -> tuple[KerasModel, bool]:
@@ -57,7 +58,9 @@ def _handed(part: KerasLayer | KerasModel, incoming: bool) -> tuple[KerasLayer |
 def _hands_on(layer: KerasLayer, incoming: bool) -> bool:
     if layer.kind == "Masking" or _is_masking_embedding(layer):
         return True
-    if layer.kind in RECURRENT or _ENDS.match(layer.kind):
+    if _ENDS.search(layer.kind):
+        return False
+    if layer.kind in _RECURRENT:
         options = layer.config.get("layer") if layer.kind == "Bidirectional" else None
         options = options.get("config") if isinstance(options, dict) else layer.config
         return incoming and isinstance(options, dict) and bool(options.get("return_sequences", True))

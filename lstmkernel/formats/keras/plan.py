@@ -1,8 +1,8 @@
 """What ``load`` will make of working layers: LSTMs and Dense layers with their sizes, all of it checked.
 
 No number is read for a plan, and ``inspect`` describes plans. So of what ``inspect`` lists, ``load`` refuses only
-numbers that cannot be read. Nothing that Keras computes is left out: what lstmkernel cannot express is refused by the layer's
-name.
+numbers that cannot be read. Nothing that Keras computes is left out: what lstmkernel cannot express is refused by the
+layer's name.
 """
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ class PlannedLSTM(NamedTuple):
     @property
     def widths(self) -> tuple[int, int]:
         return self.shape.input_size, self.shape.hidden_size * len(self.cells)
+
+    @property
+    def is_cudnn(self) -> bool:
+        """Whether it has two biases, in one array."""
+        return self.shape.bias and self.cells[0]["bias"].shape == (8 * self.shape.hidden_size,)
 
     @property
     def expects(self) -> str | None:
@@ -179,8 +184,12 @@ def _check_masks(found: Sequence[PlannedLSTM | PlannedDense | PlannedSum]) -> No
 
 def _check_choice(found: Sequence[PlannedLSTM | PlannedDense | PlannedSum], source: Source) -> None:
     """An option of ``load`` that no layer takes is a mistake."""
-    if source.recurrent_activation is not None and not any(isinstance(layer, PlannedLSTM) for layer in found):
-        raise ValueError(f"recurrent_activation: expected None without an LSTM, got {source.recurrent_activation!r}")
+    given = source.recurrent_activation
+    lstms = [layer for layer in found if isinstance(layer, PlannedLSTM)]
+    if given is not None and not lstms:
+        raise ValueError(f"recurrent_activation: expected None without an LSTM, got {given!r}")
+    if given not in (None, "sigmoid") and all(lstm.is_cudnn for lstm in lstms):
+        raise ValueError(f"recurrent_activation: expected 'sigmoid', as the file says by CuDNN's biases, got {given!r}")
 
 
 def _of_the_answer(working: Sequence[KerasLayer], backwards: bool) -> tuple[list[str], list[str]]:

@@ -34,8 +34,8 @@ def of_lstm(layer: KerasLayer, version: tuple[int, int], given: str | None) -> V
     if chosen is None and version < (2, 3):
         raise ValueError(
             f"{layer}: weights alone of Keras {version[0]}.{version[1]}: the file does not say which activation the "
-            "gates had, and before Keras 2.3 there were two defaults; give recurrent_activation='hard_sigmoid', that of "
-            "Keras itself, or recurrent_activation='sigmoid', that of tf.keras in TensorFlow 2 and of CuDNN"
+            "gates had, and before Keras 2.3 there were two defaults; give recurrent_activation='hard_sigmoid', that "
+            "of Keras itself, or recurrent_activation='sigmoid', that of tf.keras in TensorFlow 2 and of CuDNN"
         )
 
     def activation(option: str, value: Any) -> Activation:

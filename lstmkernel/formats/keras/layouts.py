@@ -53,21 +53,32 @@ class Keras2Layout:
     def __init__(self, reader: HDF5Reader, top: Group) -> None:
         self.top = top
         self._reader = reader
+        self._arrays: dict[int, tuple[str, dict[str, StoredArray]]] = {}
 
     def cells(self, layer: KerasLayer) -> list[Cell]:
-        group = self._reader.group(self.top, layer.places[0])
         cells: list[Cell] = []
-        for name in self._reader.texts(group, "weight_names") or []:
+        for name, array in self._arrays_of(layer.places[0]).items():
             if len(layer.places) > 1 and layer.places[-1] not in name.split("/"):
                 continue
             own = name.rpartition("/")[2].partition(":")[0]  # "lstm/lstm_cell/kernel:0" -> "kernel"
             if not cells or own in cells[-1]:
                 cells.append({})
-            cells[-1][own] = self._reader.dataset(group, name)
+            cells[-1][own] = array
         if layer.half is None:
             return cells
         middle = len(cells) // 2
         return cells[middle:] if layer.half else cells[:middle]
+
+    def _arrays_of(self, name: str) -> dict[str, StoredArray]:
+        """The arrays of a layer's group in their order. They are listed once, and a group belongs to one layer."""
+        group = self._reader.group(self.top, name)
+        if group.address not in self._arrays:
+            names = self._reader.texts(group, "weight_names") or []
+            self._arrays[group.address] = name, {own: self._reader.dataset(group, own) for own in names}
+        owner, arrays = self._arrays[group.address]
+        if owner != name:
+            raise ValueError(f"{group.name[:200]}: expected a group for each layer, got one that is also {owner[:100]!r}")
+        return arrays
 
     def layers(self) -> list[KerasLayer]:
         return [self._layer(name) for name in self._reader.texts(self.top, "layer_names") or []]

@@ -8,7 +8,7 @@ from typing import BinaryIO
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 #: How often the whole file may be read, and bytes beside that. Blocks that name each other in circles end here.
-MOST_READINGS, BESIDE = 8, 1 << 25
+MOST_READINGS, BESIDE = 3, 1 << 22
 
 #: What a read counts at least, so that many small ones end, too.
 LEAST_COUNTED = 64

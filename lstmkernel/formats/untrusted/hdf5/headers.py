@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
+from typing import NamedTuple
 
 from lstmkernel.formats.untrusted.hdf5.blocks import AGAIN, SIGNATURE, Blocks, Fields
 
@@ -16,6 +18,14 @@ _IN_WORDS |= {SYMBOL_TABLE: "list of names"}
 #: The first block states the file's size and the root's header at places that depend on its version.
 _SIZES_AT, _ROOT_AT = {0: 40, 1: 44}, {0: 64, 1: 68}
 _BEFORE_SIZES = {0: 24, 1: 28}
+
+
+class Attribute(NamedTuple):
+    """Type, shape and value of an attribute, as they are in the file."""
+
+    kind: bytes
+    shape: bytes
+    value: bytes
 
 
 class Header:
@@ -33,6 +43,13 @@ class Header:
         if kind in self._shared:
             raise ValueError(f"HDF5: {what}: expected it in the object itself, got one that objects share; {AGAIN}")
         return [Fields(data, what) for data in self._messages.get(kind, [])]
+
+    @cached_property
+    def attributes(self) -> dict[bytes, Attribute]:
+        """The attributes by their names."""
+        if ATTRIBUTE_INFO in self:
+            raise ValueError(f"HDF5: attributes: expected HDF5's oldest layout, got a newer one; {AGAIN}")
+        return dict(map(_attribute, self.all(ATTRIBUTE)))
 
     def one(self, kind: int) -> Fields:
         found = self.all(kind)
@@ -95,3 +112,16 @@ def header_at(blocks: Blocks, at: int) -> Header:
                 next_place, next_size = Fields(body, what).integers(2, 8)
                 places.append((next_place, next_size))
     return Header(messages, frozenset(shared))
+
+
+def _attribute(fields: Fields) -> tuple[bytes, Attribute]:
+    """Name and content of an attribute."""
+    version = fields.version(1, 2, 3)
+    flags = fields.integer(1)
+    sizes = fields.integers(3, 2)
+    fields.take(1 if version == 3 else 0)  # the name's encoding
+    padded = 8 if version == 1 else 1
+    name, kind, shape = (fields.take(-(-size // padded) * padded) for size in sizes)
+    if version > 1 and flags & 3:
+        raise ValueError(f"HDF5: attribute: expected its own type, got one that objects share; {AGAIN}")
+    return name.split(b"\0", 1)[0], Attribute(kind, shape, fields.take(fields.left))

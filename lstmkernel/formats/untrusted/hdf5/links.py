@@ -23,6 +23,7 @@ def links_of(blocks: Blocks, header: Header, path: str) -> dict[str, int | None]
     tree, heap = header.one(SYMBOL_TABLE).integers(2, 8)
     names = _names(blocks, heap)
     found: dict[str, int | None] = {}
+    letters = 0
     for node in _leaves(blocks, tree):
         fields = blocks.fields(node, 8, "group's node", b"SNOD")
         fields.version(1)
@@ -37,6 +38,9 @@ def links_of(blocks: Blocks, header: Header, path: str) -> dict[str, int | None]
             if name in found:
                 raise ValueError(f"{path[:200]}: expected each name once, got {name!r} twice")
             found[name] = SOFT_LINK if kind == _SOFT else address
+            letters += len(name)
+            if letters > len(names):
+                raise ValueError(f"{path[:200]}: expected names beside each other, got some that share letters")
     return found
 
 

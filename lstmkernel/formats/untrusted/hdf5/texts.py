@@ -6,10 +6,13 @@ from collections.abc import Callable
 
 from lstmkernel.formats.untrusted.hdf5.blocks import Blocks, Fields
 from lstmkernel.formats.untrusted.hdf5.datatypes import Datatype, datatype, shape
-from lstmkernel.formats.untrusted.hdf5.headers import ATTRIBUTE, ATTRIBUTE_INFO, Header
+from lstmkernel.formats.untrusted.hdf5.headers import Header
 
 #: Names in one attribute. Keras writes at most as many as fit 64 kB, and splits longer lists.
 MOST_NAMES = 1 << 12
+
+#: What a text counts at least as memory.
+LEAST_COUNTED = 16
 
 #: Called with the bytes of a text before it is made.
 Take = Callable[[int], None]
@@ -24,27 +27,25 @@ class Texts:
 
     def attribute(self, header: Header, name: str, listed: bool, place: str, take: Take) -> list[str] | None:
         """One text, or with ``listed`` several, in a list; None without the attribute."""
-        if ATTRIBUTE_INFO in header:
-            raise ValueError(f"{place}: expected attributes of HDF5's oldest layout, got newer ones")
-        for fields in header.all(ATTRIBUTE):
-            found, kind, extents = _described(fields)
-            if found != name.encode():
-                continue
-            place = f"{place}: attribute {name!r}"
-            if extents is None or len(extents) != listed or (listed and extents[0] > MOST_NAMES):
-                raise ValueError(f"{place}: expected {'texts' if listed else 'a text'}, got shape {extents}")
-            count = extents[0] if listed else 1
-            if count and not kind.text:  # the type of an empty list does not matter
-                raise ValueError(f"{place}: expected text, got {kind.name}")
-            return [self._text(fields, kind, take, place) for _ in range(count)]
-        return None
+        found = header.attributes.get(name.encode())
+        if found is None:
+            return None
+        place = f"{place}: attribute {name!r}"
+        kind, extents = datatype(Fields(found.kind, "type")), shape(Fields(found.shape, "shape"))
+        if extents is None or len(extents) != listed or (listed and extents[0] > MOST_NAMES):
+            raise ValueError(f"{place}: expected {'texts' if listed else 'a text'}, got shape {extents}")
+        count = extents[0] if listed else 1
+        if count and not kind.text:  # the type of an empty list does not matter
+            raise ValueError(f"{place}: expected text, got {kind.name}")
+        values = Fields(found.value, "attribute")
+        return [self._text(values, kind, take, place) for _ in range(count)]
 
     def _text(self, fields: Fields, kind: Datatype, take: Take, place: str) -> str:
         if not kind.variable:
-            take(kind.size)
+            take(max(kind.size, LEAST_COUNTED))
             return fields.take(kind.size).split(b"\0", 1)[0].decode()
         length, heap, number = fields.integer(4), fields.integer(8), fields.integer(4)
-        take(length)
+        take(max(length, LEAST_COUNTED))
         if length == 0:
             return ""
         stored = self._heap(heap).get(number, b"")
@@ -71,16 +72,3 @@ class Texts:
                 objects.take(min(-length % 8, objects.left))
             self._heaps[at] = found
         return self._heaps[at]
-
-
-def _described(fields: Fields) -> tuple[bytes, Datatype, tuple[int, ...] | None]:
-    """Name, type and shape of an attribute; its value is left in ``fields``."""
-    version = fields.version(1, 2, 3)
-    flags = fields.integer(1)
-    sizes = fields.integers(3, 2)
-    fields.take(1 if version == 3 else 0)  # the name's encoding
-    padded = 8 if version == 1 else 1
-    name, kind, extents = (fields.take(-(-size // padded) * padded) for size in sizes)
-    if version > 1 and flags & 3:
-        raise ValueError("HDF5: attribute: expected its own type, got one that objects share")
-    return name.split(b"\0", 1)[0], datatype(Fields(kind, "type")), shape(Fields(extents, "shape"))

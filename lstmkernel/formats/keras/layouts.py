@@ -77,7 +77,9 @@ class Keras2Layout:
             self._arrays[group.address] = name, {own: self._reader.dataset(group, own) for own in names}
         owner, arrays = self._arrays[group.address]
         if owner != name:
-            raise ValueError(f"{group.name[:200]}: expected a group for each layer, got one that is also {owner[:100]!r}")
+            raise ValueError(
+                f"{group.name[:200]}: expected a group for each layer, got one that is also {owner[:100]!r}"
+            )
         return arrays
 
     def layers(self) -> list[KerasLayer]:

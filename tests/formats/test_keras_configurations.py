@@ -551,3 +551,60 @@ def test_very_many_layers(path):
     path.write_bytes(target.wrap(json.dumps(model).encode()))
     assert "layer 'gru0' (GRU)" in refusal(path)
     assert len(lk.inspect(path).networks) == 2
+
+
+# ---------------------------------------------------------------- states as outputs, several cells in one group
+
+
+def test_states_among_the_outputs(path):
+    """Model(x, [h, c]) of a layer with return_state=True: an encoder."""
+
+    def change(config, layers):
+        layers.pop()
+        config["output_layers"] = [["lstm", 0, 1], ["lstm", 0, 2]]
+
+    functional(path, change)
+    with pytest.warns(RuntimeWarning, match="among Keras's outputs are states .state 1 of 'lstm', state 2 of 'lstm'."):
+        assert isinstance(lk.load(path), lk.LSTM)
+
+
+def test_states_as_the_output_of_a_model_in_the_model(path):
+    target = keras_config_target()
+    model = json.loads(target.payload)
+    inner = json.loads(target.payload)
+    inner["config"]["name"] = "inner"
+    inner["config"]["output_layers"] = ["lstm", 0, 1]
+    inner["config"]["layers"].pop()
+    inner["inbound_nodes"] = model["config"]["layers"][1]["inbound_nodes"]
+    dense = json.loads(json.dumps(model["config"]["layers"][2]).replace('"lstm"', '"inner"'))
+    model["config"]["layers"][1:] = [inner, dense]
+    path.write_bytes(target.wrap(json.dumps(model).encode()))
+    assert "model 'inner': expected its output to be that of a layer, got state 1 of 'lstm'" in refusal(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*weights alone:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("inside", "kind"),
+    [
+        ("{}/stacked_rnn_cells/lstm_cell{}", "Stack"),
+        ("{}/{}ward_lstm/lstm_cell", "LSTM"),
+        ("lstm{1}/lstm_cell", None),
+    ],
+)
+def test_two_cells_in_one_group(path, inside, kind):
+    """An RNN of two cells, two directions, or a model with two LSTMs: the shapes fit all of them."""
+    ends = ("for", "back") if "ward" in inside else ("", "_1")
+    with h5py.File(path, "w") as h5:
+        h5.attrs["keras_version"], h5.attrs["layer_names"] = "2.15.0", [b"top"]
+        shapes = {"kernel:0": (1, 4), "recurrent_kernel:0": (1, 4), "bias:0": (4,)}
+        write_layer(
+            h5,
+            "top",
+            {f"{inside.format('top', end)}/{own}": shape for end in ends for own, shape in shapes.items()},
+        )
+    if kind is None:
+        assert "layer 'top' (of unknown class): expected LSTM" in refusal(path)
+    else:
+        net = lk.load(path)
+        assert type(net).__name__ == kind
+        assert getattr(net, "bidirectional", None) in ((True,) if kind == "LSTM" else (None,))

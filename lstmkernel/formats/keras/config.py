@@ -130,7 +130,15 @@ def chain(part: KerasLayer | KerasModel) -> list[KerasLayer]:
     if part.kind not in MODELS:
         raise ValueError(f"model: expected a Sequential or a Functional one, got {part.kind[:80]}")
     parts = part.parts if part.kind == "Sequential" else _path(part)
+    if part.name and (states := states_among_outputs(part)):
+        raise ValueError(f"{in_words(part)}: expected its output to be that of a layer, got {states}")
     return [layer for inner in parts for layer in chain(inner)]
+
+
+def states_among_outputs(part: KerasModel) -> str:
+    """Which outputs of a functional model are states, which an LSTM with return_state=True gives; "" if none is."""
+    ends = _ends(part.outputs, "output_layers") if part.kind in FUNCTIONAL else []
+    return ", ".join(f"state {output} of {short(name)}" for name, output in ends if output)[:200]
 
 
 def of_masks(part: KerasModel) -> set[str]:

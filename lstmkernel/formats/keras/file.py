@@ -56,6 +56,8 @@ class _OpenFile:
             warnings.append(self.of_masks)
         if self.model is None:
             warnings.append(_weights_alone(plan))
+        elif not prefix and (states := keras_config.states_among_outputs(self.model)):
+            warnings.append(f"among Keras's outputs are states ({states}): they are in h_n and c_n")
         return plan._replace(warnings=warnings)
 
     @cached_property

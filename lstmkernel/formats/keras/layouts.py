@@ -20,6 +20,9 @@ Cell = dict[str, StoredArray]
 
 UNKNOWN = "of unknown class"
 
+#: The configuration of an LSTMCell with Keras's default options.
+_CELL = {"class_name": "LSTMCell", "config": {"name": "cell"}}
+
 #: The group of all layers in Keras 3's layout; Keras 2.12 has the second name.
 LAYERS = ("layers", "_layer_checkpoint_dependencies")
 #: Other groups beside it, which belong to no layer.
@@ -94,8 +97,19 @@ class Keras2Layout:
             kind = _BY_NAME.get(re.sub(r"_\d+$", "", name), UNKNOWN)
             return _without_config(name, kind if kind in (*IDLE, "Masking") else UNKNOWN)
         if all("recurrent_kernel" in cell for cell in cells):
-            return _without_config(name, "LSTM" if len(cells) == 1 else "Bidirectional")
+            return self._recurrent(name, len(cells))
         return _without_config(name, "Dense" if len(cells) == 1 and cells[0].keys() <= {*_DENSE_NAMES} else UNKNOWN)
+
+    def _recurrent(self, name: str, cells: int) -> KerasLayer:
+        """With several cells, the names of the arrays tell two directions, an RNN of cells and a model apart."""
+        if cells == 1:
+            return _without_config(name, "LSTM")
+        names = list(self._arrays_of(name))
+        if cells == 2 and all("forward_" in own or "backward_" in own for own in names):
+            return _without_config(name, "Bidirectional")
+        if all("stacked_rnn_cells" in own for own in names):
+            return _without_config(name, "RNN")._replace(config={"cell": _stacked(cells)})
+        return _without_config(name, UNKNOWN)
 
 
 class Keras3Layout:
@@ -182,15 +196,14 @@ class Keras3Layout:
 
     def _cell_of_rnn(self, layer: KerasLayer) -> dict[str, Any]:
         """A configuration with as many LSTMCells as there are groups of them."""
-        cell = {"class_name": "LSTMCell", "config": {"name": "cell"}}
         try:
             stacked = self._reader.group(self._reader.root, f"{self._place(layer.stored)}/cell/cells").links
         except ValueError:
-            return cell
+            return dict(_CELL)
         numbered = ["lstm_cell", *(f"lstm_cell_{number}" for number in range(1, len(stacked)))]
         if sorted(stacked) != sorted(numbered):
             raise ValueError(f"{layer}: expected LSTMCells, got {short(sorted(stacked))}")
-        return {"class_name": "StackedRNNCells", "config": {"name": "cells", "cells": [cell] * len(stacked)}}
+        return _stacked(len(stacked))
 
 
 def _places(layer: KerasLayer) -> list[str]:
@@ -208,6 +221,11 @@ def _places(layer: KerasLayer) -> list[str]:
     names = [snake_case(cell.kind) for cell in layer.cells]
     numbers = [names[:place].count(name) for place, name in enumerate(names)]
     return [f"cell/cells/{name}{f'_{n}' if n else ''}/vars" for name, n in zip(names, numbers, strict=True)]
+
+
+def _stacked(cells: int) -> dict[str, Any]:
+    """The configuration of so many LSTMCells with Keras's default options."""
+    return {"class_name": "StackedRNNCells", "config": {"name": "cells", "cells": [_CELL] * cells}}
 
 
 def _without_config(name: str, kind: str) -> KerasLayer:

@@ -223,6 +223,19 @@ def test_weights_of_a_program_are_no_chain(path):
 
 
 @pytest.mark.filterwarnings("ignore:.*weights alone:RuntimeWarning")
+def test_weights_of_a_model_in_the_model(path):
+    """How it is connected is not in the file, but its layers are."""
+    weights_alone(path)
+    changed(path, lambda h5: h5.copy("layers/lstm", h5.require_group("layers/sequential/layers"), "lstm"))
+    changed(path, lambda h5: h5.copy("layers/sequential", h5.require_group("layers/functional/layers"), "sequential"))
+    assert "layer 'functional' (functional): expected LSTM" in refusal(path)
+    names = ["lstm", "sequential/lstm", "functional/sequential/lstm"]
+    assert sorted(network.prefix for network in lk.inspect(path).networks) == sorted(names)
+    for name in names:
+        assert lk.load(path, prefix=name).input_size == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*weights alone:RuntimeWarning")
 def test_what_belongs_to_training_lies_beside_the_layers(path):
     weights_alone(path, ["optimizer/vars/0", "metrics/mean/vars/0"])
     changed(path, lambda h5: h5.create_group("vars"))

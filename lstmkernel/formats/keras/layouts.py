@@ -12,7 +12,7 @@ import contextlib
 import re
 from typing import Any, Protocol
 
-from lstmkernel.formats.keras.config import RECURRENT, KerasLayer, short, snake_case
+from lstmkernel.formats.keras.config import MOST_NESTED, RECURRENT, KerasLayer, short, snake_case
 from lstmkernel.formats.keras.layers import HEADS, IDLE
 from lstmkernel.formats.untrusted.hdf5 import Group, HDF5Reader, StoredArray
 
@@ -143,15 +143,36 @@ class Keras3Layout:
                 "expected what Keras saves of a Sequential or functional model: model_config, layer_names or layers; "
                 f"got {names[:500] or 'nothing'}"
             )
-        return self._in_order() + self._beside()
+        return [*self._in_order(LAYERS[0]), *self._in_models(), *self._beside()]
 
-    def _in_order(self) -> list[KerasLayer]:
+    def _in_models(self) -> list[KerasLayer]:
+        """The layers of models in the model, for prefix=. The models themselves are layers of no known class."""
+        found: list[KerasLayer] = []
+        waiting: list[tuple[str, tuple[str, ...]]] = [(name, (LAYERS[0], name)) for name in self.top.links]
+        seen = {self.top.address}
+        while waiting:
+            model, way = waiting.pop()
+            try:
+                group = self._reader.group(self._reader.root, self._place((*way, LAYERS[0])))
+            except ValueError:  # no model
+                continue
+            if group.address in seen:  # under another name
+                continue
+            seen.add(group.address)
+            if len(way) > 2 * MOST_NESTED:
+                raise ValueError(f"model: expected models within models {MOST_NESTED} deep at most, got more")
+            layers = self._in_order("/".join((*way, LAYERS[0])))
+            found += [layer._replace(name=f"{model}/{layer.name}") for layer in layers]
+            waiting += [(f"{model}/{layer.stored[-1]}", layer.stored) for layer in layers]
+        return found
+
+    def _in_order(self, way: str) -> list[KerasLayer]:
         found = []
-        for stored in self.top.links:
+        for stored in self._reader.group(self._reader.root, self._place(tuple(way.split("/")))).links:
             match = re.fullmatch(r"(.+?)(?:_(\d{1,9}))?", stored)
             snake, number = (match[1], int(match[2] or 0)) if match else (stored, 0)
             kind = _BY_NAME.get(snake, snake)
-            found.append((kind in HEADS, kind, number, self._layer(f"{LAYERS[0]}/{stored}", kind)))
+            found.append((kind in HEADS, kind, number, self._layer(f"{way}/{stored}", kind)))
         return [layer for *_, layer in sorted(found, key=lambda entry: entry[:3])]
 
     def _beside(self) -> list[KerasLayer]:

@@ -22,6 +22,9 @@ from lstmkernel.workbench.networks import Net
 #: Frames of a block. The cost of a call does not show, and the progress bar moves often enough.
 BLOCK = 1 << 16
 
+#: Channels of an Ogg file. Beyond, its library crashes.
+MOST_CHANNELS_OF_OGG = 255
+
 #: Sample formats that the output takes over from the input. For others (MP3), the output has its format's default.
 KEPT = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
 
@@ -52,9 +55,9 @@ def run(arguments: argparse.Namespace, net: Net, save_states: Callable[[Any, Any
             f"{net.input_size} and {net.out_features}; give it an array (.npy) with all its inputs"
         )
     with ExitStack() as stack, _naming(sf, arguments.input):
-        source = stack.enter_context(sf.SoundFile(arguments.input))
+        source = stack.enter_context(_opened(sf, arguments.input))
         _compare_rates(arguments.weights, arguments.input, source.samplerate)
-        output_format, subtype = _kind_of_output(sf, arguments.output, source.subtype)
+        output_format, subtype = _kind_of_output(sf, arguments.output, source)
         output = stack.enter_context(files.replacing(arguments.output))
         state_output = stack.enter_context(files.replacing(arguments.state_out)) if arguments.state_out else None
         with _naming(sf, arguments.output):
@@ -74,6 +77,8 @@ def _play(sf: Any, net: Net, source: Any, target: Any, output: str) -> Played:
     with progress.bar() as bar:
         task = bar.add_task("run", total=source.frames)
         for block in source.blocks(BLOCK, dtype=net.dtype.name, always_2d=True):
+            if not np.isfinite(block).all():
+                raise ValueError(f"{source.name}: expected samples that are numbers, got NaN or infinity")
             start = perf_counter()
             played: Array = stream(block[:, :, None])[:, :, 0]
             seconds += perf_counter() - start
@@ -98,12 +103,22 @@ def _compare_rates(weights: str, path: str, rate: int) -> None:
         )
 
 
-def _kind_of_output(sf: Any, path: str, subtype: str) -> tuple[str, str]:
+def _opened(sf: Any, path: str) -> Any:
+    try:
+        return sf.SoundFile(path)
+    except (TypeError, ValueError) as error:  # a .raw file, which has no header
+        raise ValueError(f"{path}: expected a sound file that says its sample rate and channels: {error}") from error
+
+
+def _kind_of_output(sf: Any, path: str, source: Any) -> tuple[str, str]:
     """The format of the file's suffix, and the input's sample format if that format has it."""
     suffix = os.path.splitext(path)[1][1:].upper()
     name = {"AIF": "AIFF", "OGA": "OGG"}.get(suffix, suffix)
     if name not in sf.available_formats():
         raise ValueError(f"{path}: expected a sound file's name, such as .wav, .flac or .aiff, got .{suffix.lower()}")
+    if name == "OGG" and source.channels > MOST_CHANNELS_OF_OGG:
+        raise ValueError(f"{path}: expected at most {MOST_CHANNELS_OF_OGG} channels, got {source.channels}")
+    subtype = source.subtype
     return name, subtype if subtype in KEPT and sf.check_format(name, subtype) else sf.default_subtype(name)
 
 

@@ -66,6 +66,7 @@ def load(
     batch_first: bool | None = None,
     variant: Variant | None = None,
     reverse: bool | None = None,
+    recurrent_activation: str | None = None,
     max_bytes: int | None = None,
 ) -> LSTM | Stack | Any:  # Any: a file that save wrote may hold an LSTMCell or a Dense, which have no stream or pool
     """Load a network from a file; the file's content decides which format it is.
@@ -89,6 +90,10 @@ def load(
     variant, reverse
         As for LSTM, for every LSTM that is loaded: what PyTorch's files do not say. If the file says otherwise, it is
         an error.
+    recurrent_activation
+        "sigmoid" or "hard_sigmoid": the activation of the gates in a Keras file of weights alone, which does not say
+        it. By default Keras's, sigmoid; needed for files from before Keras 2.3, which had two. An error for a file that
+        says otherwise.
     max_bytes
         How many bytes the file may unpack to. By default twice its size plus 32 MiB. Raise it for files that you trust.
 
@@ -106,12 +111,15 @@ def load(
         None if batch_first is None else bool(batch_first),
         variant=Variant(**variant) if isinstance(variant, Mapping) else variant,
         reverse=None if reverse is None else bool(reverse),
+        recurrent_activation=_recurrent_activation(recurrent_activation),
     )
     Variant.of(options.variant)
     prefix = joined.checked(prefix)
     path = path_of(path)
     with limits.at_most(_max_bytes(max_bytes)), errors.naming(path):
         found = format_of(path, formats())
+        if options.recurrent_activation is not None and found.NAME != "Keras":
+            raise ValueError(f"recurrent_activation: expected a file of Keras, got {found.NAME}; leave it out")
         with assumptions.collected() as told:
             net = joined.load(partial(found.load, path), prefix, options)
     for sentence in told:
@@ -148,6 +156,12 @@ def save(net: AnyNetwork, path: Path) -> None:
     if suffix not in savers:
         raise ValueError(f"{path}: expected a suffix of {', '.join(savers)}, got {suffix}")
     savers[suffix].save(net, path)
+
+
+def _recurrent_activation(given: str | None) -> str | None:
+    if given not in (None, "sigmoid", "hard_sigmoid"):
+        raise ValueError(f"recurrent_activation: expected 'sigmoid' or 'hard_sigmoid', got {given!r}")
+    return given
 
 
 def _max_bytes(given: int | None) -> int | None:

@@ -36,6 +36,7 @@ class Options(NamedTuple):
     batch_first: bool | None = None
     variant: Variant | None = None
     reverse: bool | None = None
+    recurrent_activation: str | None = None
 
     def applied(self, shape: LSTMShape) -> LSTMShape:
         """The shape with what the caller has said, for files that do not say it themselves."""

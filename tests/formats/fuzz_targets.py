@@ -164,6 +164,20 @@ def keras_config_target() -> Target:
     return Target("keras_config", ".keras", json.dumps(config).encode(), wrap)
 
 
+def keras_weights_target() -> Target:
+    """Weights alone of Keras 3, as h5repack might write them: in chunks, deflated and shuffled."""
+    import h5py
+
+    file = io.BytesIO()
+    with h5py.File(file, "w") as h5:
+        for number, shape in enumerate([(3, 8), (2, 8), (8,)]):
+            options = {"chunks": tuple(extent // 2 + 1 for extent in shape), "compression": "gzip", "shuffle": True}
+            name = f"layers/rnn/cell/vars/{number}"
+            h5.create_dataset(name, data=np.full(shape, 0.5, "float32"), **options)
+        h5.create_group("layers/rnn/vars").attrs["name"] = "rnn"
+    return Target("keras_weights", ".h5", file.getvalue())
+
+
 def onnx_target() -> Target:
     return Target("onnx", ".onnx", written(lambda path: lk.save(SMALL, path), ".onnx"))
 
@@ -216,6 +230,7 @@ def targets() -> list[Target]:
         ("torch", torchscript_target),
         ("h5py", keras_hdf5_target),
         ("h5py", keras_config_target),
+        ("h5py", keras_weights_target),
         ("onnx", onnx_target),
         ("onnx", onnx_cell_target),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,60 @@ def test_saved_again(made, write, tmp_path, random):
     lk.save(net, tmp_path / "net.safetensors")
     x = normal(random, (9, net.input_size), "float32")
     assert_same_bits(lk.load(tmp_path / "net.safetensors")(x)[0], net(x)[0])
+
+
+# ---------------------------------------------------------------- several sizes in one file
+
+
+def container(*models, most=None, **more):
+    """Neural Amp Modeler's container of models, from small to large."""
+    most = [(i + 1) / len(models) for i in range(len(models))] if most is None else most
+    submodels = [{"max_value": value, "model": model} for value, model in zip(most, models, strict=True)]
+    config = {"submodels": submodels}
+    return {"version": "0.7.0", "architecture": "SlimmableContainer", "config": config, "weights": [], **more}
+
+
+def test_a_container_plays_its_largest_model(write, random):
+    (small, of_small), (large, of_large) = amplifiers.nam(hidden=3), amplifiers.nam(hidden=5, layers=1)
+    path = write(container(small, large, sample_rate=48000))
+    x = normal(random, (30, 1), "float32")
+    assert_close(lk.load(path)(x)[0], of_large(np.float64(x)), "float32")
+    assert_close(lk.load(path, prefix="submodels.0")(x)[0], of_small(np.float64(x)), "float32")
+    contents = lk.inspect(path)
+    assert [network.prefix for network in contents.networks] == ["", "submodels.0", "submodels.1"]
+    assert contents.networks[0].description == contents.networks[2].description
+    assert contents.sample_rate == 48000
+    assert [tensor.name for tensor in contents.tensors] == ["submodels.0.weights", "submodels.1.weights"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda config: config.update(submodels=[]),
+            "config.submodels: expected a last one with max_value 1, got none",
+        ),
+        (lambda config: config.update(submodels=3), "config.submodels: expected a list, got 3"),
+        (lambda config: config["submodels"].reverse(), "max_value: expected a number above 1.0, got 0.5"),
+        (lambda config: config["submodels"][0].update(max_value="1"), "max_value: expected a number above -inf"),
+        (lambda config: config["submodels"].pop(), "expected a last one with max_value 1, got 0.5"),
+        (lambda config: config["submodels"][1].update(model=3), "config.submodels[1].model: expected an object"),
+        (
+            lambda config: config["submodels"][1]["model"].update(architecture="WaveNet"),
+            "submodels.1: architecture: expected 'LSTM', got 'WaveNet'",
+        ),
+    ],
+)
+def test_containers_that_cannot_be_played(write, change, message):
+    model = container(amplifiers.nam(hidden=3)[0], amplifiers.nam()[0])
+    change(model["config"])
+    with pytest.raises(lk.FormatError, match=re.escape(message)):
+        lk.load(write(model))
+
+
+def test_a_prefix_of_no_part(write):
+    with pytest.raises(lk.FormatError, match=r"prefix: expected one of submodels\.0, got 'lstm'"):
+        lk.load(write(container(amplifiers.nam()[0])), prefix="lstm")
 
 
 # ---------------------------------------------------------------- what is inside

@@ -47,8 +47,9 @@ def test_links(path, tmp_path, name, kind):
         h5[name] = getattr(h5py, kind)(*arguments)
 
     changed(path, change)
-    assert f"expected the object itself, got a {kind}" in refusal(path)
-    if name == KERNEL:
+    expected = {"SoftLink": "expected the object itself, got a link", "ExternalLink": "newer links, such as to other"}
+    assert expected[kind] in refusal(path)
+    if kind == "SoftLink" and name == KERNEL:
         assert not any(tensor.name == KERNEL for tensor in lk.inspect(path).tensors)
 
 
@@ -68,7 +69,7 @@ def test_a_virtual_array_of_another_file(path, tmp_path):
         h5.create_virtual_dataset(KERNEL, layout)
 
     changed(path, change)
-    assert "expected numbers inside the file" in refusal(path)
+    assert "HDF5: layout: expected version 3, got 4" in refusal(path)
 
 
 @pytest.mark.parametrize("name", ["../../kept", "/kept", "./kernel:0", "", "kernel:0/x", "\u00e4"])
@@ -88,7 +89,7 @@ def test_groups_in_groups(path, tmp_path, depth, name, arrays):
     """HDF5's own visit of so many would end the process, and each array's name repeats the whole way to it."""
     good = tmp_path / "good.h5"
     good.write_bytes(path.read_bytes())
-    with h5py.File(path, "r+", libver="latest") as h5:
+    with h5py.File(path, "r+") as h5:
         group = h5["model_weights"]
         for _ in range(depth):
             group = group.create_group(name)
@@ -96,8 +97,11 @@ def test_groups_in_groups(path, tmp_path, depth, name, arrays):
             group[str(number)] = np.zeros(1)
     message = refused_in_little_memory(path, good)
     assert f"model_weights/{name[:50]}" in message
-    assert "expected a path of at most 1000 letters to an array" in message
-    assert lk.load(path)
+    if depth > 20:
+        assert "expected a path of at most 1000 letters to an array" in message
+        assert lk.load(path)
+    else:
+        assert "expected names of 1 to 1000 letters" in message
 
 
 @pytest.mark.parametrize("name", ["model_weights", "model_weights/lstm"])
@@ -106,9 +110,18 @@ def test_a_group_that_holds_itself(path, name):
     assert len(lk.inspect(path).tensors) == 5
 
 
-def test_a_filter_that_is_a_plugin(path):
-    replaced(path, KERNEL, data=np.zeros((1, 4), "float32"), compression="lzf")
-    assert "expected one of HDF5's own filters, got b'lzf' (32000)" in refusal(path)
+@pytest.mark.parametrize(
+    ("options", "got"),
+    [
+        ({"compression": "lzf"}, "got lzf (32000)"),
+        ({"fletcher32": True}, "got Fletcher-32 (3)"),
+        ({"scaleoffset": 2}, "got scale-offset (6)"),
+    ],
+)
+def test_filters(path, options, got):
+    """One may be a plug-in, which is code; and libhdf5 crashes on a wrong checksum of two bytes."""
+    replaced(path, KERNEL, data=np.zeros((1, 4), "float32"), **options)
+    assert "filters: expected none, or deflate and shuffle, " + got in refusal(path)
 
 
 # ---------------------------------------------------------------- arrays that are not what they should be
@@ -122,10 +135,10 @@ def test_a_filter_that_is_a_plugin(path):
         (np.zeros((0, 4), "float32"), r"kernel: expected shape (I, 4), got (0, 4)"),
         (np.float32(1), "kernel: expected shape (I, 4), got ()"),
         (np.zeros((1, 4), "int32"), "expected float16, bfloat16, float32 or float64, got int32"),
-        (np.zeros((1, 4), "complex64"), "got complex64"),
+        (np.zeros((1, 4), "complex64"), "got a compound of 8 bytes"),
         (np.zeros((1, 4), "V2"), "got void16"),
-        (np.array([[b"text"] * 4]), "got bytes32"),
-        (np.zeros((1, 4), [("a", "f4"), ("b", "i8")]), "got void96"),
+        (np.array([[b"text"] * 4]), "got text of 4 bytes"),
+        (np.zeros((1, 4), [("a", "f4"), ("b", "i8")]), "got a compound of 12 bytes"),
         (h5py.Empty("f4"), "expected an array with a shape"),
     ],
 )
@@ -138,7 +151,7 @@ def test_a_group_or_a_type_in_place_of_an_array(path):
     changed(path, lambda h5: (h5.move(KERNEL, "kept"), h5.create_group(KERNEL)))
     assert "expected an array, got a group" in refusal(path)
     replaced(path, KERNEL, np.dtype("float32"))
-    assert "expected a group or an array, got a Datatype" in refusal(path)
+    assert "expected a group or an array, got neither" in refusal(path)
 
 
 def test_an_array_in_place_of_a_group(path):
@@ -148,7 +161,7 @@ def test_an_array_in_place_of_a_group(path):
 
 def test_a_missing_array(path):
     changed(path, lambda h5: h5.__delitem__(KERNEL))
-    assert "/model_weights/lstm/kernel:0: not in the file" in refusal(path)
+    assert "model_weights/lstm/kernel:0: not in the file" in refusal(path)
 
 
 def test_a_gru_in_the_place_of_an_lstm(path):
@@ -207,6 +220,19 @@ def test_weights_of_a_program_are_no_chain(path):
     assert "expected layers alone, got also 'head': the model is subclassed" in refusal(path)
     assert lk.load(path, prefix="lstm").input_size == 1
     assert "the model is subclassed" in " ".join(lk.inspect(path).notes)
+
+
+@pytest.mark.filterwarnings("ignore:.*weights alone:RuntimeWarning")
+def test_weights_of_a_model_in_the_model(path):
+    """How it is connected is not in the file, but its layers are."""
+    weights_alone(path)
+    changed(path, lambda h5: h5.copy("layers/lstm", h5.require_group("layers/sequential/layers"), "lstm"))
+    changed(path, lambda h5: h5.copy("layers/sequential", h5.require_group("layers/functional/layers"), "sequential"))
+    assert "layer 'functional' (functional): expected LSTM" in refusal(path)
+    names = ["lstm", "sequential/lstm", "functional/sequential/lstm"]
+    assert sorted(network.prefix for network in lk.inspect(path).networks) == sorted(names)
+    for name in names:
+        assert lk.load(path, prefix=name).input_size == 1
 
 
 @pytest.mark.filterwarnings("ignore:.*weights alone:RuntimeWarning")

@@ -196,3 +196,49 @@ def test_a_full_disk_leaves_the_old_output(amp, tmp_path, monkeypatch, capsys):
     assert "out.wav: " in capsys.readouterr().err
     assert (tmp_path / "out.wav").read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("nan.wav", "out.wav", "nan.wav: expected samples that are numbers, got NaN or infinity"),
+        ("headless.raw", "out.wav", "headless.raw: expected a sound file that says its sample rate and channels"),
+        ("many.wav", "out.ogg", "out.ogg: expected at most 255 channels, got 256"),
+        ("text.wav", "out.wav", "text.wav: "),
+    ],
+)
+def test_odd_sounds(amp, tmp_path, capsys, source, target, message):
+    """Ogg's library ends the process with more channels."""
+    path = tmp_path / source
+    if source == "many.wav":
+        sf.write(path, np.zeros((10, 256)), RATE)
+    elif source == "nan.wav":
+        sf.write(path, np.full((10, 1), np.nan, "float32"), RATE, "FLOAT")
+    else:
+        path.write_bytes(b"hello" * 20)
+    assert run(amp, path, tmp_path / target) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / target).exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"PK\3\4" + bytes(100),
+        b"\x93NUMPY\1\0" + (5001).to_bytes(2, "little") + b"(" * 5000 + b"\n",
+        b"",
+        b"\x93NUMPY\1",
+    ],
+    ids=["zip", "deep", "empty", "cut"],
+)
+def test_arrays_that_are_none(amp, tmp_path, capsys, content):
+    (tmp_path / "in.npy").write_bytes(content)
+    assert run(amp, tmp_path / "in.npy", tmp_path / "out.npy") == 2
+    assert "in.npy: expected an array of numbers, as numpy.save writes it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "U9", "datetime64[s]"])
+def test_arrays_of_other_things(amp, tmp_path, capsys, dtype):
+    np.save(tmp_path / "in.npy", np.zeros((3, 1), dtype))
+    assert run(amp, tmp_path / "in.npy", tmp_path / "out.npy") == 2
+    assert "in.npy: expected an array of real numbers, got " in capsys.readouterr().err

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -56,6 +57,7 @@ class AmplifierFormat:
     network: Callable[[Any], tuple[Layers, float]]  # the layers, and the skip of their Stack
     tensors: Callable[[Any], list[Tensor]]
     about: Callable[[Any], tuple[str, Any]]  # the format's name, and the sample rate as the file states it
+    parts: Callable[[Any], Mapping[str, Any]] = lambda model: {}  # by their prefixes, models in the model
 
     def recognises(self, path: str, head: bytes) -> bool:
         return mentions(path, head, *self.keys)
@@ -71,12 +73,20 @@ class AmplifierFormat:
             networks.append(LoadableNetwork("", describe.network(self._built(model, Options()))))
         except ValueError as error:
             notes.append(f"cannot be loaded: {error}")
+        for prefix, part in self.parts(model).items():
+            with contextlib.suppress(ValueError):
+                networks.append(LoadableNetwork(prefix, describe.network(self._built(part, Options()))))
         return Contents(name, tensors, networks, notes, rate)
 
     def load(self, path: str, prefix: str | None, options: Options) -> Stack:
-        if prefix:
-            raise ValueError(f"prefix: expected none, for the file is one network, got {prefix!r}")
-        return self._built(read_json(path), options)
+        model = read_json(path)
+        if not prefix:
+            return self._built(model, options)
+        parts = self.parts(model)
+        if prefix not in parts:
+            expected = f"one of {', '.join(parts)}" if parts else "none, for the file is one network"
+            raise ValueError(f"prefix: expected {expected}, got {prefix!r}")
+        return self._built(parts[prefix], options)
 
     def _built(self, model: Any, options: Options) -> Stack:
         layers, skip = self.network(model)

@@ -1,5 +1,8 @@
 """Neural Amp Modeler (.nam) of architecture "LSTM": one list of numbers for all layers and their initial state.
 
+A "SlimmableContainer" has several such models, from small to large (``NAM/container.cpp``). Plug-ins begin with the
+largest, and so does ``load`` without a prefix.
+
 The order of the numbers is that of ``NAM/lstm.cpp`` (NeuralAmpModelerCore), which reads what ``recurrent.py`` of
 neural-amp-modeler writes: for each layer the rows [W | R] of the gates i, f, g, o, one bias, the initial h and c; then
 the rows and the bias of the Dense layer at the end.
@@ -13,19 +16,50 @@ import numpy as np
 
 from lstmkernel.formats.amplifiers.amplifier import AmplifierFormat, DenseLayer, Layers, LSTMLayer
 from lstmkernel.formats.inspection import Tensor
-from lstmkernel.formats.untrusted.json import array, field, size
+from lstmkernel.formats.untrusted.json import array, field, shown, size
 
 NAME = "Neural Amp Modeler"
 
 _CONFIG = ("num_layers", "input_size", "hidden_size", "in_channels", "out_channels")
 
 
+CONTAINER = "SlimmableContainer"
+
+
+def _parts(model: Any) -> dict[str, Any]:
+    """The models in a container, from the smallest to the largest, by their places; of any other model none."""
+    if not isinstance(model, dict) or model.get("architecture") != CONTAINER:
+        return {}
+    found, highest = {}, float("-inf")
+    for i, entry in enumerate(field(field(model, "config", dict), "submodels", list, where="config.")):
+        where = f"config.submodels[{i}]."
+        found[f"submodels.{i}"] = field(entry, "model", dict, where=where)
+        most = entry.get("max_value")
+        if type(most) not in (int, float) or not highest < most:
+            raise ValueError(f"{where}max_value: expected a number above {highest}, got {shown(most)}")
+        highest = most
+    if highest < 1:
+        raise ValueError(f"config.submodels: expected a last one with max_value 1, got {highest if found else 'none'}")
+    return found
+
+
 def _tensors(model: Any) -> list[Tensor]:
+    parts = _parts(model)
+    if parts:
+        return [
+            tensor._replace(name=f"{place}.{tensor.name}") for place, part in parts.items() for tensor in _tensors(part)
+        ]
     return [Tensor("weights", (len(field(model, "weights", list)),), "float32")]
 
 
 def _network(model: Any) -> tuple[Layers, float]:
     architecture = field(model, "architecture", str)
+    if architecture == CONTAINER:
+        place, largest = [*_parts(model).items()][-1]
+        try:
+            return _network(largest)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
     if architecture != "LSTM":
         raise ValueError(f"architecture: expected 'LSTM', got {architecture[:60]!r}; lstmkernel runs LSTMs")
     config = field(model, "config", dict)
@@ -65,4 +99,5 @@ FORMAT = AmplifierFormat(
     network=_network,
     tensors=_tensors,
     about=lambda model: (NAME, model.get("sample_rate")),
+    parts=_parts,
 )

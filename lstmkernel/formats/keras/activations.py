@@ -21,14 +21,28 @@ _OF_LSTM: dict[str, Activation] = {
 _HARD_SIGMOID: dict[int, Activation] = {2: ("hard_sigmoid", 0.2, 0.5), 3: ("hard_sigmoid", 1 / 6, 0.5)}
 
 
-def of_lstm(layer: KerasLayer, keras: int) -> Variant | None:
-    """None for the plain LSTM; ``keras`` is 2 or 3."""
-    known = {**_OF_LSTM, "hard_sigmoid": _HARD_SIGMOID[keras]}
+def of_lstm(layer: KerasLayer, version: tuple[int, int], given: str | None) -> Variant | None:
+    """None for the plain LSTM. ``given`` is the recurrent activation that ``load`` was asked for.
 
-    def activation(option: str, default: str) -> Activation:
-        return known[_checked(layer, option, layer.config.get(option, default), known)]
+    A file of weights alone does not say it. Then Keras's default is assumed, but before 2.3 there were two of them.
+    """
+    known = {**_OF_LSTM, "hard_sigmoid": _HARD_SIGMOID[version[0]]}
+    stated = layer.config.get("recurrent_activation", "sigmoid" if layer.kind == "CuDNNLSTM" else None)
+    if stated is not None and given is not None and given != stated:
+        raise ValueError(f"{layer}: recurrent_activation: expected {short(stated)}, as the file says, got {given!r}")
+    chosen = given if stated is None else stated
+    if chosen is None and version < (2, 3):
+        raise ValueError(
+            f"{layer}: weights alone of Keras {version[0]}.{version[1]}: the file does not say which activation the "
+            "gates had, and before Keras 2.3 there were two defaults; give recurrent_activation='hard_sigmoid', that "
+            "of Keras itself, or recurrent_activation='sigmoid', that of tf.keras in TensorFlow 2 and of CuDNN"
+        )
 
-    gates, other = activation("recurrent_activation", "sigmoid"), activation("activation", "tanh")
+    def activation(option: str, value: Any) -> Activation:
+        return known[_checked(layer, option, value, known)]
+
+    gates = activation("recurrent_activation", "sigmoid" if chosen is None else chosen)
+    other = activation("activation", layer.config.get("activation", "tanh"))
     return Variant.of(Variant(activations=(gates, other, other)))
 
 
@@ -44,7 +58,7 @@ def folded(below: Sequence[KerasLayer], layer: KerasLayer) -> list[KerasLayer]:
         return [*below]
     if not below or below[-1].inside.kind != "Dense":
         got = below[-1] if below else "none"
-        raise ValueError(f"{layer}: expected a linear Dense right below it, got {got}; prefix= picks one layer")
+        raise ValueError(f"{layer}: expected a linear Dense right below it, got {got}")
     top = below[-1]
     if of_dense(top) != "linear":
         raise ValueError(f"{layer}: expected a linear Dense right below it, got {top} with {of_dense(top)}")
@@ -60,15 +74,13 @@ def _check_axis(layer: KerasLayer, below: Sequence[KerasLayer]) -> None:
     last = 2 if steps and layer.kind == "Softmax" else 1  # inside TimeDistributed, it sees one step at a time
     axis = layer.inside.config.get("axis", -1)
     if axis != -1 and not (recurrent and axis == last):
-        raise ValueError(f"{layer}: axis: expected -1, the last one, got {short(axis)}; prefix= picks one layer")
+        raise ValueError(f"{layer}: axis: expected -1, the last one, got {short(axis)}")
 
 
 def _checked(layer: KerasLayer, option: str, value: Any, known: Sequence[str] | dict[str, Activation]) -> str:
     name = _name_of(value)
     if name not in known:
-        raise ValueError(
-            f"{layer}: {option}: expected one of {', '.join(known)}, got {short(name)}; prefix= picks one layer"
-        )
+        raise ValueError(f"{layer}: {option}: expected one of {', '.join(known)}, got {short(name)}")
     return name
 
 

@@ -6,67 +6,100 @@ import contextlib
 import io
 import os
 import re
-import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from lstmkernel.dense import Dense
-from lstmkernel.formats import describe
 from lstmkernel.formats.contract import Options
 from lstmkernel.formats.inspection import Contents, LoadableNetwork
 from lstmkernel.formats.keras import config as keras_config
-from lstmkernel.formats.keras import layers as keras_layers
-from lstmkernel.formats.keras.config import KerasLayer
-from lstmkernel.formats.keras.layouts import LAYERS, Keras2Layout, Keras3Layout, WeightLayout
+from lstmkernel.formats.keras import masks
+from lstmkernel.formats.keras.config import KerasLayer, KerasModel
+from lstmkernel.formats.keras.layers import check_kinds
+from lstmkernel.formats.keras.layouts import Keras2Layout, Keras3Layout, WeightLayout
+from lstmkernel.formats.keras.plan import Plan, Source, planned
 from lstmkernel.formats.untrusted import archive, hdf5, limits
 from lstmkernel.formats.untrusted.hdf5 import HDF5Reader
 from lstmkernel.formats.untrusted.json import parse_json
+from lstmkernel.host.warning import warn
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 
 NAME = "Keras"
 SUFFIXES: tuple[str, ...] = (".keras", ".h5", ".hdf5")
 
-WEIGHTS_ALONE = (
-    "weights alone: activations and other options are assumed to be Keras's defaults, so that a Dense is linear; if "
-    "the file does not tell the order, a Dense is assumed to come last; save the whole model to be sure"
-)
-
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
+#: How many layers a message names.
+MOST_NAMED = 20
 
-class _OpenFile(NamedTuple):
+
+@dataclass(frozen=True)
+class _OpenFile:
     format: str
-    keras: int  # 2 or 3
-    config: dict[str, Any] | None  # None: weights alone
+    version: tuple[int, int]  # of Keras
+    model: KerasModel | None  # None: weights alone
     layers: list[KerasLayer]
     weights: WeightLayout
     reader: HDF5Reader
+    why_alone: str = ""  # why the model is not known although the file is of a whole model
 
-    def chain(self) -> list[KerasLayer]:
-        """The working layers of the whole model, one after the other."""
-        if self.config is not None:
-            keras_layers.check_kinds(self.layers)  # first: the better message if a layer is not supported at all
-            return keras_layers.working(keras_config.chain(self.config))
-        self.weights.check_order(self.layers)
-        return keras_layers.working(self.layers)
+    def plan(self, prefix: str | None, recurrent_activation: str | None) -> Plan:
+        """What ``load`` makes of the whole file, or of the part that the prefix names."""
+        source = Source(self.weights.cells, self.reader.check, self.version, recurrent_activation)
+        chain = self._named(prefix.removesuffix(".")) if prefix else self._whole()
+        plan = planned(chain, source)
+        warnings = [*plan.warnings]
+        if any(layer.masked for layer in chain if layer.kind in keras_config.RECURRENT):
+            warnings.append(self.of_masks)
+        if self.model is None:
+            warnings.append(_weights_alone(plan))
+        elif not prefix and (states := keras_config.states_among_outputs(self.model)):
+            warnings.append(f"among Keras's outputs are states ({states}): they are in h_n and c_n")
+        return plan._replace(warnings=warnings)
 
-    def picked(self, prefix: str | None) -> list[KerasLayer]:
-        """The working layers that ``load`` is asked for."""
-        if not prefix:
-            return self.chain()
-        picked = [layer for layer in self.layers if layer.name == prefix.removesuffix(".")]
-        if not picked:
-            names = ", ".join(repr(layer.name) for layer in self.layers[:20])
-            raise ValueError(f"prefix {prefix!r}: no such layer; there are {names[:1000]}")
-        return keras_layers.working(picked)
+    @cached_property
+    def parts(self) -> dict[str, KerasLayer | KerasModel]:
+        """What a prefix may name: models in the model, layers, and the directions of each Bidirectional."""
+        found: dict[str, KerasLayer | KerasModel] = {layer.name: layer for layer in self.layers}
+        for layer in self.layers:
+            if layer.kind == "Bidirectional":
+                with contextlib.suppress(ValueError):  # a broken layer inside
+                    found |= {direction.name: direction for direction in layer.directions}
+        return found | {model.name: model for model in (keras_config.models(self.model) if self.model else ())}
 
-    def in_words(self, layers: list[KerasLayer]) -> str:
-        """Working layers as one network."""
-        return describe.chain(
-            keras_layers.described(layer, self.weights.cells(layer), self.keras, reverse)
-            for layer, reverse in keras_layers.with_directions(layers)
-        )
+    @cached_property
+    def of_masks(self) -> str:
+        where = masks.source_in_words(self.layers)
+        return f"the LSTM expects a mask: {where}, or lengths= for rows that are padded at their end"
+
+    def listed(self) -> list[str]:
+        """The prefixes to tell of. A direction of a Bidirectional is only worth it where the whole cannot be had."""
+        directions = [
+            f"{layer.name}.{direction}"
+            for layer in self.layers
+            if layer.kind == "Bidirectional" and layer.config.get("merge_mode", "concat") == "concat"
+            for direction in ("forward", "backward")
+        ]
+        return [name for name in self.parts if name not in set(directions)]
+
+    def _whole(self) -> list[KerasLayer]:
+        """The layers of the whole model, one after the other."""
+        if self.model is None:
+            if self.why_alone:
+                raise ValueError(self.why_alone)
+            self.weights.check_order(self.layers)
+            return self.layers
+        of_masks = keras_config.of_masks(self.model)
+        check_kinds([layer for layer in self.layers if layer.name not in of_masks])  # first: the better message
+        return keras_config.chain(self.model)
+
+    def _named(self, name: str) -> list[KerasLayer]:
+        if name not in self.parts:
+            raise ValueError(f"prefix {name[:100]!r}: no such layer")
+        return keras_config.chain(self.parts[name])
 
 
 def recognises(path: str, head: bytes) -> bool:
@@ -75,58 +108,94 @@ def recognises(path: str, head: bytes) -> bool:
 
 def inspect(path: str) -> Contents:
     with _opened(path) as file:
-        networks, notes = [], []
+        notes: dict[str, None] = {}
+        networks, whole = [], None
         try:
-            networks.append(LoadableNetwork("", file.in_words(file.chain())))
-        except (ValueError, LookupError) as error:
-            notes.append(f"cannot be loaded as one network: {str(error)[:1000]}")
-        for layer in file.layers:
-            with contextlib.suppress(ValueError, LookupError):  # nothing that can be loaded by itself
-                networks.append(LoadableNetwork(layer.name, file.in_words(keras_layers.working([layer]))))
-        if file.config is None:
-            notes.append(WEIGHTS_ALONE)
-        return Contents(file.format, file.reader.tensors(file.weights.top), networks, notes)
+            whole = file.plan(None, None)
+            networks.append(LoadableNetwork("", whole.described()))
+            notes |= dict.fromkeys([*whole.warnings, *whole.notes])
+        except ValueError as error:
+            notes[f"cannot be loaded as one network: {str(error)[:1000]}"] = None
+        for name in file.listed():
+            try:
+                plan = file.plan(name, None)
+            except ValueError as error:
+                if "recurrent_activation=" in str(error):
+                    notes[str(error)[:1000]] = None
+                continue
+            networks.append(LoadableNetwork(name, plan.described()))
+            if whole is None:
+                notes |= dict.fromkeys([*plan.warnings, *plan.notes])
+        return Contents(file.format, file.reader.tensors(file.weights.top), networks, list(notes))
 
 
 def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stack:
     with _opened(path) as file:
-        layers = file.picked(prefix)
-        cells = {
-            layer.name: [
-                {name: file.reader.read(dataset) for name, dataset in cell.items()}
-                for cell in file.weights.cells(layer)
-            ]
-            for layer in layers
-        }
-        if file.config is None:
-            warnings.warn(f"{path}: {WEIGHTS_ALONE}", RuntimeWarning, stacklevel=3)
-    masks = next((layer for layer in file.layers if layer.kind == "Masking"), None)
-    if masks and not prefix:
-        warnings.warn(
-            f"{path}: {masks}: masks are not applied; give each call lengths=",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-    return keras_layers.network(layers, cells, file.keras, options)
+        try:
+            plan = file.plan(prefix, options.recurrent_activation)
+        except ValueError as error:
+            raise ValueError(f"{error}{_way_out(file, options.recurrent_activation)}") from error
+        net = plan.built(file.reader.read, options)
+    for text in plan.warnings:
+        warn(f"{path}: {text}")
+    return net
+
+
+# ---------------------------------------------------------------- words
+
+
+def _weights_alone(plan: Plan) -> str:
+    """What is assumed of a file without a model."""
+    assumed = "activations and other options are assumed to be Keras's defaults, so that a Dense is linear"
+    way = "save the whole model to be sure"
+    if len(plan.layers) == 1:
+        return f"weights alone: {assumed}; {way}"
+    order = ", then ".join(str(layer.layer) for layer in plan.layers[:MOST_NAMED])
+    return (
+        f"weights alone: taken for a chain: {order[:1000]}, and nothing between them; {assumed}; {way}, or choose one "
+        "layer with prefix="
+    )
+
+
+def _way_out(file: _OpenFile, recurrent_activation: str | None) -> str:
+    """What else can be loaded from a file that was refused, as far as there is something."""
+    found = []
+    for name in file.listed():
+        with contextlib.suppress(ValueError):
+            file.plan(name, recurrent_activation)
+            found.append(repr(name))
+    if not found:
+        return ""
+    more = ", ..." if len(found) > MOST_NAMED else ""
+    return f"; prefix= loads one of these: {', '.join(found[:MOST_NAMED])[:1000]}{more}"
+
+
+# ---------------------------------------------------------------- files
 
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[_OpenFile]:
     size = os.path.getsize(path)
     with open(path, "rb") as file:
-        head = file.read(64)
-    if not head.startswith(archive.MAGIC):
-        with hdf5.reading(path, head, size, size) as reader:
-            yield _of_hdf5(reader)
-        return
+        if not file.read(len(archive.MAGIC)).startswith(archive.MAGIC):
+            yield _of_hdf5(HDF5Reader(file, size, size))
+            return
     with archive.opened(path) as members:
         for name in (CONFIG, METADATA):  # the bytes, their text and its objects are in memory together
             limits.check(name, 6 * members.sizes.get(name, 0), size)
         config = _object(members.read(CONFIG), CONFIG)
-        keras, _ = _version(_object(members.read(METADATA), METADATA).get("keras_version"))
+        version = _version(_object(members.read(METADATA), METADATA).get("keras_version"))
         data = members.read(WEIGHTS)
-    with hdf5.reading(io.BytesIO(data), data[:64], len(data), size) as reader:
-        yield _OpenFile(f"Keras {keras}, .keras", keras, config, keras_config.layers(config), _keras_3(reader), reader)
+    yield _of_archive(config, version, HDF5Reader(io.BytesIO(data), len(data), size))
+
+
+def _of_archive(config: dict[str, Any], version: tuple[int, int], reader: HDF5Reader) -> _OpenFile:
+    name, layout = f"Keras {version[0]}, .keras", Keras3Layout(reader)
+    if not _has_layers(config):  # a class that somebody wrote; what it does is in its program
+        kind = str(config.get("class_name"))[:80]
+        why = f"model: expected a Sequential or a Functional one, got {kind}: a subclassed model is a program"
+        return _OpenFile(name, version, None, layout.layers(), layout, reader, why)
+    return _of_model(name, version, config, layout, reader)
 
 
 def _of_hdf5(reader: HDF5Reader) -> _OpenFile:
@@ -134,32 +203,29 @@ def _of_hdf5(reader: HDF5Reader) -> _OpenFile:
     root = reader.root
     text = reader.text(root, "model_config")
     if text is not None:
-        keras, _ = _version(reader.text(root, "keras_version"))
-        config = _object(text.encode(), "model_config")
-        weights = Keras2Layout(reader, reader.group(root, "model_weights"))
-        return _OpenFile(f"Keras {keras}, .h5", keras, config, keras_config.layers(config), weights, reader)
-    if "layer_names" in root.attrs or "layer_names0" in root.attrs:
         version = _version(reader.text(root, "keras_version"))
-        if version < (2, 3):
-            raise ValueError(
-                f"expected a whole model, got weights alone of Keras {version[0]}.{version[1]}: before 2.3, LSTMs had "
-                "different default activations, and the file does not tell which; save the whole model with model.save"
-            )
+        weights = Keras2Layout(reader, reader.group(root, "model_weights"))
+        config = _object(text.encode(), "model_config")
+        return _of_model(f"Keras {version[0]}, .h5", version, config, weights, reader)
+    if reader.texts(root, "layer_names") is not None:
+        version = _version(reader.text(root, "keras_version"))
         layout = Keras2Layout(reader, root)
-        return _OpenFile(f"Keras {version[0]}, weights in .h5", version[0], None, layout.layers(), layout, reader)
-    keras_3 = _keras_3(reader)
-    return _OpenFile("Keras 3, .weights.h5", 3, None, keras_3.layers(), keras_3, reader)
+        layers = masks.in_order(layout.layers())
+        return _OpenFile(f"Keras {version[0]}, weights in .h5", version, None, layers, layout, reader)
+    keras_3 = Keras3Layout(reader)
+    return _OpenFile("Keras 3, .weights.h5", (3, 0), None, keras_3.layers(), keras_3, reader)
 
 
-def _keras_3(reader: HDF5Reader) -> Keras3Layout:
-    for name in LAYERS:
-        if name in reader.root:
-            return Keras3Layout(reader, reader.group(reader.root, name))
-    names = ", ".join(list(reader.root)[:6])
-    raise ValueError(
-        f"expected what Keras saves of a Sequential or functional model: model_config, layer_names or layers; "
-        f"got {names[:500] or 'nothing'}"
-    )
+def _of_model(
+    name: str, version: tuple[int, int], config: dict[str, Any], weights: WeightLayout, reader: HDF5Reader
+) -> _OpenFile:
+    model, _ = masks.with_masks(keras_config.model(config))
+    return _OpenFile(name, version, model, keras_config.layers(model), weights, reader)
+
+
+def _has_layers(config: dict[str, Any]) -> bool:
+    inside = config.get("config")
+    return isinstance(inside, list) or (isinstance(inside, dict) and "layers" in inside)
 
 
 def _version(text: Any) -> tuple[int, int]:

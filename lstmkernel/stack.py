@@ -16,6 +16,7 @@ from lstmkernel.engine import arguments, parameters
 from lstmkernel.engine.at_once import engines_of, replace_engines
 from lstmkernel.engine.call import call
 from lstmkernel.engine.chain import Chain
+from lstmkernel.engine.expects import warn_without
 from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.engine.network import Network, State
 from lstmkernel.lstm import LSTM
@@ -128,6 +129,7 @@ class Stack(FixedAttributes):
         *,
         lengths: ArrayLike | None = None,
         reset: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
     ) -> tuple[Array, tuple[State, ...]]:
         """Run over a sequence; arguments and errors as for LSTM, ``state`` with one (h, c) or None for each LSTM."""
         chain = self.engine
@@ -140,7 +142,8 @@ class Stack(FixedAttributes):
         past = out
         for layer in chain.layers:
             if isinstance(layer, Network):
-                out, last = call(layer, out, given[len(states)], lengths, reset)
+                warn_without(layer, lengths, mask)
+                out, last = call(layer, out, given[len(states)], lengths, reset, mask)
                 states.append(last)
             else:
                 out = layer(out)

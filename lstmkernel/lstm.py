@@ -411,9 +411,10 @@ class LSTM(FixedAttributes):
         batch_size = arguments.size("batch_size", batch_size)
         steps = None if steps is None else arguments.size("steps", steps)
         threads = self.num_threads if num_threads is None else arguments.num_threads(num_threads)
-        backend, made = plan.make(self._engine, batch_size, steps, threads)
+        network = self._engine
+        backend, made = plan.make(network, batch_size, steps, threads)
         asked = self._asked if num_threads is None else {**self._asked, "num_threads": threads}
-        return self._copy(_engine=self._engine.on(backend, threads), _plan=made, _asked=asked)
+        return self._copy(_engine=network.on(backend, threads), _plan=made, _asked=asked)
 
     # ---------------------------------------------------------------- the object itself
 

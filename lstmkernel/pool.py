@@ -201,9 +201,10 @@ class Pool(OneAtATime):
             raise self._in_use()
         self._busy = True
         try:
-            return _restored, (type(self), self._net, self._capacity, self._ids.copy(), self._states.read(self._row))
+            ids, states = self._ids.copy(), self._states.read(self._row)
         finally:
             self._busy = False
+        return _restored, (type(self), self._net, self._capacity, ids, states)
 
     def __setstate__(self, open_streams: tuple[Array, list[State]]) -> None:
         """The ids of all slots, and the states of their streams."""
@@ -222,7 +223,7 @@ def _restored(kind: type[Pool], net: LSTM | Stack, capacity: int, ids: Array, st
 
 def _whole_numbers(ids: ArrayLike) -> Array:
     """ids as int64 (n,)."""
-    array = np.atleast_1d(np.asarray(ids))
+    array = np.atleast_1d(arguments.array_of("ids", ids))
     if array.ndim != 1:
         raise ValueError(f"ids: expected shape (n,), got {array.shape}")
     if array.dtype.kind not in "iu" and array.size:

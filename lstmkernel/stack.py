@@ -137,6 +137,10 @@ class Stack(FixedAttributes):
         given = [None] * count if state is None else list(state)
         if len(given) != count:
             raise ValueError(f"state: expected one (h, c) for each of {count} LSTMs, got {len(given)}")
+        lengths, reset, mask = (
+            None if value is None else arguments.array_of(name, value).copy()  # the same in all layers
+            for name, value in (("lengths", lengths), ("reset", reset), ("mask", mask))
+        )
         states: list[State] = []
         out: Any = arguments.real("x", x, self.dtype) if self._skip else x
         past = out

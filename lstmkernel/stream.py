@@ -38,7 +38,8 @@ class Stream(OneAtATime):
         self._batch_size = B = arguments.size("batch_size", batch_size)
         self._net: Any = copy(net)  # the weights of now
         self._dtype = net.dtype
-        self._chain = Chain.of(self._net.engine)
+        engine = self._net.engine
+        self._is_lstm, self._chain = isinstance(engine, Network), Chain.of(engine)
         # States have two sides. A step reads one and writes the other, so a step that fails has changed nothing.
         self._states = States(self._chain, 2 * B)
         self._sides = slice(0, B), slice(B, 2 * B)
@@ -172,9 +173,10 @@ class Stream(OneAtATime):
             raise self._in_use()
         self._busy = True
         try:
-            return self._packed([(h.copy(), c.copy()) for h, c in self._states.read(self._sides[self._side])])
+            found = self._packed([(h.copy(), c.copy()) for h, c in self._states.read(self._sides[self._side])])
         finally:
             self._busy = False
+        return found
 
     @state.setter
     def state(self, new: Any) -> None:
@@ -194,7 +196,7 @@ class Stream(OneAtATime):
 
     def reset(self, mask: ArrayLike | None = None) -> None:
         """Give all rows their first states again, or only the rows where mask (B,), bool, is True."""
-        rows = np.ones(self._batch_size, np.bool_) if mask is None else np.asarray(mask)
+        rows = np.ones(self._batch_size, np.bool_) if mask is None else arguments.array_of("mask", mask)
         if rows.dtype != np.bool_:
             raise TypeError(f"mask: expected bool, got {rows.dtype}")
         arguments.shape("mask", rows, (self._batch_size,), "(B,)")
@@ -205,13 +207,11 @@ class Stream(OneAtATime):
         try:
             now = zip(self._states.read(self._sides[self._side]), self._chain.networks, strict=True)
             first = ((h, c, *network.first) for (h, c), network in now)
-            self._side = self._other_side([(np.where(kept, h, h_0), np.where(kept, c, c_0)) for h, c, h_0, c_0 in first])
+            self._side = self._other_side(
+                [(np.where(kept, h, h_0), np.where(kept, c, c_0)) for h, c, h_0, c_0 in first]
+            )
         finally:
             self._busy = False
-
-    @property
-    def _is_lstm(self) -> bool:
-        return isinstance(self._net.engine, Network)
 
     def _packed(self, states: list[State]) -> Any:
         """The states as the network takes and gives them."""

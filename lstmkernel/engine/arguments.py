@@ -59,11 +59,40 @@ def num_threads(value: SupportsIndex | None) -> int | None:
     return int(text)
 
 
+def array_of(name: str, value: ArrayLike) -> Array:
+    """``value`` as an array. Every argument that may be an array comes in here.
+
+    It is a view, so that nobody can give it another shape or dtype after it was checked. An array with a mask
+    (numpy.ma) is refused, also within a list: the numbers under the mask would be taken for real ones.
+    """
+    try:
+        array = np.asanyarray(value)
+    except ValueError as error:  # of lists of unequal length
+        raise ValueError(f"{name}: expected an array, got {type(value).__name__}: {error}") from error
+    if isinstance(array, np.ma.MaskedArray) or (isinstance(value, list | tuple) and _has_masked(value)):
+        raise TypeError(f"{name}: expected an array without a mask, got a masked one; {_WITHOUT_MASK.get(name, _FILL)}")
+    plain: Array = np.asarray(array)[...]
+    return plain
+
+
+_FILL = "fill it: numpy.ma.filled(array, 0) or another number"
+#: What to do with masked numbers of x.
+_WITHOUT_MASK = dict.fromkeys(
+    ("x", "chunk"), "fill it, and name the steps that do not count with lengths= or mask= in a call of the network"
+)
+
+
+def _has_masked(parts: Sequence[Any]) -> bool:
+    kinds = set(map(type, parts))
+    if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds):
+        return True
+    nested = kinds & {list, tuple}
+    return bool(nested) and any(_has_masked(part) for part in parts if type(part) in nested)
+
+
 def real(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     """``value`` as an array for the kernels: of ``dtype``, native, aligned, contiguous along its last axis."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected an array without a mask; fill it, or give lengths for padded rows")
-    array = np.asarray(value)
+    array = array_of(name, value)
     if array.dtype is not dtype:
         if array.dtype.kind not in "fiub":
             raise TypeError(f"{name}: expected real numbers that cast to {dtype}, got {array.dtype}")
@@ -87,7 +116,7 @@ def shape(name: str, array: Array, expected: tuple[int, ...], meaning: str) -> N
 
 def lengths(value: ArrayLike, T: int, B: int) -> Array:
     """Row lengths as int64 (B,), each in 0..T."""
-    array = np.array(value)  # a copy: what was checked must not change while kernels run
+    array = array_of("lengths", value).copy()  # what was checked must not change while kernels run
     if array.dtype.kind not in "iu" and array.size:  # an empty list has no integers to show
         raise TypeError(f"lengths: expected integers, got {array.dtype}")
     shape("lengths", array, (B,), "(B,)")
@@ -100,9 +129,7 @@ def lengths(value: ArrayLike, T: int, B: int) -> Array:
 
 def of_steps(name: str, value: ArrayLike, T: int, B: int | None, rows_first: bool) -> Array:
     """bool (T, B), a copy: what was checked must not change while kernels run. B None: an unbatched x, so B is 1."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected an array without a mask; fill it")
-    array = np.array(value)
+    array = array_of(name, value).copy()
     if array.dtype != np.bool_ and array.size:  # an empty list has no bools to show
         raise TypeError(f"{name}: expected bool, got {array.dtype}")
     if B is None:
@@ -131,9 +158,10 @@ def resets(first_steps: Array, row_lengths: Array | None, backwards: Sequence[bo
 
 
 def output(out: Any, expected: tuple[int, ...], dtype: np.dtype[Any], inputs: Iterable[tuple[str, Any]]) -> Array:
-    """``out``, if the kernels may write to it: shape ``expected``, ``dtype``, no memory shared with an input."""
+    """A view of ``out``, if the kernels may write to it: shape ``expected``, ``dtype``, no memory shared with an input."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out: expected a NumPy array, got {type(out).__name__}")
+    out = array_of("out", out)
     if out.dtype != dtype:
         raise TypeError(f"out: expected dtype {dtype}, got {out.dtype}")
     if out.shape != expected:

@@ -133,7 +133,7 @@ def checked(mapping: Mapping[str, Any], shapes: Shapes, dtype: np.dtype[Any]) ->
         problems = [f"missing {', '.join(missing)}"] if missing else []
         problems += [f"superfluous {', '.join(superfluous)}"] if superfluous else []
         raise ValueError(f"state_dict: {'; '.join(problems)}; expected exactly {', '.join(shapes)}")
-    values = {name: np.asarray(mapping[name]) for name in shapes}
+    values = {name: arguments.array_of(name, mapping[name]) for name in shapes}
     for name, expected in shapes.items():
         value = values[name]
         if value.dtype.kind != "f":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,7 @@ def save(net: AnyNetwork, path: str | os.PathLike[str]) -> None:
     savers = saving_formats()
     if suffix not in savers:
         raise ValueError(f"{path}: expected a suffix of {', '.join(savers)}, got {suffix}")
-    savers[suffix].save(net, path)
+    savers[suffix].save(copy(net), path)  # somebody may load other weights meanwhile
 
 
 def _max_bytes(given: int | None) -> int | None:

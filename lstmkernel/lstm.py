@@ -69,7 +69,7 @@ class LSTM(FixedAttributes):
 
     Raises ValueError or TypeError for a wrong argument, and BackendError for a backend that cannot run here.
 
-    Only ``load_state_dict`` changes a model. Any number of threads may call it at once.
+    Only ``load_state_dict`` changes a model. Any number of threads may call it at once, also while one loads.
     """
 
     def __init__(
@@ -279,7 +279,8 @@ class LSTM(FixedAttributes):
             it is, x is not read, and ``out`` repeats the output before it, in the direction's order: zeros where there
             is none in the episode. Steps past a row's length are not repeated but 0.
         out
-            Where to write the output: C-contiguous, of the right shape and dtype, overlapping no input.
+            Where to write the output: C-contiguous, of the right shape and dtype, overlapping no input. A call that is
+            interrupted may have written part of it.
 
         Returns
         -------

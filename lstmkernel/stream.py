@@ -206,10 +206,9 @@ class Stream(OneAtATime):
         self._busy = True
         try:
             now = zip(self._states.read(self._sides[self._side]), self._chain.networks, strict=True)
-            first = ((h, c, *network.first) for (h, c), network in now)
-            self._side = self._other_side(
-                [(np.where(kept, h, h_0), np.where(kept, c, c_0)) for h, c, h_0, c_0 in first]
-            )
+            both = ((h, c, *network.first) for (h, c), network in now)
+            new = [(np.where(kept, h, h_0), np.where(kept, c, c_0)) for h, c, h_0, c_0 in both]
+            self._side = self._other_side(new)
         finally:
             self._busy = False
 

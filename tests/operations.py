@@ -1,4 +1,4 @@
-"""Every public operation that reads or changes something, small: for tests that make each of them fail at every place."""
+"""Every public operation that reads or changes something, small: for tests that make each one fail at every place."""
 
 from __future__ import annotations
 

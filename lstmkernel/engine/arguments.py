@@ -66,20 +66,22 @@ def array_of(name: str, value: ArrayLike) -> Array:
     (numpy.ma) is refused, also within a list: the numbers under the mask would be taken for real ones.
     """
     try:
-        array = np.asanyarray(value)
+        masked = isinstance(value, list | tuple) and _has_masked(value)
+        array = None if masked else np.asanyarray(value)
     except ValueError as error:  # of lists of unequal length
         raise ValueError(f"{name}: expected an array, got {type(value).__name__}: {error}") from error
-    if isinstance(array, np.ma.MaskedArray) or (isinstance(value, list | tuple) and _has_masked(value)):
-        raise TypeError(f"{name}: expected an array without a mask, got a masked one; {_WITHOUT_MASK.get(name, _FILL)}")
+    if array is None or isinstance(array, np.ma.MaskedArray):
+        way_out = _WITHOUT_MASK.get(name, "fill it: numpy.ma.filled(array, ...)")
+        raise TypeError(f"{name}: expected an array without a mask, got a masked one; {way_out}")
     plain: Array = np.asarray(array)[...]
     return plain
 
 
-_FILL = "fill it: numpy.ma.filled(array, 0) or another number"
-#: What to do with masked numbers of x.
-_WITHOUT_MASK = dict.fromkeys(
-    ("x", "chunk"), "fill it, and name the steps that do not count with lengths= or mask= in a call of the network"
+_FILL_X = (
+    "fill it: numpy.ma.filled(array, 0); lengths= and mask= of a call of an LSTM or a Stack name the steps that count"
 )
+#: What to do instead.
+_WITHOUT_MASK = {"x": _FILL_X, "chunk": _FILL_X, "out": "give its data: out.data"}
 
 
 def _has_masked(parts: Sequence[Any]) -> bool:
@@ -158,17 +160,17 @@ def resets(first_steps: Array, row_lengths: Array | None, backwards: Sequence[bo
 
 
 def output(out: Any, expected: tuple[int, ...], dtype: np.dtype[Any], inputs: Iterable[tuple[str, Any]]) -> Array:
-    """A view of ``out``, if the kernels may write to it: shape ``expected``, ``dtype``, no memory shared with an input."""
+    """A view of ``out``, if kernels may write to it: shape ``expected``, ``dtype``, no memory shared with an input."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out: expected a NumPy array, got {type(out).__name__}")
-    out = array_of("out", out)
-    if out.dtype != dtype:
-        raise TypeError(f"out: expected dtype {dtype}, got {out.dtype}")
-    if out.shape != expected:
-        raise ValueError(f"out: expected shape {expected}, got {out.shape}")
-    if not (out.flags.c_contiguous and out.flags.aligned and out.flags.writeable):
+    view = array_of("out", out)
+    if view.dtype != dtype:
+        raise TypeError(f"out: expected dtype {dtype}, got {view.dtype}")
+    if view.shape != expected:
+        raise ValueError(f"out: expected shape {expected}, got {view.shape}")
+    if not (view.flags.c_contiguous and view.flags.aligned and view.flags.writeable):
         raise ValueError("out: expected a C-contiguous, aligned, writeable array")
     for name, array in inputs:
-        if array is not None and np.may_share_memory(out, np.asarray(array)):
+        if array is not None and np.may_share_memory(view, np.asarray(array)):
             raise ValueError(f"out: overlaps {name}")
-    return out
+    return view

@@ -127,6 +127,8 @@ def uniform(shapes: Shapes, bound: float, dtype: np.dtype[Any], seed: int | None
 
 def checked(mapping: Mapping[str, Any], shapes: Shapes, dtype: np.dtype[Any]) -> dict[str, Array]:
     """The mapping's arrays as read-only copies of ``dtype``, or an error that names the first wrong key."""
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"state_dict: expected a mapping of names to arrays, got {type(mapping).__name__}")
     missing = [name for name in shapes if name not in mapping]
     superfluous = [str(name) for name in mapping if name not in shapes]
     if missing or superfluous:

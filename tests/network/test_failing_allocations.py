@@ -1,7 +1,7 @@
 """Every allocation of every public operation fails once: an error, and nothing has changed.
 
-An allocator that can be told to fail is loaded before the C library's, in a process of its own; with PYTHONMALLOC=malloc
-Python's own small objects come from it, too.
+An allocator that can be told to fail is loaded before the C library's, in a process of its own. With
+PYTHONMALLOC=malloc, Python's own small objects come from it, too.
 """
 
 import ctypes

@@ -145,10 +145,10 @@ def test_a_stack_and_its_layers_have_the_same_weights(way):
     net(X), other(X)
     if way == "layer":
         lstm.load_state_dict(loaded(lstm, 2))
-    elif way == "stack":
-        net.load_state_dict({**net.state_dict(), **{f"0.{name}": value for name, value in loaded(lstm, 2).items()}})
     else:
-        other.load_state_dict(loaded(other, 2))
+        stack = net if way == "stack" else other
+        doubled = {f"0.{name}": value for name, value in loaded(lstm, 2).items()}
+        stack.load_state_dict({**stack.state_dict(), **doubled})
     expected = lk.LSTM(3, 5, seed=0)
     expected.load_state_dict(loaded(expected, 2))
     assert net.layers == (lstm, head)

@@ -15,10 +15,11 @@ import numpy as np
 
 from lstmkernel import backends
 from lstmkernel.backends import Backend
+from lstmkernel.backends.packing import Array
 from lstmkernel.cli import compare_markdown, compare_plot, compare_table, console, options
-from lstmkernel.workbench import cases, compare, one_thread, shapes, workloads
+from lstmkernel.workbench import cases, compare, inputs, one_thread, shapes, workloads
 from lstmkernel.workbench.cases import Case
-from lstmkernel.workbench.networks import load_sequence
+from lstmkernel.workbench.networks import load_sequence, read_input
 from lstmkernel.workbench.own_kernels import load
 from lstmkernel.workbench.results import BASELINE, Comparison
 from lstmkernel.workbench.shapes import Shape
@@ -34,6 +35,9 @@ the float64 NumPy reference, time them in turns, and print a table. The exit
 status is 1 if a result is wrong, or if backends that promise bit-identical
 results (those with fused multiply-adds) differ in a bit.
 
+With --weights, a second table has the errors on silence, quiet noise, noise
+and your own --input: of single steps, and over the whole sequence.
+
 Without --shape or --weights, a list of real networks is compared. That takes
 about a minute.
 """
@@ -44,6 +48,7 @@ examples:
   lstmkernel compare --shape 1,512,128,128 --shape 32,100,64,256,2,2
   lstmkernel compare --shape pyannote --backend c --dtype float64
   lstmkernel compare --weights vad.safetensors --prefix lstm_cell --steps 1000
+  lstmkernel compare --weights vad.safetensors --prefix lstm_cell --input x.npy
   lstmkernel compare --shape nam_h16 --specialise
   lstmkernel compare --against my_kernel.c --shape silero_block
 
@@ -72,6 +77,7 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--prefix", metavar="P", help="with --weights: which LSTM of a larger model")
     group.add_argument("--steps", type=options.positive, metavar="T", help="with --weights: time steps of a call (100)")
     group.add_argument("--batch", type=options.positive, metavar="B", help="with --weights: batch rows (1)")
+    group.add_argument("--input", metavar="FILE.npy", help="with --weights: errors on this input, too")
     group.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="(float32)")
 
 
@@ -127,8 +133,8 @@ def _shape(text: str) -> Shape:
 
 def command(arguments: argparse.Namespace) -> int:
     """Do ``compare``."""
-    if arguments.weights is None and (arguments.prefix or arguments.steps or arguments.batch):
-        raise ValueError("--prefix, --steps and --batch go with --weights")
+    if arguments.weights is None and (arguments.prefix or arguments.steps or arguments.batch or arguments.input):
+        raise ValueError("--prefix, --steps, --batch and --input go with --weights")
     if not one_thread.is_set():
         print("lstmkernel: warning: NumPy's BLAS may use several threads here", file=sys.stderr)
     request = _request(arguments)
@@ -167,14 +173,16 @@ def _request(arguments: argparse.Namespace) -> compare.Request:
     chosen = _workloads(arguments, own)
     if arguments.specialise and not {*chosen} & {*compare.SPECIALISED_WORKLOADS}:
         raise ValueError("--specialise: changes layer_forward and whole networks, and neither is compared here")
+    found = _cases(arguments)
     return compare.Request(
-        cases=_cases(arguments),
+        cases=found,
         dtype=dtype,
         workloads=chosen,
         backends=names,
         seconds=arguments.seconds,
         unusable=unusable,
         own=own,
+        inputs=_inputs(arguments, found[0]) if arguments.weights and workloads.NETWORK in chosen else {},
         specialise=arguments.specialise,
         roofline=arguments.roofline,
     )
@@ -218,6 +226,13 @@ def _cases(arguments: argparse.Namespace) -> list[Case]:
     B, T = arguments.batch or 1, arguments.steps or 100
     file = os.path.basename(arguments.weights)
     return [cases.of_net(arguments.prefix or "network", f"B {B}, T {T}", file, net, B, T)]
+
+
+def _inputs(arguments: argparse.Namespace, case: Case) -> dict[str, Array]:
+    """What errors are measured on, of a network of the user's own."""
+    own = None if arguments.input is None else read_input(arguments.input, case.net)
+    T, B, _ = case.x.shape
+    return inputs.inputs(case.net, T, B, own)
 
 
 # ---------------------------------------------------------------- machine code

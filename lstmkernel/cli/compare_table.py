@@ -13,7 +13,7 @@ from lstmkernel import backends
 from lstmkernel.host import numbers_text
 from lstmkernel.tuning.accuracy import tolerance_text
 from lstmkernel.tuning.candidates import SPECIALISED, promises_bits
-from lstmkernel.workbench import workloads
+from lstmkernel.workbench import inputs, rounding, workloads
 from lstmkernel.workbench.results import BASELINE, Comparison, Result
 
 
@@ -23,6 +23,10 @@ def show(found: Comparison, out: Console) -> None:
         out.print(Text("Whole networks", "bold"))
         out.print(networks(found))
         out.print(f"\n{_legend(found)}\n", style="dim", markup=False)
+        if found.on_inputs:
+            out.print(Text("Errors by input", "bold"))
+            out.print(errors_by_input(found))
+            out.print(f"\n{INPUTS_LEGEND}\n", style="dim")
         out.print(Text("Kernels alone", "bold"))
         out.print(kernels(found))
         out.print(f"\n{KERNELS_LEGEND}\n", style="dim")
@@ -38,6 +42,14 @@ def show(found: Comparison, out: Console) -> None:
 KERNELS_LEGEND = (
     "Kernels run on the first layer of every shape above. Error: the largest. xNumPy: the geometric mean over the "
     "shapes. least: xNumPy at the shape where it is smallest."
+)
+
+
+INPUTS_LEGEND = (
+    "Errors as above. One step: the largest of all steps, each from the state that float64 has there. Sequence: of the "
+    "whole, where each step hands its rounding on to the next. Agrees up to: 1, or more where the network magnifies "
+    f"rounding: {rounding.MULTIPLE} times what float64 itself moves if every number is moved by one rounding. Quiet "
+    f"noise has an amplitude of {inputs.QUIET:g}."
 )
 
 
@@ -63,12 +75,28 @@ def networks(found: Comparison) -> Table:
             _lines(Text(line, "dim" if line == case.origin else "") for line in label),
             _lines(result.backend for result in results),
             _lines(_compile(r.backend, seconds) for r, seconds in zip(results, compiled, strict=True)),
-            _lines(_error(result.error) for result in results),
+            _lines(_error(result.error, result.agrees) for result in results),
             _lines(numbers_text.duration(result.seconds) for result in results),
             _lines(numbers_text.count(result.steps_per_second) for result in results),
             _lines(numbers_text.digits(result.gflops or 0) for result in results),
             _lines(_ratio(result.times_numpy, result.backend) for result in results),
             *(_lines(_percent(found.reached(result)) for result in results) for _ in reached),
+        )
+        table.add_section()
+    return table
+
+
+def errors_by_input(found: Comparison) -> Table:
+    """A row for each input of the user's own network."""
+    table = _table("Input", "Backend", right=("One step", "Sequence", "Agrees up to"))
+    for name in dict.fromkeys(result.input for result in found.on_inputs):
+        results = [result for result in found.on_inputs if result.input == name]
+        table.add_row(
+            name,
+            _lines(result.backend for result in results),
+            _lines(_error(result.step, result.step <= 1) for result in results),
+            _lines(_error(result.sequence, result.sequence <= result.limit) for result in results),
+            numbers_text.digits(results[0].limit),
         )
         table.add_section()
     return table
@@ -85,7 +113,7 @@ def kernels(found: Comparison) -> Table:
             kernel,
             _lines(results_of),
             _lines(_compile(name, found.compile_seconds[name][kernel]) for name in results_of),
-            _lines(_error(_largest(results)) for results in results_of.values()),
+            _lines(_largest_error(results) for results in results_of.values()),
             _lines(_ratio(found.mean_times_numpy(kernel, name), name) for name in results_of),
             _lines(_ratio(result.times_numpy, result.backend) for result in least),
             _lines("" if result.backend == BASELINE else result.case for result in least),
@@ -105,7 +133,7 @@ def kernels_by_shape(found: Comparison) -> Table:
                 kernel,
                 _lines(dict.fromkeys((case.name, case.sizes))),
                 _lines(result.backend for result in results),
-                _lines(_error(result.error) for result in results),
+                _lines(_error(result.error, result.agrees) for result in results),
                 _lines(numbers_text.duration(result.seconds) for result in results),
                 _lines("" if result.gflops is None else numbers_text.digits(result.gflops) for result in results),
                 _lines(_ratio(result.times_numpy, result.backend) for result in results),
@@ -143,24 +171,36 @@ def verdicts(found: Comparison) -> Iterable[Text]:
 def _of_errors(found: Comparison) -> Iterable[Text]:
     for name, failure in found.wrong:
         yield Text(f"WRONG, and not timed: {name}: {failure}", style="bold red")
-    if found.disagreeing:
-        yield Text(f"DISAGREE with the float64 reference: {_where(found.disagreeing)}", style="bold red")
+    if found.disagreeing or found.disagreeing_inputs:
+        where = [
+            *map(_where, found.disagreeing),
+            *(f"{one.backend} on {one.input}" for one in found.disagreeing_inputs),
+        ]
+        yield Text(f"DISAGREE with the float64 reference: {'; '.join(where)}", style="bold red")
     elif found.wrong:
         yield Text("Everything else agrees with the float64 reference.")
     else:
         yield Text("Every kernel and network agrees with the float64 reference.", style="green")
+    magnified = [result.case for result in found.results if result.limit > 1 and result.workload == workloads.NETWORK]
+    magnified += [result.input for result in found.on_inputs if result.limit > 1]
+    if magnified:
+        yield Text(
+            f"Rounding is magnified by the network itself, in {', '.join(dict.fromkeys(magnified))}: over a sequence, "
+            f"no {found.dtype} result is close to float64 there; single steps are."
+        )
 
 
 def _of_bits(found: Comparison) -> Iterable[Text]:
     same = [name for name in found.names if promises_bits(name)]
     if found.other_bits:
-        yield Text(f"NOT BIT-IDENTICAL to {same[0]}: {_where(found.other_bits)}", style="bold red")
+        where = "; ".join(map(_where, found.other_bits))
+        yield Text(f"NOT BIT-IDENTICAL to {same[0]}: {where}", style="bold red")
     elif len(same) > 1:
         yield Text(f"Bit-identical everywhere: {', '.join(same)}.", style="green")
 
 
-def _where(results: Iterable[Result]) -> str:
-    return "; ".join(f"{result.backend} in {result.workload} of {result.case}" for result in results)
+def _where(result: Result) -> str:
+    return f"{result.backend} in {result.workload} of {result.case}"
 
 
 # ---------------------------------------------------------------- cells
@@ -176,13 +216,18 @@ def _compile(backend: str, seconds: float) -> str:
     return "none" if backend == BASELINE else numbers_text.duration(seconds)
 
 
-def _largest(results: Sequence[Result]) -> float:
-    """The largest error. NaN is larger than any number."""
-    return max((result.error for result in results), key=lambda error: error if error == error else float("inf"))
+def _largest_error(results: Sequence[Result]) -> Text:
+    """NaN is larger than any number."""
+    errors = [result.error for result in results]
+    largest = max(errors, key=lambda error: error if error == error else float("inf"))
+    return _error(largest, all(result.agrees for result in results))
 
 
-def _error(multiple: float) -> Text:
-    return Text(f"{multiple:.3f}" if multiple < 10 else f"{multiple:.0e}", "" if multiple <= 1 else "bold red")
+def _error(multiple: float, agrees: bool) -> Text:
+    return Text(
+        f"{multiple:.3f}" if multiple < 10 else f"{multiple:.0f}" if multiple < 1e4 else f"{multiple:.0e}",
+        "" if agrees else "bold red",
+    )
 
 
 def _percent(part: float | None) -> str:

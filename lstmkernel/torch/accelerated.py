@@ -64,8 +64,8 @@ def accelerate(model: nn.Module) -> Accelerated:
     The modules stay the same objects, with the same parameters, names, hooks, mode and ``state_dict``; their class
     becomes that of ``lstmkernel.torch``. ``accelerate`` assumes that the weights no longer change. Changes that PyTorch
     counts (optimizers, ``load_state_dict``, in-place operations) are seen; writes through ``.data`` or a NumPy array
-    are not, until ``accelerate`` is called again. To train, make the model of ``lstmkernel.torch.LSTM``, which sees
-    both.
+    are not, until ``accelerate`` is called again, or until a call from which the weights can be trained: since then
+    all numbers are compared at each call. To train, make the model of ``lstmkernel.torch.LSTM``, which always does.
 
     Some modules are left as they are, and the report says why: quantized and TorchScript modules, subclasses,
     parametrized or weight-normed modules, other devices and dtypes, modules whose ``forward`` was replaced.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module
@@ -14,10 +13,12 @@ from torch.nn import Module
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments
 from lstmkernel.engine.gradients import backward
+from lstmkernel.engine.tape import Tape
 from lstmkernel.lstm import LSTM
+from lstmkernel.torch import operations
+from lstmkernel.torch.operations import State
 from lstmkernel.torch.tapes import tape_of, ticket
 
-State = tuple[Tensor, Tensor]
 Run = TypeVar("Run", bound=Callable[..., Any])
 
 _PLAIN = (Tensor, torch.nn.Parameter)  # subclasses may stand for a tensor, or change operations
@@ -51,44 +52,46 @@ def check(x: Any, hx: Any, weights: dict[str, Tensor]) -> None:
     """Raise for what the kernels cannot take. They need dense tensors of one dtype, float32 or float64, on the CPU."""
     first, dtype = next((name, tensor.dtype) for name, tensor in weights.items())
     if dtype not in _DTYPES:
-        raise TypeError(f"{first}: expected torch.float32 or torch.float64, got {dtype}")
+        raise TypeError(
+            f"{first}: expected torch.float32 or torch.float64, got {dtype}; "
+            f"call float() on the module, or take torch.nn's"
+        )
     named = {**weights, "input": x}
     if hx is not None:
         named["hx[0]"], named["hx[1]"] = arguments.pair("hx", hx, "(h_0, c_0) of tensors")
     for name, tensor in named.items():
         if type(tensor) not in _PLAIN:
-            raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}")
+            way_out = f"; pass {name}.as_subclass(torch.Tensor)" if isinstance(tensor, Tensor) else ""
+            raise TypeError(f"{name}: expected a torch.Tensor, got {type(tensor).__name__}{way_out}")
         if not (tensor.is_cpu and tensor.layout is torch.strided):
             raise ValueError(
                 f"{name}: expected a dense tensor on the CPU, got one on {tensor.device}, {tensor.layout}; "
                 f"there, take torch.nn's"
             )
         if tensor.dtype is not dtype:
-            raise TypeError(f"{name}: expected {dtype}, as {first} is, got {tensor.dtype}")
+            raise TypeError(f"{name}: expected {dtype}, as {first} is, got {tensor.dtype}; call to({dtype}) on it")
 
 
 def run(
-    model: LSTM, x: Tensor, state: State | None, lengths: Tensor | None, weights: dict[str, Tensor]
+    model: Callable[[], LSTM], x: Tensor, state: State | None, lengths: Tensor | None, weights: dict[str, Tensor]
 ) -> tuple[Tensor, State]:
-    """``model(x, state, lengths=lengths)`` as tensors, differentiable in x, the state and the model's weights."""
+    """``model()(x, state, lengths=lengths)`` as tensors, differentiable in x, the state and the model's weights."""
+    if operations.are_followed():
+        return operations.lstm(x, state, lengths, weights)
     h, c = (None, None) if state is None else state
     if torch.is_grad_enabled() and any(
         tensor is not None and tensor.requires_grad for tensor in (x, h, c, *weights.values())
     ):
-        out, h_n, c_n = _Run.apply(model, tuple(weights), lengths, x, h, c, *weights.values())  # type: ignore[no-untyped-call]
+        x = x.contiguous()  # so that the tape reads this tensor, which autograd keeps, and no copy of it
+        out, h_n, c_n = _Run.apply(model(), tuple(weights), lengths, x, h, c, *weights.values())  # type: ignore[no-untyped-call]
         return out, (h_n, c_n)
-    out, (h_n, c_n) = model(array(x), _arrays(h, c), lengths=None if lengths is None else lengths.numpy())
+    out, (h_n, c_n) = model()(array(x), _arrays(h, c), lengths=None if lengths is None else lengths.numpy())
     return torch.from_numpy(out), (torch.from_numpy(h_n), torch.from_numpy(c_n))
 
 
 def array(tensor: Tensor) -> Array:
     """The same memory as a NumPy array."""
-    try:
-        return tensor.numpy(force=True)  # force: also if the tensor requires a gradient
-    except RuntimeError as error:
-        raise RuntimeError(
-            f"lstmkernel.torch: no memory to share, as within torch.func's transforms: {error}"
-        ) from error
+    return tensor.numpy(force=True)  # force: also if the tensor requires a gradient
 
 
 def _arrays(h: Tensor | None, c: Tensor | None) -> tuple[Array, Array] | None:
@@ -107,44 +110,37 @@ class _Run(torch.autograd.Function):
         c: Tensor | None,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        rows = None if lengths is None else lengths.numpy()
-        given = array(x)
-        out, (h_n, c_n), tape = model.forward(given, _arrays(h, c), lengths=rows)
+        out, (h_n, c_n), tape = model.forward(
+            array(x), _arrays(h, c), lengths=None if lengths is None else lengths.numpy()
+        )
         ctx.set_materialize_grads(False)
-        # If the tape reads x itself again, autograd keeps x, and raises an error if x was written to since.
-        read_again = x if np.may_share_memory(given, tape.x) else None
-        ctx.save_for_backward(ticket(tape), read_again)
-        ctx.names = ("x", "h_0", "c_0", *names)
+        ctx.save_for_backward(ticket(tape), lengths, x, h, c, *weights)
+        ctx.names = names
         return torch.from_numpy(out), torch.from_numpy(h_n), torch.from_numpy(c_n)
 
     @staticmethod
-    def backward(ctx: Any, d_out: Tensor | None, d_h: Tensor | None, d_c: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved, _x = ctx.saved_tensors
-        tape = tape_of(saved)
-        needed = ctx.needs_input_grad[3:]
-        of_out, of_h, of_c = (None if tensor is None else array(tensor) for tensor in (d_out, d_h, d_c))
-        found = backward(tape, of_out, (of_h, of_c), of_x=needed[0], of_parameters=any(needed[3:]))
-        gradients = [
-            torch.from_numpy(found[name]) if need else None for name, need in zip(ctx.names, needed, strict=True)
-        ]
-        if torch.is_grad_enabled():  # create_graph=True
-            gradients = [None if tensor is None else _once(tensor) for tensor in gradients]
-        return None, None, None, *gradients
+    def backward(ctx: Any, *seeds: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved, lengths, *given = ctx.saved_tensors
+        tape, needed = tape_of(saved), ctx.needs_input_grad[3:]
+        arrays = _seed_arrays(seeds)
+        if tape is None or arrays is None or torch.is_grad_enabled() or operations.are_followed():
+            return None, None, None, *operations.gradients(ctx.names, lengths, given, seeds, needed)
+        return None, None, None, *_gradients(tape, ctx.names, arrays, needed)
 
 
-def _once(gradient: Tensor) -> Tensor:
-    """The same numbers, whose gradient raises an error.
+def _seed_arrays(seeds: Sequence[Tensor | None]) -> list[Array | None] | None:
+    """None where they are many at a time, as ``torch.autograd.grad`` with ``is_grads_batched`` passes them."""
+    try:
+        return [None if seed is None else array(seed) for seed in seeds]
+    except RuntimeError:  # they have no memory
+        return None
 
-    PyTorch's ``once_differentiable`` raises for some losses only: it can take a penalty on x's gradient for a constant.
-    """
-    return _Refuse.apply(gradient.requires_grad_())  # type: ignore[no-any-return, no-untyped-call]
 
-
-class _Refuse(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.detach()
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> Tensor:
-        raise RuntimeError("lstmkernel.torch: no gradients of gradients; torch.nn.LSTM has them")
+def _gradients(
+    tape: Tape, names: Sequence[str], seeds: Sequence[Array | None], needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """Of x, h_0, c_0 and the weights: those that are needed, by the kernels."""
+    of_out, of_h, of_c = seeds
+    found = backward(tape, of_out, (of_h, of_c), of_x=needed[0], of_parameters=any(needed[3:]))
+    every = ("x", "h_0", "c_0", *names)
+    return [torch.from_numpy(found[name]) if need else None for name, need in zip(every, needed, strict=True)]

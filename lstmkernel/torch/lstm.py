@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,24 +11,30 @@ from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import lstmkernel
-from lstmkernel.torch.function import State, as_pytorchs, between_graphs, check, is_traced, run
+from lstmkernel.torch import autocast, operations
+from lstmkernel.torch.function import as_pytorchs, between_graphs, check, is_traced, run
+from lstmkernel.torch.operations import State
 from lstmkernel.torch.packing import Models
 
 
 class LSTM(torch.nn.LSTM):
     """A ``torch.nn.LSTM``, with its arguments, parameters, results and gradients, that lstmkernel computes.
 
-    It runs on the CPU in float32 and float64, whatever ``torch.autocast`` says. Other dtypes raise TypeError and other
-    devices ValueError, before anything runs. A model that is traced, scripted or exported contains PyTorch's own LSTM.
-    ``torch.compile`` runs this one between two graphs. Gradients of gradients raise RuntimeError. It uses at most
-    ``torch.get_num_threads()`` threads.
+    It runs on the CPU in float32 and float64. Other dtypes raise TypeError and other devices ValueError, before
+    anything runs. Under ``torch.autocast`` x and the states may have 16 bits; it computes in the dtype of the weights,
+    and gives the dtype that came. A model that is traced, scripted or exported contains PyTorch's own LSTM.
+    ``torch.compile`` runs this one between two graphs. It uses at most ``torch.get_num_threads()`` threads.
+
+    The kernels compute results and first gradients. Gradients of gradients, forward-mode differentiation and the
+    transforms of ``torch.func`` are computed by PyTorch's own operations: exact, and slow.
 
     The weights are packed for the kernels at the first call, and again when they have changed in any way
     (``compares_weights``).
     """
 
     #: Whether each call compares all weights with the packed ones. False is for weights that do not change. A call then
-    #: sees only changes that PyTorch counts (optimizers, load_state_dict, in-place operations), no write to ``.data``.
+    #: sees only changes that PyTorch counts (load_state_dict, in-place operations), no write to ``.data``. A module is
+    #: compared in any case since a call from which its weights can be trained.
     compares_weights: bool = True
 
     def forward(self, input: Any, hx: State | None = None) -> Any:  # noqa: A002
@@ -41,6 +48,9 @@ class LSTM(torch.nn.LSTM):
 
     def _run(self, x: Any, hx: State | None) -> Any:
         weights = {name: getattr(self, name) for name in self._flat_weights_names}
+        return autocast.run(partial(self._run_on, weights), x, hx, weights["weight_ih_l0"].dtype)
+
+    def _run_on(self, weights: dict[str, Tensor], x: Any, hx: State | None) -> Any:
         if isinstance(x, PackedSequence):
             check(x.data, hx, weights)
             return self._run_packed(x, hx, weights)
@@ -68,7 +78,7 @@ class LSTM(torch.nn.LSTM):
         data, batch_sizes, sorted_indices, unsorted_indices = packed
         state = None if hx is None else self.permute_hidden(hx, sorted_indices)
         self._check_sizes(data, state, batch_sizes)
-        x, lengths = pad_packed_sequence(PackedSequence(data, batch_sizes))  # longest first
+        x, lengths = _unpack(PackedSequence(data, batch_sizes))
         out, last = self._run_layers(x, state, lengths, weights)
         return (
             PackedSequence(pack_padded_sequence(out, lengths).data, batch_sizes, sorted_indices, unsorted_indices),
@@ -87,7 +97,7 @@ class LSTM(torch.nn.LSTM):
     ) -> tuple[Tensor, State]:
         """x (T, B, I) -> out (T, B, D*R); one layer at a time where there is dropout between them."""
         if not (self.training and self.dropout and self.num_layers > 1):
-            return run(self._model(None, weights), x, state, lengths, weights)
+            return run(partial(self._model, None, weights), x, state, lengths, weights)
         D = 2 if self.bidirectional else 1
         last = []
         for layer in range(self.num_layers):
@@ -95,7 +105,7 @@ class LSTM(torch.nn.LSTM):
                 x = _drop(x, self.dropout, lengths)
             own = None if state is None else (state[0][layer * D : layer * D + D], state[1][layer * D : layer * D + D])
             of_layer = _of_layer(layer, weights)
-            x, states = run(self._model(layer, of_layer), x, own, lengths, of_layer)
+            x, states = run(partial(self._model, layer, of_layer), x, own, lengths, of_layer)
             last.append(states)
         h, c = zip(*last, strict=True)
         return x, (torch.cat(h), torch.cat(c))
@@ -109,6 +119,19 @@ def _of_layer(layer: int, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights of this layer, by the names of an LSTM with one layer."""
     ends = f"_l{layer}", f"_l{layer}_reverse"
     return {name.replace(f"_l{layer}", "_l0"): weight for name, weight in weights.items() if name.endswith(ends)}
+
+
+def _unpack(packed: PackedSequence) -> tuple[Tensor, Tensor]:
+    """(T, B, I) and the rows' lengths, the longest first."""
+    try:
+        return pad_packed_sequence(packed)
+    except RuntimeError as error:
+        if not operations.are_transformed():
+            raise
+        raise RuntimeError(
+            "input: PyTorch cannot unpack this PackedSequence under torch.func's transforms, in torch.nn.LSTM neither; "
+            "torch.autograd.grad and torch.autograd.functional can"
+        ) from error
 
 
 def _drop(x: Tensor, p: float, lengths: Tensor | None) -> Tensor:

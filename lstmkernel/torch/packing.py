@@ -18,15 +18,20 @@ from lstmkernel.torch.function import array
 class Models(dict[int | None, "_Packed"]):
     """The models of one module, by layer. Copies and pickles of the module start without models."""
 
+    _trained = False  #: whether there was a call from which the weights can be trained
+
     def of(self, layer: int | None, tensors: dict[str, Tensor], *, by_value: bool) -> LSTM:
         """The model of these tensors, named as lstmkernel names them: of one layer, or of all.
 
         ``by_value`` compares all numbers, which takes as long as reading the weights twice. Otherwise PyTorch's
-        counters of in-place changes decide; they do not count writes through ``.data`` or a NumPy array.
+        counters of in-place changes decide; they do not count writes through ``.data`` or a NumPy array, nor those of
+        optimizers with ``fused=True``. So numbers are also compared since a call from which the weights can be trained.
         """
         found, listed = self.get(layer), list(tensors.values())
-        if found is None or not found.is_of(listed, by_value):
+        if found is None or not found.is_of(listed, by_value or self._trained):
             self[layer] = found = _pack(tensors)  # one assignment: other threads see the old model or this one
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in listed):
+            self._trained = True
         return found.model
 
     def __reduce__(self) -> tuple[Any, ...]:

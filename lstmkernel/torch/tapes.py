@@ -28,12 +28,6 @@ def ticket(tape: Tape) -> Tensor:
     return torch.from_numpy(number)  # holds the array
 
 
-def tape_of(ticket: Tensor) -> Tape:
-    """The tape of a saved tensor."""
-    try:
-        return _tapes[int(ticket)]
-    except KeyError:
-        raise RuntimeError(
-            "lstmkernel.torch: expected the tensor that was saved, got a copy of it, and the tape is gone; "
-            "torch.autograd.graph.saved_tensors_hooks that copy (save_on_cpu) cannot hold a tape"
-        ) from None
+def tape_of(ticket: Tensor) -> Tape | None:
+    """The tape of a saved tensor; None of a copy, as ``torch.autograd.graph.save_on_cpu`` makes one."""
+    return _tapes.get(int(ticket))

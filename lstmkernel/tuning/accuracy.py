@@ -26,9 +26,9 @@ def error(answer: Answer, reference: Answer, dtype: np.dtype[Any]) -> float:
     return float(np.max([np.max(np.abs(a - right) / (t + t * np.abs(right)), initial=0) for a, right in parts]))
 
 
-def agrees(multiple: float) -> bool:
-    """Whether an ``error`` is within the tolerance. NaN is not."""
-    return multiple <= 1
+def agrees(multiple: float, limit: float = 1.0) -> bool:
+    """Whether an ``error`` is within the tolerance, or within a larger limit. NaN is not."""
+    return multiple <= limit
 
 
 def same_bits(answer: Answer, other: Answer) -> bool:

@@ -10,11 +10,16 @@ from numpy.typing import DTypeLike
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.lstm import LSTM
+from lstmkernel.workbench import rounding
 from lstmkernel.workbench.networks import Net, lstms, on
 from lstmkernel.workbench.shapes import Shape
 
 #: Kernels of independent rows get at most this many. More rows would only take longer.
 MOST_ROWS = 2048
+
+
+#: The arrays of a case.
+_ARRAYS = ("x", "x_rows", "x_steps", "gates", "cells", "h", "c")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +50,14 @@ class Case:
 
     def reference(self) -> Case:
         """The same numbers in float64."""
-        names = ("x", "x_rows", "x_steps", "gates", "cells", "h", "c")
-        wide = {name: getattr(self, name).astype(np.float64) for name in names}
+        wide = {name: getattr(self, name).astype(np.float64) for name in _ARRAYS}
         return replace(self, net=on(self.net, "numpy", "float64"), **wide)
+
+    def moved(self, seed: int, dtype: np.dtype[Any]) -> Case:
+        """The same, with every number a rounding of ``dtype`` away."""
+        random = np.random.default_rng(seed)
+        arrays: dict[str, Any] = {name: rounding.moved(getattr(self, name), random, dtype) for name in _ARRAYS}
+        return replace(self, net=rounding.moved_net(self.net, random, dtype), **arrays)
 
 
 def of_shape(shape: Shape, dtype: DTypeLike) -> Case:

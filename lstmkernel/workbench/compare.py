@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
@@ -13,9 +13,11 @@ from numpy.typing import DTypeLike
 from lstmkernel import backends
 from lstmkernel.backends import Backend, BackendError
 from lstmkernel.backends.c import specialised
+from lstmkernel.backends.packing import Array
 from lstmkernel.host import spinner
 from lstmkernel.tuning import contest
-from lstmkernel.workbench import cases, progress, workloads
+from lstmkernel.tuning.accuracy import Answer
+from lstmkernel.workbench import cases, inputs, progress, rounding, workloads
 from lstmkernel.workbench.cases import Case
 from lstmkernel.workbench.networks import lstms
 from lstmkernel.workbench.own_kernels import check, load
@@ -44,6 +46,7 @@ class Request:
     seconds: float
     unusable: dict[str, str] = field(default_factory=dict)  # backends that cannot run here, and why
     own: Sequence[Backend] = ()  # of a user's own kernels
+    inputs: Mapping[str, Array] = field(default_factory=dict)  # of the one network: where errors are measured, too
     specialise: bool = False
     roofline: bool = False
 
@@ -62,7 +65,7 @@ def run(request: Request) -> Comparison:
             _add_specialised(chosen, request)
         wrong = _add_own(chosen, request, begin)
         everybody = dict.fromkeys(name for names in chosen.values() for name in names)
-        bar.update(task, total=len(everybody) + len(request.cases) * len(chosen))
+        bar.update(task, total=len(everybody) + len(request.cases) * len(chosen) + len(request.inputs))
         compile_seconds = {}
         for name in everybody:
             begin(f"compile {name}")
@@ -77,8 +80,13 @@ def run(request: Request) -> Comparison:
         for case in request.cases:
             begin(case.name)
             results += compare(case, chosen, request.seconds / len(request.cases), lambda: bar.advance(task))
+        on_inputs = []
+        for name, x in request.inputs.items():
+            begin(f"errors on {name}")
+            on_inputs += inputs.measure(request.cases[0].net, name, x, chosen[workloads.NETWORK])
+            bar.advance(task)
     return Comparison(
-        request.dtype.name, chosen, compile_seconds, request.cases, results, request.unusable, wrong, bounds
+        request.dtype.name, chosen, compile_seconds, request.cases, results, request.unusable, wrong, bounds, on_inputs
     )
 
 
@@ -141,6 +149,7 @@ def _compare_workload(case: Case, reference: Case, workload: str, names: Sequenc
     right = workloads.prepare(workload, reference, BASELINE).answer()
     candidates = {name: contest.Candidate(each.answer(), each.call) for name, each in prepared.items()}
     found = contest.run(candidates, right, case.dtype, seconds)
+    limit = _limit(workload, reference, right, case.dtype) if any(one.error > 1 for one in found.values()) else 1.0
     medians = {name: result.seconds for name, result in found.items() if result.seconds is not None}
     return [
         Result(
@@ -148,6 +157,7 @@ def _compare_workload(case: Case, reference: Case, workload: str, names: Sequenc
             workload=workload,
             backend=name,
             error=found[name].error,
+            limit=limit,
             equal_bits=found[name].same_bits,
             seconds=medians[name],
             rows=prepared[name].rows,
@@ -156,3 +166,12 @@ def _compare_workload(case: Case, reference: Case, workload: str, names: Sequenc
         )
         for name in names
     ]
+
+
+def _limit(workload: str, reference: Case, right: Answer, dtype: np.dtype[Any]) -> float:
+    """The error up to which a workload agrees, which is above 1 where the network magnifies rounding."""
+
+    def moved(seed: int) -> Answer:
+        return workloads.prepare(workload, reference.moved(seed, dtype), BASELINE).answer()
+
+    return rounding.limit(moved, right, dtype)

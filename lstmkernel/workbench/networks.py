@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,14 @@ def read_input(path: str, net: Net) -> Array:
     return x
 
 
+def layers(net: Net) -> Sequence[LSTM | Dense]:
+    """What a network computes, in order."""
+    return net.layers if isinstance(net, Stack) else (net,)
+
+
 def lstms(net: Net) -> list[LSTM]:
     """The LSTMs of a network, in order."""
-    layers = net.layers if isinstance(net, Stack) else (net,)
-    return [layer for layer in layers if isinstance(layer, LSTM)]
+    return [layer for layer in layers(net) if isinstance(layer, LSTM)]
 
 
 def on(net: Net, backend: str, dtype: DTypeLike) -> Net:

@@ -24,6 +24,7 @@ class Result:
     workload: str
     backend: str
     error: float  # in multiples of the tolerance
+    limit: float  # the error up to which it agrees: above 1 where the network magnifies rounding
     equal_bits: bool | None  # as the first backend that promises its bits; None where that is not promised
     seconds: float  # median of one call
     rows: int
@@ -32,7 +33,7 @@ class Result:
 
     @property
     def agrees(self) -> bool:
-        return accuracy.agrees(self.error)
+        return accuracy.agrees(self.error, self.limit)
 
     @property
     def steps_per_second(self) -> float:
@@ -46,12 +47,38 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values. The keys are public and stay as they are."""
-        names = ("backend", "equal_bits", "seconds", "rows", "flops", "times_numpy")
+        names = ("backend", "limit", "equal_bits", "seconds", "rows", "flops", "times_numpy")
         return {
             "problem": self.case,
             "work": self.workload,
             "error": self.error if self.error < float("inf") else None,  # JSON has no NaN
             **{name: getattr(self, name) for name in (*names, "steps_per_second", "gflops", "agrees")},
+        }
+
+
+@dataclass(frozen=True)
+class InputResult:
+    """Errors of one backend on one input of a network, in multiples of the tolerance."""
+
+    input: str
+    backend: str
+    step: float  # the largest of all steps, each from the state that float64 has there
+    sequence: float
+    limit: float  # the error up to which a sequence agrees: above 1 where the network magnifies rounding
+
+    @property
+    def agrees(self) -> bool:
+        return accuracy.agrees(self.step) and accuracy.agrees(self.sequence, self.limit)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values. The keys are public and stay as they are."""
+        errors = {name: getattr(self, name) for name in ("step", "sequence")}
+        return {
+            "input": self.input,
+            "backend": self.backend,
+            **{name: error if error < float("inf") else None for name, error in errors.items()},  # JSON has no NaN
+            "limit": self.limit,
+            "agrees": self.agrees,
         }
 
 
@@ -67,6 +94,7 @@ class Comparison:
     unusable: Mapping[str, str]  # backends that cannot run here, and why
     wrong: Sequence[tuple[str, str]]  # files of a user's own kernels that were wrong and not timed, and why
     bounds: Mapping[tuple[str, str], float | None]  # of a case and workload: the least seconds; empty if not asked for
+    on_inputs: Sequence[InputResult] = ()  # with a network of the user's own
 
     @property
     def names(self) -> list[str]:
@@ -75,8 +103,13 @@ class Comparison:
 
     @property
     def disagreeing(self) -> list[Result]:
-        """Results whose error is above the tolerance."""
+        """Results whose error is above the limit."""
         return [result for result in self.results if not result.agrees]
+
+    @property
+    def disagreeing_inputs(self) -> list[InputResult]:
+        """The same, of those on inputs."""
+        return [result for result in self.on_inputs if not result.agrees]
 
     @property
     def other_bits(self) -> list[Result]:
@@ -86,7 +119,7 @@ class Comparison:
     @property
     def all_right(self) -> bool:
         """Whether every result is right and every promise is kept."""
-        return not (self.disagreeing or self.other_bits or self.wrong)
+        return not (self.disagreeing or self.disagreeing_inputs or self.other_bits or self.wrong)
 
     def reached(self, result: Result) -> float | None:
         """The part of the bound that was reached: 1 is the least time. None where there is no bound."""
@@ -119,6 +152,7 @@ class Comparison:
             "results": [{**result.as_json(), "reached": self.reached(result)} for result in self.results],
             "times_numpy": {name: self.mean_times_numpy(workloads.NETWORK, name) for name in networks},
             "wrong": [{"file": name, "why": failure} for name, failure in self.wrong],
-            "agree": not self.disagreeing,
+            "inputs": [result.as_json() for result in self.on_inputs],
+            "agree": not (self.disagreeing or self.disagreeing_inputs),
             "one_answer": not self.other_bits,
         }

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,6 +126,23 @@ def test_a_stack(random):
     for row in range(B):
         alone, _ = net(x[mask[:, row], row])
         assert_close(out[mask[:, row], row], alone, "float32")
+
+
+@pytest.mark.parametrize("name", ["one", "both", "back"])
+def test_what_keras_gives(name, backend):
+    golden = np.load(Path(__file__).parent / "goldens" / "keras_masks.npz")
+    weights = {
+        key.removeprefix(f"{name}."): golden[key] for key in golden if key.startswith(f"{name}.") and "_l0" in key
+    }
+    weights |= {key.replace("_ih", "_hh"): np.zeros_like(value) for key, value in weights.items() if "bias" in key}
+    lstm = lk.LSTM(3, 4, bidirectional=name == "both", reverse=name == "back", batch_first=True, backend=backend)
+    lstm.load_state_dict(weights)
+    out, (h, c) = lstm(golden["x"], mask=golden["mask"])
+    expected = golden[f"{name}.out"][:, :: -1 if name == "back" else 1]
+    if name == "both":  # Keras's Bidirectional gives 0 at a skipped step
+        out[~golden["mask"]] = 0
+    assert_close(out, expected, "float32")
+    assert_close(np.stack([h, c], axis=1).reshape(-1, 6, 4), golden[f"{name}.states"], "float32")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from lstmkernel.cli import main
 from lstmkernel.host import numbers_text
 from lstmkernel.models import SUNSPOTS
 from lstmkernel.tuning import timing
-from lstmkernel.workbench import cases, compare, latency, one_thread, shapes, workloads
+from lstmkernel.workbench import cases, compare, inputs, latency, one_thread, shapes, workloads
+from lstmkernel.workbench.networks import on
 
 QUICK = ["--seconds", "0", "--shape", "2,3,4,5,2,2"]
 
@@ -245,6 +246,75 @@ def test_compare_on_a_weights_file(capsys: pytest.CaptureFixture[str], tmp_path:
     assert found["one_answer"]
 
 
+def magnifying(path: Path) -> tuple[str, str]:
+    """A file of a network whose weights are so large that it magnifies rounding, and an input for it."""
+    lstm = lk.LSTM(1, 40, seed=3)
+    large = lk.LSTM.from_config(lstm.config(), {name: 8 * value for name, value in lstm.state_dict().items()})
+    lk.save(lk.Stack([large, lk.Dense(40, 1, seed=1)]), path / "large.safetensors")
+    np.save(path / "x.npy", np.sin(np.arange(30) / 9)[:, None])
+    return str(path / "large.safetensors"), str(path / "x.npy")
+
+
+def test_compare_tells_magnified_rounding_from_wrong_kernels(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    pretend: Callable[..., None],
+) -> None:
+    """Both are further from float64 than the tolerance; single steps are so only if a kernel is wrong."""
+    right = backends.get("numpy").lstm_forward
+
+    def wrong(weights: Any, batch: Any, threads: int) -> None:
+        right(weights, batch, threads)
+        batch.h[...] += np.float32(1e-4)
+
+    monkeypatch.setattr(inputs, "MOST", 20)
+    weights, x = magnifying(tmp_path)
+    command = ["compare", "--weights", weights, "--input", x, "--seconds", "0", "--steps", "60"]
+    pretend("c:generic")
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(one["input"], one["backend"]) for one in found["inputs"]] == [
+        (name, backend)
+        for name in ("silence", "quiet noise", "noise", "your input's first 20 steps")
+        for backend in ("c:generic", "numpy")
+    ]
+    assert all(one["agrees"] and one["step"] < 0.2 for one in found["inputs"])
+    assert max(one["sequence"] for one in found["inputs"]) > 10
+    assert max(one["limit"] for one in found["inputs"]) > 100
+    assert main(command) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Errors by input" in said
+    assert "Rounding is magnified by the network itself, in " in said
+
+    pretend("c:generic", lstm_forward=wrong)
+    assert main(command) == 1
+    assert "DISAGREE" in (said := " ".join(capsys.readouterr().out.split()))
+    assert "c:generic on silence; c:generic on quiet noise; c:generic on noise; c:generic on your input" in said
+    assert "numpy on" not in said
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        lambda: lk.LSTM(3, 5, 2, bidirectional=True, proj_size=2, initial_state=True, batch_first=True, seed=1),
+        lambda: lk.LSTM(3, 5, 2, reverse=True, seed=1),
+        lambda: lk.LSTM(3, 5, bidirectional=True, variant=lk.Variant(peephole=True), seed=1),
+        lambda: lk.Stack([lk.LSTM(3, 5, seed=1), lk.Dense(5, 4, "relu", seed=1), lk.LSTM(4, 3, seed=1)], skip=1),
+    ],
+)
+def test_errors_by_input_of_every_kind_of_network(net: Callable[[], Any], dtype: str) -> None:
+    network = on(net(), "numpy", dtype)
+    own = np.random.default_rng(0).standard_normal((4, 7, 3))
+    given = inputs.inputs(net(), 6, 2, own)
+    assert [x.shape for x in given.values()] == [(6, 2, 3)] * 3 + [(7, 4, 3) if net().batch_first else (4, 7, 3)]
+    for name, x in given.items():
+        for found in inputs.measure(network, name, x.astype(dtype), ["numpy", "c:generic"]):
+            assert found.agrees
+            assert 0 <= found.step < 0.1
+            assert found.limit == 1
+
+
 def test_compare_takes_a_prefix(capsys: pytest.CaptureFixture[str], data: Path) -> None:
     path = str(data / "silero" / "silero_vad_16k.safetensors")
     arguments = ["compare", "--weights", path, "--prefix", "lstm_cell", "--backend", "auto", "--seconds", "0"]
@@ -273,6 +343,7 @@ def test_compare_refuses_a_shape(capsys: pytest.CaptureFixture[str], shape: str)
 
 def test_compare_refuses_what_goes_with_weights_without_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--weights" in refused(capsys, "compare", *QUICK, "--steps", "3")
+    assert "--weights" in refused(capsys, "compare", *QUICK, "--input", "x.npy")
 
 
 def test_compare_refuses_a_json_file_before_it_measures(

@@ -70,15 +70,39 @@ def test_the_report_is_a_table():
 def test_weights_are_at_rest_until_the_next_time():
     model, x = nn.Sequential(nn.LSTM(5, 8)), torch.randn(4, 2, 5)
     accelerate(model)
-    before = model(x)[0]
     with torch.no_grad():
+        before = model(x)[0]
         model[0].weight_hh_l0.mul_(2)  # counted
-    counted = model(x)[0]
-    assert not torch.equal(counted, before)
-    model[0].weight_hh_l0.data.mul_(2)  # not counted
-    assert torch.equal(model(x)[0], counted)
-    assert accelerate(model).modules == [("0", "LSTM", True, "already lstmkernel's")]
-    assert not torch.equal(model(x)[0], counted)
+        counted = model(x)[0]
+        assert not torch.equal(counted, before)
+        model[0].weight_hh_l0.data.mul_(2)  # not counted
+        assert torch.equal(model(x)[0], counted)
+        assert accelerate(model).modules == [("0", "LSTM", True, "already lstmkernel's")]
+        assert not torch.equal(model(x)[0], counted)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD, torch.optim.Adagrad])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.LSTMCell])
+def test_training_is_seen(optimizer, fused, kind):
+    """PyTorch does not count the changes of fused optimizers."""
+    theirs, x = kind(5, 8), torch.randn(4, 5)
+    ours = copy.deepcopy(theirs)
+    accelerate(ours)
+    with torch.no_grad():
+        ours(x)
+    for module in (theirs, ours):
+        steps = optimizer(module.parameters(), lr=0.1, fused=fused)
+        for _ in range(3):
+            loss = module(x)[0].sin().sum()
+            with torch.no_grad():
+                module(x)
+            loss.backward()
+            steps.step()
+            steps.zero_grad()
+    for mode in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+        with mode():
+            torch.testing.assert_close(ours(x)[0], theirs(x)[0])
 
 
 def test_hooks_stay():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,12 @@ class LSTMCell(FixedAttributes):
         """The constructor's arguments, without the seed."""
         config = self._lstm.config()
         return {name: config[name] for name in ("input_size", "hidden_size", "bias", "dtype", "backend")}
+
+    def __copy__(self) -> LSTMCell:
+        """Another cell with the same packed weights, which never change."""
+        other = type(self).__new__(type(self))
+        vars(other).update(vars(self), _lstm=copy(self._lstm))
+        return other
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).from_config, (self.config(), self.state_dict())

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, DTypeLike
 from lstmkernel import backends
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments, parameters
-from lstmkernel.engine.call_length import slices
 from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.engine.head import Head
 from lstmkernel.engine.parameters import Shapes
@@ -129,19 +128,11 @@ class Dense(FixedAttributes):
         """Replace the parameters; errors as ``LSTM.load_state_dict``."""
         head = self._engine
         checked = parameters.checked(mapping, self.parameter_shapes(), head.dtype)
-        self._engine = Head(checked, head.activation, head.dtype, head.backend)
+        self._engine = head.with_parameters(checked)
 
     def __call__(self, x: ArrayLike) -> Array:
         """x (..., in_features) -> y (..., out_features)."""
-        array = arguments.real("x", x, self.dtype)
-        if array.ndim == 0 or array.shape[-1] != self.in_features:
-            raise ValueError(f"x: expected shape (..., {self.in_features}), got {array.shape}")
-        head = self._engine
-        rows = np.ascontiguousarray(array).reshape(-1, self.in_features)
-        y = np.empty((len(rows), self.out_features), self.dtype)
-        for part in slices(len(rows), head.call_rows(len(rows))):
-            head.run(rows[part], y[part])
-        return y.reshape(*array.shape[:-1], self.out_features)
+        return self._engine(x)
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, without the seed."""

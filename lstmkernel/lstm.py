@@ -69,7 +69,7 @@ class LSTM(FixedAttributes):
 
     Raises ValueError or TypeError for a wrong argument, and BackendError for a backend that cannot run here.
 
-    Only ``load_state_dict`` changes a model. Any number of threads may call it at once.
+    Only ``load_state_dict`` changes a model. Any number of threads may call it at once, also while one loads.
     """
 
     def __init__(
@@ -279,7 +279,8 @@ class LSTM(FixedAttributes):
             it is, x is not read, and ``out`` repeats the output before it, in the direction's order: zeros where there
             is none in the episode. Steps past a row's length are not repeated but 0.
         out
-            Where to write the output: C-contiguous, of the right shape and dtype, overlapping no input.
+            Where to write the output: C-contiguous, of the right shape and dtype, overlapping no input. A call that is
+            interrupted may have written part of it.
 
         Returns
         -------
@@ -411,9 +412,10 @@ class LSTM(FixedAttributes):
         batch_size = arguments.size("batch_size", batch_size)
         steps = None if steps is None else arguments.size("steps", steps)
         threads = self.num_threads if num_threads is None else arguments.num_threads(num_threads)
-        backend, made = plan.make(self._engine, batch_size, steps, threads)
+        network = self._engine
+        backend, made = plan.make(network, batch_size, steps, threads)
         asked = self._asked if num_threads is None else {**self._asked, "num_threads": threads}
-        return self._copy(_engine=self._engine.on(backend, threads), _plan=made, _asked=asked)
+        return self._copy(_engine=network.on(backend, threads), _plan=made, _asked=asked)
 
     # ---------------------------------------------------------------- the object itself
 

@@ -65,7 +65,8 @@ class Pool(OneAtATime):
     @property
     def ids(self) -> Array:
         """The ids of all open streams, int64."""
-        return self._ids[self._ids >= 0]
+        ids = self._ids
+        return ids[ids >= 0]
 
     def __len__(self) -> int:
         """How many streams are open."""
@@ -74,7 +75,10 @@ class Pool(OneAtATime):
     def open(self, n: SupportsIndex = 1) -> Array:
         """Open n streams. Returns their ids, int64 (n,). Raises RuntimeError if fewer than n are free."""
         count = arguments.size("n", n, 0)
-        with self._alone():
+        if self._busy:
+            raise self._in_use()
+        self._busy = True
+        try:
             free = np.flatnonzero(self._ids < 0)
             if len(free) < count:
                 raise RuntimeError(
@@ -83,24 +87,45 @@ class Pool(OneAtATime):
                 )
             slots = free[:count]
             self._states.clear(self._row[slots])
-            ids = -1 - self._ids[slots]
-            self._ids[slots] = ids
+            ids: Array = -1 - self._ids[slots]
+            self._ids = self._with_ids(slots, ids)
+        finally:
+            self._busy = False
         return ids
+
+    def _with_ids(self, slots: Array, ids: Array) -> Array:
+        """The ids of all slots, with these for those slots."""
+        new = self._ids.copy()
+        new[slots] = ids
+        return new
 
     def close(self, ids: ArrayLike) -> None:
         """Close these streams. Their ids are never given again. Raises ValueError for a closed or repeated id."""
-        with self._alone():
-            slots, _ = self._checked_slots(_whole_numbers(ids))
+        given = _whole_numbers(ids)
+        if self._busy:
+            raise self._in_use()
+        self._busy = True
+        try:
+            slots, _ = self._checked_slots(given)
+            new = self._with_ids(slots, -1 - (self._ids[slots] + self._capacity))
             self._forget_sets()
-            self._ids[slots] = -1 - (self._ids[slots] + self._capacity)
+            self._ids = new
+        finally:
+            self._busy = False
 
     def reset(self, ids: ArrayLike) -> None:
         """Give these streams their first states again. Raises ValueError for a closed or repeated id."""
-        with self._alone():
-            slots, both = self._checked_slots(_whole_numbers(ids))
+        given = _whole_numbers(ids)
+        if self._busy:
+            raise self._in_use()
+        self._busy = True
+        try:
+            slots, both = self._checked_slots(given)
             rows = both - self._row[slots]
             self._states.clear(rows)
             self._row[slots] = rows
+        finally:
+            self._busy = False
 
     def step(self, ids: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
         """One time step of the streams of ids (n,): x (n, I) -> y (n, out_features), row for row.
@@ -142,9 +167,11 @@ class Pool(OneAtATime):
 
     def _remembered(self, ids: Array) -> tuple[Array, Array]:
         """The slots of these ids, checked and remembered, and the sum of the two rows of each slot."""
+        key = ids.tobytes()  # a copy: what was checked must be what is remembered
+        known = self._checked_slots(np.frombuffer(key, np.int64))
         if len(self._sets) >= MOST_SETS:
             self._forget_sets()
-        known = self._sets[ids.tobytes()] = self._checked_slots(ids)
+        self._sets[key] = known
         return known
 
     def _checked_slots(self, ids: Array) -> tuple[Array, Array]:
@@ -170,8 +197,14 @@ class Pool(OneAtATime):
     # ---------------------------------------------------------------- the object itself
 
     def __reduce__(self) -> tuple[Any, ...]:
-        with self._alone():
-            return _restored, (type(self), self._net, self._capacity, self._ids.copy(), self._states.read(self._row))
+        if self._busy:
+            raise self._in_use()
+        self._busy = True
+        try:
+            ids, states = self._ids.copy(), self._states.read(self._row)
+        finally:
+            self._busy = False
+        return _restored, (type(self), self._net, self._capacity, ids, states)
 
     def __setstate__(self, open_streams: tuple[Array, list[State]]) -> None:
         """The ids of all slots, and the states of their streams."""
@@ -190,7 +223,7 @@ def _restored(kind: type[Pool], net: LSTM | Stack, capacity: int, ids: Array, st
 
 def _whole_numbers(ids: ArrayLike) -> Array:
     """ids as int64 (n,)."""
-    array = np.atleast_1d(np.asarray(ids))
+    array = np.atleast_1d(arguments.array_of("ids", ids))
     if array.ndim != 1:
         raise ValueError(f"ids: expected shape (n,), got {array.shape}")
     if array.dtype.kind not in "iu" and array.size:

@@ -13,9 +13,12 @@ from numpy.typing import ArrayLike
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
 from lstmkernel.engine import arguments, parameters
+from lstmkernel.engine.at_once import engines_of, replace_engines
+from lstmkernel.engine.call import call
 from lstmkernel.engine.chain import Chain
+from lstmkernel.engine.expects import warn_without
 from lstmkernel.engine.fixed_attributes import FixedAttributes
-from lstmkernel.engine.network import State
+from lstmkernel.engine.network import Network, State
 from lstmkernel.lstm import LSTM
 
 if TYPE_CHECKING:
@@ -33,6 +36,10 @@ class Stack(FixedAttributes):
 
     The first ``out_features`` numbers of x, times ``skip``, are added to ``out``. ``skip`` is 1 in a network that
     predicts only what an amplifier changes. 0 adds nothing.
+
+    The layers stay what they are: weights that are loaded into a layer of ``layers`` show in the stack, and those that
+    are loaded into the stack show in its layers. ``load_state_dict`` replaces all layers at one moment: a call, a
+    stream or a copy that another thread makes meanwhile has all the old weights or all the new ones.
     """
 
     def __init__(self, layers: Iterable[Layer], *, skip: float = 0) -> None:
@@ -42,6 +49,11 @@ class Stack(FixedAttributes):
         for place, layer in enumerate(self.layers):
             if not isinstance(layer, LSTM | Dense):
                 raise TypeError(f"layers[{place}]: expected an LSTM or a Dense, got {type(layer).__name__}")
+            if type(layer).__call__ not in (LSTM.__call__, Dense.__call__):
+                raise TypeError(
+                    f"layers[{place}]: expected an LSTM or a Dense that runs as it is, got {type(layer).__name__} with "
+                    "a __call__ of its own, which the stack would pass over; call such a layer yourself"
+                )
         for place, (below, above) in enumerate(zip(self.layers, self.layers[1:], strict=False)):
             if below.out_features != _in_features(above):
                 raise ValueError(
@@ -62,11 +74,15 @@ class Stack(FixedAttributes):
             raise ValueError(
                 f"skip: expected an input at least as wide as out, {self.out_features}, got {self.input_size}"
             )
+        self._chain: Chain | None = None  # as it was last asked for
 
     @property
     def engine(self) -> Chain:
-        """The layers' networks, with the current parameters. Its interface may change."""
-        return Chain([layer.engine for layer in self._layers], self._skip)
+        """The layers' networks, with the parameters of one moment. Its interface may change."""
+        engines, chain = engines_of(self._layers), self._chain
+        if chain is None or chain.layers != engines:
+            chain = self._chain = Chain(engines, self._skip)
+        return chain
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -116,16 +132,22 @@ class Stack(FixedAttributes):
         mask: ArrayLike | None = None,
     ) -> tuple[Array, tuple[State, ...]]:
         """Run over a sequence; arguments and errors as for LSTM, ``state`` with one (h, c) or None for each LSTM."""
-        lstms = self._lstms()
-        given = [None] * len(lstms) if state is None else list(state)
-        if len(given) != len(lstms):
-            raise ValueError(f"state: expected one (h, c) for each of {len(lstms)} LSTMs, got {len(given)}")
+        chain = self.engine
+        count = len(chain.networks)
+        given = [None] * count if state is None else list(state)
+        if len(given) != count:
+            raise ValueError(f"state: expected one (h, c) for each of {count} LSTMs, got {len(given)}")
+        lengths, reset, mask = (
+            None if value is None else arguments.array_of(name, value).copy()  # the same in all layers
+            for name, value in (("lengths", lengths), ("reset", reset), ("mask", mask))
+        )
         states: list[State] = []
         out: Any = arguments.real("x", x, self.dtype) if self._skip else x
         past = out
-        for layer in self.layers:
-            if isinstance(layer, LSTM):
-                out, last = layer(out, given[len(states)], lengths=lengths, reset=reset, mask=mask)
+        for layer in chain.layers:
+            if isinstance(layer, Network):
+                warn_without(layer, lengths, mask)
+                out, last = call(layer, out, given[len(states)], lengths, reset, mask)
                 states.append(last)
             else:
                 out = layer(out)
@@ -165,22 +187,33 @@ class Stack(FixedAttributes):
 
     def state_dict(self) -> dict[str, Array]:
         """Every layer's parameters. Each name begins with the layer's place: "0.weight_ih_l0", ..."""
-        return {
-            f"{i}.{name}": value for i, layer in enumerate(self.layers) for name, value in layer.state_dict().items()
-        }
+        layers = enumerate(self.engine.layers)
+        return {f"{i}.{name}": value for i, layer in layers for name, value in layer.parameters.items()}
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
-        """Replace every layer's parameters; errors as ``LSTM.load_state_dict``, before any layer has changed."""
-        parameters.checked(mapping, self.parameter_shapes(), self.dtype)
-        for i, layer in enumerate(self.layers):
-            layer.load_state_dict({name: mapping[f"{i}.{name}"] for name in layer.parameter_shapes()})
+        """Replace every layer's parameters; errors as ``LSTM.load_state_dict``. All layers change, or none."""
+        checked = parameters.checked(mapping, self.parameter_shapes(), self.dtype)
+        engines = []
+        for i, engine in enumerate(engines_of(self._layers)):
+            engines.append(engine.with_parameters({name: checked[f"{i}.{name}"] for name in engine.parameters}))
+        replace_engines(self._layers, engines)
 
     def __copy__(self) -> Stack:
         """Another stack, of copies of the layers, with the same packed weights, which never change."""
-        return Stack((copy(layer) for layer in self.layers), skip=self._skip)
+        layers, engines = [copy(layer) for layer in self._layers], engines_of(self._layers)
+        replace_engines(layers, engines)
+        return Stack(layers, skip=self._skip)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), skip=self._skip), (self.layers,)
+        # The layers themselves: who pickles one of them beside the stack gets it back as a layer of that stack. They
+        # are pickled one after the other, and somebody may load other weights meanwhile, so all weights come along.
+        # A pickle holds an array only once.
+        return partial(type(self), skip=self._skip), (self._layers,), self.state_dict()
+
+    def __setstate__(self, named: Mapping[str, Array]) -> None:
+        own = self.state_dict()
+        if not all(np.array_equal(own[name], value) for name, value in named.items()):
+            self.load_state_dict(named)
 
     def __repr__(self) -> str:
         skip = f", skip={self._skip:g}" if self._skip else ""

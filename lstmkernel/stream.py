@@ -38,7 +38,8 @@ class Stream(OneAtATime):
         self._batch_size = B = arguments.size("batch_size", batch_size)
         self._net: Any = copy(net)  # the weights of now
         self._dtype = net.dtype
-        self._chain = Chain.of(self._net.engine)
+        engine = self._net.engine
+        self._is_lstm, self._chain = isinstance(engine, Network), Chain.of(engine)
         # States have two sides. A step reads one and writes the other, so a step that fails has changed nothing.
         self._states = States(self._chain, 2 * B)
         self._sides = slice(0, B), slice(B, 2 * B)
@@ -49,8 +50,7 @@ class Stream(OneAtATime):
         self._chunks: dict[tuple[int, ...], tuple[tuple[int, ...], tuple[Advance, Advance]]] = {}
         self._address = self._states.address
         #: The shapes of the last x_t, and of its output.
-        self._shape: tuple[int, ...] = (B, net.input_size)
-        self._out_shape: tuple[int, ...] = (B, net.out_features)
+        self._shapes: tuple[tuple[int, ...], tuple[int, ...]] = (B, net.input_size), (B, net.out_features)
 
     @property
     def batch_size(self) -> int:
@@ -69,15 +69,13 @@ class Stream(OneAtATime):
         Raises ValueError for a wrong shape and TypeError for a wrong dtype; then nothing has changed.
         """
         # Written for speed: a step may come every 2 us, so everything else is elsewhere.
-        dtype = self._dtype
-        if type(x_t) is not _ndarray or x_t.dtype is not dtype or x_t.shape != self._shape or not x_t.flags.carray:
-            x_t = self._checked(x_t)
+        dtype, (shape, out_shape) = self._dtype, self._shapes
+        if type(x_t) is not _ndarray or x_t.dtype is not dtype or x_t.shape != shape or not x_t.flags.carray:
+            x_t, out_shape = self._checked(x_t)
         if out is None:
-            out = np.empty(self._out_shape, dtype)
-        elif (
-            type(out) is not _ndarray or out.dtype is not dtype or out.shape != self._out_shape or not out.flags.carray
-        ):
-            arguments.output(out, self._out_shape, dtype, ())
+            out = np.empty(out_shape, dtype)
+        elif type(out) is not _ndarray or out.dtype is not dtype or out.shape != out_shape or not out.flags.carray:
+            arguments.output(out, out_shape, dtype, ())
         if self._busy:
             raise self._in_use()
         self._busy = True
@@ -90,16 +88,16 @@ class Stream(OneAtATime):
             self._busy = False
         return out
 
-    def _checked(self, x_t: ArrayLike) -> Array:
-        """x_t as the kernels take it. The next step expects this shape first."""
+    def _checked(self, x_t: ArrayLike) -> tuple[Array, tuple[int, ...]]:
+        """x_t as the kernels take it, and the shape of its output. The next step expects this shape first."""
         array = np.ascontiguousarray(arguments.real("x_t", x_t, self._dtype))
         expected: list[tuple[int, ...]] = [(self._batch_size, self._net.input_size)]
         if self._batch_size == 1:
             expected.append((self._net.input_size,))
         if array.shape not in expected:
             raise ValueError(f"x_t: expected shape {' or '.join(map(str, expected))}, got {array.shape}")
-        self._shape, self._out_shape = array.shape, (*array.shape[:-1], self._net.out_features)
-        return array
+        shapes = self._shapes = array.shape, (*array.shape[:-1], self._net.out_features)
+        return array, shapes[1]
 
     def __call__(self, chunk: ArrayLike) -> Array:
         """Any number of time steps, even none: (T, B, I) -> (T, B, out_features), or batch first as the network.
@@ -128,29 +126,35 @@ class Stream(OneAtATime):
         """Run the chunk through the network, which checks it and cuts long work into kernel calls."""
         x = arguments.real("chunk", chunk, self._dtype)
         rows_first, B, I = self._net.batch_first, self._batch_size, self._net.input_size
-        by_itself = x.ndim == 2 and B == 1
+        shape, by_itself = x.shape, x.ndim == 2 and B == 1
         if by_itself:
             x = x[None] if rows_first else x[:, None]
         if x.ndim != 3 or x.shape[0 if rows_first else 1] != B or x.shape[2] != I:
             meaning = ("(B, T, I)" if rows_first else "(T, B, I)") + (" or (T, I)" if B == 1 else "")
-            raise ValueError(f"chunk: expected shape {meaning} with B = {B} and I = {I}, got {np.shape(chunk)}")
+            raise ValueError(f"chunk: expected shape {meaning} with B = {B} and I = {I}, got {shape}")
         out: Array
-        with self._alone():
+        if self._busy:
+            raise self._in_use()
+        self._busy = True
+        try:
             out, last = self._net(x, self._packed(self._states.read(self._sides[self._side])))
-            self._commit([last] if self._is_lstm else last)
-        if by_itself:
-            out = out[0] if rows_first else out[:, 0]
-        self._remember(np.shape(chunk), out.shape, x.shape[1 if rows_first else 0])
+            if by_itself:
+                out = out[0] if rows_first else out[:, 0]
+            self._prepare(shape, out.shape, x.shape[1 if rows_first else 0])
+            self._side = self._other_side([last] if self._is_lstm else last)
+        finally:
+            self._busy = False
         return out
 
-    def _remember(self, shape: tuple[int, ...], out_shape: tuple[int, ...], steps: int) -> None:
+    def _prepare(self, shape: tuple[int, ...], out_shape: tuple[int, ...], steps: int) -> None:
         """Prepare the kernel calls for the next chunk of that shape, if one call of each layer does it."""
         B = self._batch_size
         in_order = B == 1 or not self._net.batch_first
         if steps and in_order and self._states.in_one_call(steps, B):
+            calls = self._both_ways(steps)
             if len(self._chunks) >= MOST_CHUNKS:
                 self._chunks = {}
-            self._chunks[shape] = out_shape, self._both_ways(steps)
+            self._chunks[shape] = out_shape, calls
 
     def _both_ways(self, steps: int) -> tuple[Advance, Advance]:
         """The calls for ``steps`` steps, from side 0 to side 1 and from 1 to 0."""
@@ -165,8 +169,14 @@ class Stream(OneAtATime):
 
         Set it to such states, or to None for the first ones. Wrong states raise as in a call.
         """
-        with self._alone():
-            return self._packed([(h.copy(), c.copy()) for h, c in self._states.read(self._sides[self._side])])
+        if self._busy:
+            raise self._in_use()
+        self._busy = True
+        try:
+            found = self._packed([(h.copy(), c.copy()) for h, c in self._states.read(self._sides[self._side])])
+        finally:
+            self._busy = False
+        return found
 
     @state.setter
     def state(self, new: Any) -> None:
@@ -176,34 +186,41 @@ class Stream(OneAtATime):
             raise ValueError(f"state: expected one (h, c) for each of {len(networks)} LSTMs, got {len(given)}")
         both = zip(networks, given, strict=True)
         checked = [inputs.states_of(network, part, self._batch_size, True) for network, part in both]
-        with self._alone():
-            self._commit(checked)
+        if self._busy:
+            raise self._in_use()
+        self._busy = True
+        try:
+            self._side = self._other_side(checked)
+        finally:
+            self._busy = False
 
     def reset(self, mask: ArrayLike | None = None) -> None:
         """Give all rows their first states again, or only the rows where mask (B,), bool, is True."""
-        rows = np.ones(self._batch_size, np.bool_) if mask is None else np.asarray(mask)
+        rows = np.ones(self._batch_size, np.bool_) if mask is None else arguments.array_of("mask", mask)
         if rows.dtype != np.bool_:
             raise TypeError(f"mask: expected bool, got {rows.dtype}")
         arguments.shape("mask", rows, (self._batch_size,), "(B,)")
         kept = ~rows[:, None]
-        with self._alone():
+        if self._busy:
+            raise self._in_use()
+        self._busy = True
+        try:
             now = zip(self._states.read(self._sides[self._side]), self._chain.networks, strict=True)
-            first = ((h, c, *network.first) for (h, c), network in now)
-            self._commit([(np.where(kept, h, h_0), np.where(kept, c, c_0)) for h, c, h_0, c_0 in first])
-
-    @property
-    def _is_lstm(self) -> bool:
-        return isinstance(self._net.engine, Network)
+            both = ((h, c, *network.first) for (h, c), network in now)
+            new = [(np.where(kept, h, h_0), np.where(kept, c, c_0)) for h, c, h_0, c_0 in both]
+            self._side = self._other_side(new)
+        finally:
+            self._busy = False
 
     def _packed(self, states: list[State]) -> Any:
         """The states as the network takes and gives them."""
         return states[0] if self._is_lstm else tuple(states)
 
-    def _commit(self, new: Any) -> None:
-        """Take these states. Until the last line, the old ones are valid."""
+    def _other_side(self, new: Any) -> int:
+        """The side that is not valid now, with these states."""
         side = 1 - self._side
         self._states.write(self._sides[side], new)
-        self._side = side
+        return side
 
     # ---------------------------------------------------------------- the object itself
 

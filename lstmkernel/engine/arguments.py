@@ -59,11 +59,42 @@ def num_threads(value: SupportsIndex | None) -> int | None:
     return int(text)
 
 
+def array_of(name: str, value: ArrayLike) -> Array:
+    """``value`` as an array. Every argument that may be an array comes in here.
+
+    It is a view, so that nobody can give it another shape or dtype after it was checked. An array with a mask
+    (numpy.ma) is refused, also within a list: the numbers under the mask would be taken for real ones.
+    """
+    try:
+        masked = isinstance(value, list | tuple) and _has_masked(value)
+        array = None if masked else np.asanyarray(value)
+    except ValueError as error:  # of lists of unequal length
+        raise ValueError(f"{name}: expected an array, got {type(value).__name__}: {error}") from error
+    if array is None or isinstance(array, np.ma.MaskedArray):
+        way_out = _WITHOUT_MASK.get(name, "fill it: numpy.ma.filled(array, ...)")
+        raise TypeError(f"{name}: expected an array without a mask, got a masked one; {way_out}")
+    plain: Array = np.asarray(array)[...]
+    return plain
+
+
+_FILL_X = (
+    "fill it: numpy.ma.filled(array, 0); lengths= and mask= of a call of an LSTM or a Stack name the steps that count"
+)
+#: What to do instead.
+_WITHOUT_MASK = {"x": _FILL_X, "chunk": _FILL_X, "out": "give its data: out.data"}
+
+
+def _has_masked(parts: Sequence[Any]) -> bool:
+    kinds = set(map(type, parts))
+    if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds):
+        return True
+    nested = kinds & {list, tuple}
+    return bool(nested) and any(_has_masked(part) for part in parts if type(part) in nested)
+
+
 def real(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     """``value`` as an array for the kernels: of ``dtype``, native, aligned, contiguous along its last axis."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected an array without a mask; fill it, or give lengths for padded rows")
-    array = np.asarray(value)
+    array = array_of(name, value)
     if array.dtype is not dtype:
         if array.dtype.kind not in "fiub":
             raise TypeError(f"{name}: expected real numbers that cast to {dtype}, got {array.dtype}")
@@ -87,7 +118,7 @@ def shape(name: str, array: Array, expected: tuple[int, ...], meaning: str) -> N
 
 def lengths(value: ArrayLike, T: int, B: int) -> Array:
     """Row lengths as int64 (B,), each in 0..T."""
-    array = np.array(value)  # a copy: what was checked must not change while kernels run
+    array = array_of("lengths", value).copy()  # what was checked must not change while kernels run
     if array.dtype.kind not in "iu" and array.size:  # an empty list has no integers to show
         raise TypeError(f"lengths: expected integers, got {array.dtype}")
     shape("lengths", array, (B,), "(B,)")
@@ -100,9 +131,7 @@ def lengths(value: ArrayLike, T: int, B: int) -> Array:
 
 def of_steps(name: str, value: ArrayLike, T: int, B: int | None, rows_first: bool) -> Array:
     """bool (T, B), a copy: what was checked must not change while kernels run. B None: an unbatched x, so B is 1."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected an array without a mask; fill it")
-    array = np.array(value)
+    array = array_of(name, value).copy()
     if array.dtype != np.bool_ and array.size:  # an empty list has no bools to show
         raise TypeError(f"{name}: expected bool, got {array.dtype}")
     if B is None:
@@ -131,16 +160,17 @@ def resets(first_steps: Array, row_lengths: Array | None, backwards: Sequence[bo
 
 
 def output(out: Any, expected: tuple[int, ...], dtype: np.dtype[Any], inputs: Iterable[tuple[str, Any]]) -> Array:
-    """``out``, if the kernels may write to it: shape ``expected``, ``dtype``, no memory shared with an input."""
+    """A view of ``out``, if kernels may write to it: shape ``expected``, ``dtype``, no memory shared with an input."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out: expected a NumPy array, got {type(out).__name__}")
-    if out.dtype != dtype:
-        raise TypeError(f"out: expected dtype {dtype}, got {out.dtype}")
-    if out.shape != expected:
-        raise ValueError(f"out: expected shape {expected}, got {out.shape}")
-    if not (out.flags.c_contiguous and out.flags.aligned and out.flags.writeable):
+    view = array_of("out", out)
+    if view.dtype != dtype:
+        raise TypeError(f"out: expected dtype {dtype}, got {view.dtype}")
+    if view.shape != expected:
+        raise ValueError(f"out: expected shape {expected}, got {view.shape}")
+    if not (view.flags.c_contiguous and view.flags.aligned and view.flags.writeable):
         raise ValueError("out: expected a C-contiguous, aligned, writeable array")
     for name, array in inputs:
-        if array is not None and np.may_share_memory(out, np.asarray(array)):
+        if array is not None and np.may_share_memory(view, np.asarray(array)):
             raise ValueError(f"out: overlaps {name}")
-    return out
+    return view

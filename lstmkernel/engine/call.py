@@ -51,20 +51,21 @@ def checked_call(
         raise ValueError("reset: expected None for a model with two directions and an initial_state")
     shape = inputs.out_shape(network, T, B, batched)
     if out is None:
-        out = np.empty(shape, network.dtype)
+        written = out = np.empty(shape, network.dtype)
     else:
-        # The arrays as they were given: a copy that was made above shares no memory with out.
+        # The arrays as they were given, too: a copy that was made above shares no memory with out.
         given: list[tuple[str, Any]] = [
             ("x", x),
+            ("x", x_steps),
             ("lengths", lengths),
             ("reset", reset),
             ("mask", mask),
             *network.parameters.items(),
         ]
         given += [(f"state[{i}]", part) for i, part in enumerate(state or ())]
-        out = arguments.output(out, shape, network.dtype, given)
+        written = arguments.output(out, shape, network.dtype, given)
     if T and B:
-        batch = Batch(x_steps, row_lengths, None, h, c, inputs.as_steps(network, out, batched))
+        batch = Batch(x_steps, row_lengths, None, h, c, inputs.as_steps(network, written, batched))
         if taken is not None:
             masks.run(network, batch, taken, first_steps)
         else:

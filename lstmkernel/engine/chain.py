@@ -1,4 +1,4 @@
-"""Networks and dense layers, one after the other. Streams and pools run one; it never changes."""
+"""Networks and dense layers, one after the other. Stacks, streams and pools run one; it never changes."""
 
 from __future__ import annotations
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lstmkernel.backends.contract import Backend
 from lstmkernel.backends.packing import Array
-from lstmkernel.engine import call_length
+from lstmkernel.engine import arguments, call_length
+from lstmkernel.engine.call_length import slices
 
 
 class Head:
@@ -24,6 +26,21 @@ class Head:
         bias = parameters["bias"] if "bias" in parameters else np.zeros(self.out_features, dtype)
         self._softmax = activation == "softmax"
         self._weights = backend.pack_dense(weight, bias, "linear" if self._softmax else activation)
+
+    def with_parameters(self, parameters: Mapping[str, Array]) -> Head:
+        """Another layer of the same shape."""
+        return Head(parameters, self.activation, self.dtype, self.backend)
+
+    def __call__(self, x: ArrayLike) -> Array:
+        """x (..., K) -> y (..., O), in kernel calls that are short enough for Ctrl-C."""
+        array = arguments.real("x", x, self.dtype)
+        if array.ndim == 0 or array.shape[-1] != self.input_size:
+            raise ValueError(f"x: expected shape (..., {self.input_size}), got {array.shape}")
+        rows = np.ascontiguousarray(array).reshape(-1, self.input_size)
+        y = np.empty((len(rows), self.out_features), self.dtype)
+        for part in slices(len(rows), self.call_rows(len(rows))):
+            self.run(rows[part], y[part])
+        return y.reshape(*array.shape[:-1], self.out_features)
 
     def run(self, x: Array, y: Array) -> None:
         """Without checks: x (N, K) and y (N, O), contiguous and of the right dtype."""

@@ -127,13 +127,15 @@ def uniform(shapes: Shapes, bound: float, dtype: np.dtype[Any], seed: int | None
 
 def checked(mapping: Mapping[str, Any], shapes: Shapes, dtype: np.dtype[Any]) -> dict[str, Array]:
     """The mapping's arrays as read-only copies of ``dtype``, or an error that names the first wrong key."""
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"state_dict: expected a mapping of names to arrays, got {type(mapping).__name__}")
     missing = [name for name in shapes if name not in mapping]
     superfluous = [str(name) for name in mapping if name not in shapes]
     if missing or superfluous:
         problems = [f"missing {', '.join(missing)}"] if missing else []
         problems += [f"superfluous {', '.join(superfluous)}"] if superfluous else []
         raise ValueError(f"state_dict: {'; '.join(problems)}; expected exactly {', '.join(shapes)}")
-    values = {name: np.asarray(mapping[name]) for name in shapes}
+    values = {name: arguments.array_of(name, mapping[name]) for name in shapes}
     for name, expected in shapes.items():
         value = values[name]
         if value.dtype.kind != "f":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -133,24 +132,27 @@ def _for_arrays(call: Advance, address: Callable[[Array], Any]) -> Callable[[Arr
 
 
 class OneAtATime:
-    """Refuses a call while another thread's call runs: RuntimeError.
+    """Refuses a call while another one runs: RuntimeError. Each method that reads or writes states begins and ends so:
 
-    There is no lock. Python switches threads and handles signals only after calls and in loops, so nothing happens
-    between reading ``_busy`` and setting it.
-    """
-
-    _busy = False
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
         if self._busy:
             raise self._in_use()
         self._busy = True
         try:
-            yield
+            ...
+            self._side = side  # what the call changes, in one assignment, after all that can fail
         finally:
             self._busy = False
 
+    There is no lock. Python switches threads and handles signals only after calls and in loops, so nothing happens
+    between reading ``_busy`` and setting it, nor between the last assignment and the end. That is why this is written
+    out everywhere: a ``with`` block calls functions at both ends.
+    """
+
+    _busy = False
+
     def _in_use(self) -> RuntimeError:
         kind = type(self).__name__.lower()
-        return RuntimeError(f"this {kind} is in use by another thread: give each thread a {kind} of its own")
+        return RuntimeError(
+            f"this {kind} is in use by another thread, or by a call that is interrupted now: give each a {kind} of its "
+            "own"
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -155,7 +156,7 @@ def save(net: AnyNetwork, path: Path) -> None:
     savers = saving_formats()
     if suffix not in savers:
         raise ValueError(f"{path}: expected a suffix of {', '.join(savers)}, got {suffix}")
-    savers[suffix].save(net, path)
+    savers[suffix].save(copy(net), path)  # somebody may load other weights meanwhile
 
 
 def _recurrent_activation(given: str | None) -> str | None:

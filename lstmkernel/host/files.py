@@ -19,15 +19,15 @@ def replacing(path: str) -> Iterator[BinaryIO]:
         raise IsADirectoryError(f"{path}: is a directory")
     unfinished = f"{path}.{uuid4().hex}.unfinished"
     try:
-        file = open(unfinished, "xb")  # noqa: SIM115 - closed below
-    except OSError as error:
-        error.filename = path  # the user does not know the other name
-        raise
-    try:
+        try:
+            file = open(unfinished, "xb")  # noqa: SIM115 - closed below
+        except OSError as error:
+            error.filename = path  # the user does not know the other name
+            raise
         with file:
             yield file
         os.replace(unfinished, path)
-    except BaseException:
+    except BaseException:  # also one that comes between open and its result
         with contextlib.suppress(OSError):
             os.unlink(unfinished)
         raise

@@ -107,10 +107,15 @@ def _variant(variant: LayerVariant) -> Any:
 
 
 class _NativeLSTM:
-    """lk_layer of every layer and direction, side by side, and the kernels."""
+    """lk_layer of every layer and direction, side by side, and the kernels.
+
+    C reads packed weights by their addresses, so this keeps the arrays, too, and everything that C was given keeps
+    this: a call that was prepared may outlive the network.
+    """
 
     def __init__(self, layers: list[list[LayerWeights]], reverse: bool) -> None:
         first = layers[0][0]
+        self.keep_alive = layers
         self.reverse = reverse
         self.kernels = first.native[0]
         self.num_layers, self.directions = len(layers), len(layers[0])
@@ -119,8 +124,8 @@ class _NativeLSTM:
 
     def layer(self, index: int) -> _NativeLSTM:
         one = object.__new__(_NativeLSTM)
-        one.__dict__ = {**self.__dict__, "num_layers": 1, "layers": self.layers + index * self.directions}
-        one.__dict__["keep_alive"] = self.layers
+        own = {"num_layers": 1, "layers": self.layers + index * self.directions, "keep_alive": self}
+        one.__dict__ = {**self.__dict__, **own}
         return one
 
 
@@ -282,6 +287,7 @@ def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Ar
         if status != ok:
             _check(status)
 
+    run.__dict__["keep_alive"] = native
     return run
 
 

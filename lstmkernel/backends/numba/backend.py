@@ -101,6 +101,7 @@ class _Call:
     def __init__(
         self, net: Network, T: int, B: int, strides: tuple[int, ...], state_rows: int, times: slice, most: int
     ) -> None:
+        self._net = net  # its arrays, which the words below point to
         layers = net.all_layers()
         self._layers = packed(tuple(layer.native.address for layer in layers))
         call = Call(

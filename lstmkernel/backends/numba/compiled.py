@@ -34,9 +34,9 @@ def _numbas_lock_given_back() -> Iterator[None]:
         yield
     finally:
         while not held and _held():
-            global_compiler_lock.release()
+            global_compiler_lock.release()  # type: ignore[no-untyped-call]
 
 
 def _held() -> bool:
     """Whether this thread has Numba's lock."""
-    return bool(global_compiler_lock.is_locked())
+    return bool(global_compiler_lock.is_locked())  # type: ignore[no-untyped-call]

@@ -21,6 +21,7 @@ from lstmkernel.engine.call import call
 from lstmkernel.host import cores, cpu, disk_cache
 from lstmkernel.host.compile_c import CompileError, NoCompilerError, compiler_key
 from lstmkernel.host.numbers_text import digits, duration
+from lstmkernel.host.plain_text import plain
 from lstmkernel.host.spinner import spinning
 from lstmkernel.info import version_of
 from lstmkernel.tuning import accuracy, candidates, contest
@@ -97,7 +98,7 @@ class Plan:
 
         text = StringIO()
         Console(file=text, width=110).print(self)
-        return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+        return plain("\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines()))
 
     def __repr__(self) -> str:
         steps = "steps unknown" if self.steps is None else f"{self.steps} steps"

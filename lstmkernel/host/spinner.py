@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from lstmkernel.host.plain_text import plain
+
 #: Seconds before the spinner appears.
 PATIENCE = 1.0
 
@@ -56,5 +58,7 @@ def _spin(what: str, running: threading.Lock) -> None:
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(what):
-        running.acquire()
+    with suppress(OSError, ValueError):  # stderr may be closed meanwhile
+        console = Console(stderr=True)
+        with console.status(plain(what), spinner="dots" if console.encoding.startswith("utf") else "line"):
+            running.acquire()

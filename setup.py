@@ -2,7 +2,11 @@
 
 import os
 import sysconfig
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
@@ -23,9 +27,17 @@ python3-devel; macOS: xcode-select --install) and then run
 """
 
 
+def compile_at_once(compile_in_turn: Callable[..., list[str]], sources: list[str], **options: Any) -> list[str]:
+    """As setuptools compiles the sources of an extension, but as many at once as there are cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        compiled = threads.map(lambda source: compile_in_turn([source], **options), sources)
+        return [name for names in compiled for name in names]
+
+
 class BuildKernels(build_ext):
     def build_extension(self, ext: Extension) -> None:
         ext.optional = not REQUIRE_C
+        self.compiler.compile = partial(compile_at_once, self.compiler.compile)
         try:
             super().build_extension(ext)
         except Exception as error:

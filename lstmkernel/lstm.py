@@ -13,6 +13,7 @@ from lstmkernel import backends
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments, gradients, inputs, parameters, tape
 from lstmkernel.engine.call import checked_call
+from lstmkernel.engine.expects import EXPECTS, warn_without
 from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.engine.network import Network, NetworkOptions, State
 from lstmkernel.engine.parameters import LSTMShape, Shapes
@@ -117,6 +118,7 @@ class LSTM(FixedAttributes):
         dtype: DTypeLike,
         backend: str,
         num_threads: int | None,
+        expects: str | None = None,
     ) -> None:
         """Check the arguments and pack the parameters, which ``values`` makes for given shapes in a given dtype."""
         shape, found = shape.checked(), arguments.float_dtype(dtype)
@@ -126,7 +128,9 @@ class LSTM(FixedAttributes):
         # "auto" and None stay what they are when the model moves to another machine.
         self._asked = {"backend": backend, "num_threads": num_threads}
         self._plan: Plan | None = None
-        options = NetworkOptions(threads, bool(batch_first))
+        if expects not in (None, *EXPECTS):
+            raise ValueError(f"expects: expected {' or '.join(map(repr, EXPECTS))} or None, got {expects!r}")
+        options = NetworkOptions(threads, bool(batch_first), expects)
         self._engine = Network(shape, values(shape.parameters(), found), found, kernels, options)
 
     @property
@@ -197,6 +201,14 @@ class LSTM(FixedAttributes):
         return self._engine.options.batch_first
 
     @property
+    def expects(self) -> str | None:
+        """ "mask" or "lengths" if the file of the network says that it runs with them, else None.
+
+        A call without either then warns: padded steps would be taken for real ones.
+        """
+        return self._engine.options.expects
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64."""
         return self._engine.dtype
@@ -242,6 +254,7 @@ class LSTM(FixedAttributes):
         *,
         lengths: ArrayLike | None = None,
         reset: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
         out: Array | None = None,
     ) -> tuple[Array, State]:
         """Run over a sequence.
@@ -261,6 +274,10 @@ class LSTM(FixedAttributes):
             Before that step the row's state becomes what it is without ``state``: zeros, or the learned state. With two
             directions, no episode sees another one: the backward direction starts each episode at its last step. A
             model with two directions and an ``initial_state`` takes no reset.
+        mask
+            bool, of x's first two dimensions: False at each step that is skipped, as in Keras. The row's state stays as
+            it is, x is not read, and ``out`` repeats the output before it, in the direction's order: zeros where there
+            is none in the episode. Steps past a row's length are not repeated but 0.
         out
             Where to write the output: C-contiguous, of the right shape and dtype, overlapping no input.
 
@@ -275,11 +292,12 @@ class LSTM(FixedAttributes):
         """
         # engine.call, written out: a function call more would take some percent of a step of a small network.
         network = self._engine
-        if lengths is None and reset is None:
+        if lengths is None and reset is None and mask is None:
             done = network.prepared.run(x, state, out)
             if done is not None:
                 return done
-        return checked_call(network, x, state, lengths, reset, out)
+            warn_without(network, lengths, mask)
+        return checked_call(network, x, state, lengths, reset, mask, out)
 
     # ---------------------------------------------------------------- gradients
 
@@ -400,13 +418,14 @@ class LSTM(FixedAttributes):
     # ---------------------------------------------------------------- the object itself
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values, without the seed."""
+        """The constructor's arguments as plain values, without the seed; and ``expects``, where it is not None."""
         variant = self._engine.shape.variant
         return {
             **self.shape._asdict(),
             "variant": variant and variant.to_dict(),
             "batch_first": self.batch_first,
             "dtype": self.dtype.name,
+            **({"expects": self.expects} if self.expects else {}),
             **self._asked,
         }
 

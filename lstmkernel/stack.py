@@ -113,6 +113,7 @@ class Stack(FixedAttributes):
         *,
         lengths: ArrayLike | None = None,
         reset: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
     ) -> tuple[Array, tuple[State, ...]]:
         """Run over a sequence; arguments and errors as for LSTM, ``state`` with one (h, c) or None for each LSTM."""
         lstms = self._lstms()
@@ -124,7 +125,7 @@ class Stack(FixedAttributes):
         past = out
         for layer in self.layers:
             if isinstance(layer, LSTM):
-                out, last = layer(out, given[len(states)], lengths=lengths, reset=reset)
+                out, last = layer(out, given[len(states)], lengths=lengths, reset=reset, mask=mask)
                 states.append(last)
             else:
                 out = layer(out)

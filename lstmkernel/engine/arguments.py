@@ -98,20 +98,28 @@ def lengths(value: ArrayLike, T: int, B: int) -> Array:
     return np.ascontiguousarray(array, np.int64)
 
 
-def reset(
-    value: ArrayLike, T: int, B: int, rows_first: bool, row_lengths: Array | None, backwards: Sequence[bool]
-) -> Array:
+def of_steps(name: str, value: ArrayLike, T: int, B: int | None, rows_first: bool) -> Array:
+    """bool (T, B), a copy: what was checked must not change while kernels run. B None: an unbatched x, so B is 1."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected an array without a mask; fill it")
+    array = np.array(value)
+    if array.dtype != np.bool_ and array.size:  # an empty list has no bools to show
+        raise TypeError(f"{name}: expected bool, got {array.dtype}")
+    if B is None:
+        shape(name, array, (T,), "(T,)")
+        return array[:, None].astype(np.bool_)
+    shape(name, array, (B, T) if rows_first else (T, B), "(B, T)" if rows_first else "(T, B)")
+    return np.ascontiguousarray(array.T if rows_first else array, np.bool_)
+
+
+def resets(first_steps: Array, row_lengths: Array | None, backwards: Sequence[bool]) -> Array:
     """bool (D, T, B): the steps before which each direction's states become zero.
 
-    value marks the first steps of episodes. A direction that runs backwards takes an episode's last step first. A row
-    has no steps past its end.
+    first_steps (T, B) marks the first steps of episodes. A direction that runs backwards takes an episode's last step
+    first. A row has no steps past its end.
     """
-    array = np.asarray(value)
-    if array.dtype != np.bool_ and array.size:
-        raise TypeError(f"reset: expected bool, got {array.dtype}")
-    shape("reset", array, (B, T) if rows_first else (T, B), "(B, T)" if rows_first else "(T, B)")
-    planes = np.zeros((len(backwards), T, B), np.bool_)  # a copy: what was checked must not change while kernels run
-    first_steps = array.T if rows_first else array
+    T, B = first_steps.shape
+    planes = np.zeros((len(backwards), T, B), np.bool_)
     if row_lengths is not None:
         first_steps = first_steps & (np.arange(T)[:, None] < row_lengths)
     for plane, backward in zip(planes, backwards, strict=True):

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from lstmkernel.backends.contract import Batch
 from lstmkernel.backends.packing import Array
-from lstmkernel.engine import arguments, inputs
+from lstmkernel.engine import arguments, inputs, masks
 from lstmkernel.engine.inputs import GivenState
 from lstmkernel.engine.network import Network, State
 
@@ -20,14 +20,15 @@ def call(
     state: GivenState | None = None,
     lengths: ArrayLike | None = None,
     reset: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
     out: Array | None = None,
 ) -> tuple[Array, State]:
     """As ``LSTM.__call__`` says."""
-    if lengths is None and reset is None:
+    if lengths is None and reset is None and mask is None:
         done = network.prepared.run(x, state, out)
         if done is not None:
             return done
-    return checked_call(network, x, state, lengths, reset, out)
+    return checked_call(network, x, state, lengths, reset, mask, out)
 
 
 def checked_call(
@@ -36,6 +37,7 @@ def checked_call(
     state: GivenState | None,
     lengths: ArrayLike | None,
     reset: ArrayLike | None,
+    mask: ArrayLike | None,
     out: Array | None,
 ) -> tuple[Array, State]:
     """A call that is not prepared. If one kernel call does it, it is prepared for the next x of this shape."""
@@ -43,26 +45,40 @@ def checked_call(
     T, B, _ = x_steps.shape
     h, c = inputs.states_of(network, state, B, batched)
     row_lengths = inputs.lengths_of(lengths, T, B, batched)
-    marks = None if reset is None else _marks(network, reset, T, B, batched, row_lengths)
+    first_steps = _of_steps(network, "reset", reset, T, B, batched)
+    taken = _of_steps(network, "mask", mask, T, B, batched)
+    if first_steps is not None and network.shape.initial_state and network.shape.bidirectional:
+        raise ValueError("reset: expected None for a model with two directions and an initial_state")
     shape = inputs.out_shape(network, T, B, batched)
     if out is None:
         out = np.empty(shape, network.dtype)
     else:
         # The arrays as they were given: a copy that was made above shares no memory with out.
-        given: list[tuple[str, Any]] = [("x", x), ("lengths", lengths), ("reset", reset), *network.parameters.items()]
+        given: list[tuple[str, Any]] = [
+            ("x", x),
+            ("lengths", lengths),
+            ("reset", reset),
+            ("mask", mask),
+            *network.parameters.items(),
+        ]
         given += [(f"state[{i}]", part) for i, part in enumerate(state or ())]
         out = arguments.output(out, shape, network.dtype, given)
     if T and B:
-        network.run(Batch(x_steps, row_lengths, marks, h, c, inputs.as_steps(network, out, batched)))
-        if prepared := network.prepare(T, B):
+        batch = Batch(x_steps, row_lengths, None, h, c, inputs.as_steps(network, out, batched))
+        if taken is not None:
+            masks.run(network, batch, taken, first_steps)
+        else:
+            if first_steps is not None:
+                batch = batch._replace(reset=arguments.resets(first_steps, row_lengths, network.shape.backwards))
+            network.run(batch)
+        # A network that expects lengths or a mask has none prepared: each call without them warns.
+        if not network.options.expects and (prepared := network.prepare(T, B)):
             network.prepared.add(T, B, batched, prepared)
     return out, inputs.states_as_given((h, c), batched)
 
 
-def _marks(network: Network, reset: ArrayLike, T: int, B: int, batched: bool, row_lengths: Array | None) -> Array:
-    """reset as (D, T, B)."""
-    shape = network.shape
-    if shape.initial_state and shape.bidirectional:
-        raise ValueError("reset: expected None for a model with two directions and an initial_state")
-    marks = reset if batched else np.asarray(reset)[:, None]
-    return arguments.reset(marks, T, B, network.batch_first and batched, row_lengths, shape.backwards)
+def _of_steps(network: Network, name: str, value: ArrayLike | None, T: int, B: int, batched: bool) -> Array | None:
+    """reset or mask as (T, B); it may be a view of ``value``."""
+    if value is None:
+        return None
+    return arguments.of_steps(name, value, T, B if batched else None, network.batch_first)

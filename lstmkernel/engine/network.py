@@ -23,10 +23,11 @@ State = tuple[Array, Array]
 
 
 class NetworkOptions(NamedTuple):
-    """Options that change no number of the result."""
+    """Options that change no weight."""
 
     num_threads: int | None = None  # at most; None: no bound
     batch_first: bool = False  # callers give (B, T, I); the kernels always get (T, B, I)
+    expects: str | None = None  # "mask" or "lengths", if a call without either has to warn
 
 
 class Network:

@@ -19,9 +19,12 @@ def dtype_of(arrays: Iterable[Array]) -> str:
     return "float64" if all(array.dtype == np.float64 for array in arrays) else "float32"
 
 
-def lstm(shape: LSTMShape, parameters: Mapping[str, Array], options: Options) -> LSTM:
-    """An LSTM from parameters under PyTorch's names; ``options`` has a dtype and a batch_first."""
-    return LSTM.from_config({**shape._asdict(), **options.of_lstm()}, parameters)
+def lstm(shape: LSTMShape, parameters: Mapping[str, Array], options: Options, expects: str | None = None) -> LSTM:
+    """An LSTM from parameters under PyTorch's names; ``options`` has a dtype and a batch_first.
+
+    expects: "mask" or "lengths" if the file says that the network runs with them.
+    """
+    return LSTM.from_config({**shape._asdict(), **options.of_lstm(), "expects": expects}, parameters)
 
 
 def dense(weight: Array, bias: Array | None, activation: str, options: Options) -> Dense:

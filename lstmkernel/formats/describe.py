@@ -38,6 +38,7 @@ def layer(kind: str, config: Mapping[str, Any]) -> str:
         words += [f"projected to {projection}"] if projection else []
         words += ["both directions"] if config.get("bidirectional") else []
         words += ["reverse"] if config.get("reverse") else []
+        words += [f"expects {expects}"] if (expects := config.get("expects")) else []
         words += ["initial state"] if config.get("initial_state") else []
         words += _variant(config.get("variant"))
     words += [] if config.get("bias") else ["no bias"]

@@ -4,7 +4,7 @@
 #                       one layer's sizes; sanitized_threads.c; sanitized_training.c
 #   thread              the last two
 # A sanitizer that is not installed is named and left out, but not in CI. One that this system cannot run is left out
-# everywhere: ThreadSanitizer wants memory where some kernels put none. About a minute on one core.
+# everywhere: ThreadSanitizer wants memory where some kernels put none. Some minutes on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
@@ -26,45 +26,60 @@ can_run() {
     return 1
 }
 
-# Program $2, its arguments after it, under sanitizer $1.
+# Program $2, its arguments after it, with the kernels compiled in folder $1, under the sanitizer of ``flags``.
 run() {
-    "$compiler" "${flags[@]}" "-fsanitize=$1" "tests/c/$2.c" "$work"/*.o -lm -o "$work/$2"
-    "${launch[@]}" "$work/$2" "${@:3}"
-    echo "$1: ${*:2}: nothing found"
+    "$compiler" "${flags[@]}" "tests/c/$2.c" "$1"/*.o -lm -o "$1/$2"
+    "${launch[@]}" "$1/$2" "${@:3}"
+    echo "${1##*/}: ${*:2}: nothing found"
 }
 
-# Kernels for a layer of sizes $5 $6 $7 in vectors $2, whose target region $3 and $4 open and close, under sanitizer $1.
-specialised() {
-    local defines=("-DLK_INPUT_SIZE=$5" "-DLK_HIDDEN_SIZE=$6" "-DLK_PROJ_SIZE=$7")
-    "$compiler" "${flags[@]}" "-fsanitize=$1" -Wno-unused-function -DLK_F32 "-DLK_VECTORS=\"vec/$2.h\"" \
-        "-DLK_REGION_BEGIN=$3" "-DLK_REGION_END=$4" "${defines[@]}" -c csrc/tables/specialised.c -o "$work/specialised.o"
-    flags+=("${defines[@]}")
-    run "$1" sanitized_lstm
-    echo "  of kernels for $5 -> $6, projection $7, in vectors of $2"
-    flags=("${flags[@]:0:${#flags[@]}-3}")
-    rm "$work/specialised.o"
-}
-
+# All kernels, in folder $1; as many files at once as there are cores.
 compile_kernels() {
-    rm -f "$work"/*.o
-    for source in csrc/run/*.c csrc/tables/*_f??.c; do
-        "$compiler" "${flags[@]}" "-fsanitize=$1" -c "$source" -o "$work/$(basename "$source" .c).o"
-    done
+    mkdir -p "$1"
+    # shellcheck disable=SC2016
+    printf '%s\n' csrc/run/*.c csrc/tables/*_f??.c | xargs -P "$(nproc)" -I {} \
+        sh -c '"$@" -c "$0" -o "'"$1"'/$(basename "$0" .c).o"' {} "$compiler" "${flags[@]}"
+}
+
+# Kernels for a layer of sizes $4 $5 $6 in vectors $1, whose target region $2 and $3 open and close.
+specialised() {
+    local defines=("-DLK_INPUT_SIZE=$4" "-DLK_HIDDEN_SIZE=$5" "-DLK_PROJ_SIZE=$6") folder="$work/address of $1"
+    mkdir -p "$folder"
+    cp "$work/address"/*.o "$folder"
+    "$compiler" "${flags[@]}" -Wno-unused-function -DLK_F32 "-DLK_VECTORS=\"vec/$1.h\"" \
+        "-DLK_REGION_BEGIN=$2" "-DLK_REGION_END=$3" "${defines[@]}" -c csrc/tables/specialised.c -o "$folder/specialised.o"
+    flags+=("${defines[@]}")
+    run "$folder" sanitized_lstm
+    echo "  of kernels for $4 -> $5, projection $6"
+    flags=("${flags[@]:0:${#flags[@]}-3}")
+}
+
+specialised_in() {
+    while read -r -a sizes; do
+        specialised "$@" "${sizes[@]}"
+    done <<< $'1 5 0\n150 3 0\n1 16 0\n2 7 3'
 }
 
 # Not optimised: ten times faster to compile, and no load is left out because its result is not used.
 launch=(env)
 if can_run address,undefined "${launch[@]}"; then
-    compile_kernels address,undefined
-    run address,undefined sanitized
-    run address,undefined sanitized_lstm
-    run address,undefined sanitized_threads
-    run address,undefined sanitized_training
-    while read -r -a sizes; do
-        specialised address,undefined generic "" "" "${sizes[@]}"
-        ! grep -qw avx2 /proc/cpuinfo \
-            || specialised address,undefined avx2 'LK_TARGET_BEGIN("avx2,fma")' LK_TARGET_END "${sizes[@]}"
-    done <<< $'1 5 0\n150 3 0\n1 16 0\n2 7 3'
+    plain=("${flags[@]}")
+    flags+=("-fsanitize=address,undefined")
+    compile_kernels "$work/address"
+    run_all() {
+        for program in sanitized sanitized_lstm sanitized_training sanitized_threads; do
+            run "$work/address" "$program"
+        done
+    }
+    all_specialised() {
+        specialised_in generic "" ""
+        ! grep -qw avx2 /proc/cpuinfo || specialised_in avx2 'LK_TARGET_BEGIN("avx2,fma")' LK_TARGET_END
+    }
+    run_all &
+    first=$!
+    all_specialised
+    wait "$first"
+    flags=("${plain[@]}")
 fi
 
 # Without randomised addresses, where that is allowed: with many random bits they can lie where it has its own.
@@ -74,8 +89,9 @@ setarch "$(uname -m)" -R true 2> /dev/null && launch=(setarch "$(uname -m)" -R)
 flags+=(-O1)
 echo | "$compiler" -fstack-reuse=none -x c -S -o /dev/null - 2> /dev/null && flags+=(-fstack-reuse=none)
 if can_run thread "${launch[@]}"; then
-    compile_kernels thread
-    run thread sanitized_threads without-fork
-    run thread sanitized_training
+    flags+=(-fsanitize=thread)
+    compile_kernels "$work/thread"
+    run "$work/thread" sanitized_threads without-fork
+    run "$work/thread" sanitized_training
 fi
 [ "$missing" = 0 ] || [ "${CI:-}" != true ]

@@ -1,0 +1,89 @@
+"""Steps that are skipped: the rows run without them, and their outputs are then put to the steps where they belong."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lstmkernel.backends.contract import Batch
+from lstmkernel.backends.packing import Array
+from lstmkernel.engine import arguments
+from lstmkernel.engine.network import Network
+
+
+def run(network: Network, batch: Batch, mask: Array, first_steps: Array | None) -> None:
+    """As ``network.run``, but a step where ``mask`` (T, B) is False changes no state and repeats the output before it.
+
+    first_steps: (T, B) bool, where episodes begin, in the order of time; None for one episode. ``batch.reset`` is not
+    used. An episode that begins with a skipped step has begun all the same: its output is 0 until its first step that
+    is taken, as it is at a row's start.
+    """
+    T, B = mask.shape
+    in_row = np.ones((T, B), np.bool_) if batch.lengths is None else np.arange(T)[:, None] < batch.lengths
+    taken = mask & in_row
+    episodes = np.zeros((T, B), np.int64) if first_steps is None else np.cumsum(first_steps & in_row, axis=0)
+    counts = taken.sum(axis=0)
+    steps = int(counts.max(initial=0))
+    #: [k, b]: the time of row b's step k among those that are taken.
+    times = np.argsort(~taken, axis=0, kind="stable")[:steps]
+    backwards = network.shape.backwards
+    marks = None
+    if first_steps is not None and steps:
+        of_step = np.take_along_axis(episodes, times, axis=0)
+        marks = arguments.resets(np.diff(of_step, axis=0, prepend=of_step[:1]) > 0, counts, backwards)
+    out = np.empty((steps, B, network.out_features), network.dtype)
+    anew = [_anew(episodes, taken, in_row, backward) for backward in backwards]
+    _begin_anew(network, batch, [before for before, _ in anew])
+    if steps:
+        x = np.take_along_axis(batch.x, times[:, :, None], axis=0)
+        network.run(Batch(x, counts, marks, batch.h, batch.c, out))
+    _begin_anew(network, batch, [after for _, after in anew])
+    width = network.shape.output_size
+    for direction, backward in enumerate(backwards):
+        features = slice(direction * width, (direction + 1) * width)
+        _spread(out[:, :, features], batch.out[:, :, features], taken, episodes, backward)
+    batch.out[~in_row] = 0
+
+
+def _anew(episodes: Array, taken: Array, in_row: Array, backward: bool) -> tuple[Array, Array]:
+    """Which rows (B,) begin another episode in one direction before, and after, all the steps that they take."""
+    first = np.zeros_like(episodes[0])  # a mark at step 0 begins another one, too
+    if backward:
+        episodes, taken, in_row = episodes[::-1], taken[::-1], in_row[::-1]
+        first = _at(episodes, in_row.argmax(axis=0))
+    some = taken.any(axis=0)
+    first_taken, last_taken, last = (
+        _at(episodes, step) for step in (taken.argmax(axis=0), _last(taken), _last(in_row))
+    )
+    return some & (first_taken != first), np.where(some, last_taken, first) != last
+
+
+def _last(where: Array) -> Array:
+    return np.asarray(len(where) - 1 - where[::-1].argmax(axis=0))
+
+
+def _at(values: Array, step: Array) -> Array:
+    """Each row's value (B,) at its ``step`` (B,)."""
+    return np.asarray(values[step, np.arange(len(step))])
+
+
+def _begin_anew(network: Network, batch: Batch, rows: list[Array]) -> None:
+    """Set the states of those rows, a mask (B,) for each direction, to what they are without ``state``."""
+    first = network.first_states(1)
+    for direction, chosen in enumerate(rows):
+        for states, begun in zip((batch.h, batch.c), first, strict=True):
+            states[direction :: len(rows), chosen] = begun[direction :: len(rows)]
+
+
+def _spread(steps: Array, out: Array, taken: Array, episodes: Array, backward: bool) -> None:
+    """Write the outputs of one direction at the taken steps (counted) to all steps; out (T, B, R)."""
+    done = np.cumsum(taken, axis=0)
+    #: [t, b]: which step has the output to repeat. It may lie beyond the ends, or in another episode.
+    source = done - taken if backward else done - 1
+    known = (source >= 0) & (source < done[-1])
+    source = np.where(known, source, 0)
+    if not len(steps):
+        out[...] = 0
+        return
+    times = np.argsort(~taken, axis=0, kind="stable")
+    known &= np.take_along_axis(episodes, np.take_along_axis(times, source, axis=0), axis=0) == episodes
+    out[...] = np.where(known[:, :, None], np.take_along_axis(steps, source[:, :, None], axis=0), 0)

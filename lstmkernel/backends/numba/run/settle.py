@@ -17,7 +17,7 @@ from lstmkernel.backends.numba.compiled import compiled
 from lstmkernel.backends.numba.target import IS_AARCH64, IS_X86
 
 #: After so many looks the core is given to the scheduler: there may be more threads than cores.
-LOOKS = 1024
+_LOOKS = 1024
 
 
 def _call(builder, name, result, *operands):
@@ -67,7 +67,7 @@ def _settle(flags, count, forks, seen):
             continue
         looks += 1
         _pause()
-        if looks % LOOKS == 0:
+        if looks % _LOOKS == 0:
             _give_way()
 
 

@@ -116,7 +116,8 @@ def test_a_fork_waits_until_numba_has_compiled():
     run_python(
         """
 import os, signal, threading, time
-import lstmkernel
+from lstmkernel import backends
+backends.get("numba")
 from numba.core.compiler_lock import global_compiler_lock
 inside = threading.Event()
 def compile():

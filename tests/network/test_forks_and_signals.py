@@ -184,3 +184,16 @@ def test_ctrl_c_while_numba_takes_its_lock():
         with _numbas_lock_given_back():
             pass
         assert global_compiler_lock.is_locked()
+
+
+def test_a_handler_that_needs_a_kernel_while_numba_compiles(tmp_path, monkeypatch):
+    """Numba would fail inside of itself, and take the kernel that is being compiled along."""
+    if backends.unavailable("numba"):
+        pytest.skip("no Numba here")
+    from numba.core.compiler_lock import global_compiler_lock
+
+    from lstmkernel.backends.numba.compiled import compiled
+
+    monkeypatch.setenv("LSTMKERNEL_CACHE_DIR", str(tmp_path / "cache"))
+    with global_compiler_lock, pytest.raises(backends.BackendError, match=r"call lstmkernel\.warmup\(\) before"):
+        compiled("nothing", lambda n: None)

@@ -9,6 +9,7 @@ from typing import Any
 from numba import int64
 from numba.core.compiler_lock import global_compiler_lock
 
+from lstmkernel.backends.contract import BackendError
 from lstmkernel.backends.numba.jit import Entry
 from lstmkernel.backends.numba.jit_cache import DiskCache
 from lstmkernel.host.spinner import spinning
@@ -20,7 +21,13 @@ def compiled(name: str, function: Any, of: str = "") -> Callable[..., None]:
     It is the compiled function itself: Numba's dispatcher would look at every argument's type at every call.
     """
     function.__qualname__ = name  # symbols are named after functions
-    dispatcher = Entry(function, DiskCache(name))
+    cache = DiskCache(name)
+    if _held() and cache.content() is None:
+        raise BackendError(
+            f"a signal handler needs Numba to compile {of or name}, in the middle of another kernel: call "
+            "lstmkernel.warmup() before signals can come"
+        )
+    dispatcher = Entry(function, cache)
     with spinning(f"lstmkernel: compiling {of or name}, the first time only"), _numbas_lock_given_back():
         result: Callable[..., None] = dispatcher.compile((int64,) * function.__code__.co_argcount)
     return result

@@ -19,8 +19,9 @@ from lstmkernel.backends.c.specialised import SPECIALISED
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine.call import call
 from lstmkernel.host import cores, cpu, disk_cache
-from lstmkernel.host.compile_c import CompileError, compiler_key
+from lstmkernel.host.compile_c import CompileError, NoCompilerError, compiler_key
 from lstmkernel.host.numbers_text import digits, duration
+from lstmkernel.host.plain_text import plain
 from lstmkernel.host.spinner import spinning
 from lstmkernel.info import version_of
 from lstmkernel.tuning import accuracy, candidates, contest
@@ -97,7 +98,7 @@ class Plan:
 
         text = StringIO()
         Console(file=text, width=110).print(self)
-        return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+        return plain("\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines()))
 
     def __repr__(self) -> str:
         steps = "steps unknown" if self.steps is None else f"{self.steps} steps"
@@ -128,9 +129,15 @@ def make(network: Network, batch_size: int, steps: int | None, num_threads: int 
         except (BackendError, CompileError):  # its code is no longer in the cache, and there is no compiler
             pass
     with spinning(f"lstmkernel: compiling and comparing kernels for {network!r}"):
-        backend, plan = _contest(network, batch_size, steps, num_threads, threads)
-    disk_cache.keep("plans", name, json.dumps(plan.to_dict(), indent=2, allow_nan=False).encode())
+        backend, plan, failed = _contest(network, batch_size, steps, num_threads, threads)
+    if all(map(_stays, failed)):
+        disk_cache.keep("plans", name, json.dumps(plan.to_dict(), indent=2, allow_nan=False).encode())
     return backend, plan
+
+
+def _stays(failure: Exception) -> bool:
+    """Whether a candidate cannot be built next time either, as long as ``_key`` is the same. A full disk may pass."""
+    return isinstance(failure, BackendError | NoCompilerError)
 
 
 # ---------------------------------------------------------------- on disk
@@ -181,18 +188,21 @@ class _Built(NamedTuple):
 
 def _contest(
     network: Network, batch_size: int, steps: int | None, num_threads: int | None, threads: int
-) -> tuple[Backend, Plan]:
+) -> tuple[Backend, Plan, list[Exception]]:
+    """The fastest backend, the plan, and why some candidates could not be built."""
     own = network.backend.name
     x = _input(network, batch_size, steps or UNKNOWN_STEPS)
     start = x[:, :CHECKED_STEPS] if network.batch_first else x[:CHECKED_STEPS]
     built: dict[str, _Built] = {}
-    failed = []
+    failed: list[Contender] = []
+    reasons: list[Exception] = []
     for name in candidates.names(own):
         began = perf_counter()
         try:
             built[name] = _built(name, network, num_threads, start)
         except (BackendError, CompileError) as reason:
             failed.append(Contender(name, perf_counter() - began, note=str(reason)))
+            reasons.append(reason)
     state = call(built[own].network, x)[1]
     results = contest.run(
         {name: contest.Candidate(each.answer, partial(call, each.network, x, state)) for name, each in built.items()},
@@ -205,7 +215,7 @@ def _contest(
     contenders.sort(key=lambda each: np.inf if each.seconds is None else each.seconds)
     winner = _winner(contenders, own)
     plan = Plan(repr(network), batch_size, steps, threads, cpu.model(), own, winner, (*contenders, *failed))
-    return built[winner].network.backend, plan
+    return built[winner].network.backend, plan, reasons
 
 
 def _input(network: Network, B: int, T: int) -> Array:

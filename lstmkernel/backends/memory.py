@@ -7,7 +7,7 @@ and the prefetcher stops at the end of each page. With pages of 2 MiB both happe
 from __future__ import annotations
 
 import mmap
-import threading
+from collections import deque
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -15,21 +15,25 @@ from numpy.typing import DTypeLike, NDArray
 CACHE_LINE = 64  # bytes; a vector load that crosses a line costs two loads
 HUGE_PAGE = 1 << 21
 
-_lock = threading.Lock()
-#: The free rest of the newest region. Arrays keep their region alive; the last one to go frees it.
-_rest = np.empty(0, np.uint8)
+#: The free rests of regions. Arrays keep their region alive; the last one to go frees it. Whoever needs memory takes a
+#: rest for himself and puts back what is left: both are single operations of a deque, and need no lock. A lock would
+#: stop a signal handler that loads weights, or a child of fork.
+_rests: deque[NDArray[np.uint8]] = deque(maxlen=4)
 
 
 def empty_weights(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[np.generic]:
     """Like np.empty, aligned to a cache line."""
-    global _rest
     dtype = np.dtype(dtype)
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     whole_lines = -(-size // CACHE_LINE) * CACHE_LINE
-    with _lock:
-        if len(_rest) < whole_lines:
-            _rest = _region(whole_lines)
-        place, _rest = _rest[:size], _rest[whole_lines:]
+    try:
+        rest = _rests.pop()
+    except IndexError:
+        rest = np.empty(0, np.uint8)
+    if len(rest) < whole_lines:
+        rest = _region(whole_lines)
+    place = rest[:size]
+    _rests.append(rest[whole_lines:])
     return place.view(dtype).reshape(shape)
 
 

@@ -115,8 +115,11 @@ def _load(name: str) -> Backend:
         return calls.backend(name.removeprefix("c:"))
     if name == "numba":
         _require_numba()
+        from lstmkernel.host import forks  # what it does to forks is for processes that use Numba
+
         try:
-            from lstmkernel.backends.numba import backend
+            with forks.whole:
+                from lstmkernel.backends.numba import backend
         except ImportError as error:  # for example a Numba that wants another NumPy
             raise BackendError(f"backend 'numba': {error}") from error
         return backend.backend()

@@ -33,6 +33,14 @@ class LayerTape(NamedTuple):
         c = self.c[first - self.first : last - self.first + 1]
         return self._replace(c=c, gates=self.gates[start:stop], first=first, last=last)
 
+    def rows(self, rows: slice) -> LayerTape:
+        """A tape of one step, for some of the rows that take it. c is a copy, the other arrays are views."""
+        lengths = None if self.lengths is None else self.lengths[rows]
+        c = np.ascontiguousarray(self.c[:, rows])
+        return self._replace(
+            x=self.x[:, rows], lengths=lengths, h_0=self.h_0[rows], h=self.h[:, rows], c=c, gates=self.gates[rows]
+        )
+
     def active_steps(self) -> list[tuple[int, int]]:
         """(step, number of rows that take it), of all steps that a row takes."""
         rows = active_rows(self.lengths, *self.x.shape[:2])
@@ -77,6 +85,11 @@ class LayerGradients(NamedTuple):
     x: Array | None  # (T, B, I), written where rows have steps; None if not needed
     add_x: bool  # whether the kernel adds to x instead of writing it
     parameters: ParameterGradients | None  # None if not needed
+
+    def rows(self, rows: slice) -> LayerGradients:
+        """Those of some rows, and of the parameters. The arrays are views."""
+        out, x = (None if array is None else array[:, rows] for array in (self.out, self.x))
+        return self._replace(out=out, h=self.h[rows], c=self.c[rows], x=x)
 
 
 def active_rows(lengths: Array | None, T: int, B: int) -> Array:

@@ -9,6 +9,7 @@ Exit status: 0 done; 1 a result of ``compare`` is wrong; 2 the request cannot be
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import warnings
@@ -19,6 +20,7 @@ from lstmkernel._version import __version__
 from lstmkernel.backends import BackendError
 from lstmkernel.cli import bench, cache, compare, console, convert, explain, info, run
 from lstmkernel.host.compile_c import CompileError
+from lstmkernel.host.plain_text import make_safe
 from lstmkernel.workbench import one_thread
 
 __all__ = ["main"]
@@ -71,20 +73,31 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what ``argv`` asks (None: the process's own arguments), and return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        make_safe(stream)
     try:
         try:
             return _do(argv)
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # it was closed before Python began
+                _flush()
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The rest of the output goes to /dev/null, so that closing stdout does not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
     except EXPECTED as error:
-        print(f"lstmkernel: error: {_message(error)}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # nobody reads stderr either
+            print(f"lstmkernel: error: {_message(error)}", file=sys.stderr, flush=True)
         return UNMET
+
+
+def _flush() -> None:
+    """What is left. If that fails, the rest goes to /dev/null, so that closing stdout does not fail again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _do(argv: Sequence[str] | None) -> int:

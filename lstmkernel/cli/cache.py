@@ -59,6 +59,12 @@ def _table(entries: list[disk_cache.Entry]) -> Table:
     table.add_column("Size", justify="right", no_wrap=True)
     table.add_column("Made", no_wrap=True)
     for entry in entries:
-        made = datetime.fromtimestamp(entry.modified).strftime("%Y-%m-%d %H:%M")
-        table.add_row(entry.kind, entry.path.name, f"{numbers_text.count(entry.size)}B", made)
+        table.add_row(entry.kind, entry.path.name, f"{numbers_text.count(entry.size)}B", _date(entry.modified))
     return table
+
+
+def _date(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError):  # a clock that was far off
+        return "?"

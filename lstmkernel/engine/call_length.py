@@ -7,12 +7,16 @@ kernels decide that themselves (csrc/run/cost.h).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from lstmkernel.backends.contract import Backend
 from lstmkernel.engine.parameters import LSTMShape
 
-#: A kernel call takes at most about this long, so that Ctrl-C is heard within a second.
-CALL_SECONDS = 0.4
+#: A kernel call takes at most about this long, so that Ctrl-C is heard within half a second on a busy machine, too.
+CALL_SECONDS = 0.2
+
+#: So many rows take a step in about the time of one row.
+FULL_ROWS = 8
 
 #: A layer's step of one row takes time beside its matrix products: this many floating-point operations stand for it.
 #: They keep the calls of tiny layers short, too.
@@ -26,8 +30,11 @@ SOFTMAX_SECONDS = 1e-7, 4e-9
 
 
 def call_flops(backend: Backend, rows: int, itemsize: int) -> int:
-    """Floating-point operations of one call. With few rows the kernels are slower: they wait for weights."""
-    return int(CALL_SECONDS * backend.min_gflops * 1e9 * min(rows, 8) / 8 * 4 / itemsize)
+    """Floating-point operations of one call on one thread, which may be all that a call gets.
+
+    Fewer rows than FULL_ROWS take as long as these: the kernels wait for weights.
+    """
+    return int(CALL_SECONDS * backend.min_gflops * 1e9 * min(rows, FULL_ROWS) / FULL_ROWS * 4 / itemsize)
 
 
 def lstm_step_flops(shape: LSTMShape) -> int:
@@ -36,15 +43,15 @@ def lstm_step_flops(shape: LSTMShape) -> int:
     return shape.num_layers * shape.directions * (8 * shape.hidden_size * width + STEP_FLOPS)
 
 
-def lstm_rows(shape: LSTMShape, backend: Backend, B: int, itemsize: int, threads: int) -> int:
+def lstm_rows(shape: LSTMShape, backend: Backend, B: int, itemsize: int) -> int:
     """How many rows times steps, of B rows, one call of an LSTM may take."""
-    return call_flops(backend, B, itemsize) * threads // lstm_step_flops(shape)
+    return call_flops(backend, B, itemsize) // lstm_step_flops(shape)
 
 
-def training_steps(shape: LSTMShape, backend: Backend, B: int, itemsize: int, threads: int) -> int:
-    """How many steps of B rows one call of a layer's training kernels may take, in one direction."""
+def training_rows(shape: LSTMShape, backend: Backend, B: int, itemsize: int) -> int:
+    """How many rows times steps, of B rows, one call of a layer's training kernels may take, in one direction."""
     layer_flops = lstm_step_flops(shape) // (shape.num_layers * shape.directions)
-    return call_flops(backend, B, itemsize) * threads // (BACKWARD * layer_flops * max(1, B))
+    return call_flops(backend, B, itemsize) // (BACKWARD * layer_flops)
 
 
 def dense_rows(in_features: int, out_features: int, softmax: bool, backend: Backend, rows: int, itemsize: int) -> int:
@@ -53,7 +60,20 @@ def dense_rows(in_features: int, out_features: int, softmax: bool, backend: Back
     if softmax:
         of_row, of_number = SOFTMAX_SECONDS
         most = min(most, int(CALL_SECONDS / (of_row + of_number * out_features)))
-    return most
+    return max(most, FULL_ROWS)
+
+
+class Cut(NamedTuple):
+    """How much one kernel call takes of work that is cut into several."""
+
+    rows: int
+    steps: int
+
+    @classmethod
+    def of(cls, B: int, call_rows: int) -> Cut:
+        """Of steps of B rows. call_rows: rows times steps of a call."""
+        rows = max(1, min(B, max(FULL_ROWS, call_rows)))
+        return cls(rows, max(1, call_rows // rows))
 
 
 def slices(total: int, most: int) -> Iterator[slice]:

@@ -14,7 +14,7 @@ import numpy as np
 from lstmkernel.backends.contract import Advance, Backend, Batch, Prepared
 from lstmkernel.backends.packing import Array, LayerWeights, LSTMWeights
 from lstmkernel.engine import call_length
-from lstmkernel.engine.call_length import slices
+from lstmkernel.engine.call_length import FULL_ROWS, Cut, slices
 from lstmkernel.engine.parameters import LSTMShape, layer_parameters
 from lstmkernel.engine.prepared_calls import PreparedCalls
 from lstmkernel.host import cores
@@ -77,13 +77,14 @@ class Network:
 
     def call_rows(self, B: int) -> int:
         """How many rows times steps, of B rows, one kernel call may take."""
-        return call_length.lstm_rows(self.shape, self.backend, B, self.dtype.itemsize, self.threads())
+        return call_length.lstm_rows(self.shape, self.backend, B, self.dtype.itemsize)
 
     def first_states(self, B: int) -> State:
         """A new (h, c) for B rows that begin: (L*D, B, R) and (L*D, B, H)."""
         widths = self.shape.output_size, self.shape.hidden_size
-        h, c = (np.empty((self.num_states, B, width), self.dtype) for width in widths)
-        h[...], c[...] = self.first
+        h, c = (np.zeros((self.num_states, B, width), self.dtype) for width in widths)
+        if self.shape.initial_state:
+            h[...], c[...] = self.first
         return h, c
 
     # ---------------------------------------------------------------- run
@@ -94,16 +95,25 @@ class Network:
             self._run_episodes(batch)
             return
         T, B, _ = batch.x.shape
-        threads, call_rows = self.threads(), self.call_rows(B)
-        if self.shape.bidirectional and call_rows < T * B:
-            self._run_by_layer(batch, call_rows * self.shape.num_layers, threads)
-            return
-        rows_a_call = min(B, max(1, call_rows))
-        for rows in slices(B, rows_a_call):
-            for times in slices(T, call_rows // rows_a_call):
+        call_rows, layers = self.call_rows(B), self.shape.num_layers
+        if call_rows < T * B and (self.shape.bidirectional or (layers > 1 and call_rows < min(B, FULL_ROWS))):
+            self._run_by_layer(batch, call_rows * layers)
+        else:
+            self._run_cut(self.weights, batch, call_rows)
+
+    def _run_cut(self, weights: LSTMWeights, batch: Batch, call_rows: int) -> None:
+        """Some rows and steps after the other. Two directions: of one layer."""
+        T, B, _ = batch.x.shape
+        cut, threads = Cut.of(B, call_rows), self.threads()
+        for rows in slices(B, cut.rows):
+            part = batch.rows(rows)
+            for times in slices(T, cut.steps):
+                if self.shape.bidirectional:
+                    self.backend.lstm_forward(weights, part, threads, None if cut.steps >= T else times)
+                    continue
                 if self.shape.reverse:
                     times = slice(T - times.stop, T - times.start)
-                self.backend.lstm_forward(self.weights, batch.chunk(times).rows(rows), threads)
+                self.backend.lstm_forward(weights, part.chunk(times), threads)
 
     def _run_episodes(self, batch: Batch) -> None:
         """One direction with a learned initial state. The kernels reset to zeros, so a call ends at each reset."""
@@ -115,19 +125,15 @@ class Network:
             batch.h[:, rows], batch.c[:, rows] = first_h, first_c
             self.run(batch._replace(reset=None).chunk(slice(start, stop)))
 
-    def _run_by_layer(self, batch: Batch, call_rows: int, threads: int) -> None:
-        """Two directions: a layer reads both directions of the layer below at all times."""
+    def _run_by_layer(self, batch: Batch, call_rows: int) -> None:
+        """One layer over all steps after the other: with two directions, a layer reads both below it at all times."""
         T, B, _ = batch.x.shape
-        rows_a_call = min(B, max(1, call_rows))
-        below, last = batch.x, self.shape.num_layers - 1
+        D, below, last = self.shape.directions, batch.x, self.shape.num_layers - 1
         for layer in range(self.shape.num_layers):
             above = batch.out if layer == last else np.empty((T, B, self.out_features), self.dtype)
-            states = slice(2 * layer, 2 * layer + 2)
+            states = slice(D * layer, D * layer + D)
             of_layer = batch._replace(x=below, h=batch.h[states], c=batch.c[states], out=above)
-            for rows in slices(B, rows_a_call):
-                part = of_layer.rows(rows)
-                for times in slices(T, call_rows // rows_a_call):
-                    self.backend.lstm_forward(self.weights.layer(layer), part, threads, times)
+            self._run_cut(self.weights.layer(layer), of_layer, call_rows)
             below = above
 
     def prepare(self, T: int, B: int) -> Prepared | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.packing import Array, empty
-from lstmkernel.engine.call_length import slices
+from lstmkernel.engine.call_length import FULL_ROWS, slices
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.head import Head
 from lstmkernel.engine.network import Network, State
@@ -39,7 +39,7 @@ class States:
         rows = len(read)
         if self._direct or steps > 1 or rows == 1 or self.in_one_call(1, rows):
             return self._in_one_call(steps, read, write)
-        cuts = list(slices(rows, min(layer.call_rows(rows) for layer in self._chain.layers)))
+        cuts = list(slices(rows, max(FULL_ROWS, min(layer.call_rows(rows) for layer in self._chain.layers))))
         calls = [self._in_one_call(1, read[cut], write[cut]) for cut in cuts]
 
         def run(x: Array, out: Array) -> int:

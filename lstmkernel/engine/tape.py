@@ -9,9 +9,9 @@ import numpy as np
 
 from lstmkernel.backends.contract import Batch, within
 from lstmkernel.backends.packing import Array, LayerWeights
-from lstmkernel.backends.reuse import copied, empty_reused
+from lstmkernel.backends.reuse import MOST_COPIED, copied, empty_reused, fill
 from lstmkernel.backends.tape import LayerTape, Parameters, active_rows
-from lstmkernel.engine.call_length import slices, training_steps
+from lstmkernel.engine.call_length import Cut, slices, training_rows
 from lstmkernel.engine.fingerprint import fingerprint
 from lstmkernel.engine.network import Network, State
 
@@ -24,15 +24,26 @@ class Rows(NamedTuple):
 
     def sorted(self, array: Array) -> Array:
         """(..., B, n) from the caller's order to the tape's."""
-        return array if self.order is None else array[..., self.order, :]
+        if self.order is None:
+            return array
+        found = empty_reused(array.shape, array.dtype)
+        for rows in self._parts(array):
+            found[..., rows, :] = array[..., self.order[rows], :]
+        return found
 
     def given_back(self, array: Array) -> Array:
         """(..., B, n) from the tape's order to the caller's."""
         if self.order is None:
             return array
         back = empty_reused(array.shape, array.dtype)
-        back[..., self.order, :] = array
+        for rows in self._parts(array):
+            back[..., self.order[rows], :] = array[..., rows, :]
         return back
+
+    def _parts(self, array: Array) -> Iterator[slice]:
+        """Rows that are copied at once."""
+        B = array.shape[-2]
+        return slices(B, MOST_COPIED * B // max(1, array.size))
 
 
 def rows_of(lengths: Array | None) -> Rows:
@@ -68,28 +79,28 @@ class Direction:
     def record(self, c: Array) -> None:
         """Run forward from c (B, H), and write the last states to it."""
         if self.every is None:
-            self.tape.c[0] = c
+            fill(self.tape.c[0], c)
             self._run(self.tape)
             _read_c(self.tape, c)
             return
         for steps in slices(self.tape.last, self.every):
-            self.checkpoints.append(c.copy())
+            self.checkpoints.append(copied(c))
             _read_c(self._again(steps.start, steps.stop, c), c)
 
-    def backwards(self) -> Iterator[LayerTape]:
-        """All steps in chunks, each short enough for Ctrl-C, the last chunk first."""
+    def backwards(self) -> Iterator[tuple[LayerTape, slice]]:
+        """All steps, the last one first, in parts short enough for Ctrl-C: a tape, and which of the batch's rows."""
         for steps in reversed(list(slices(self.tape.last, self.every or self.tape.last))):
             tape = self.tape
             if self.every is not None:
                 tape = self._again(steps.start, steps.stop, self.checkpoints[steps.start // self.every])
-            for chunk in reversed(list(self._chunks(tape))):
-                yield tape.steps(chunk.start, chunk.stop)
+            for chunk in reversed(self._chunks(tape)):
+                yield from self._in_rows(tape.steps(chunk.start, chunk.stop))
 
     def _again(self, first: int, last: int, c: Array) -> LayerTape:
         """A tape of those steps, recorded from c (B, H)."""
         T, B, _ = self.tape.x.shape
         cells, gates = room(c.shape[1], c.dtype, self.tape.lengths, T, B, first, last)
-        cells[0] = c
+        fill(cells[0], c)
         tape = self.tape._replace(first=first, last=last, c=cells, gates=gates)
         self._run(tape)
         return tape
@@ -97,14 +108,33 @@ class Direction:
     def _run(self, tape: LayerTape) -> None:
         network = self.network
         for chunk in self._chunks(tape):
-            network.backend.layer_record(tape.steps(chunk.start, chunk.stop), self.weights, network.threads())
+            steps = tape.steps(chunk.start, chunk.stop)
+            for part, rows in self._in_rows(steps):
+                network.backend.layer_record(part, self.weights, network.threads())
+                if part is not steps:  # it has a copy of c
+                    steps.c[1, rows] = part.c[1]
 
-    def _chunks(self, tape: LayerTape) -> Iterator[slice]:
-        """The steps of each kernel call."""
-        network, B = self.network, tape.x.shape[1]
-        most = training_steps(network.shape, network.backend, B, tape.x.itemsize, network.threads())
-        for chunk in slices(tape.last - tape.first, most):
-            yield slice(tape.first + chunk.start, tape.first + chunk.stop)
+    def _cut(self) -> Cut:
+        """How much a kernel call takes."""
+        network, B = self.network, self.tape.x.shape[1]
+        return Cut.of(B, training_rows(network.shape, network.backend, B, network.dtype.itemsize))
+
+    def _chunks(self, tape: LayerTape) -> list[slice]:
+        """The steps that are taken together."""
+        parts = slices(tape.last - tape.first, self._cut().steps)
+        return [slice(tape.first + part.start, tape.first + part.stop) for part in parts]
+
+    def _in_rows(self, tape: LayerTape) -> Iterator[tuple[LayerTape, slice]]:
+        """The tape, or, where a step of all rows is too long for one call, its only step for some rows at a time.
+
+        The sums over rows have the same order either way: one step's rows after the other.
+        """
+        B, most = tape.x.shape[1], self._cut().rows
+        if most >= B:
+            yield tape, slice(0, B)
+            return
+        for rows in slices(len(tape.gates), most):
+            yield tape.rows(rows), rows
 
     def parameters(self) -> Parameters:
         named, end = self.network.parameters, self.suffix
@@ -120,10 +150,12 @@ def room(H: int, dtype: np.dtype, lengths: Array | None, T: int, B: int, first: 
 def _read_c(tape: LayerTape, c: Array) -> None:
     """Write to c (B, H) the cell state after the tape's last step, or after each row's own last step."""
     if tape.lengths is None:
-        c[...] = tape.c[-1]
+        fill(c, tape.c[-1])
         return
     after = np.clip(tape.lengths, tape.first, tape.last) - tape.first
-    c[...] = np.where((after > 0)[:, None], tape.c[after, np.arange(len(c))], c)
+    rows = np.flatnonzero(after)
+    for part in slices(len(rows), max(1, MOST_COPIED // c.shape[1])):
+        c[rows[part]] = tape.c[after[rows[part]], rows[part]]
 
 
 class Segment(NamedTuple):
@@ -168,7 +200,7 @@ class Tape:
             yield slice(0, len(self.x)), self.layers
         for segment in reversed(self.segments):
             lengths = within(self.rows.lengths, segment.times)
-            h, c = segment.h.copy(), segment.c.copy()
+            h, c = copied(segment.h), copied(segment.c)
             yield segment.times, _record_layers(self.network, self.x[segment.times], lengths, (h, c), None)
 
     def __repr__(self) -> str:
@@ -194,7 +226,7 @@ def record(
         out = np.zeros((*x.shape[:2], network.out_features), network.dtype)
         batch = Batch(x, rows.lengths, None, h, c, out)
         for times in slices(len(x), every):
-            tape.segments.append(Segment(times, h.copy(), c.copy()))
+            tape.segments.append(Segment(times, copied(h), copied(c)))
             network.run(batch.chunk(times))
     return rows.given_back(out), (rows.given_back(h), rows.given_back(c)), tape
 
@@ -229,13 +261,18 @@ def _layer_tape(
     kept = 0 if every is not None else T
     c, gates = room(network.shape.hidden_size, network.dtype, lengths, T, B, 0, kept)
     h = out[:, :, direction * R : direction * R + R]
-    return LayerTape(x, lengths, direction == 1, h_0.copy(), h, c, gates, first=0, last=T)
+    return LayerTape(x, lengths, direction == 1, copied(h_0), h, c, gates, first=0, last=T)
 
 
 def _read_h(tape: LayerTape, h: Array) -> None:
     """Write to h (B, R) the hidden state after each row's last step."""
     T, B, _ = tape.x.shape
-    steps = np.full(B, T) if tape.lengths is None else tape.lengths
-    last = np.zeros(B, np.int64) if tape.reverse else np.maximum(steps - 1, 0)
-    if T:
-        h[...] = np.where((steps > 0)[:, None], tape.h[last, np.arange(B)], h)
+    if not T:
+        return
+    if tape.lengths is None:
+        fill(h, tape.h[0 if tape.reverse else T - 1])
+        return
+    rows = np.flatnonzero(tape.lengths)
+    last = np.zeros(B, np.int64) if tape.reverse else tape.lengths - 1
+    for part in slices(len(rows), max(1, MOST_COPIED // h.shape[1])):
+        h[rows[part]] = tape.h[last[rows[part]], rows[part]]

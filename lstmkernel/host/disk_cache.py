@@ -1,9 +1,10 @@
 """The cache on disk: compiled code and plans, kept between runs.
 
 The cache lies under ``LSTMKERNEL_CACHE_DIR``, or in the user's cache directory. An entry is one file. Its name says
-everything that its content depends on. A file appears whole or not at all, is never changed, and ends with its own
-checksum. So processes need no lock; a killed process, a full disk or a flipped bit only means that the entry is made
-again. An entry is read only if nobody but this user can have written it.
+everything that its content depends on. A file appears whole or not at all, is never changed, and ends with a checksum
+of its content and its name. So processes need no lock; a killed process, a full disk, a flipped bit or a file under
+another one's name only means that the entry is made again. An entry is read only if it is a file that nobody but this
+user can have written.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import os
 import re
 import stat
+import tempfile
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -26,6 +28,8 @@ from lstmkernel.host.files import replacing
 KINDS = ("numba", "c", "plans")
 
 _HASH = hashlib.sha256
+#: A larger file is none of ours.
+MOST_BYTES = 1 << 28
 #: How the name of an entry ends, also of one that was never finished. Other files are not ours.
 _NAME = re.compile(r"-[0-9a-f]{20}\.(so|bin|json)(\.[0-9a-f]+\.unfinished)?$")
 
@@ -49,7 +53,12 @@ class Entry(NamedTuple):
 def root() -> Path:
     """The directory of the cache."""
     chosen = os.environ.get("LSTMKERNEL_CACHE_DIR")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("lstmkernel", appauthor=False))
+    if chosen:
+        return Path(chosen)
+    users = Path(platformdirs.user_cache_dir("lstmkernel", appauthor=False))
+    if users.is_absolute():
+        return users
+    return Path(tempfile.gettempdir(), f"lstmkernel-{_user()}")  # a user without a home, as some containers have
 
 
 def digest(*parts: object) -> str:
@@ -60,17 +69,36 @@ def digest(*parts: object) -> str:
 def find(kind: str, name: str) -> Found | None:
     """The entry, if it exists, is whole and belongs to this user alone. A damaged entry is removed."""
     path = root() / kind / name
-    if not all(_is_ours(each) for each in (root(), path.parent, path)):
+    if _whose(root()) or _whose(path.parent):
         return None
-    try:
-        whole = path.read_bytes()
-    except OSError:
+    whole = _read(path)
+    if whole is None:
         return None
-    size = _HASH().digest_size
-    if _HASH(whole[:-size]).digest() == whole[-size:]:
-        return Found(path, whole[:-size])
+    content, checksum = whole[: -_HASH().digest_size], whole[-_HASH().digest_size :]
+    if checksum == _checksum(kind, name, content):
+        return Found(path, content)
     _remove(path)
     return None
+
+
+def _read(path: Path) -> bytes | None:
+    """A file of this user's. Nothing is waited for, as opening a pipe would; what was opened is what is judged."""
+    flags = ("O_RDONLY", "O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY")
+    try:
+        descriptor = os.open(path, sum(getattr(os, flag, 0) for flag in flags))
+        with open(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or _whose_is(found):
+                return None
+            return file.read(MOST_BYTES)
+    except OSError:
+        return None
+
+
+def _checksum(kind: str, name: str, content: bytes) -> bytes:
+    hashed = _HASH(f"{kind}/{name}\n".encode())
+    hashed.update(content)
+    return hashed.digest()
 
 
 def keep(kind: str, name: str, content: bytes) -> Path | None:
@@ -82,12 +110,12 @@ def keep(kind: str, name: str, content: bytes) -> Path | None:
             if directory.exists() and not directory.is_dir():
                 raise NotADirectoryError(f"{directory} is not a directory")
             directory.mkdir(mode=0o700, exist_ok=True)
-            if not _is_ours(directory):
-                raise PermissionError(f"{directory} is not this user's alone")
+            if reason := _whose(directory):
+                raise PermissionError(f"{directory} is not this user's alone: {reason}")
         with replacing(str(path)) as file:
             if hasattr(os, "fchmod"):
                 os.fchmod(file.fileno(), 0o600)
-            file.write(content + _HASH(content).digest())
+            file.write(content + _checksum(kind, name, content))
     except OSError as error:
         _say_once(str(root()), error.strerror or str(error))
         return None
@@ -126,16 +154,26 @@ def _remove(path: Path) -> bool:
     return True
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether the path belongs to this user and nobody else may write to it."""
-    if not hasattr(os, "getuid"):  # Windows: a user's profile is the user's
-        return True
+def _whose(path: Path) -> str:
+    """Why the path is not this user's alone; empty if it is."""
     try:
-        found = path.lstat()
-    except OSError:
-        return False
-    others_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return found.st_uid == os.getuid() and not others_write and not stat.S_ISLNK(found.st_mode)
+        return _whose_is(path.lstat())
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _whose_is(found: os.stat_result) -> str:
+    if not hasattr(os, "geteuid"):  # Windows: a user's profile is the user's
+        return ""
+    if stat.S_ISLNK(found.st_mode):
+        return "it is a symbolic link"
+    if found.st_uid != _user():
+        return "it belongs to another user"
+    return "others may write to it" if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) else ""
+
+
+def _user() -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else 0
 
 
 @cache

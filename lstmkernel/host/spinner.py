@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from lstmkernel.host.plain_text import plain
 
 #: Seconds before the spinner appears.
 PATIENCE = 1.0
@@ -37,20 +39,26 @@ def spinning(what: str) -> Iterator[None]:
     if getattr(_silent, "on", False) or not on_a_terminal():
         yield
         return
-    done = threading.Event()
-    thread = threading.Thread(target=_spin, args=(what, done), daemon=True)
-    thread.start()
+    running = threading.Lock()  # no Event: Ctrl-C inside of its methods can leave it locked
+    running.acquire()
+    thread = threading.Thread(target=_spin, args=(what, running), daemon=True)
     try:
+        with suppress(RuntimeError):  # the system refuses a thread
+            thread.start()
         yield
     finally:
-        done.set()
-        thread.join()
+        running.release()
+        if thread.is_alive():
+            thread.join()
 
 
-def _spin(what: str, done: threading.Event) -> None:
-    if done.wait(PATIENCE):
+def _spin(what: str, running: threading.Lock) -> None:
+    """Until ``running`` is released."""
+    if running.acquire(timeout=PATIENCE):
         return
     from rich.console import Console
 
-    with Console(stderr=True).status(what):
-        done.wait()
+    with suppress(OSError, ValueError):  # stderr may be closed meanwhile
+        console = Console(stderr=True)
+        with console.status(plain(what), spinner="dots" if console.encoding.startswith("utf") else "line"):
+            running.acquire()

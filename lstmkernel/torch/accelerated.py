@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from lstmkernel.host.plain_text import plain
 from lstmkernel.torch.cell import LSTMCell
 from lstmkernel.torch.lstm import LSTM
 
@@ -55,7 +56,7 @@ class Accelerated:
             )
         text = io.StringIO()
         Console(file=text, width=120).print(table)
-        return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+        return plain("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
 
 def accelerate(model: nn.Module) -> Accelerated:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
+from functools import partial
 from itertools import product
 
+import numpy as np
 import pytest
 from helpers import run_python
 
@@ -48,7 +51,11 @@ def test_when_it_divides():
     assert [task.row for task in threads.divide(1, 1, 250, WORK, 3)[0]] == [0, 96, 192], "in sixteens"
 
 
-def test_an_error_waits_for_the_others():
+class InterruptError(Exception):
+    """What a signal handler raises."""
+
+
+def test_an_error_waits_for_the_others(eight_cores):
     """An interrupt leaves when no thread writes to the caller's arrays any more."""
     began, finish, finished = threading.Event(), threading.Event(), threading.Event()
 
@@ -67,31 +74,130 @@ def test_an_error_waits_for_the_others():
     assert finished.is_set()
 
 
-def test_what_no_thread_has_begun_runs_here(monkeypatch):
-    monkeypatch.setattr(threads, "_submit", lambda call: None)
+def test_an_error_of_a_helper_is_the_callers(eight_cores):
+    failed, here = threading.Event(), threading.current_thread()
+
+    def task():
+        if threading.current_thread() is here:
+            assert failed.wait(10)
+        else:
+            failed.set()
+            raise MemoryError("no workspace")
+
+    with pytest.raises(MemoryError, match="no workspace"):
+        threads.run([task, task])
+
+
+def test_without_helpers_the_call_runs_here(monkeypatch):
+    def refused(function, arguments):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "start_new_thread", refused)
+    monkeypatch.setattr(threads, "_started", 0)
     ran = []
     threads.run([lambda: ran.append(1), lambda: ran.append(2), lambda: ran.append(3)])
     assert ran == [1, 2, 3]
 
 
-def test_an_interrupt_while_it_waits(monkeypatch):
-    """Ctrl-C comes when the calling thread has run its own task."""
-    finish, finished = threading.Event(), threading.Event()
-    right = threads.wait
+def test_interrupts_at_any_moment(eight_cores):
+    """Signals that come as fast as they can: whenever the call ends, no task runs any more, and none begins."""
+    here, helping, calls, interrupted = threading.current_thread(), [], 0, 0
 
-    def interrupted(futures):
-        monkeypatch.setattr(threads, "wait", right)
-        threading.Timer(0.05, finish.set).start()
-        raise KeyboardInterrupt
+    def task():
+        if threading.current_thread() is here:
+            return
+        helping.append(1)
+        time.sleep(0.0002)
+        helping.pop()
 
-    def other():
-        finish.wait(10)
-        finished.set()
+    raises = []  # how many interrupts are left for a call
 
-    monkeypatch.setattr(threads, "wait", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        threads.run([lambda: time.sleep(0.05), other])
-    assert finished.is_set()
+    def handler(*_):
+        if raises:
+            raises.pop()
+            raise InterruptError
+
+    threads.run([lambda: None, lambda: None])  # compiles the wait
+    random = np.random.default_rng(0)
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        while calls < 1500:
+            calls += 1
+            try:
+                raises += [1, 1]
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, random.uniform(2e-6, 6e-4), 5e-5)
+                    threads.run([task] * 4)
+                except InterruptError:
+                    interrupted += 1
+                raises.clear()
+            except InterruptError:  # the second one
+                pass
+            for _ in range(3):
+                assert not helping, "a helper runs a task after the call"
+                time.sleep(0.0001)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted > calls / 10
+
+
+def test_a_handler_that_runs_tasks_of_its_own(eight_cores):
+    """As a handler that calls a network in the middle of a call."""
+    ran = []
+
+    def outer():
+        threads.run([partial(ran.append, "inner")] * 3)
+
+    threads.run([outer] * 4)
+    assert len(ran) == 12
+
+
+@pytest.mark.slow
+def test_a_child_of_fork_has_helpers_of_its_own():
+    run_python("""
+import os, signal, sys
+from lstmkernel.host import cores
+cores.available = lambda: 4
+from lstmkernel.backends.numba.run import threads
+threads.run([lambda: None] * 4)
+assert threads._started == 3
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    assert threads._started == 0
+    threads.run([lambda: None] * 4)
+    os._exit(3 - threads._started)
+assert os.waitpid(child, 0)[1] == 0
+""")
+
+
+@pytest.mark.slow
+def test_a_handler_that_forks_inside_of_a_call():
+    """The child has no helper that would finish what one had begun: it says so, and does not wait."""
+    run_python("""
+import os, signal, sys, threading, time
+from lstmkernel.host import cores
+cores.available = lambda: 2
+from lstmkernel.backends.numba.run import threads
+threads.run([lambda: None] * 2)
+began, children = threading.Event(), []
+def other():
+    if threading.current_thread() is threading.main_thread():
+        began.wait(10)
+        children.append(os.fork())
+        if not children[0]:
+            signal.alarm(60)
+    else:
+        began.set()
+        time.sleep(0.5)
+try:
+    threads.run([other, other])
+except RuntimeError as error:
+    os._exit(0 if children == [0] and "forked" in str(error) else 1)
+assert children[0]
+assert os.waitpid(children[0], 0)[1] == 0
+""")
 
 
 @pytest.mark.slow
@@ -103,10 +209,8 @@ import numpy as np, lstmkernel as lk
 from lstmkernel.backends.numba.run import cost, threads
 from lstmkernel.host import cores
 cores.available, cost.MIN_SHARED_NS = lambda: 4, 0
-began = []
-threads._submit, right = lambda call: began.append(call) or right(call), threads._submit
 lk.LSTM(3, 20, 2, bidirectional=True, backend="numba", seed=0)(np.zeros((4, 30, 3)))
-assert began
+assert threads._started
 layers = ("omppool", "tbbpool", "workqueue")
 assert not [name for name in sys.modules if name.startswith("numba.np.ufunc.") and name.endswith(layers)]
 """)

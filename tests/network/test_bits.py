@@ -96,21 +96,39 @@ def test_padded_and_each_row_at_its_own_length(compiled_backend, dtype, random, 
 def test_in_one_kernel_call_and_in_many(compiled_backend, dtype, random, network, ragged):
     """Long work is cut into calls, over rows and over time, so that Ctrl-C is heard: no bit may depend on where."""
     lstm = make(network, compiled_backend, dtype)
-    x = normal(random, (50, 6, lstm.input_size), dtype)
-    lengths = random.integers(0, 51, 6) if ragged else None
+    x = normal(random, (30, 18, lstm.input_size), dtype)
+    lengths = random.integers(0, 31, 18) if ragged else None
     whole, counts = lstm(x, lengths=lengths), []
-    gflops, least = (
-        1e-6,
-        lstm.num_layers if lstm.bidirectional else 1,
-    )  # two directions: each layer has calls of its own
+    gflops, least = 1e-6, lstm.num_layers if lstm.bidirectional else 1  # two directions: each layer has its own calls
     while not counts or counts[-1] > least:
         backend = Watched(compiled_backend, min_gflops=gflops)
         in_parts = make(network, backend.name, dtype, num_threads=1)
         assert_same_answer(in_parts(x, lengths=lengths), whole, f"{gflops:.0g} GFLOP/s")
         counts.append(len(backend.of("lstm_forward")))
         gflops *= 8
-    assert counts[0] == 6 * 50 * least, "calls of one row and one step"
+    assert counts[0] == 3 * 30 * lstm.num_layers, "calls of one layer, one step and 8 rows"
     assert len(set(counts)) > 2, counts
+
+
+@pytest.mark.parametrize("network", ["two layers", "two directions", "projected"])
+@pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
+def test_training_in_one_kernel_call_and_in_many(compiled_backend, random, network, ragged):
+    """Cut over time, and a step over rows: the sums over rows keep their order."""
+    lstm = make(network, compiled_backend, "float32")
+    x = normal(random, (7, 19, lstm.input_size), "float32")
+    lengths = random.integers(0, 8, 19) if ragged else None
+    d_out, counts = normal(random, (7, 19, lstm.out_features), "float32"), []
+    out, _, tape = lstm.forward(x, lengths=lengths)
+    expected = lstm.backward(tape, d_out)
+    for gflops, every in [(1e-6, None), (1e-6, 3), (1e-3, None), (4e-3, None)]:
+        backend = Watched(compiled_backend, min_gflops=gflops)
+        in_parts = make(network, backend.name, "float32", num_threads=1)
+        got, _, tape = in_parts.forward(x, lengths=lengths, checkpoint_every=every)
+        assert_same_bits(got, out)
+        for name, gradient in in_parts.backward(tape, d_out).items():
+            assert_same_bits(gradient, expected[name], f"{name} at {gflops:.0g} GFLOP/s")
+        counts.append(len(backend.of("layer_backward")))
+    assert counts[0] > counts[-1]
 
 
 @every_size

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
+import os
 import pickle
 import re
 import shutil
@@ -302,6 +304,33 @@ def test_without_a_compiler(empty, monkeypatch):
     made = small().compile(1, 5).plan
     assert made.winner == OWN
     assert made.contenders[-1].note == "no C compiler: CC='/no/such/compiler' is not a program"
+
+
+@pytest.mark.parametrize("full", ["the folder", "the library", "the file to load"])
+def test_what_may_pass_is_not_remembered(empty, code_of_small, monkeypatch, full):
+    """A disk that is full today is no reason to leave kernels out for ever."""
+    reason = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def no_room(*_, **__):
+        raise reason
+
+    code = next((code_of_small / "c").iterdir()).read_bytes()
+    with monkeypatch.context() as patch:
+        if full == "the folder":
+            patch.setattr(compile_c.tempfile, "TemporaryDirectory", no_room)
+        elif full == "the library":
+            patch.setattr(compile_c.subprocess, "run", no_room)
+        else:
+            patch.setattr(specialised, "compiled", lambda *_: code)
+            patch.setattr(compile_c.Path, "write_bytes", no_room)
+        made = small().compile(1, 5).plan
+    assert made.winner == OWN
+    assert "No space left on device" in made.contenders[-1].note
+    shutil.copytree(code_of_small, empty, dirs_exist_ok=True)
+    again = small().compile(1, 5).plan
+    assert not again.remembered
+    assert again.contenders[-1].note == ""
+    assert small().compile(1, 5).plan.remembered
 
 
 @pytest.mark.parametrize(

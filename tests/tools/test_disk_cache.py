@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import warnings
 
 import pytest
@@ -40,6 +41,72 @@ def test_what_is_not_whole_is_gone(damage):
     assert not path.exists()
 
 
+def test_an_entry_under_another_name_or_kind_is_not_believed():
+    """As after a restored backup that mixed them up. Each is right for what it was made for, and wrong for others."""
+    a, b = disk_cache.keep("c", A, b"of a"), disk_cache.keep("c", B, b"of b")
+    swap = a.with_suffix(".swap")
+    a.rename(swap)
+    b.rename(a)
+    swap.rename(b)
+    assert disk_cache.find("c", A) is None
+    assert disk_cache.find("c", B) is None
+    path = disk_cache.keep("c", A, CONTENT)
+    other = path.parent.parent / "plans"
+    other.mkdir(mode=0o700)
+    path.rename(other / A)
+    assert disk_cache.find("plans", A) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_nothing_is_waited_for():
+    """A pipe in the place of an entry, which nobody writes to."""
+    path = disk_cache.keep("c", A, CONTENT)
+    path.unlink()
+    os.mkfifo(path, 0o600)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(disk_cache.find("c", A)), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert found == [None]
+    disk_cache.keep("c", A, CONTENT)
+    assert disk_cache.find("c", A).content == CONTENT
+
+
+def test_a_directory_in_the_place_of_an_entry():
+    path = disk_cache.keep("c", B, CONTENT).parent / A
+    path.mkdir(mode=0o700)
+    assert disk_cache.find("c", A) is None
+    with pytest.warns(UserWarning, match="is a directory"):
+        assert disk_cache.keep("c", A, CONTENT) is None
+    assert path.is_dir()
+
+
+@pytest.mark.skipif(not hasattr(os, "truncate"), reason="needs files with holes")
+def test_a_file_of_terabytes_takes_no_memory(monkeypatch):
+    monkeypatch.setattr(disk_cache, "MOST_BYTES", 1 << 20)
+    path = disk_cache.keep("c", A, CONTENT)
+    os.truncate(path, 1 << 40)
+    assert disk_cache.find("c", A) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX users")
+def test_a_user_without_a_home(monkeypatch, tmp_path):
+    """As in a container that runs under a number. Nothing is written to the folder at hand."""
+    monkeypatch.delenv("LSTMKERNEL_CACHE_DIR")
+    monkeypatch.setattr(disk_cache.platformdirs, "user_cache_dir", lambda *_, **__: "~/.cache/lstmkernel")
+    monkeypatch.setattr(disk_cache.tempfile, "gettempdir", lambda: str(tmp_path))
+    path = disk_cache.keep("c", A, CONTENT)
+    assert tmp_path in path.parents
+    assert disk_cache.find("c", A).content == CONTENT
+
+
+def test_a_clock_that_was_far_off(capsys):
+    path = disk_cache.keep("c", A, CONTENT)
+    os.utime(path, (2**40, 2**40))
+    assert main(["cache"]) == 0
+    assert A in capsys.readouterr().out
+
+
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX permissions")
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_what_others_can_write_is_not_read(mode):
@@ -60,9 +127,11 @@ def test_what_others_can_write_is_not_read(mode):
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX permissions")
 def test_another_users_is_not_read(monkeypatch):
     disk_cache.keep("c", A, CONTENT)
-    me = os.getuid()
-    monkeypatch.setattr(os, "getuid", lambda: me + 1)
+    me = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)
     assert disk_cache.find("c", A) is None
+    with pytest.warns(UserWarning, match="belongs to another user"):
+        assert disk_cache.keep("c", A, CONTENT) is None
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX permissions")

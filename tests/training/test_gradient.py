@@ -302,7 +302,7 @@ def test_x_is_not_copied_and_must_not_change(backend, dtype, random, T):
     lstm.backward(tape, out)
     for place in ((0, 0, 0), (T - 1, 2, 4), (T // 2, 1, 3)):
         kept = x[place]
-        x[place] = np.nextafter(kept, 9)
+        x[place] = np.nextafter(kept, kept.dtype.type(9))
         with pytest.raises(ValueError, match="x: expected the numbers that forward had"):
             lstm.backward(tape, out)
         x[place] = kept

@@ -97,7 +97,7 @@ def _found_or_compiled(name: str, isa: str, dtype: np.dtype[Any], sizes: Sizes) 
     if found := disk_cache.find("c", name):
         try:
             return Kernels(_table(ctypes.CDLL(str(found.path))), 0.0, found.content)
-        except OSError:  # made for another machine, or the disk's files may not be run: compile it again
+        except (OSError, ValueError):  # made for another machine, or the disk's files may not be run: compile it again
             pass
     start = perf_counter()
     code = compiled(isa, dtype, sizes)

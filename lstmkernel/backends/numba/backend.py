@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from numba.core import config
 
@@ -138,17 +137,16 @@ class _Call:
     ) -> None:
         between = None if self._between is None else empty(self._between, out.dtype)
         arrays = (x, lengths, reset, *places, h, c, out, between)
-        self.run_at([0 if array is None else address(array) for array in arrays], arrays)
+        self.run_at([0 if array is None else address(array) for array in arrays])
 
-    def run_at(self, addresses: list[int], arrays: Any = None) -> None:
-        """arrays: what must stay until all threads are done."""
+    def run_at(self, addresses: list[int]) -> None:
         if self._alone is not None:
             self._run_task(addresses, self._alone)
             return
         for tasks in self._rounds:
-            threads.run([partial(self._run_task, addresses, task, arrays) for task in tasks])
+            threads.run([partial(self._run_task, addresses, task) for task in tasks])
 
-    def _run_task(self, addresses: list[int], task: threads.Task, keep_alive: Any = None) -> None:
+    def _run_task(self, addresses: list[int], task: threads.Task) -> None:
         _held, work = scratch.of(self._work_size)
         self._kernel(self._address, *addresses, work, *task)
 

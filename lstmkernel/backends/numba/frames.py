@@ -18,8 +18,8 @@ from typing import Any
 
 from numba import int64, uint8
 
-from lstmkernel.backends.numba.jit import Entry, internal, never_inline, spliced
-from lstmkernel.backends.numba.jit_cache import DiskCache
+from lstmkernel.backends.numba.compiled import compiled
+from lstmkernel.backends.numba.jit import internal, never_inline, spliced
 from lstmkernel.backends.numba.kernels import one_row
 from lstmkernel.backends.numba.kernels.activation import activation
 from lstmkernel.backends.numba.kernels.backward import BackwardPass, layer_backward
@@ -34,7 +34,6 @@ from lstmkernel.backends.numba.memory import pointer, pointer_to_rows
 from lstmkernel.backends.numba.run.float_control import enter_kernel, leave_kernel
 from lstmkernel.backends.numba.run.forward import Arrays, lstm_forward, run_chunk, run_variant_chunk
 from lstmkernel.backends.numba.structs import Call, Dense, Layer, Tape, struct_at
-from lstmkernel.host.spinner import spinning
 
 Kernel = Callable[..., None]
 
@@ -181,10 +180,5 @@ class Kernels:
         return self._compile(f"row_forward_{I}_{H}", kernel)
 
     def _compile(self, name: str, kernel: Any) -> Kernel:
-        """The compiled function itself: Numba's dispatcher would look at every argument's type at every call."""
-        # Symbols are named after functions. Code of two dtypes from two processes' caches must not share a name.
-        kernel.__qualname__ = f"{name}-{self._real}"
-        dispatcher = Entry(kernel, DiskCache(kernel.__qualname__))
-        with spinning(f"lstmkernel: compiling {name} for {self._real}, the first time only"):
-            compiled: Kernel = dispatcher.compile((int64,) * dispatcher.py_func.__code__.co_argcount)
-        return compiled
+        # Code of two dtypes from two processes' caches must not share a name.
+        return compiled(f"{name}-{self._real}", kernel, f"{name} for {self._real}")

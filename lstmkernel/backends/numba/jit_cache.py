@@ -61,7 +61,10 @@ class DiskCache:
         content = self.content()
         if content is None:
             return None
-        return _FORMAT.rebuild(target_context, pickle.loads(content))  # type: ignore[no-untyped-call]
+        try:
+            return _FORMAT.rebuild(target_context, pickle.loads(content))  # type: ignore[no-untyped-call]
+        except Exception:  # whatever this Numba does not like about it: then it is compiled
+            return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
         name = self._file_name(_SOURCES)

@@ -330,6 +330,7 @@ class LSTM(FixedAttributes):
         """
         network = self._engine
         network.require_plain("to record for backward")
+        warn_without(network, lengths, None)
         x_steps, batched = inputs.steps_of(network, x)
         T, B, _ = x_steps.shape
         first = inputs.states_of(network, state, B, batched)

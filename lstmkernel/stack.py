@@ -14,11 +14,11 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
 from lstmkernel.engine import arguments, parameters
 from lstmkernel.engine.at_once import engines_of, replace_engines
-from lstmkernel.engine.call import call
+from lstmkernel.engine.call import call_chain
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.expects import warn_without
 from lstmkernel.engine.fixed_attributes import FixedAttributes
-from lstmkernel.engine.network import Network, State
+from lstmkernel.engine.network import State
 from lstmkernel.lstm import LSTM
 
 if TYPE_CHECKING:
@@ -141,29 +141,10 @@ class Stack(FixedAttributes):
             None if value is None else arguments.array_of(name, value).copy()  # the same in all layers
             for name, value in (("lengths", lengths), ("reset", reset), ("mask", mask))
         )
-        states: list[State] = []
-        out: Any = arguments.real("x", x, self.dtype) if self._skip else x
-        past = out
-        for layer in chain.layers:
-            if isinstance(layer, Network):
-                warn_without(layer, lengths, mask)
-                out, last = call(layer, out, given[len(states)], lengths, reset, mask)
-                states.append(last)
-            else:
-                out = layer(out)
-        if self._skip:
-            out += past[..., : self.out_features] * self.dtype.type(self._skip)
-        if lengths is not None and (self._skip or isinstance(self.layers[-1], Dense)):
-            self._clear_past_ends(out, lengths)
-        return out, tuple(states)
-
-    def _clear_past_ends(self, out: Array, lengths: ArrayLike) -> None:
-        """Set out to 0 past each row's end, where a Dense head's bias or the skipped input has been added."""
-        if out.ndim != 3:
-            raise ValueError("lengths: expected a batched x of 3 dimensions, got an unbatched one of 2")
-        by_row = out if self.batch_first else out.swapaxes(0, 1)
-        B, T, _ = by_row.shape
-        by_row[np.arange(T) >= arguments.lengths(lengths, T, B)[:, None]] = 0
+        for network in chain.networks:
+            warn_without(network, lengths, mask)
+        out, last = call_chain(chain, x, given, lengths, reset, mask)
+        return out, tuple(last)
 
     def stream(self, batch_size: int = 1) -> Stream:
         """As ``LSTM.stream``, with the heads. Its ``state`` is one (h, c) for each LSTM."""

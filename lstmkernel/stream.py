@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments, inputs
+from lstmkernel.engine.call import call_chain
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.network import Network, State
 from lstmkernel.engine.states import OneAtATime, States
@@ -132,16 +133,15 @@ class Stream(OneAtATime):
         if x.ndim != 3 or x.shape[0 if rows_first else 1] != B or x.shape[2] != I:
             meaning = ("(B, T, I)" if rows_first else "(T, B, I)") + (" or (T, I)" if B == 1 else "")
             raise ValueError(f"chunk: expected shape {meaning} with B = {B} and I = {I}, got {shape}")
-        out: Array
         if self._busy:
             raise self._in_use()
         self._busy = True
         try:
-            out, last = self._net(x, self._packed(self._states.read(self._sides[self._side])))
+            out, last = call_chain(self._chain, x, self._states.read(self._sides[self._side]))
             if by_itself:
                 out = out[0] if rows_first else out[:, 0]
             self._prepare(shape, out.shape, x.shape[1 if rows_first else 0])
-            self._side = self._other_side([last] if self._is_lstm else last)
+            self._side = self._other_side(last)
         finally:
             self._busy = False
         return out

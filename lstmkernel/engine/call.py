@@ -1,7 +1,8 @@
-"""One call of a network: check the arguments, run, and give the result as the caller expects it."""
+"""One call of a network, or of a chain: check the arguments, run, and give the result as the caller expects it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 from lstmkernel.backends.contract import Batch
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments, inputs, masks
+from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.inputs import GivenState
 from lstmkernel.engine.network import Network, State
 
@@ -29,6 +31,40 @@ def call(
         if done is not None:
             return done
     return checked_call(network, x, state, lengths, reset, mask, out)
+
+
+def call_chain(
+    chain: Chain,
+    x: ArrayLike,
+    states: Sequence[GivenState | None],
+    lengths: Array | None = None,
+    reset: Array | None = None,
+    mask: Array | None = None,
+) -> tuple[Array, list[State]]:
+    """As ``Stack.__call__`` says, with one (h, c) or None in ``states`` for each network; out, and the last states."""
+    last_states: list[State] = []
+    out: Any = arguments.real("x", x, chain.dtype) if chain.skip else x
+    past = out
+    for layer in chain.layers:
+        if isinstance(layer, Network):
+            out, last = call(layer, out, states[len(last_states)], lengths, reset, mask)
+            last_states.append(last)
+        else:
+            out = layer(out)
+    if chain.skip:
+        out += past[..., : chain.out_features] * chain.dtype.type(chain.skip)
+    if lengths is not None and (chain.skip or not isinstance(chain.layers[-1], Network)):
+        _clear_past_ends(out, lengths, chain)
+    return out, last_states
+
+
+def _clear_past_ends(out: Array, lengths: Array, chain: Chain) -> None:
+    """Set out to 0 past each row's end, where a head's bias or the skipped input has been added."""
+    if out.ndim != 3:
+        raise ValueError("lengths: expected a batched x of 3 dimensions, got an unbatched one of 2")
+    by_row = out if chain.batch_first else out.swapaxes(0, 1)
+    B, T, _ = by_row.shape
+    by_row[np.arange(T) >= arguments.lengths(lengths, T, B)[:, None]] = 0
 
 
 def checked_call(

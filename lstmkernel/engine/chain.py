@@ -16,6 +16,7 @@ class Chain:
         self.networks = [layer for layer in self.layers if isinstance(layer, Network)]
         self.input_size, self.out_features = self.layers[0].input_size, self.layers[-1].out_features
         self.dtype = self.layers[0].dtype
+        self.batch_first = any(network.batch_first for network in self.networks)
 
     @classmethod
     def of(cls, engine: Chain | Network) -> Chain:

@@ -195,6 +195,7 @@ def test_a_call_without_it_warns_every_time(what, tmp_path):
             warnings.simplefilter("error")
             net(x, lengths=[4, 4])
             net(x, mask=np.ones((4, 2), bool))
+            net.stream(2)(x)  # a stream is given the steps that it takes
 
 
 def test_new_weights_change_nothing_of_it():

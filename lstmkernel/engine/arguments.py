@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
+from numpy.ma import MaskedArray  # at once: NumPy imports it when it is first asked for, perhaps in a signal handler
 from numpy.typing import ArrayLike, DTypeLike
 
 from lstmkernel.backends.packing import Array
@@ -70,7 +71,7 @@ def array_of(name: str, value: ArrayLike) -> Array:
         array = None if masked else np.asanyarray(value)
     except ValueError as error:  # of lists of unequal length
         raise ValueError(f"{name}: expected an array, got {type(value).__name__}: {error}") from error
-    if array is None or isinstance(array, np.ma.MaskedArray):
+    if array is None or isinstance(array, MaskedArray):
         way_out = _WITHOUT_MASK.get(name, "fill it: numpy.ma.filled(array, ...)")
         raise TypeError(f"{name}: expected an array without a mask, got a masked one; {way_out}")
     plain: Array = np.asarray(array)[...]
@@ -86,7 +87,7 @@ _WITHOUT_MASK = {"x": _FILL_X, "chunk": _FILL_X, "out": "give its data: out.data
 
 def _has_masked(parts: Sequence[Any]) -> bool:
     kinds = set(map(type, parts))
-    if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds):
+    if any(issubclass(kind, MaskedArray) for kind in kinds):
         return True
     nested = kinds & {list, tuple}
     return bool(nested) and any(_has_masked(part) for part in parts if type(part) in nested)

@@ -460,9 +460,9 @@ LSTM_OF_ZEROS = {
 BOMBS = {
     "zeros": (lambda: deflated(pickled(LSTM_OF_ZEROS), **{"data/0": bytes(1 << 28)}), "max_bytes="),
     "a pickle of zeros": (lambda: deflated(bytes(1 << 27)), "max_bytes="),
-    "a pickle of lists": (lambda: zipped(b"\x80\x02" + b"]" * (12 << 20)), "pickle: expected at most"),
-    "dicts in the memo": (lambda: zipped(b"\x80\x04" + b"}\x94" * (1 << 20)), "pickle: expected at most"),
-    "marks": (lambda: zipped(b"\x80\x02" + b"(" * (1 << 20)), "pickle: expected at most"),
+    "a pickle of lists": (lambda: zipped(b"\x80\x02" + b"]" * (12 << 20)), "pickle: its values: expected at most"),
+    "dicts in the memo": (lambda: zipped(b"\x80\x04" + b"}\x94" * (1 << 20)), "pickle: its values: expected at most"),
+    "marks": (lambda: zipped(b"\x80\x02" + b"(" * (1 << 20)), "pickle: its values: expected at most"),
     "a memo far away": (lambda: zipped(b"\x80\x02}r\xff\xff\xff\x7f" + b"\x8e" + b"\xff" * 8), "pickle"),
     "an endless string": (lambda: zipped(b"\x80\x02X\xff\xff\xff\x7f"), "pickle: expected"),
     "many members": (many_members, "directory"),

@@ -264,8 +264,8 @@ def test_compare_tells_magnified_rounding_from_wrong_kernels(
     """Both are further from float64 than the tolerance; single steps are so only if a kernel is wrong."""
     right = backends.get("numpy").lstm_forward
 
-    def wrong(weights: Any, batch: Any, threads: int) -> None:
-        right(weights, batch, threads)
+    def wrong(weights: Any, batch: Any, threads: int, times: slice | None = None) -> None:
+        right(weights, batch, threads, times)
         batch.h[...] += np.float32(1e-4)
 
     monkeypatch.setattr(inputs, "MOST", 20)

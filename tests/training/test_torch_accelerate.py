@@ -59,7 +59,7 @@ def test_the_report_is_a_table():
     model = nn.Sequential(nn.LSTM(3, 4), nn.Linear(4, 4), nn.LSTM(4, 4, dtype=torch.float16))
     assert str(accelerate(model)).splitlines() == [
         "Module Kind Runs on",
-        "─────────────────────────────────────────────────────────────────────────",
+        "-------------------------------------------------------------------------",
         "0      LSTM lstmkernel",
         "2      LSTM as before  torch.float16: lstmkernel runs float32 and float64",
     ]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from lstmkernel.formats.others import protobufs
+from lstmkernel.formats.pytorch.containers import is_oldest
 from lstmkernel.formats.untrusted import archive
 
 
@@ -121,6 +122,8 @@ def _empty(path: str, head: bytes) -> Other | None:
 
 
 def _signature(path: str, head: bytes) -> Other | None:
+    if is_oldest(head):  # a tar of PyTorch, whose reader knows more to say
+        return None
     return next((other for (at, magic), other in _SIGNATURES.items() if head.startswith(magic, at)), None)
 
 

@@ -43,14 +43,14 @@ def recognises(path: str, head: bytes) -> bool:
     if head.startswith(archive.MAGIC):
         first = head[30 : 30 + int.from_bytes(head[26:28], "little")]  # all that a broken zip shows
         return first.endswith(b"/data.pkl") or any(name.endswith("data.pkl") for name in archive.names(path))
-    return _is_pickle(head) or _is_oldest(head)
+    return _is_pickle(head) or is_oldest(head)
 
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[Checkpoint]:
     with open(path, "rb") as file:
         head = file.read(512)
-    if _is_oldest(head):
+    if is_oldest(head):
         raise ValueError(
             "expected a zip or pickles, got a tar, as PyTorch before 0.1.10 (2017) wrote it; if you trust the file, "
             "torch.save(torch.load(old, weights_only=False), new) in PyTorch converts it"
@@ -67,7 +67,7 @@ def _is_pickle(head: bytes) -> bool:
     return head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5")
 
 
-def _is_oldest(head: bytes) -> bool:
+def is_oldest(head: bytes) -> bool:
     return head[257:262] == b"ustar" and head[:100].rstrip(b"\0").removeprefix(b"./") in OLDEST
 
 

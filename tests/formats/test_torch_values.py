@@ -206,8 +206,7 @@ def test_a_weight_that_only_a_program_can_make_is_refused(what, tmp_path):
     torch.save({"rnn": {**state, "weight_ih_l0": change(state["weight_ih_l0"])}}, tmp_path / "net.pt")
     with pytest.raises(lk.FormatError, match=message):
         lk.load(tmp_path / "net.pt", prefix="rnn")
-    for network in lk.inspect(tmp_path / "net.pt").networks:
-        assert network.description.startswith("no LSTM that can be loaded")
+    assert not lk.inspect(tmp_path / "net.pt").networks
     if what != "a text":
         with pytest.raises(ValueError, match="weight_ih_l0: expected"):
             lk.from_torch({**state, "weight_ih_l0": change(state["weight_ih_l0"])})

@@ -77,7 +77,7 @@ def contents(
 
 
 def networks(weights: Sequence[Weight], ordered: bool = True) -> tuple[list[LoadableNetwork], list[str]]:
-    """What ``load`` can give, and what it would have to assume.
+    """What ``load`` can give, and in sentences what it would have to assume and what it would refuse.
 
     These are the whole, what is under a first name such as "state_dict", and each layer.
     """
@@ -90,9 +90,14 @@ def networks(weights: Sequence[Weight], ordered: bool = True) -> tuple[list[Load
             except ValueError:
                 continue
             found[prefix] = LoadableNetwork(prefix, describe.chain(group.description for group in chain))
+    refused = []
     for group in groups.layers():
-        found.setdefault(groups.name_of(group), LoadableNetwork(groups.name_of(group), group.description))
-    return list(found.values()), told
+        name = groups.name_of(group)
+        if group.problem:
+            refused.append(f"{name or 'the whole file'}: {group.description}")
+        else:
+            found.setdefault(name, LoadableNetwork(name, group.description))
+    return list(found.values()), [*told, *refused]
 
 
 def _hint(hidden: Sequence[str]) -> str:

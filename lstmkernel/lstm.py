@@ -13,7 +13,7 @@ from lstmkernel import backends
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments, gradients, inputs, parameters, tape
 from lstmkernel.engine.call import checked_call
-from lstmkernel.engine.expects import EXPECTS, warn_without
+from lstmkernel.engine.expects import EXPECTS, IN_FORWARD, warn_without
 from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.engine.network import Network, NetworkOptions, State
 from lstmkernel.engine.parameters import LSTMShape, Shapes
@@ -330,7 +330,7 @@ class LSTM(FixedAttributes):
         """
         network = self._engine
         network.require_plain("to record for backward")
-        warn_without(network, lengths, None)
+        warn_without(network, lengths, None, IN_FORWARD)
         x_steps, batched = inputs.steps_of(network, x)
         T, B, _ = x_steps.shape
         first = inputs.states_of(network, state, B, batched)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -268,3 +268,12 @@ def readonly(array: np.ndarray) -> np.ndarray:
     """The same array, no longer writeable."""
     array.flags.writeable = False
     return array
+
+
+def in_one_storage(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors of a state_dict as views of one storage, as cuDNN lays weights out."""
+    import torch
+
+    whole = torch.cat([value.reshape(-1) for value in state.values()])
+    parts = whole.split([value.numel() for value in state.values()])
+    return {name: part.view(value.shape) for (name, value), part in zip(state.items(), parts, strict=True)}

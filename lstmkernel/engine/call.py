@@ -115,7 +115,7 @@ def checked_call(
 
 
 def _of_steps(network: Network, name: str, value: ArrayLike | None, T: int, B: int, batched: bool) -> Array | None:
-    """reset or mask as (T, B); it may be a view of ``value``."""
+    """reset or mask as (T, B)."""
     if value is None:
         return None
     return arguments.of_steps(name, value, T, B if batched else None, network.batch_first)

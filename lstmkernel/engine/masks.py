@@ -25,10 +25,10 @@ def run(network: Network, batch: Batch, mask: Array, first_steps: Array | None) 
     steps = int(counts.max(initial=0))
     #: [k, b]: the time of row b's step k among those that are taken.
     times = np.argsort(~taken, axis=0, kind="stable")[:steps]
+    of_step = np.take_along_axis(episodes, times, axis=0)
     backwards = network.shape.backwards
     marks = None
     if first_steps is not None and steps:
-        of_step = np.take_along_axis(episodes, times, axis=0)
         marks = arguments.resets(np.diff(of_step, axis=0, prepend=of_step[:1]) > 0, counts, backwards)
     out = np.empty((steps, B, network.out_features), network.dtype)
     anew = [_anew(episodes, taken, in_row, backward) for backward in backwards]
@@ -38,10 +38,12 @@ def run(network: Network, batch: Batch, mask: Array, first_steps: Array | None) 
         network.run(Batch(x, counts, marks, batch.h, batch.c, out))
     _begin_anew(network, batch, [after for _, after in anew])
     width = network.shape.output_size
-    for direction, backward in enumerate(backwards):
+    batch.out[...] = 0
+    for direction, backward in enumerate(backwards if steps else ()):
+        source, known = _sources(taken, episodes, of_step, backward)
         features = slice(direction * width, (direction + 1) * width)
-        _spread(out[:, :, features], batch.out[:, :, features], taken, episodes, backward)
-    batch.out[~in_row] = 0
+        said = np.take_along_axis(out[:, :, features], source[:, :, None], axis=0)
+        np.copyto(batch.out[:, :, features], said, where=(known & in_row)[:, :, None])
 
 
 def _anew(episodes: Array, taken: Array, in_row: Array, backward: bool) -> tuple[Array, Array]:
@@ -74,16 +76,13 @@ def _begin_anew(network: Network, batch: Batch, rows: list[Array]) -> None:
             states[direction :: len(rows), chosen] = begun[direction :: len(rows)]
 
 
-def _spread(steps: Array, out: Array, taken: Array, episodes: Array, backward: bool) -> None:
-    """Write the outputs of one direction at the taken steps (counted) to all steps; out (T, B, R)."""
+def _sources(taken: Array, episodes: Array, of_step: Array, backward: bool) -> tuple[Array, Array]:
+    """Of each step (T, B): which of the taken steps has the output to repeat, and whether there is one.
+
+    of_step: the episodes of the taken steps. An output is not repeated in another episode.
+    """
     done = np.cumsum(taken, axis=0)
-    #: [t, b]: which step has the output to repeat. It may lie beyond the ends, or in another episode.
     source = done - taken if backward else done - 1
     known = (source >= 0) & (source < done[-1])
     source = np.where(known, source, 0)
-    if not len(steps):
-        out[...] = 0
-        return
-    times = np.argsort(~taken, axis=0, kind="stable")
-    known &= np.take_along_axis(episodes, np.take_along_axis(times, source, axis=0), axis=0) == episodes
-    out[...] = np.where(known[:, :, None], np.take_along_axis(steps, source[:, :, None], axis=0), 0)
+    return source, known & (np.take_along_axis(of_step, source, axis=0) == episodes)

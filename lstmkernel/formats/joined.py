@@ -24,9 +24,10 @@ def checked(prefix: Prefix) -> str | list[str] | None:
     return parts
 
 
-def load(one: Callable[[str | None, Options], AnyNetwork], prefix: Prefix, options: Options) -> AnyNetwork:
-    """What ``one`` gives for a prefix; for a list of them, all layers as one Stack."""
-    prefix = checked(prefix)
+def load(
+    one: Callable[[str | None, Options], AnyNetwork], prefix: str | list[str] | None, options: Options
+) -> AnyNetwork:
+    """What ``one`` gives for a prefix that was checked; for a list of them, all layers as one Stack."""
     if not isinstance(prefix, list):
         return one(prefix, options)
     nets = [one(part, options) for part in prefix]

@@ -74,5 +74,12 @@ def _layer_on(layer: LSTM | Dense, backend: str, dtype: DTypeLike) -> LSTM | Den
 
 
 def _lstm_on(lstm: LSTM, backend: str, dtype: DTypeLike) -> LSTM:
-    config = {**lstm.config(), "backend": backend, "dtype": dtype, "num_threads": 1, "batch_first": False}
+    config = {
+        **lstm.config(),
+        "backend": backend,
+        "dtype": dtype,
+        "num_threads": 1,
+        "batch_first": False,
+        "expects": None,
+    }
     return LSTM.from_config(config, lstm.state_dict())

@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 from fuzz_targets import old_torch_target, rezipped, torchscript_target
-from helpers import assert_close, assert_same_bits, normal
+from helpers import assert_close, assert_same_bits, in_one_storage, normal
 from hostile import assert_refused_wherever_cut, assert_survives_changed_bytes
 
 import lstmkernel as lk
@@ -50,17 +50,13 @@ def test_a_file_from_before_1_6(dtype, tmp_path):
 def test_views_that_share_a_storage(tmp_path):
     """As the first versions described them, too: a storage that is a part of another one."""
     module = torch.nn.LSTM(4, 5)
-    state = module.state_dict()
-    whole = torch.cat([value.reshape(-1) for value in state.values()])
-    views, at = {}, 0
-    for name, value in state.items():
-        views[name] = whole[at : at + value.numel()].view(value.shape)
-        at += value.numel()
+    views = in_one_storage(module.state_dict())
     save_old({"net": views, "step": torch.arange(9)[2:4]}, tmp_path / "net.pt")
     assert_same_weights(lk.load(tmp_path / "net.pt", prefix="net"), module)
     data = (tmp_path / "net.pt").read_bytes()
     # ("storage", class, key, device, size, None): in place of None, a part from element 0 on.
-    size = b"K" + bytes([whole.numel()]) if whole.numel() < 256 else b"M" + whole.numel().to_bytes(2, "little")
+    elements = sum(value.numel() for value in views.values())
+    size = b"K" + bytes([elements]) if elements < 256 else b"M" + elements.to_bytes(2, "little")
     assert size + b"Nt" in data
     part = data.replace(size + b"Nt", size + b"(X\1\0\0\0vK\0" + size + b"tt", 1)
     (tmp_path / "net.pt").write_bytes(part)

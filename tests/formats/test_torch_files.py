@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fuzz_targets import rezipped, torch_pickle_target
-from helpers import assert_close, assert_close_answer, assert_same_bits, normal, run_python
+from helpers import assert_close, assert_close_answer, assert_same_bits, in_one_storage, normal, run_python
 from hostile import (
     Target,
     assert_refused_wherever_cut,
@@ -91,11 +91,7 @@ def test_views_that_share_a_storage_in_any_order(path):
     """As cuDNN lays weights out, and transposed, and with steps between elements."""
     module = torch.nn.LSTM(4, 5)
     state = module.state_dict()
-    whole = torch.cat([value.reshape(-1) for value in state.values()])
-    views, at = {}, 0
-    for name, value in state.items():
-        views[name] = whole[at : at + value.numel()].view(value.shape)
-        at += value.numel()
+    views = in_one_storage(state)
     views["weight_ih_l0"] = state["weight_ih_l0"].T.contiguous().T
     views["bias_ih_l0"] = torch.stack([state["bias_ih_l0"], torch.ones(20)], dim=1)[:, 0]
     torch.save(views, path)

@@ -193,9 +193,20 @@ def test_a_call_without_it_warns_every_time(what, tmp_path):
             assert caught[0].filename == __file__
         with warnings.catch_warnings():
             warnings.simplefilter("error")
+            net(x, mask=np.ones(x.shape[:-1], bool))  # the way out that the warning names
+            net(x[:, 0], mask=np.ones(x[:, 0].shape[:-1], bool))
             net(x, lengths=[4, 4])
             net(x, mask=np.ones((4, 2), bool))
             net.stream(2)(x)  # a stream is given the steps that it takes
+
+
+def test_forward_warns_of_what_it_takes():
+    lstm, x = expecting("mask"), np.zeros((4, 2, 2), "f4")
+    with pytest.warns(RuntimeWarning, match=r"forward takes only lengths=, .* give lengths=\[T, ...\]"):
+        lstm.forward(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lstm.forward(x, lengths=[4, 4])
 
 
 def test_new_weights_change_nothing_of_it():

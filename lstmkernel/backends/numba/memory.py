@@ -30,12 +30,6 @@ def pointer(typingctx, address, kind):
 
 
 @intrinsic
-def pointer_like(typingctx, address, p):
-    """The address as a pointer of p's type."""
-    return p(address, p), lambda context, builder, signature, args: builder.inttoptr(args[0], args[1].type)
-
-
-@intrinsic
 def pointer_to_rows(typingctx, address, real):
     """The address as a pointer to pointers to reals: C's ``const real **``."""
     result = types.CPointer(types.CPointer(real.dtype))

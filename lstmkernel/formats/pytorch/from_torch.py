@@ -50,7 +50,7 @@ def from_torch(
         None if batch_first is None else bool(batch_first),
     )
     with assumptions.collected() as told:
-        net = joined.load(partial(_one, weights, module), prefix, options)
+        net = joined.load(partial(_one, weights, module), joined.checked(prefix), options)
     for sentence in told:
         warnings.warn(f"from_torch: {sentence}", RuntimeWarning, stacklevel=2)
     return net

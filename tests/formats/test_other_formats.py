@@ -344,3 +344,15 @@ def test_every_format_says_its_name_in_the_error(tmp_path):
     with pytest.raises(lk.FormatError) as error:
         lk.load(path)
     assert all(each.NAME in str(error.value) for each in formats())
+
+
+@pytest.mark.parametrize("suffix", ["", ".pt", ".onnx"])
+def test_files_of_a_byte_or_of_the_beginning_of_a_signature(tmp_path, suffix):
+    path = tmp_path / f"file{suffix}"
+    signatures = [bytes(at) + magic for at, magic in others._SIGNATURES]
+    beginnings = {signature[:size] for signature in signatures for size in range(len(signature) + 1)}
+    for content in (*(bytes([byte]) for byte in range(256)), *sorted(beginnings)):
+        path.write_bytes(content)
+        for door in (lk.load, lk.inspect):
+            with pytest.raises(lk.FormatError):
+                door(path)

@@ -34,8 +34,8 @@ def _described(message: bytes) -> str | None:
 
 def _graph(head: bytes) -> str | None:
     """TensorFlow's GraphDef begins with a node, which has a name and an operator; a MetaGraphDef with its origin."""
-    first = next(fields(head))
-    inner = list(fields(first.value, 8)) if isinstance(first.value, bytes) else []
+    first = next(fields(head), None)
+    inner = list(fields(first.value, 8)) if first and isinstance(first.value, bytes) else []
     texts = {number for number, value in inner if isinstance(value, bytes) and value and _is_text(value)}
     if [field.number for field in inner[:2]] == [1, 2] and texts >= {1, 2}:
         return "GraphDef"

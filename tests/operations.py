@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -195,23 +195,38 @@ WITHOUT_CHANGE = (
 MAY_BE_DONE = ("load_state_dict", "save")
 
 
-def check(name: str, make: Callable[[], Operation], attempt: Callable[[Callable[[], Any], int], bool | None]) -> None:
-    """An operation fails at its first place, at its second, and so on.
+#: Runs ``act`` and makes its n-th place fail. True if ``act`` has raised, None if there are less than n places.
+Attempt = Callable[[Callable[[], Any], int], bool | None]
 
-    ``attempt(act, n)`` runs ``act`` and makes its n-th place fail. It returns whether ``act`` has raised, or None if
-    there are less than n places. After it has raised nothing may be different, and the next call does what it should.
+
+def places(name: str) -> Iterator[int]:
+    return count(1, 17 if name in WITHOUT_CHANGE else 1)
+
+
+def check(name: str, make: Callable[[], Operation], attempt: Attempt) -> None:
+    """An operation fails at its first place, at its second, and so on."""
+    at = checker(name, make, attempt)
+    for place in places(name):
+        if not at(place):
+            return
+
+
+def checker(name: str, make: Callable[[], Operation], attempt: Attempt) -> Callable[[int], bool]:
+    """A function that lets one place fail: False if there are no more.
+
+    After the operation has raised nothing may be different, and the next call does what it should.
     """
     usual = make()
     before = usual.look()
     result = bits(usual.act())
     after = usual.look()
-    every = 17 if name in WITHOUT_CHANGE else 1
-    for place in count(1, every):
+
+    def at(place: int) -> bool:
         operation = make()
         assert operation.look() == before
         raised = attempt(operation.act, place)
         if raised is None:
-            return
+            return False
         now = operation.look()
         if raised and now == before:
             assert bits(operation.act()) == result, f"{name}, place {place}: the next call answers otherwise"
@@ -219,3 +234,6 @@ def check(name: str, make: Callable[[], Operation], attempt: Callable[[Callable[
         elif raised:
             assert name in MAY_BE_DONE, f"{name}, place {place}: it raised, but has changed something"
         assert now == after, f"{name}, place {place}: half of it is done"
+        return True
+
+    return at

@@ -149,7 +149,12 @@ typedef struct {
  *   d_h, d_c [B][R] and [B][H]: of the states after the last step; on return, of the states before the first step, for
  *            rows that take a step
  *   d_x      like x: written or, with d_x_add, added to, where rows have steps
- *   d_w_ih, d_w_hh, d_bias [4H], d_w_hr    added to; either all of them are needed or none */
+ *   d_w_ih, d_w_hh, d_bias [4H], d_w_hr    added to; either all of them are needed or none
+ *   packed   lk_packed_bytes() bytes, 64-byte aligned: weights and their gradients in the kernels' order, from the first
+ *            call of a backward pass to the last
+ *   stages   what a call does, in this order. LK_LOAD fills `packed`, LK_STORE writes d_w_... from it
+ *   part, parts    LK_LOAD and LK_STORE take part 0 .. parts - 1 of the weights in each call */
+enum { LK_LOAD = 1, LK_STEPS = 2, LK_STORE = 4 };
 typedef struct {
     int64_t input_size, hidden_size, proj_size;
     const void *w_ih, *w_hh, *w_hr;
@@ -160,6 +165,8 @@ typedef struct {
     int64_t d_x_step, d_x_row;
     int d_x_add;
     void *d_w_ih, *d_w_hh, *d_bias, *d_w_hr;
+    void *packed;
+    int stages, part, parts;
 } lk_gradients;
 
 /* As lk_layer_forward, with bit-identical results. It also keeps everything that lk_layer_backward needs.
@@ -167,9 +174,11 @@ typedef struct {
 int lk_layer_record(const lk_kernels *kernels, const lk_layer *layer, const lk_tape *tape, void *work);
 int64_t lk_record_workspace(const lk_kernels *kernels, const lk_layer *layer, const lk_tape *tape);
 
-/* The backward pass, from the tape's last step to its first.
+/* The backward pass, from the tape's last step to its first. A long one is cut into several calls, with the tape of
+ * other steps in each; the weights are loaded before the first of them and stored after the last.
  *   work  lk_backward_workspace() bytes, 64-byte aligned, with no meaning between calls */
 int lk_layer_backward(const lk_kernels *kernels, const lk_tape *tape, const lk_gradients *gradients, void *work);
+int64_t lk_packed_bytes(const lk_kernels *kernels, const lk_gradients *gradients);
 int64_t lk_backward_workspace(const lk_kernels *kernels, const lk_tape *tape, const lk_gradients *gradients);
 
 /* What a call of a whole LSTM needs besides the addresses of arrays. It is made once for each shape of input.

@@ -8,9 +8,9 @@ from typing import NamedTuple, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lstmkernel.backends.large import slices
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import inputs
-from lstmkernel.engine.call_length import slices
 from lstmkernel.lstm import LSTM
 from lstmkernel.trace import Run, as_x, checked_x, follow
 

@@ -112,7 +112,8 @@ class Watched:
     """A backend that passes calls on to the kernels of another one and notes them. Ask for it by ``name``.
 
     ``calls`` has the name of each function of the backend that was called, and its arguments. "prepared call" and
-    "advance" are calls of what ``prepare`` and ``prepare_advance`` returned. Further arguments replace fields of the
+    "advance" are calls of what ``prepare`` and ``prepare_advance`` returned; "tape backward" is each tape that
+    layer_backward takes. Further arguments replace fields of the
     backend: with a small ``min_gflops``, work is cut into many calls.
     """
 
@@ -125,6 +126,7 @@ class Watched:
         own = {name: self._noted(name, value) for name, value in kernels._asdict().items() if callable(value)}
         own |= {
             "address": kernels.address,
+            "layer_backward": self._by_tape(kernels.layer_backward),
             "prepare": self._preparing("prepare", kernels.prepare, "prepared call"),
             "prepare_advance": self._preparing("prepare_advance", kernels.prepare_advance, "advance"),
         }
@@ -134,6 +136,17 @@ class Watched:
         def call(*arguments: Any) -> Any:
             self.calls.append((name, arguments))
             return function(*arguments)
+
+        return call
+
+    def _by_tape(self, layer_backward: Callable[..., Any]) -> Callable[..., Any]:
+        def call(tapes: Any, *arguments: Any) -> Any:
+            self.calls.append(("layer_backward", (tapes, *arguments)))
+            return layer_backward(map(noted, tapes), *arguments)
+
+        def noted(part: Any) -> Any:
+            self.calls.append(("tape backward", tuple(part)))
+            return part
 
         return call
 

@@ -15,8 +15,8 @@
  *
  * Steps are taken in chunks. Within a chunk, d_z goes into a buffer in L2. The products that do not depend on the
  * recurrence follow for the whole chunk: d_x = d_z W_ih, and the gradients of the weights, which are sums over all of
- * its rows of d_z and the transposed [x, 1, h_before]. Weights are packed anew in each call, because they change from
- * call to call. That costs little, because a call has hundreds of rows.
+ * its rows of d_z and the transposed [x, 1, h_before]. Weights are packed anew in each backward pass, because they
+ * change from one to the next. That costs little, because a backward pass has hundreds of rows.
  *
  * A team shares the rows of a step or its units (team.h). It always shares the rows of d_x and the tiles of the
  * weights' gradients. The order of every sum is the same for every size of the team.
@@ -24,185 +24,10 @@
  * Bounds: FMAs, twice those of forward; a step of few rows streams W_hh from where it is. */
 #ifndef LK_BACKWARD_H
 #define LK_BACKWARD_H
-#include "kernels/gradient_products.h"
+#include "kernels/backward_weights.h"
 #include "kernels/record.h"
-#include "kernels/transpose.h"
-
-/* A chunk has CHUNK_STEPS_ROWS rows of d_z, which are enough to pay for loading and storing the weights' gradients. It
- * has fewer where units are many, so that d_z stays within CHUNK_D_Z_BYTES, but at least CHUNK_LEAST_ROWS.
- * The tape is read from its end on, and prefetched FETCH_BYTES ahead. */
-enum { CHUNK_STEPS_ROWS = 256, CHUNK_LEAST_ROWS = 96, CHUNK_D_Z_BYTES = 1 << 21, FETCH_BYTES = 1 << 12 };
-
-/* One call, as one thread of the team sees it. Arrays lie in the workspace, and all threads have the same ones. */
-typedef struct {
-    const lk_tape *tape;
-    const lk_gradients *gradients;
-    const lk_team *team;
-    int64_t I, H, R, P;
-    /* Padded widths of a row. That of d_z [4][H] is one cache line wider: rows that are a power of two apart would
-     * share few sets of a cache. */
-    int64_t c_stride, h_stride, d_z_stride;
-    /* This thread's vectors of units, and of h. */
-    range units, outputs;
-    /* Packed for product_rows. */
-    struct {
-        real *w_hh, *w_ih, *w_hr;
-    } packed;
-    /* The weights' gradients: of all gates [blocks][inputs][BLOCK_SIZE], whose inputs are x, 1 and h_before; of W_hr
-     * [blocks][P][BLOCK_SIZE]. */
-    struct {
-        int64_t inputs;
-        real *gates, *w_hr;
-    } sums;
-    /* The step at hand: `active` rows take it. d_hidden is the gradient of o tanh(c); without a projection it is d_h.
-     * d_h_rows and d_hidden_rows point to each row of the two. */
-    struct {
-        int64_t active;
-        const real *gates;
-        real *d_h, *d_c, *d_hidden;
-        real **d_h_rows, **d_hidden_rows;
-    } step;
-    /* The chunk at hand: d_z of at most most_rows rows; [x, 1, h_before] transposed, [inputs][transposed_stride].
-     * For a projection also o tanh(c), d_h, and d_h transposed. */
-    struct {
-        int64_t most_rows, transposed_stride;
-        real *d_z, *inputs;
-        real *hidden, *d_h, *d_h_transposed;
-    } chunk;
-    /* This thread's own room for a pointer to each row of a chunk. */
-    real **pointers;
-} backward_pass;
-
-/* The next `count` elements of work. If work is NULL, it only counts the bytes. */
-INLINE real *take(char **work, int64_t *bytes, int64_t count)
-{
-    real *const place = *work ? (real *)(void *)(*work + *bytes) : NULL;
-    *bytes += whole_lines(count) * (int64_t)sizeof(real);
-    return place;
-}
-
-static void plan_sizes(backward_pass *pass, const lk_tape *tape, const lk_gradients *gradients, const lk_team *team)
-{
-    const int64_t I = gradients->input_size, H = gradients->hidden_size, P = gradients->proj_size, R = P ? P : H,
-                  B = tape->B;
-    pass->tape = tape, pass->gradients = gradients, pass->team = team;
-    pass->I = I, pass->H = H, pass->R = R, pass->P = P;
-    pass->c_stride = divide_up(H, LANES) * LANES, pass->h_stride = divide_up(R, LANES) * LANES;
-    pass->d_z_stride = whole_lines(4 * H) + LINE;
-    pass->sums.inputs = I + 1 + R;
-    const int64_t fitting = larger(CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES / (4 * H * (int64_t)sizeof(real)));
-    const int64_t rows = smaller(CHUNK_STEPS_ROWS, fitting);
-    pass->chunk.most_rows = larger(B, smaller(rows, B * (tape->last - tape->first)));
-    pass->chunk.transposed_stride = whole_lines(pass->chunk.most_rows) + LINE;
-}
-
-/* Sizes and places; returns the bytes of work. */
-static int64_t plan_backward(backward_pass *pass, const lk_tape *tape, const lk_gradients *gradients,
-                             const lk_team *team, char *work)
-{
-    plan_sizes(pass, tape, gradients, team);
-    const int64_t I = pass->I, H = pass->H, R = pass->R, P = pass->P, B = tape->B, rows = pass->chunk.most_rows;
-    const int64_t inputs = pass->sums.inputs, transposed_stride = pass->chunk.transposed_stride;
-    const int d_x = gradients->d_x != NULL, d_w = gradients->d_w_ih != NULL;
-    int64_t bytes = 0;
-    pass->packed.w_hh = take(&work, &bytes, divide_up(R, BLOCK_SIZE) * 4 * H * BLOCK_SIZE);
-    pass->packed.w_ih = take(&work, &bytes, d_x ? divide_up(I, BLOCK_SIZE) * 4 * H * BLOCK_SIZE : 0);
-    pass->packed.w_hr = take(&work, &bytes, divide_up(H, BLOCK_SIZE) * P * BLOCK_SIZE);
-    pass->sums.gates = take(&work, &bytes, d_w ? divide_up(4 * H, BLOCK_SIZE) * inputs * BLOCK_SIZE : 0);
-    pass->sums.w_hr = take(&work, &bytes, d_w ? divide_up(H, BLOCK_SIZE) * P * BLOCK_SIZE : 0);
-    pass->step.d_h = take(&work, &bytes, B * pass->h_stride);
-    pass->step.d_c = take(&work, &bytes, B * pass->c_stride);
-    pass->step.d_hidden = P ? take(&work, &bytes, B * pass->c_stride) : pass->step.d_h;
-    pass->chunk.d_z = take(&work, &bytes, rows * pass->d_z_stride);
-    pass->chunk.inputs = take(&work, &bytes, d_w ? inputs * transposed_stride : 0);
-    pass->chunk.hidden = take(&work, &bytes, P ? rows * pass->c_stride : 0);
-    pass->chunk.d_h = take(&work, &bytes, P ? rows * pass->h_stride : 0);
-    pass->chunk.d_h_transposed = take(&work, &bytes, P ? P * transposed_stride : 0);
-    const int64_t own = larger(rows, LANES), threads = larger(1, tape->threads);
-    if (work) {
-        pass->step.d_h_rows = (real **)(void *)(work + bytes);
-        pass->step.d_hidden_rows = pass->step.d_h_rows + B;
-        pass->pointers = pass->step.d_hidden_rows + B + own * team->rank;
-    }
-    return bytes + (2 * B + own * threads) * (int64_t)sizeof(real *);
-}
-
-static int64_t backward_workspace(const lk_tape *tape, const lk_gradients *gradients)
-{
-    backward_pass pass;
-    const lk_team alone = {.size = 1};
-    return plan_backward(&pass, tape, gradients, &alone, NULL);
-}
 
 /* ---------------------------------------------------------------- before and after all steps */
-
-/* This thread's share of w [K][outputs]. */
-static void pack_share(const backward_pass *pass, real *to, const void *w, int64_t K, int64_t outputs)
-{
-    pack_columns(to, w, K, outputs, share_of(pass->team, divide_up(outputs, BLOCK_SIZE)));
-}
-
-static void pack_weights(const backward_pass *pass)
-{
-    pack_share(pass, pass->packed.w_hh, pass->gradients->w_hh, 4 * pass->H, pass->R);
-    if (pass->gradients->d_x)
-        pack_share(pass, pass->packed.w_ih, pass->gradients->w_ih, 4 * pass->H, pass->I);
-    if (pass->P)
-        pack_share(pass, pass->packed.w_hr, pass->gradients->w_hr, pass->P, pass->H);
-}
-
-/* The weights' gradients are added to those in the caller's arrays. The caller's are loaded before the first step, and
- * the sums are stored after the last step. So a backward pass in several calls adds in the same order as one call.
- *
- * load_sums and store_sums move d [K][BLOCK_SIZE] from or to n rows of w [4 H][K], from row `first` on. */
-INLINE void point_to_weights(const backward_pass *pass, void *w, int64_t K, int64_t first, int64_t n)
-{
-    for (int64_t row = 0; row < n; row++)
-        pass->pointers[row] = (real *)w + (first + row) * K;
-}
-INLINE void load_sums(const backward_pass *pass, real *d, void *w, int64_t K, int64_t first, int64_t n)
-{
-    point_to_weights(pass, w, K, first, n);
-    transpose(d, BLOCK_SIZE, (const real *const *)pass->pointers, n, K);
-}
-INLINE void store_sums(const backward_pass *pass, real *d, void *w, int64_t K, int64_t first, int64_t n)
-{
-    point_to_weights(pass, w, K, first, n);
-    transpose_back(pass->pointers, d, BLOCK_SIZE, n, K);
-}
-
-/* Call `move`, which is load_sums or store_sums, for this thread's vectors of the gates' sums. */
-INLINE void move_sums(const backward_pass *pass,
-                      void (*move)(const backward_pass *, real *, void *, int64_t, int64_t, int64_t))
-{
-    const int64_t I = pass->I, inputs = pass->sums.inputs;
-    const range vectors = share_of(pass->team, divide_up(4 * pass->H, LANES));
-    for (int64_t vector = vectors.from; vector < vectors.to; vector++) {
-        const int64_t first = vector * LANES, n = smaller(LANES, 4 * pass->H - first);
-        real *const d = pass->sums.gates + vector / 4 * inputs * BLOCK_SIZE + vector % 4 * LANES;
-        move(pass, d, pass->gradients->d_w_ih, I, first, n);
-        move(pass, d + I * BLOCK_SIZE, pass->gradients->d_bias, 1, first, n);
-        move(pass, d + (I + 1) * BLOCK_SIZE, pass->gradients->d_w_hh, pass->R, first, n);
-    }
-}
-
-static void load_weights(const backward_pass *pass)
-{
-    move_sums(pass, load_sums);
-    if (pass->P)
-        pack_share(pass, pass->sums.w_hr, pass->gradients->d_w_hr, pass->P, pass->H);
-}
-static void store_weights(const backward_pass *pass)
-{
-    move_sums(pass, store_sums);
-    const int64_t H = pass->H, P = pass->P;
-    const range blocks = share_of(pass->team, P ? divide_up(H, BLOCK_SIZE) : 0);
-    for (int64_t block = blocks.from; block < blocks.to; block++)
-        for (int64_t output = 0; output < P; output++)
-            copy_reals((real *)pass->gradients->d_w_hr + output * H + block * BLOCK_SIZE,
-                       pass->sums.w_hr + (block * P + output) * BLOCK_SIZE,
-                       smaller(BLOCK_SIZE, H - block * BLOCK_SIZE));
-}
 
 /* Load and store this thread's columns of d_h and d_c. Columns past the last one are zero, and stay zero. */
 INLINE range columns_of(range vectors, int64_t width)
@@ -508,22 +333,27 @@ static void begin_at_end(backward_pass *pass)
         }
 }
 
+static void all_steps_backward(backward_pass *pass)
+{
+    begin_at_end(pass);
+    load_gradients(pass);
+    team_barrier(pass->team);
+    for (int64_t s = pass->tape->last; s > pass->tape->first;)
+        s = chunk_backward(pass, s);
+    store_gradients(pass);
+}
+
 static int layer_backward(const lk_tape *tape, const lk_gradients *gradients, const lk_team *team, void *work)
 {
     backward_pass pass;
     plan_backward(&pass, tape, gradients, team, work);
     pass.units = own_blocks(team, divide_up(pass.H, LANES));
     pass.outputs = own_blocks(team, divide_up(pass.R, LANES));
-    begin_at_end(&pass);
-    pack_weights(&pass);
-    if (gradients->d_w_ih)
+    if (gradients->stages & LK_LOAD)
         load_weights(&pass);
-    load_gradients(&pass);
-    team_barrier(team);
-    for (int64_t s = tape->last; s > tape->first;)
-        s = chunk_backward(&pass, s);
-    store_gradients(&pass);
-    if (gradients->d_w_ih)
+    if (gradients->stages & LK_STEPS)
+        all_steps_backward(&pass);
+    if (gradients->stages & LK_STORE)
         store_weights(&pass);
     return LK_OK;
 }

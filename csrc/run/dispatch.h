@@ -58,7 +58,8 @@ typedef struct {
     KERNEL(int, layer_record, (const lk_layer *layer, const lk_tape *tape, const lk_team *team, void *work))           \
     KERNEL(int64_t, record_workspace, (const lk_layer *layer, const lk_tape *tape))                                    \
     KERNEL(int, layer_backward, (const lk_tape *tape, const lk_gradients *gradients, const lk_team *team, void *work)) \
-    KERNEL(int64_t, backward_workspace, (const lk_tape *tape, const lk_gradients *gradients))
+    KERNEL(int64_t, backward_workspace, (const lk_tape *tape, const lk_gradients *gradients))                          \
+    KERNEL(int64_t, packed_bytes, (const lk_gradients *gradients))
 
 struct lk_kernels {
     int64_t lanes, itemsize;

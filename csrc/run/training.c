@@ -71,6 +71,11 @@ int64_t lk_record_workspace(const lk_kernels *kernels, const lk_layer *layer, co
     return kernels->record_workspace(layer, tape);
 }
 
+int64_t lk_packed_bytes(const lk_kernels *kernels, const lk_gradients *gradients)
+{
+    return kernels->packed_bytes(gradients);
+}
+
 int64_t lk_backward_workspace(const lk_kernels *kernels, const lk_tape *tape, const lk_gradients *gradients)
 {
     return kernels->backward_workspace(tape, gradients);

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from lstmkernel.backends.packing import Array, DenseWeights, LayerVariant, LayerWeights, LSTMWeights
-from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters
+from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters, RowsOfTape
 
 #: Every kernel of the contract, by the name of its field in Backend.
 KERNELS = (
@@ -103,8 +103,13 @@ class LayerRecordKernel(Protocol):
 
 
 class LayerBackwardKernel(Protocol):
-    def __call__(self, tape: LayerTape, parameters: Parameters, gradients: LayerGradients, threads: int, /) -> None:
-        """The backward pass through the tape's steps, from the last to the first. Writes all of ``gradients``."""
+    def __call__(
+        self, tapes: Iterable[RowsOfTape], parameters: Parameters, gradients: LayerGradients, threads: int, /
+    ) -> None:
+        """The backward pass through one tape after the other, each from its last step to its first.
+
+        Each is of some rows of ``gradients``. Writes all of ``gradients``.
+        """
 
 
 class Batch(NamedTuple):

@@ -11,9 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from lstmkernel.backends.large import slices
 from lstmkernel.backends.memory import CACHE_LINE, empty_weights
 
 Array = NDArray[Any]
+
+#: Numbers of the blocks that are packed at once.
+BLOCKS_SIZE = 1 << 15
 
 
 class LayerVariant(NamedTuple):
@@ -138,28 +142,41 @@ def unpack_gates(z: Array, hidden_size: int) -> Array:
 def _pack_weights(weight: Array, lanes: int) -> Array:
     """(4H, K) -> [blocks, K, 4, lanes], units past H zero."""
     hidden_size, K = weight.shape[0] // 4, weight.shape[1]
-    blocks = -(-hidden_size // lanes)
-    padded = np.zeros((4, blocks * lanes, K), weight.dtype)
-    padded[:, :hidden_size] = weight.reshape(4, hidden_size, K)
-    return _frozen(padded.reshape(4, blocks, lanes, K).transpose(1, 3, 0, 2))
+    packed = empty_weights((-(-hidden_size // lanes), K, 4, lanes), weight.dtype)
+    _fill_blocks(packed, weight.reshape(4, hidden_size, K))
+    return _frozen(packed)
 
 
 def pack_rows(weight: Array, lanes: int) -> Array:
-    """``in_rows``, read-only, in the memory for packed weights."""
-    return _frozen(in_rows(weight, lanes))
-
-
-def in_rows(weight: Array, lanes: int) -> Array:
-    """(O, K) -> [blocks, K, 4, lanes], outputs past O zero; not contiguous yet."""
+    """(O, K) -> [blocks, K, 4, lanes], outputs past O zero; read-only, in the memory for packed weights."""
     out_features, K = weight.shape
-    blocks = -(-out_features // (4 * lanes))
-    padded = np.zeros((blocks * 4 * lanes, K), weight.dtype)
-    padded[:out_features] = weight
-    return padded.reshape(blocks, 4, lanes, K).transpose(0, 3, 1, 2)
+    packed = empty_weights((-(-out_features // (4 * lanes)), K, 4, lanes), weight.dtype)
+    fill_rows(packed, weight)
+    return _frozen(packed)
+
+
+def fill_rows(packed: Array, weight: Array) -> None:
+    """Write weight (O, K) to [blocks, K, 4, lanes], zeros to the outputs past O."""
+    _, K, _, lanes = packed.shape
+    _fill_blocks(packed.reshape(-1, K, 1, 4 * lanes), weight[None])
+
+
+def _fill_blocks(packed: Array, weight: Array) -> None:
+    """Write weight (parts, rows, K) to [blocks, K, parts, lanes], zeros past the last row.
+
+    Some blocks at a time: Ctrl-C is heard in between, and their rows stay in the cache while they are read.
+    """
+    (parts, rows, K), lanes = weight.shape, packed.shape[3]
+    whole = rows // lanes
+    for blocks in slices(whole, BLOCKS_SIZE // max(1, parts * lanes * K)):
+        of_blocks = weight[:, blocks.start * lanes : blocks.stop * lanes].reshape(parts, -1, lanes, K)
+        packed[blocks] = of_blocks.transpose(1, 3, 0, 2)
+    if whole < len(packed):
+        left = rows - whole * lanes
+        packed[whole, :, :, :left] = weight[:, whole * lanes :].transpose(2, 0, 1)
+        packed[whole, :, :, left:] = 0
 
 
 def _frozen(array: Array) -> Array:
-    copy = empty_weights(array.shape, array.dtype)
-    copy[...] = array
-    copy.flags.writeable = False
-    return copy
+    array.flags.writeable = False
+    return array

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lstmkernel.backends.large import fill
 from lstmkernel.backends.memory import mapped
 from lstmkernel.backends.packing import Array, empty
 
@@ -19,9 +20,6 @@ from lstmkernel.backends.packing import Array, empty
 LEAST_BYTES = 1 << 18
 #: At most this many bytes wait to be used again.
 MOST_SPARE = 1 << 28
-
-#: Numbers that are copied at once.
-MOST_COPIED = 1 << 24
 
 #: Waiting memory as (bytes, memory), by order of arrival, the oldest first. An array may end on any thread at any time,
 #: also while these functions run, so they only use single operations of a dict: those are atomic.
@@ -48,19 +46,6 @@ def copied(array: Array) -> Array:
     copy = empty_reused(array.shape, array.dtype)
     fill(copy, array)
     return copy
-
-
-def fill(to: Array, source: Array) -> None:
-    """to[...] = source, of the same shape. It hears Ctrl-C: the first touch of a gigabyte may take seconds."""
-    if to.size <= MOST_COPIED:
-        to[...] = source
-        return
-    axis = int(np.argmax(to.shape))
-    length = to.shape[axis]
-    step = max(1, MOST_COPIED * length // to.size)
-    to, source = np.moveaxis(to, axis, 0), np.moveaxis(source, axis, 0)
-    for start in range(0, length, step):
-        to[start : start + step] = source[start : start + step]
 
 
 def _whole(size: int) -> int:

@@ -59,6 +59,13 @@ class LayerTape(NamedTuple):
         return np.asarray(lengths[:rows] - 1 - step)
 
 
+class RowsOfTape(NamedTuple):
+    """A tape, and which of the batch's rows it is of."""
+
+    tape: LayerTape
+    rows: slice = slice(None)
+
+
 class Parameters(NamedTuple):
     """The weights of one layer and direction, contiguous. Gates lie along the first axis, in the order i, f, g, o."""
 

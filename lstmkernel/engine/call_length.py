@@ -6,7 +6,6 @@ kernels decide that themselves (csrc/run/cost.h).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from lstmkernel.backends.contract import Backend
@@ -74,10 +73,3 @@ class Cut(NamedTuple):
         """Of steps of B rows. call_rows: rows times steps of a call."""
         rows = max(1, min(B, max(FULL_ROWS, call_rows)))
         return cls(rows, max(1, call_rows // rows))
-
-
-def slices(total: int, most: int) -> Iterator[slice]:
-    """0..total in consecutive slices of at most ``most``, and at least 1."""
-    most = max(1, most)
-    for start in range(0, total, most):
-        yield slice(start, min(start + most, total))

@@ -101,8 +101,7 @@ def _layer_backward(
         of_parameters = None if found is None else _of_parameters(direction, found)
         of_layer = LayerGradients(columns, d_h[row], d_c[row], d_below, place > 0, of_parameters)
         network = direction.network
-        for tape, rows in direction.backwards():
-            network.backend.layer_backward(tape, direction.parameters(), of_layer.rows(rows), network.threads())
+        network.backend.layer_backward(direction.backwards(), direction.parameters(), of_layer, network.threads())
 
 
 def _of_parameters(direction: Direction, found: Named) -> ParameterGradients:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lstmkernel.backends.contract import Backend
+from lstmkernel.backends.large import slices
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments, call_length
-from lstmkernel.engine.call_length import slices
 
 
 class Head:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lstmkernel.backends.contract import Advance, Backend, Batch, Prepared
+from lstmkernel.backends.large import slices
 from lstmkernel.backends.packing import Array, LayerWeights, LSTMWeights
 from lstmkernel.engine import call_length
-from lstmkernel.engine.call_length import FULL_ROWS, Cut, slices
+from lstmkernel.engine.call_length import FULL_ROWS, Cut
 from lstmkernel.engine.parameters import LSTMShape, layer_parameters
 from lstmkernel.engine.prepared_calls import PreparedCalls
 from lstmkernel.host import cores

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lstmkernel.backends.large import MOST_COPIED, fill, slices
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments
 from lstmkernel.variant import Variant
@@ -122,7 +123,12 @@ def layer_parameters(named: Mapping[str, Array], suffix: str) -> LayerParameters
 def uniform(shapes: Shapes, bound: float, dtype: np.dtype[Any], seed: int | None) -> dict[str, Array]:
     """Read-only values of U(-bound, bound), as PyTorch initialises; the same ones for the same seed."""
     random = np.random.default_rng(seed)
-    return _frozen({name: random.uniform(-bound, bound, shape).astype(dtype) for name, shape in shapes.items()})
+    named = {name: np.empty(shape, dtype) for name, shape in shapes.items()}
+    for value in named.values():
+        flat = value.reshape(-1)
+        for part in slices(flat.size, MOST_COPIED):  # between two of them, Ctrl-C is heard
+            flat[part] = random.uniform(-bound, bound, flat[part].size)
+    return _frozen(named)
 
 
 def checked(mapping: Mapping[str, Any], shapes: Shapes, dtype: np.dtype[Any]) -> dict[str, Array]:
@@ -142,7 +148,10 @@ def checked(mapping: Mapping[str, Any], shapes: Shapes, dtype: np.dtype[Any]) ->
             raise TypeError(f"{name}: expected floating-point numbers, got {value.dtype}")
         if value.shape != expected:
             raise ValueError(f"{name}: expected shape {expected}, got {value.shape}{_hint(name, value.shape)}")
-    return _frozen({name: value.astype(dtype, order="C") for name, value in values.items()})
+    named = {name: np.empty(shape, dtype) for name, shape in shapes.items()}
+    for name, value in named.items():
+        fill(value, values[name])
+    return _frozen(named)
 
 
 def _frozen(named: dict[str, Array]) -> dict[str, Array]:

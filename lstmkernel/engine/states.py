@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from lstmkernel.backends.contract import Advance
+from lstmkernel.backends.large import slices
 from lstmkernel.backends.packing import Array, empty
-from lstmkernel.engine.call_length import FULL_ROWS, slices
+from lstmkernel.engine.call_length import FULL_ROWS
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.head import Head
 from lstmkernel.engine.network import Network, State

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from lstmkernel.backends.contract import Batch, within
+from lstmkernel.backends.large import MOST_COPIED, fill, slices
 from lstmkernel.backends.packing import Array, LayerWeights
-from lstmkernel.backends.reuse import MOST_COPIED, copied, empty_reused, fill
-from lstmkernel.backends.tape import LayerTape, Parameters, active_rows
-from lstmkernel.engine.call_length import Cut, slices, training_rows
+from lstmkernel.backends.reuse import copied, empty_reused
+from lstmkernel.backends.tape import LayerTape, Parameters, RowsOfTape, active_rows
+from lstmkernel.engine.call_length import Cut, training_rows
 from lstmkernel.engine.fingerprint import fingerprint
 from lstmkernel.engine.network import Network, State
 
@@ -87,8 +88,8 @@ class Direction:
             self.checkpoints.append(copied(c))
             _read_c(self._again(steps.start, steps.stop, c), c)
 
-    def backwards(self) -> Iterator[tuple[LayerTape, slice]]:
-        """All steps, the last one first, in parts short enough for Ctrl-C: a tape, and which of the batch's rows."""
+    def backwards(self) -> Iterator[RowsOfTape]:
+        """All steps, the last one first, in parts short enough for Ctrl-C."""
         for steps in reversed(list(slices(self.tape.last, self.every or self.tape.last))):
             tape = self.tape
             if self.every is not None:
@@ -124,17 +125,17 @@ class Direction:
         parts = slices(tape.last - tape.first, self._cut().steps)
         return [slice(tape.first + part.start, tape.first + part.stop) for part in parts]
 
-    def _in_rows(self, tape: LayerTape) -> Iterator[tuple[LayerTape, slice]]:
+    def _in_rows(self, tape: LayerTape) -> Iterator[RowsOfTape]:
         """The tape, or, where a step of all rows is too long for one call, its only step for some rows at a time.
 
         The sums over rows have the same order either way: one step's rows after the other.
         """
         B, most = tape.x.shape[1], self._cut().rows
         if most >= B:
-            yield tape, slice(0, B)
+            yield RowsOfTape(tape)
             return
         for rows in slices(len(tape.gates), most):
-            yield tape.rows(rows), rows
+            yield RowsOfTape(tape.rows(rows), rows)
 
     def parameters(self) -> Parameters:
         named, end = self.network.parameters, self.suffix

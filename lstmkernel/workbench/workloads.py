@@ -13,7 +13,7 @@ import numpy as np
 from lstmkernel import backends
 from lstmkernel.backends import Backend
 from lstmkernel.backends.packing import LayerWeights, pack_gates, unpack_gates
-from lstmkernel.backends.tape import LayerGradients, LayerTape, ParameterGradients, Parameters
+from lstmkernel.backends.tape import LayerGradients, LayerTape, ParameterGradients, Parameters, RowsOfTape
 from lstmkernel.engine.parameters import layer_parameters
 from lstmkernel.engine.tape import room
 from lstmkernel.lstm import LSTM
@@ -178,7 +178,7 @@ def _layer_backward(case: Case, backend: Backend) -> Workload:
     gradients = LayerGradients(d_out, *states, d_x, False, d_parameters)
 
     def call() -> None:
-        backend.layer_backward(tape, parameters, gradients, 1)
+        backend.layer_backward([RowsOfTape(tape)], parameters, gradients, 1)
 
     def answer() -> Answer:
         written = [array for array in (*states, *d_parameters) if array is not None]

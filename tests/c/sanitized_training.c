@@ -66,8 +66,9 @@ static int64_t *descending_lengths(const training_case *t)
 static lk_gradients gradients_into(const training_case *t, const results *r, void *const weights[3], const void *d_out)
 {
     const int64_t R = t->P ? t->P : t->H;
-    lk_gradients g = {t->I,           t->H, t->P, weights[0], weights[1], weights[2], NULL, 0,    0,   r->result[D_H],
-                      r->result[D_C], NULL, 0,    0,          0,          NULL,       NULL, NULL, NULL};
+    lk_gradients g = {t->I, t->H,           t->P,           weights[0], weights[1], weights[2], NULL, 0,
+                      0,    r->result[D_H], r->result[D_C], NULL,       0,          0,          0,    NULL,
+                      NULL, NULL,           NULL,           NULL,       0,          0,          1};
     if (!t->needed)
         return g;
     g.d_out = d_out, g.d_out_step = t->B * R, g.d_out_row = R;
@@ -75,6 +76,17 @@ static lk_gradients gradients_into(const training_case *t, const results *r, voi
     g.d_w_ih = r->result[D_W_IH], g.d_w_hh = r->result[D_W_HH], g.d_bias = r->result[D_BIAS];
     g.d_w_hr = t->P ? r->result[D_W_HR] : NULL;
     return g;
+}
+
+/* The weights in one part or several. Of the tape only the number of threads matters. */
+static void move_weights(const lk_kernels *kernels, const lk_tape *tape, lk_gradients *gradients, int stage)
+{
+    void *work = take_work(lk_backward_workspace(kernels, tape, gradients));
+    gradients->stages = stage, gradients->parts = (int)(gradients->hidden_size % 3 + 1);
+    for (gradients->part = 0; gradients->part < gradients->parts; gradients->part++)
+        lk_layer_backward(kernels, tape, gradients, work);
+    gradients->stages = LK_STEPS;
+    free(work);
 }
 
 static results run(const training_case *t, const lk_kernels *kernels, int threads)
@@ -92,10 +104,13 @@ static results run(const training_case *t, const lk_kernels *kernels, int thread
     int64_t *lengths = t->ragged ? descending_lengths(t) : NULL;
     char *c = take((t->T + 1) * t->B * t->H, itemsize),
          *gates = take(rows_until(t, lengths, t->T) * 4 * t->H, itemsize);
-    const lk_gradients gradients = gradients_into(t, &r, weights, arrays[2]);
+    lk_gradients gradients = gradients_into(t, &r, weights, arrays[2]);
+    gradients.packed = take_work(lk_packed_bytes(kernels, &gradients));
     lk_tape tape = {t->T,      t->B,          0,        0, lengths, t->reverse, arrays[0], t->B * t->I, t->I,
                     arrays[1], r.result[H_T], t->B * R, R, NULL,    NULL,       threads};
-    for (int pass = 0; pass < 2; pass++)
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass)
+            move_weights(kernels, &tape, &gradients, LK_LOAD);
         for (int64_t n = 0; n < t->T; n += t->steps) {
             const int64_t from = pass ? (t->T - 1 - n) / t->steps * t->steps : n;
             tape.first = from, tape.last = from + t->steps < t->T ? from + t->steps : t->T;
@@ -109,8 +124,10 @@ static results run(const training_case *t, const lk_kernels *kernels, int thread
                 lk_layer_record(kernels, &layer, &tape, work);
             free(work);
         }
-    void *all[] = {x,          h_0,        d_out,      lengths,   c,         gates,
-                   weights[0], weights[1], weights[2], arrays[0], arrays[1], arrays[2]};
+    }
+    move_weights(kernels, &tape, &gradients, LK_STORE);
+    void *all[] = {x,          h_0,        d_out,     lengths,   c,         gates,           weights[0],
+                   weights[1], weights[2], arrays[0], arrays[1], arrays[2], gradients.packed};
     for (size_t n = 0; n < sizeof all / sizeof *all; n++)
         free(all[n]);
     drop_packed(&layer);

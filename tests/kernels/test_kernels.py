@@ -13,7 +13,7 @@ from lstmkernel import backends
 from lstmkernel.backends import packing
 from lstmkernel.backends.contract import ACTIVATIONS, KERNELS, Batch
 from lstmkernel.backends.packing import unpack_gates
-from lstmkernel.backends.tape import LayerGradients, LayerTape, ParameterGradients, Parameters, active_rows
+from lstmkernel.backends.tape import LayerGradients, LayerTape, ParameterGradients, Parameters, RowsOfTape, active_rows
 
 DEFINITION = backends.get("numpy")
 
@@ -328,9 +328,9 @@ def check_training(backend, dtype, random, T, B, I, H, P, ragged, reverse):
         assert np.array_equal(tape.h, out), what
 
     parameters = Parameters(arrays[0], arrays[1], arrays[3])
-    for steps in ((T // 2, T), (0, T // 2)):
-        kernels.layer_backward(tape.steps(*steps), parameters, gradients, 1)
-    DEFINITION.layer_backward(expected, Parameters(*map(double, parameters)), right, 1)
+    parts = [RowsOfTape(tape.steps(*steps)) for steps in ((T // 2, T), (0, T // 2))]
+    kernels.layer_backward(parts, parameters, gradients, 1)
+    DEFINITION.layer_backward([RowsOfTape(expected)], Parameters(*map(double, parameters)), right, 1)
     assert_gradients(gradients, right, dtype, what)
     canaries.check()
 
@@ -361,7 +361,7 @@ def test_training_without_what_is_not_needed(backend, dtype, random):
         case.d_out[...] = 0
         gradients = case.gradients._replace(**fields)
         kernels.layer_record(case.tape, weights, 1)
-        kernels.layer_backward(case.tape, parameters, gradients, 1)
+        kernels.layer_backward([RowsOfTape(case.tape)], parameters, gradients, 1)
         return gradients
 
     whole, bare = run(), run(out=None, x=None, parameters=None)
@@ -489,7 +489,7 @@ def test_training_stays_within(backend, dtype, random, guarded, H, threads):
         for ragged in (False, True):
             case = Training(random, lambda a, whole=False: guarded.array(a), dtype, T, B, I, H, P, ragged, ragged)
             kernels.layer_record(case.tape, weights, threads)
-            kernels.layer_backward(case.tape, parameters, case.gradients, threads)
+            kernels.layer_backward([RowsOfTape(case.tape)], parameters, case.gradients, threads)
             found = [*case.gradients.parameters, case.gradients.h, case.gradients.c, case.gradients.x, case.tape.h]
             assert all(np.isfinite(array).all() for array in found if array is not None)
 

@@ -13,8 +13,9 @@ from helpers import Watched, assert_same_answer, assert_same_bits, normal, rando
 from networks import SIZES, each, make, without
 
 import lstmkernel as lk
-from lstmkernel.backends import ONE_ANSWER
+from lstmkernel.backends import ONE_ANSWER, large, packing
 from lstmkernel.dense import ACTIVATIONS
+from lstmkernel.engine import parameters
 
 every_size = each(*SIZES)
 
@@ -127,8 +128,31 @@ def test_training_in_one_kernel_call_and_in_many(compiled_backend, random, netwo
         assert_same_bits(got, out)
         for name, gradient in in_parts.backward(tape, d_out).items():
             assert_same_bits(gradient, expected[name], f"{name} at {gflops:.0g} GFLOP/s")
-        counts.append(len(backend.of("layer_backward")))
+        counts.append(len(backend.of("tape backward")))
     assert counts[0] > counts[-1]
+
+
+@every_size
+def test_weights_in_one_part_and_in_many(compiled_backend, dtype, random, network, monkeypatch):
+    """Large weights are made, packed, and in training loaded and stored, part by part."""
+
+    def answers():
+        lstm = make(network, compiled_backend, dtype)
+        state_dict = {name: value[...] for name, value in lstm.state_dict().items()}
+        lstm.load_state_dict({name: value + 1 for name, value in state_dict.items()})
+        lstm.load_state_dict(state_dict)
+        out, state, tape = lstm.forward(x)
+        return [*state_dict.values(), out, *state, *lstm.backward(tape, out, state).values()]
+
+    x = normal(random, (4, 3, make(network, compiled_backend, dtype).input_size), dtype)
+    whole = answers()
+    monkeypatch.setattr(large, "MOST_COPIED", 7)
+    monkeypatch.setattr(parameters, "MOST_COPIED", 7)
+    monkeypatch.setattr(packing, "BLOCKS_SIZE", 1)
+    if compiled_backend.startswith("c"):
+        monkeypatch.setattr("lstmkernel.backends.c.calls.MOST_PACKED", 500)
+    for got, expected in zip(answers(), whole, strict=True):
+        assert_same_bits(got, expected)
 
 
 @every_size

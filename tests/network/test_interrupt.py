@@ -103,7 +103,7 @@ def test_no_call_of_a_training_kernel_is_long(kind, shape):
     else:
         out, _, tape = lstm.forward(x, checkpoint_every=7 if kind == "checkpoints" else None)
         lstm.backward(tape, out)
-    sizes = [len(tape.gates) for name in ("layer_record", "layer_backward") for tape, *_ in kernels.of(name)]
+    sizes = [len(tape.gates) for name in ("layer_record", "tape backward") for tape, *_ in kernels.of(name)]
     directions = 2 * (2 if kind == "bidirectional" else 1)
     rows = shape[0] * shape[1] * directions
     assert sum(sizes) == rows if kind == "trace" else 2 * rows

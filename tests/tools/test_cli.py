@@ -76,7 +76,10 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 #: Of a kernel's arguments, an output: the last one where nothing else is said.
-OUTPUT = {"layer_record": lambda tape, *_: tape.h, "layer_backward": lambda tape, parameters, gradients, _: gradients.h}
+OUTPUT = {
+    "layer_record": lambda tape, *_: tape.h,
+    "layer_backward": lambda tapes, parameters, gradients, _: gradients.h,
+}
 
 
 def spoilt(kernel: str, spoil: Callable[[Any], Any]) -> dict[str, Any]:

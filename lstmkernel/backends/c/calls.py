@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -21,10 +21,15 @@ from lstmkernel.backends.packing import (
     pack_dense,
     pack_layer,
 )
-from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters
+from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters, RowsOfTape
 
 #: Backend.min_gflops.
 MIN_GFLOPS = {"avx512": 60.0, "avx2": 40.0, "generic": 8.0}
+
+#: Bytes of weights that one call of a backward pass loads or stores.
+MOST_PACKED = 1 << 26
+
+ALL_ROWS = slice(None)
 
 _per_thread = threading.local()
 
@@ -221,12 +226,59 @@ def _layer_record(tape: LayerTape, weights: LayerWeights, threads: int) -> None:
 
 
 def _layer_backward(
-    tables: Tables, tape: LayerTape, parameters: Parameters, gradients: LayerGradients, threads: int
+    tables: Tables, tapes: Iterable[RowsOfTape], parameters: Parameters, gradients: LayerGradients, threads: int
 ) -> None:
+    kernels = tables[parameters.w_ih.dtype]
+    struct = _gradients(parameters, gradients)
+    size = lib.lk_packed_bytes(kernels, struct)
+    packed, parts = _take_packed(size), -(-size // MOST_PACKED)
+    to_do = lib.LK_LOAD | lib.LK_STORE
+    for tape, rows in tapes:
+        native = _tape(tape, threads)
+        if rows != ALL_ROWS:
+            struct = _gradients(parameters, gradients.rows(rows))
+        struct.packed = packed
+        if parts > 1 and to_do & lib.LK_LOAD:
+            _weights_backward(kernels, native, struct, lib.LK_LOAD, parts)
+            to_do = lib.LK_STORE
+        is_last = parts == 1 and tape.first == 0 and rows == ALL_ROWS
+        stages = to_do if is_last else to_do & lib.LK_LOAD
+        _stage_backward(kernels, native, struct, lib.LK_STEPS | stages)
+        to_do &= ~stages
+    if to_do == lib.LK_STORE:
+        _weights_backward(kernels, native, struct, lib.LK_STORE, parts)
+    if parts == 1:
+        _per_thread.packed = packed
+
+
+def _take_packed(size: int) -> Any:
+    """Memory for the weights of a backward pass: this thread's, which is away until it is given back.
+
+    A signal handler may run another backward pass meanwhile.
+    """
+    packed = _per_thread.__dict__.pop("packed", None)
+    if packed is None or len(packed) < size:
+        packed = ffi.from_buffer(empty((size,), np.uint8))
+    return packed
+
+
+def _weights_backward(kernels: Any, native: Any, struct: Any, stage: int, parts: int) -> None:
+    """A stage of all weights: part by part, since Ctrl-C waits for the end of a part."""
+    for part in range(parts):
+        _stage_backward(kernels, native, struct, stage, part, parts)
+
+
+def _stage_backward(kernels: Any, native: Any, struct: Any, stages: int, part: int = 0, parts: int = 1) -> None:
+    struct.stages, struct.part, struct.parts = stages, part, parts
+    work = _workspace(lib.lk_backward_workspace(kernels, native, struct))
+    _check(lib.lk_layer_backward(kernels, native, struct, work))
+
+
+def _gradients(parameters: Parameters, gradients: LayerGradients) -> Any:
+    """An lk_gradients without what a call does."""
     w_ih, _w_hh, w_hr = parameters
-    kernels, null = tables[w_ih.dtype], ffi.NULL
-    out, x, of = gradients.out, gradients.x, gradients.parameters
-    struct = ffi.new(
+    null, out, x, of = ffi.NULL, gradients.out, gradients.x, gradients.parameters
+    return ffi.new(
         "lk_gradients *",
         (
             *(w_ih.shape[1], w_ih.shape[0] // 4, 0 if w_hr is None else len(w_hr)),
@@ -238,9 +290,6 @@ def _layer_backward(
             *(null if array is None else _contiguous(array) for array in of or (None,) * 4),
         ),
     )
-    native = _tape(tape, threads)
-    work = _workspace(lib.lk_backward_workspace(kernels, native, struct))
-    _check(lib.lk_layer_backward(kernels, native, struct, work))
 
 
 def _call(

@@ -6,7 +6,7 @@ plain transposed matrices, and the gates z are (N, 1, 4, H).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import numpy as np
@@ -23,7 +23,7 @@ from lstmkernel.backends.packing import (
     pack_dense,
     pack_layer,
 )
-from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters
+from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters, RowsOfTape
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "linear": lambda x: x,
@@ -141,7 +141,14 @@ def layer_record(tape: LayerTape, weights: LayerWeights, threads: int) -> None:
 
 
 @_quiet
-def layer_backward(tape: LayerTape, parameters: Parameters, gradients: LayerGradients, threads: int) -> None:
+def layer_backward(
+    tapes: Iterable[RowsOfTape], parameters: Parameters, gradients: LayerGradients, threads: int
+) -> None:
+    for tape, rows in tapes:
+        _steps_backward(tape, parameters, gradients.rows(rows))
+
+
+def _steps_backward(tape: LayerTape, parameters: Parameters, gradients: LayerGradients) -> None:
     """One step after the other, last first:
 
     d_c += d_h * o * (1 - tanh(c)^2)                      through h, added to what comes from the next step's c

@@ -94,8 +94,8 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def plain(runs: Sequence[Run], missing: dict[str, list[str]]) -> dict[str, Any]:
-    """Everything, for JSON."""
+def machine() -> dict[str, Any]:
+    """When and on what it was measured, for JSON."""
     packages = sorted({package for contender in CONTENDERS.values() for package in contender.packages})
     return {
         "date": date.today().isoformat(),
@@ -103,9 +103,12 @@ def plain(runs: Sequence[Run], missing: dict[str, list[str]]) -> dict[str, Any]:
         "versions": {package: installed_version(package) for package in ["lstmkernel", "numpy", *packages]},
         "dtype": "float32",
         "rounds": ROUNDS,
-        "not_installed": missing,
-        "runs": [run.as_json() for run in runs],
     }
+
+
+def plain(runs: Sequence[Run], missing: dict[str, list[str]]) -> dict[str, Any]:
+    """Everything, for JSON."""
+    return {**machine(), "not_installed": missing, "runs": [run.as_json() for run in runs]}
 
 
 def thread_counts(text: str) -> list[int]:

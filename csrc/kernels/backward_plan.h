@@ -2,6 +2,7 @@
  * is kept from call to call, and `work`. */
 #ifndef LK_BACKWARD_PLAN_H
 #define LK_BACKWARD_PLAN_H
+#include "kernels/layout.h"
 #include "kernels/team.h"
 #include "kernels/tile.h"
 

@@ -6,7 +6,8 @@
 
 Every contender has a process of its own for each number of threads, on as many cores. All of them take turns, round by
 round, so that a slow moment of the machine slows all alike. Each is first checked against the float64 definition. With
---neighbours K, K other processes spin meanwhile, one on each of the last K cores, which the contenders use, too.
+--neighbours K, K other processes spin meanwhile, one on each of the first K cores. The contenders get the last cores:
+they meet a neighbour only where they have more threads than there are free cores.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ from lstmkernel.workbench.shapes import Shape
 
 @contextmanager
 def neighbours(count: int) -> Iterator[None]:
-    """So many processes that spin, each on its own one of the last cores that this process may use."""
+    """So many processes that spin, each on its own one of the first cores that this process may use."""
     spinning = []
     try:
-        for core in sorted(os.sched_getaffinity(0))[-count:] if count else ():
+        for core in sorted(os.sched_getaffinity(0))[:count]:
             spin = f"import os; os.sched_setaffinity(0, [{core}])\nwhile True: pass"
             spinning.append(subprocess.Popen([sys.executable, "-c", spin]))
         yield

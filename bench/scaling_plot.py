@@ -50,6 +50,7 @@ def _panel(axes: Axes, scaling: Scaling) -> None:
     axes.set_title(scaling.shape.name, loc="left", size=10)
     axes.set_xlabel("threads", size=9)
     axes.set_ylabel("microseconds", size=9)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+    for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        set_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
     axes.grid(color="#E4E4E4")
     axes.spines[["top", "right"]].set_visible(False)

@@ -14,12 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import sleep
-from typing import Any
+from typing import Any, TypeVar
 
 from contender_process import Process, write
 from contenders import CONTENDERS, OURS
@@ -30,6 +30,8 @@ from lstmkernel.host import cores
 from lstmkernel.tuning import accuracy
 from lstmkernel.workbench import progress, shapes
 from lstmkernel.workbench.shapes import Shape
+
+Key = TypeVar("Key")
 
 ROUNDS = 5
 #: A pause before each turn, in which the idle threads of other pools stop spinning: with Intel's OpenMP after 0.2 s.
@@ -60,13 +62,24 @@ def measure(
             raise SystemExit(
                 f"{name} on {shape.name}: {failed.get(name) or f'{errors[name]:.3g} times the tolerance off'}"
             )
-    times: dict[str, list[float]] = {name: [] for name in errors}
+    return Row(shape, in_rounds(processes, errors, pause, seconds, advance), failed)
+
+
+def in_rounds(
+    processes: Mapping[Key, Process],
+    errors: Mapping[Key, float],
+    pause: float,
+    seconds: float,
+    advance: Callable[[], object],
+) -> dict[Key, Timing]:
+    """Time the processes that have an error, which can run the case; ``seconds`` for each turn."""
+    times: dict[Key, list[float]] = {key: [] for key in errors}
     for _ in range(ROUNDS):
-        for name, taken in times.items():
+        for key, taken in times.items():
             sleep(pause)
-            taken += processes[name].time(seconds)
+            taken += processes[key].time(seconds)
             advance()
-    return Row(shape, {name: Timing.of(taken, errors[name]) for name, taken in times.items()}, failed)
+    return {key: Timing.of(taken, errors[key]) for key, taken in times.items()}
 
 
 def run(threads: int, names: Sequence[str], chosen: Sequence[Shape], seconds: float) -> Run:

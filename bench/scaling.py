@@ -22,12 +22,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from time import sleep
 
 from contender_process import Process
 from contenders import CONTENDERS, OURS, PEERS
-from peers import QUIET_SECONDS, ROUNDS, machine, thread_counts, write_case
-from peers_report import Timing
+from peers import QUIET_SECONDS, ROUNDS, in_rounds, machine, thread_counts, write_case
 from scaling_report import Key, Scaling, as_json, markdown
 
 import lstmkernel as lk
@@ -42,7 +40,7 @@ def neighbours(count: int) -> Iterator[None]:
     """So many processes that spin, each on its own one of the first cores that this process may use."""
     spinning = []
     try:
-        for core in sorted(os.sched_getaffinity(0))[:count]:
+        for core in sorted(os.sched_getaffinity(0))[:count] if count else ():  # macOS has no affinity
             spin = f"import os; os.sched_setaffinity(0, [{core}])\nwhile True: pass"
             spinning.append(subprocess.Popen([sys.executable, "-c", spin]))
         yield
@@ -52,9 +50,14 @@ def neighbours(count: int) -> Iterator[None]:
             process.wait()
 
 
-def prepared(shape: Shape, processes: dict[Key, Process], advance: Callable[[], object]) -> dict[Key, float]:
-    """The error of each process that can run the shape. lstmkernel's must be within the tolerance."""
-    errors = {}
+def prepared(
+    shape: Shape, processes: dict[Key, Process], advance: Callable[[], object]
+) -> tuple[dict[Key, float], dict[Key, str]]:
+    """The error of each process that can run the shape, and why the others cannot.
+
+    lstmkernel's must be within the tolerance.
+    """
+    errors, failed = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         case = write_case(shape, folder)
         for (name, threads), process in processes.items():
@@ -63,25 +66,20 @@ def prepared(shape: Shape, processes: dict[Key, Process], advance: Callable[[], 
             except ValueError as error:
                 if name == OURS:
                     raise SystemExit(f"{OURS} on {shape.name}, threads: {threads}: {error}") from error
+                failed[name, threads] = str(error)
             advance()
     for (name, threads), found in errors.items():
         if name == OURS and not accuracy.agrees(found):
             raise SystemExit(f"{OURS} on {shape.name}, threads: {threads}: {found:.3g} times the tolerance off")
-    return errors
+    return errors, failed
 
 
 def measure(
     shape: Shape, processes: dict[Key, Process], pause: float, seconds: float, advance: Callable[[], object]
 ) -> Scaling:
     """Check all processes, then time those that can run the shape, in rounds; ``seconds`` for each turn."""
-    errors = prepared(shape, processes, advance)
-    times: dict[Key, list[float]] = {key: [] for key in errors}
-    for _ in range(ROUNDS):
-        for key, taken in times.items():
-            sleep(pause)
-            taken += processes[key].time(seconds)
-            advance()
-    return Scaling(shape, {key: Timing.of(taken, errors[key]) for key, taken in times.items()})
+    errors, failed = prepared(shape, processes, advance)
+    return Scaling(shape, in_rounds(processes, errors, pause, seconds, advance), failed)
 
 
 def run(names: Sequence[str], counts: Sequence[int], chosen: Sequence[Shape], seconds: float) -> list[Scaling]:
@@ -116,18 +114,24 @@ def main() -> None:
     options = parser.parse_args()
     if not 0 <= options.neighbours <= cores.available():
         parser.error(f"--neighbours: expected 0 to {cores.available()}, the cores here, got {options.neighbours}")
+    if options.neighbours and not hasattr(os, "sched_setaffinity"):
+        parser.error("--neighbours: expected a system that binds processes to cores, as Linux; leave it out here")
     if options.plot:
         import scaling_plot  # fails here, before an hour of measuring, if matplotlib is missing
-    names = [OURS, *(name for name in PEERS if not options.ours and not CONTENDERS[name].missing())]
+    peers = () if options.ours else PEERS
+    missing = {name: CONTENDERS[name].missing() for name in peers if CONTENDERS[name].missing()}
+    names = [OURS, *(name for name in peers if name not in missing)]
     counts = sorted({1, *(options.threads or doubling(cores.available()))})
     with neighbours(options.neighbours):
         found = run(names, counts, options.shape or shapes.GRID, options.seconds)
     beside = f", beside {options.neighbours} that spin" if options.neighbours else ""
     title = f"{lk.info()['cpu']}, {date.today()}, float32{beside}"
     print(f"\n{title}\n\n{markdown(found)}")
+    for name, packages in missing.items():
+        print(f"- {name} left out, not installed: {', '.join(packages)}")
     if options.json:
-        everything = {**machine(), "neighbours": options.neighbours, "shapes": as_json(found)}
-        Path(options.json).write_text(json.dumps(everything, indent=2))
+        about = {**machine(), "neighbours": options.neighbours, "not_installed": missing}
+        Path(options.json).write_text(json.dumps({**about, "shapes": as_json(found)}, indent=2))
     if options.plot:
         scaling_plot.draw(found, title, options.plot)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import geometric_mean
 from typing import Any
 
@@ -26,6 +26,7 @@ class Scaling:
 
     shape: Shape
     timings: dict[Key, Timing]
+    failed: dict[Key, str] = field(default_factory=dict)  # contenders without a timing, and why
 
     @property
     def counts(self) -> list[int]:
@@ -87,6 +88,9 @@ def _summary(found: Sequence[Scaling]) -> Iterable[str]:
             mean = numbers_text.digits(geometric_mean(ratio for _, ratio in peers.values()))
             line += f"; best peer / {OURS} {mean}, worst row {worst}, {peers[worst][1]:.2f} ({peers[worst][0]})"
         yield f"{line} (geometric means)"
+    for scaling in found:
+        for (name, threads), reason in scaling.failed.items():
+            yield f"- {name} on {scaling.shape.name}, threads: {threads}: not timed: {reason}"
 
 
 def as_json(found: Sequence[Scaling]) -> list[dict[str, Any]]:
@@ -97,6 +101,10 @@ def as_json(found: Sequence[Scaling]) -> list[dict[str, Any]]:
             "timings": [
                 {"contender": name, "threads": threads, **asdict(timing)}
                 for (name, threads), timing in scaling.timings.items()
+            ],
+            "failed": [
+                {"contender": name, "threads": threads, "reason": reason}
+                for (name, threads), reason in scaling.failed.items()
             ],
         }
         for scaling in found

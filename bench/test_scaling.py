@@ -77,6 +77,19 @@ class Wrong:
         return 1.5
 
 
+class Failing:
+    def prepare(self, case):
+        raise ValueError("no such thing")
+
+
+def test_a_peer_that_fails_is_named():
+    shape = parse("1,1,2,3")
+    errors, failed = scaling.prepared(shape, {("JAX", 2): Failing()}, lambda: None)
+    assert (errors, failed) == ({}, {("JAX", 2): "no such thing"})
+    lines = markdown([Scaling(shape, {(OURS, 1): timing(1e-6)}, failed)]).splitlines()
+    assert lines[-1] == "- JAX on 1,1,2,3, threads: 2: not timed: no such thing"
+
+
 def test_lstmkernel_being_wrong_stops_the_run():
     with pytest.raises(SystemExit, match=r"lstmkernel on 1,1,2,3, threads: 2: 1\.5 times the tolerance off"):
         scaling.prepared(parse("1,1,2,3"), {(OURS, 2): Wrong()}, lambda: None)

@@ -113,8 +113,8 @@ class Watched:
 
     ``calls`` has the name of each function of the backend that was called, and its arguments. "prepared call" and
     "advance" are calls of what ``prepare`` and ``prepare_advance`` returned; "tape backward" is each tape that
-    layer_backward takes. Further arguments replace fields of the
-    backend: with a small ``min_gflops``, work is cut into many calls.
+    layer_backward takes. Further arguments replace fields of the backend: with a small ``min_gflops``, work is cut into
+    many calls.
     """
 
     def __init__(self, backend: str, **fields: Any) -> None:

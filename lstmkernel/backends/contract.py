@@ -108,7 +108,8 @@ class LayerBackwardKernel(Protocol):
     ) -> None:
         """The backward pass through one tape after the other, each from its last step to its first.
 
-        Each is of some rows of ``gradients``. Writes all of ``gradients``.
+        The tapes go back in time: one of all rows that begins with step 0 is the last one. Each is of some rows of
+        ``gradients``. Writes all of ``gradients``.
         """
 
 

@@ -21,6 +21,7 @@ from lstmkernel.backends.packing import (
     pack_dense,
     pack_layer,
 )
+from lstmkernel.backends.reuse import empty_reused
 from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters, RowsOfTape
 
 #: Backend.min_gflops.
@@ -241,7 +242,7 @@ def _layer_backward(
         if parts > 1 and to_do & lib.LK_LOAD:
             _weights_backward(kernels, native, struct, lib.LK_LOAD, parts)
             to_do = lib.LK_STORE
-        is_last = parts == 1 and tape.first == 0 and rows == ALL_ROWS
+        is_last = parts == 1 and tape.first == 0 and rows == ALL_ROWS  # then this call stores, too: one call less
         stages = to_do if is_last else to_do & lib.LK_LOAD
         _stage_backward(kernels, native, struct, lib.LK_STEPS | stages)
         to_do &= ~stages
@@ -258,7 +259,7 @@ def _take_packed(size: int) -> Any:
     """
     packed = _per_thread.__dict__.pop("packed", None)
     if packed is None or len(packed) < size:
-        packed = ffi.from_buffer(empty((size,), np.uint8))
+        packed = ffi.from_buffer(empty_reused((size,), np.uint8))
     return packed
 
 

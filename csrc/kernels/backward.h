@@ -18,8 +18,8 @@
  * its rows of d_z and the transposed [x, 1, h_before]. Weights are packed anew in each backward pass, because they
  * change from one to the next. That costs little, because a backward pass has hundreds of rows.
  *
- * A team shares the rows of a step or its units (team.h). It always shares the rows of d_x and the tiles of the
- * weights' gradients. The order of every sum is the same for every size of the team.
+ * A team shares the rows of a chunk or the units of a step (by_units). It always shares the rows of d_x and the tiles of
+ * the weights' gradients. The order of every sum is the same for every size of the team.
  *
  * Bounds: FMAs, twice those of forward; a step of few rows streams W_hh from where it is. */
 #ifndef LK_BACKWARD_H
@@ -29,36 +29,37 @@
 
 /* ---------------------------------------------------------------- before and after all steps */
 
-/* Load and store this thread's columns of d_h and d_c. Columns past the last one are zero, and stay zero. */
+/* The columns of some vectors. Those past the last one are zero, and stay zero. */
 INLINE range columns_of(range vectors, int64_t width)
 {
     return (range){vectors.from * LANES, smaller(width, vectors.to * LANES)};
 }
-INLINE void load_vectors(real *to, const real *from, range vectors, int64_t width)
+INLINE void load_row(real *to, const real *from, int64_t width, int64_t stride)
 {
-    clear_reals(to + vectors.from * LANES, (vectors.to - vectors.from) * LANES);
-    copy_columns(to, from, columns_of(vectors, width));
+    copy_reals(to, from, width);
+    clear_reals(to + width, stride - width);
 }
+/* Phases: the caller's d_h and d_c come into the workspace, and go back. */
 static void load_gradients(const backward_pass *pass)
 {
-    const int64_t R = pass->R, H = pass->H;
-    const range rows = own_rows(pass->team, pass->tape->B);
-    for (int64_t row = rows.from; row < rows.to; row++) {
-        const real *d_h = (const real *)pass->gradients->d_h + row * R,
-                   *d_c = (const real *)pass->gradients->d_c + row * H;
-        load_vectors(pass->step.d_h + row * pass->h_stride, d_h, pass->outputs, R);
-        load_vectors(pass->step.d_c + row * pass->c_stride, d_c, pass->units, H);
-    }
+    const lk_gradients *gradients = pass->gradients;
+    const int64_t R = pass->R, H = pass->H, h_stride = pass->h_stride, c_stride = pass->c_stride;
+    for (range rows = NO_PART; next_part(pass->team, pass->tape->B, 0, &rows);)
+        for (int64_t row = rows.from; row < rows.to; row++) {
+            load_row(pass->step.d_h + row * h_stride, (const real *)gradients->d_h + row * R, R, h_stride);
+            load_row(pass->step.d_c + row * c_stride, (const real *)gradients->d_c + row * H, H, c_stride);
+            pass->step.d_h_rows[row] = pass->step.d_h + row * h_stride;
+            pass->step.d_hidden_rows[row] = pass->step.d_hidden + row * c_stride;
+        }
 }
 static void store_gradients(const backward_pass *pass)
 {
     const int64_t R = pass->R, H = pass->H;
-    const range rows = own_rows(pass->team, pass->tape->B);
-    for (int64_t row = rows.from; row < rows.to; row++) {
-        real *const d_h = (real *)pass->gradients->d_h + row * R, *const d_c = (real *)pass->gradients->d_c + row * H;
-        copy_columns(d_h, pass->step.d_h + row * pass->h_stride, columns_of(pass->outputs, R));
-        copy_columns(d_c, pass->step.d_c + row * pass->c_stride, columns_of(pass->units, H));
-    }
+    for (range rows = NO_PART; next_part(pass->team, pass->tape->B, 0, &rows);)
+        for (int64_t row = rows.from; row < rows.to; row++) {
+            copy_reals((real *)pass->gradients->d_h + row * R, pass->step.d_h + row * pass->h_stride, R);
+            copy_reals((real *)pass->gradients->d_c + row * H, pass->step.d_c + row * pass->c_stride, H);
+        }
 }
 
 /* ---------------------------------------------------------------- a step */
@@ -103,7 +104,7 @@ INLINE void units_backward(const backward_pass *pass, int64_t step, int64_t row,
         v_store(pass->chunk.hidden + chunk_row * pass->c_stride + unit, hidden);
 }
 
-/* units_backward for this thread's rows and units. chunk_row: the step's first row in the chunk. */
+/* units_backward for these rows and the units at hand. chunk_row: the step's first row in the chunk. */
 SEPARATE void cells_backward(const backward_pass *pass, int64_t s, range rows, int64_t chunk_row)
 {
     const int64_t step = s - pass->tape->first, stop = smaller(pass->H, pass->units.to * LANES);
@@ -132,16 +133,20 @@ static void add_d_out(const backward_pass *pass, int64_t s, range rows)
     }
 }
 
-/* Compute d_hidden from d_h, the gradient of h after the projection. forward: h = W_hr (o tanh(c)) */
-static void project_backward(const backward_pass *pass, range rows, int64_t chunk_row)
+/* For a projection, d_h of every step of a chunk is kept. */
+static void keep_d_h(const backward_pass *pass, range rows, int64_t chunk_row)
 {
     const int64_t h_stride = pass->h_stride;
     for (int64_t row = rows.from; row < rows.to; row++)
         copy_columns(pass->chunk.d_h + (chunk_row + row) * h_stride, pass->step.d_h + row * h_stride,
                      columns_of(pass->outputs, pass->R));
-    step_barrier(pass->team);
-    const product_job d_hidden = {.x = pass->step.d_h + rows.from * h_stride,
-                                  .x_row = h_stride,
+}
+
+/* Compute d_hidden from d_h, the gradient of h after the projection. forward: h = W_hr (o tanh(c)) */
+static void project_backward(const backward_pass *pass, range rows)
+{
+    const product_job d_hidden = {.x = pass->step.d_h + rows.from * pass->h_stride,
+                                  .x_row = pass->h_stride,
                                   .K = pass->P,
                                   .w = pass->packed.w_hr,
                                   .y = pass->step.d_hidden_rows + rows.from,
@@ -161,18 +166,28 @@ static void recurrence_backward(const backward_pass *pass, range rows, int64_t c
     product_rows(&d_h, rows.to - rows.from, pass->outputs);
 }
 
-static void step_backward(const backward_pass *pass, int64_t s, int64_t chunk_row)
+/* Step s of these rows: a phase of units, and one of outputs. With a projection another one of outputs comes first,
+ * because d_hidden needs all of d_h. */
+static void step_phases_backward(backward_pass *pass, lk_team *team, int64_t s, range rows, int64_t chunk_row)
 {
-    range rows = own_rows(pass->team, pass->tape->B);
-    rows.to = smaller(rows.to, pass->step.active);
-    rows.from = smaller(rows.from, rows.to);
-    if (pass->gradients->d_out)
-        add_d_out(pass, s, rows);
+    const int64_t units = divide_up(pass->H, LANES), outputs = divide_up(pass->R, LANES);
+    const int d_out = pass->gradients->d_out != NULL;
     if (pass->P)
-        project_backward(pass, rows, chunk_row);
-    cells_backward(pass, s, rows, chunk_row);
-    step_barrier(pass->team);
-    recurrence_backward(pass, rows, chunk_row);
+        for (pass->outputs = NO_PART; next_part(team, outputs, 0, &pass->outputs);) {
+            if (d_out)
+                add_d_out(pass, s, rows);
+            keep_d_h(pass, rows, chunk_row);
+        }
+    for (pass->units = NO_PART; next_part(team, units, 0, &pass->units);) {
+        pass->outputs = pass->units;
+        if (pass->P)
+            project_backward(pass, rows);
+        else if (d_out)
+            add_d_out(pass, s, rows);
+        cells_backward(pass, s, rows, chunk_row);
+    }
+    for (pass->outputs = NO_PART; next_part(team, outputs, 0, &pass->outputs);)
+        recurrence_backward(pass, rows, chunk_row);
 }
 
 /* ---------------------------------------------------------------- a chunk of steps */
@@ -221,14 +236,11 @@ SEPARATE void transpose_rows(const backward_pass *pass, real *to, int64_t first,
     transpose(to + first, pass->chunk.transposed_stride, (const real *const *)pass->pointers + first, count, columns);
 }
 
-/* Transpose this thread's share of the chunk's inputs x, 1 and h_before. */
-static void transpose_inputs(const backward_pass *pass, chunk_steps chunk)
+/* Transpose x, 1 and h_before of some fours of the chunk's rows. */
+static void transpose_inputs(const backward_pass *pass, chunk_steps chunk, range fours)
 {
-    const range fours = share_of(pass->team, divide_up(chunk.rows, 4));
     const int64_t first = 4 * fours.from, count = smaller(chunk.rows, 4 * fours.to) - first;
     const int64_t stride = pass->chunk.transposed_stride;
-    if (count <= 0)
-        return;
     real *const x = pass->chunk.inputs, *const ones = x + pass->I * stride, *const h_before = ones + stride;
     point_to_rows(pass, chunk, place_of_x);
     transpose_rows(pass, x, first, count, pass->I);
@@ -238,10 +250,9 @@ static void transpose_inputs(const backward_pass *pass, chunk_steps chunk)
         ones[k] = 1;
 }
 
-/* d_x of this thread's share of the chunk's rows. forward: z = W_ih x + ... */
-static void inputs_backward(const backward_pass *pass, chunk_steps chunk)
+/* d_x of some of the chunk's rows. forward: z = W_ih x + ... */
+static void inputs_backward(const backward_pass *pass, chunk_steps chunk, range rows)
 {
-    const range rows = share_of(pass->team, chunk.rows);
     point_to_rows(pass, chunk, place_of_d_x);
     const product_job d_x = {.x = pass->chunk.d_z + rows.from * pass->d_z_stride,
                              .x_row = pass->d_z_stride,
@@ -271,11 +282,10 @@ static void weights_backward(const backward_pass *pass, int64_t N)
 static void projection_backward(const backward_pass *pass, int64_t N)
 {
     const int64_t stride = pass->chunk.transposed_stride;
-    const range share = share_of(pass->team, pass->P);
-    for (int64_t output = share.from; output < share.to; output++)
-        for (int64_t k = 0; k < N; k++)
-            pass->chunk.d_h_transposed[output * stride + k] = pass->chunk.d_h[k * pass->h_stride + output];
-    team_barrier(pass->team);
+    for (range part = NO_PART; next_part(pass->team, pass->P, 0, &part);)
+        for (int64_t output = part.from; output < part.to; output++)
+            for (int64_t k = 0; k < N; k++)
+                pass->chunk.d_h_transposed[output * stride + k] = pass->chunk.d_h[k * pass->h_stride + output];
     const weight_job w_hr = {.x = pass->chunk.d_h_transposed,
                              .x_row = stride,
                              .inputs = pass->P,
@@ -287,32 +297,64 @@ static void projection_backward(const backward_pass *pass, int64_t N)
     weight_gradient(&w_hr, pass->team);
 }
 
-/* Take the steps before `to`, as many as the chunk has room for. Returns the first of them. */
-static int64_t chunk_backward(backward_pass *pass, int64_t to)
+/* The steps before `to`, as many as the chunk has room for. */
+static chunk_steps next_chunk(const backward_pass *pass, int64_t to)
 {
     const lk_tape *tape = pass->tape;
     chunk_steps chunk = {.from = to, .to = to, .active = pass->step.active};
-    while (chunk.from > tape->first) {
-        pass->step.active = rows_from(tape, chunk.from - 1, pass->step.active);
-        if (chunk.rows + pass->step.active > pass->chunk.most_rows)
+    for (int64_t active = chunk.active; chunk.from > tape->first; chunk.from--, chunk.rows += active) {
+        active = rows_from(tape, chunk.from - 1, active);
+        if (chunk.rows + active > pass->chunk.most_rows)
             break;
-        chunk.from--;
+    }
+    return chunk;
+}
+
+/* All steps of the chunk, for some rows of the batch. */
+static void chunk_steps_backward(backward_pass *pass, lk_team *team, chunk_steps chunk, range rows)
+{
+    for (int64_t s = chunk.to - 1, chunk_row = 0; !is_over(team) && s >= chunk.from; s--) {
+        pass->step.active = rows_from(pass->tape, s, pass->step.active);
         pass->step.gates -= pass->step.active * 4 * pass->H;
-        step_backward(pass, chunk.from, chunk.rows);
-        chunk.rows += pass->step.active;
+        const int64_t stop = smaller(rows.to, pass->step.active);
+        if (rows.from < stop)
+            step_phases_backward(pass, team, s, (range){rows.from, stop}, chunk_row);
+        chunk_row += pass->step.active;
     }
-    if (pass->gradients->d_w_ih)
-        transpose_inputs(pass, chunk);
-    team_barrier(pass->team);
+}
+
+/* A phase of rows: each thread takes all steps of the chunk for its own. */
+static void rows_phase_backward(backward_pass *pass, chunk_steps chunk)
+{
+    lk_team alone = {.size = 1};
+    const int64_t active = pass->step.active;
+    const real *const gates = pass->step.gates;
+    for (range rows = NO_PART; next_part(pass->team, pass->tape->B, 0, &rows);) {
+        pass->step.active = active;
+        pass->step.gates = gates;
+        chunk_steps_backward(pass, &alone, chunk, rows);
+    }
+    pass->step.active = active;
+    pass->step.gates = gates;
+    if (!is_over(pass->team)) /* the chunk is done; move on to its end */
+        chunk_steps_backward(pass, &alone, chunk, (range){0, 0});
+}
+
+/* Phases of all rows of the chunk, after its steps. */
+static void sums_backward(backward_pass *pass, chunk_steps chunk)
+{
+    lk_team *team = pass->team;
+    const int weights = pass->gradients->d_w_ih != NULL;
     if (pass->gradients->d_x)
-        inputs_backward(pass, chunk);
-    if (pass->gradients->d_w_ih) {
-        weights_backward(pass, chunk.rows);
-        if (pass->P)
-            projection_backward(pass, chunk.rows);
-    }
-    team_barrier(pass->team);
-    return chunk.from;
+        for (range rows = NO_PART; next_part(team, chunk.rows, 0, &rows);)
+            inputs_backward(pass, chunk, rows);
+    if (is_over(team) || !weights)
+        return;
+    for (range fours = NO_PART; next_part(team, divide_up(chunk.rows, 4), 0, &fours);)
+        transpose_inputs(pass, chunk, fours);
+    weights_backward(pass, chunk.rows);
+    if (pass->P)
+        projection_backward(pass, chunk.rows);
 }
 
 /* ---------------------------------------------------------------- all steps */
@@ -326,34 +368,39 @@ static void begin_at_end(backward_pass *pass)
         rows += active = rows_at(tape, s, active);
     pass->step.gates = (const real *)tape->gates + rows * 4 * pass->H;
     pass->step.active = active;
-    if (pass->team->rank == 0)
-        for (int64_t row = 0; row < tape->B; row++) {
-            pass->step.d_h_rows[row] = pass->step.d_h + row * pass->h_stride;
-            pass->step.d_hidden_rows[row] = pass->step.d_hidden + row * pass->c_stride;
-        }
 }
 
 static void all_steps_backward(backward_pass *pass)
 {
     begin_at_end(pass);
     load_gradients(pass);
-    team_barrier(pass->team);
-    for (int64_t s = pass->tape->last; s > pass->tape->first;)
-        s = chunk_backward(pass, s);
-    store_gradients(pass);
+    for (int64_t s = pass->tape->last; !is_over(pass->team) && s > pass->tape->first;) {
+        const chunk_steps chunk = next_chunk(pass, s);
+        if (pass->by_units)
+            chunk_steps_backward(pass, pass->team, chunk, (range){0, pass->tape->B});
+        else
+            rows_phase_backward(pass, chunk);
+        if (is_over(pass->team))
+            return;
+        sums_backward(pass, chunk);
+        s = chunk.from;
+    }
+    if (!is_over(pass->team))
+        store_gradients(pass);
 }
 
-static int layer_backward(const lk_tape *tape, const lk_gradients *gradients, const lk_team *team, void *work)
+static int layer_backward(const lk_tape *tape, const lk_gradients *gradients, int by_units, lk_team *team, void *work)
 {
+    const lk_tape own_tape = *tape; /* the caller's may be gone where the job is over for this thread */
+    const lk_gradients own = *gradients;
     backward_pass pass;
-    plan_backward(&pass, tape, gradients, team, work);
-    pass.units = own_blocks(team, divide_up(pass.H, LANES));
-    pass.outputs = own_blocks(team, divide_up(pass.R, LANES));
-    if (gradients->stages & LK_LOAD)
+    plan_backward(&pass, &own_tape, &own, team, work);
+    pass.by_units = by_units;
+    if (own.stages & LK_LOAD)
         load_weights(&pass);
-    if (gradients->stages & LK_STEPS)
+    if (own.stages & LK_STEPS && !is_over(team))
         all_steps_backward(&pass);
-    if (gradients->stages & LK_STORE)
+    if (own.stages & LK_STORE && !is_over(team))
         store_weights(&pass);
     return LK_OK;
 }

@@ -15,12 +15,13 @@ enum { CHUNK_STEPS_ROWS = 256, CHUNK_LEAST_ROWS = 96, CHUNK_D_Z_BYTES = 1 << 21,
 typedef struct {
     const lk_tape *tape;
     const lk_gradients *gradients;
-    const lk_team *team;
+    lk_team *team;
+    int by_units;
     int64_t I, H, R, P;
     /* Padded widths of a row. That of d_z [4][H] is one cache line wider: rows that are a power of two apart would
      * share few sets of a cache. */
     int64_t c_stride, h_stride, d_z_stride;
-    /* This thread's vectors of units, and of h. */
+    /* The part at hand: vectors of units, and of h. */
     range units, outputs;
     /* Packed for product_rows. */
     struct {
@@ -81,7 +82,7 @@ static int64_t packed_bytes(const lk_gradients *gradients)
     return plan_packed(&pass, gradients);
 }
 
-static void plan_sizes(backward_pass *pass, const lk_tape *tape, const lk_gradients *gradients, const lk_team *team)
+static void plan_sizes(backward_pass *pass, const lk_tape *tape, const lk_gradients *gradients, lk_team *team)
 {
     const int64_t I = gradients->input_size, H = gradients->hidden_size, P = gradients->proj_size, R = P ? P : H,
                   B = tape->B;
@@ -96,8 +97,8 @@ static void plan_sizes(backward_pass *pass, const lk_tape *tape, const lk_gradie
 }
 
 /* Sizes and places; returns the bytes of work. */
-static int64_t plan_backward(backward_pass *pass, const lk_tape *tape, const lk_gradients *gradients,
-                             const lk_team *team, char *work)
+static int64_t plan_backward(backward_pass *pass, const lk_tape *tape, const lk_gradients *gradients, lk_team *team,
+                             char *work)
 {
     plan_packed(pass, gradients);
     plan_sizes(pass, tape, gradients, team);
@@ -125,7 +126,7 @@ static int64_t plan_backward(backward_pass *pass, const lk_tape *tape, const lk_
 static int64_t backward_workspace(const lk_tape *tape, const lk_gradients *gradients)
 {
     backward_pass pass;
-    const lk_team alone = {.size = 1};
+    lk_team alone = {.size = 1};
     return plan_backward(&pass, tape, gradients, &alone, NULL);
 }
 

@@ -7,28 +7,37 @@
 #include "kernels/rows.h"
 #include "kernels/transpose.h"
 
-/* This thread's share of n blocks or vectors of the weights, in the part that the call takes. */
-INLINE range share_of_part(const backward_pass *pass, int64_t n)
+/* n blocks or vectors of the weights, those of the part that the call takes. */
+INLINE range of_call(const backward_pass *pass, int64_t n)
 {
-    const lk_team *team = pass->team;
-    const lk_team of_parts = {.rank = pass->gradients->part * team->size + team->rank,
-                              .size = pass->gradients->parts * team->size};
-    return share_of(&of_parts, n);
+    const int64_t part = pass->gradients->part, parts = pass->gradients->parts;
+    return (range){n * part / parts, n * (part + 1) / parts};
+}
+/* The next blocks of those for this thread: next_part, moved to where they begin. */
+INLINE int next_of_call(const backward_pass *pass, int64_t n, range *now)
+{
+    const range all = of_call(pass, n);
+    range part = now->to < 0 ? NO_PART : (range){now->from - all.from, now->to - all.from};
+    if (!next_part(pass->team, all.to - all.from, 0, &part))
+        return 0;
+    *now = (range){all.from + part.from, all.from + part.to};
+    return 1;
 }
 
-/* This thread's share of w [K][outputs]. */
-static void pack_share(const backward_pass *pass, real *to, const void *w, int64_t K, int64_t outputs)
+/* A phase: pack w [K][outputs]. */
+static void pack_phase(const backward_pass *pass, real *to, const void *w, int64_t K, int64_t outputs)
 {
-    pack_columns(to, w, K, outputs, share_of_part(pass, divide_up(outputs, BLOCK_SIZE)));
+    for (range blocks = NO_PART; next_of_call(pass, divide_up(outputs, BLOCK_SIZE), &blocks);)
+        pack_columns(to, w, K, outputs, blocks);
 }
 
 static void pack_weights(const backward_pass *pass)
 {
-    pack_share(pass, pass->packed.w_hh, pass->gradients->w_hh, 4 * pass->H, pass->R);
+    pack_phase(pass, pass->packed.w_hh, pass->gradients->w_hh, 4 * pass->H, pass->R);
     if (pass->gradients->d_x)
-        pack_share(pass, pass->packed.w_ih, pass->gradients->w_ih, 4 * pass->H, pass->I);
+        pack_phase(pass, pass->packed.w_ih, pass->gradients->w_ih, 4 * pass->H, pass->I);
     if (pass->P)
-        pack_share(pass, pass->packed.w_hr, pass->gradients->w_hr, pass->P, pass->H);
+        pack_phase(pass, pass->packed.w_hr, pass->gradients->w_hr, pass->P, pass->H);
 }
 
 /* The weights' gradients are added to those in the caller's arrays. The caller's are loaded before the first step, and
@@ -51,19 +60,19 @@ INLINE void store_sums(const backward_pass *pass, real *d, void *w, int64_t K, i
     transpose_back(pass->pointers, d, BLOCK_SIZE, n, K);
 }
 
-/* Call `move`, which is load_sums or store_sums, for this thread's vectors of the gates' sums. */
+/* A phase: `move`, which is load_sums or store_sums, for the vectors of the gates' sums. */
 INLINE void move_sums(const backward_pass *pass,
                       void (*move)(const backward_pass *, real *, void *, int64_t, int64_t, int64_t))
 {
     const int64_t I = pass->I, inputs = pass->sums.inputs;
-    const range vectors = share_of_part(pass, divide_up(4 * pass->H, LANES));
-    for (int64_t vector = vectors.from; vector < vectors.to; vector++) {
-        const int64_t first = vector * LANES, n = smaller(LANES, 4 * pass->H - first);
-        real *const d = pass->sums.gates + vector / 4 * inputs * BLOCK_SIZE + vector % 4 * LANES;
-        move(pass, d, pass->gradients->d_w_ih, I, first, n);
-        move(pass, d + I * BLOCK_SIZE, pass->gradients->d_bias, 1, first, n);
-        move(pass, d + (I + 1) * BLOCK_SIZE, pass->gradients->d_w_hh, pass->R, first, n);
-    }
+    for (range vectors = NO_PART; next_of_call(pass, divide_up(4 * pass->H, LANES), &vectors);)
+        for (int64_t vector = vectors.from; vector < vectors.to; vector++) {
+            const int64_t first = vector * LANES, n = smaller(LANES, 4 * pass->H - first);
+            real *const d = pass->sums.gates + vector / 4 * inputs * BLOCK_SIZE + vector % 4 * LANES;
+            move(pass, d, pass->gradients->d_w_ih, I, first, n);
+            move(pass, d + I * BLOCK_SIZE, pass->gradients->d_bias, 1, first, n);
+            move(pass, d + (I + 1) * BLOCK_SIZE, pass->gradients->d_w_hh, pass->R, first, n);
+        }
 }
 
 static void load_weights(const backward_pass *pass)
@@ -73,7 +82,7 @@ static void load_weights(const backward_pass *pass)
         return;
     move_sums(pass, load_sums);
     if (pass->P)
-        pack_share(pass, pass->sums.w_hr, pass->gradients->d_w_hr, pass->P, pass->H);
+        pack_phase(pass, pass->sums.w_hr, pass->gradients->d_w_hr, pass->P, pass->H);
 }
 static void store_weights(const backward_pass *pass)
 {
@@ -81,12 +90,12 @@ static void store_weights(const backward_pass *pass)
         return;
     move_sums(pass, store_sums);
     const int64_t H = pass->H, P = pass->P;
-    const range blocks = share_of_part(pass, P ? divide_up(H, BLOCK_SIZE) : 0);
-    for (int64_t block = blocks.from; block < blocks.to; block++)
-        for (int64_t output = 0; output < P; output++)
-            copy_reals((real *)pass->gradients->d_w_hr + output * H + block * BLOCK_SIZE,
-                       pass->sums.w_hr + (block * P + output) * BLOCK_SIZE,
-                       smaller(BLOCK_SIZE, H - block * BLOCK_SIZE));
+    for (range blocks = NO_PART; next_of_call(pass, P ? divide_up(H, BLOCK_SIZE) : 0, &blocks);)
+        for (int64_t block = blocks.from; block < blocks.to; block++)
+            for (int64_t output = 0; output < P; output++)
+                copy_reals((real *)pass->gradients->d_w_hr + output * H + block * BLOCK_SIZE,
+                           pass->sums.w_hr + (block * P + output) * BLOCK_SIZE,
+                           smaller(BLOCK_SIZE, H - block * BLOCK_SIZE));
 }
 
 #endif

@@ -130,17 +130,17 @@ SEPARATE void weight_inputs(const weight_job *job, int64_t block, int64_t first,
         WITH_CONSTANT(weight_tiles, vectors, 4, block, first, count, k0, job);
 }
 
-/* This thread's share of the sum: some of the tiles that cover all inputs of all blocks, one block after the other. */
-static void weight_gradient(const weight_job *job, const lk_team *team)
+/* A phase of the tiles that cover all inputs of all blocks, one block after the other. */
+static void weight_gradient(const weight_job *job, lk_team *team)
 {
     const int64_t tiles = divide_up(job->inputs, TILE_ROWS);
-    const range share = share_of(team, divide_up(job->vectors, 4) * tiles);
-    for (int64_t at = share.from, stop; at < share.to; at = stop) {
-        const int64_t block = at / tiles;
-        stop = smaller(share.to, (block + 1) * tiles);
-        const int64_t first = at % tiles * TILE_ROWS;
-        weight_inputs(job, block, first, smaller(job->inputs, (stop - block * tiles) * TILE_ROWS) - first);
-    }
+    for (range part = NO_PART; next_part(team, divide_up(job->vectors, 4) * tiles, 0, &part);)
+        for (int64_t at = part.from, stop; at < part.to; at = stop) {
+            const int64_t block = at / tiles;
+            stop = smaller(part.to, (block + 1) * tiles);
+            const int64_t first = at % tiles * TILE_ROWS;
+            weight_inputs(job, block, first, smaller(job->inputs, (stop - block * tiles) * TILE_ROWS) - first);
+        }
 }
 
 #endif

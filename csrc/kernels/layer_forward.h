@@ -56,80 +56,137 @@ INLINE void step_tiles(const row_group *group, int64_t active)
     sweep_step(group, active, small_step, step_row, step_rows);
 }
 
-/* The columns of c, and those of h, that this thread loads and stores. */
-INLINE range own_units(const row_group *group)
+/* ---------------------------------------------------------------- parts of a step */
+
+/* The columns of c, and those of h, of the part at hand. Without a projection they are the same. */
+INLINE range units_at_hand(const row_group *group)
 {
     return (range){group->units.from * LANES, smaller(group->units.to * LANES, hidden_size(group->layer))};
 }
-INLINE range own_outputs(const row_group *group)
+INLINE range outputs_at_hand(const row_group *group)
 {
-    if (!proj_size(group->layer))
-        return own_units(group);
     return (range){group->outputs.from * BLOCK_SIZE, smaller(group->outputs.to * BLOCK_SIZE, proj_size(group->layer))};
 }
 
-/* Load the group's states before the first step. */
-INLINE void load_states(row_group *group, int64_t n, const lk_task *task)
+/* Load the units at hand of the group's states before the first step. With a projection h has other columns, and whoever
+ * has the first units loads all of them. */
+INLINE void load_states(const row_group *group, int64_t n, const lk_task *task)
 {
-    const range units = own_units(group), outputs = own_outputs(group);
+    const range units = units_at_hand(group), none = {0, 0}, all = {0, proj_size(group->layer)};
+    const range outputs = !proj_size(group->layer) ? units : group->units.from == 0 ? all : none;
     for (int64_t r = 0; r < n; r++) {
-        copy_columns(group->h + r * group->h_stride, h_of(group, r, task->read, task), outputs);
-        real *c = group->c + r * group->c_stride;
+        real *const h = group->h + r * group->h_stride, *const c = group->c + r * group->c_stride;
         /* Units past H are cleared, too: they are computed, but never read. */
         clear_reals(c + group->units.from * LANES, (group->units.to - group->units.from) * LANES);
-        copy_columns(c, c_of(group, r, task->read, task), units);
-    }
-}
-
-/* Set states to zero before step s, where task->reset says so. Every thread clears its own columns. */
-INLINE void reset_states(const row_group *group, int64_t s, int64_t active, const lk_task *task)
-{
-    const range units = own_units(group), outputs = own_outputs(group);
-    int any = 0; /* the same for every thread of the team */
-    for (int64_t r = 0; r < active; r++)
-        if (starts_anew(group, r, s, task)) {
-            any = 1;
-            clear_reals(group->h + r * group->h_stride + outputs.from, larger(0, outputs.to - outputs.from));
-            clear_reals(group->c + r * group->c_stride + units.from, larger(0, units.to - units.from));
+        if (group->length[r] > 0 && starts_anew(group, r, 0, task)) {
+            clear_reals(h + outputs.from, outputs.to - outputs.from);
+        } else {
+            copy_columns(h, h_of(group, r, task->read, task), outputs);
+            copy_columns(c, c_of(group, r, task->read, task), units);
         }
-    if (any)
-        team_barrier(&task->team);
+    }
 }
 
-/* Copy h to out, and give the caller the states of rows whose last step this was. Returns how many rows go on. */
-INLINE int64_t report(const row_group *group, int64_t s, int64_t active, const lk_task *task)
+/* After step s: copy h_next to out, and to the caller's states in rows whose last step this was. Where a row starts anew
+ * in the next step, h_next becomes zero. */
+INLINE void report_h(const row_group *group, range columns, int64_t s, int64_t active, const lk_task *task)
 {
-    const range units = own_units(group), outputs = own_outputs(group);
-    for (int64_t r = 0; r < active; r++)
-        copy_columns(out_of(group, r, s, task), group->h + r * group->h_stride, outputs);
     const int64_t go_on = still_active(group, active, s + 1);
-    for (int64_t r = go_on; r < active; r++) {
-        copy_columns(h_of(group, r, task->write, task), group->h + r * group->h_stride, outputs);
-        copy_columns(c_of(group, r, task->write, task), group->c + r * group->c_stride, units);
+    for (int64_t r = 0; r < active; r++) {
+        real *const h = group->h_next + r * group->h_stride;
+        copy_columns(out_of(group, r, s, task), h, columns);
+        if (r >= go_on)
+            copy_columns(h_of(group, r, task->write, task), h, columns);
+        else if (starts_anew(group, r, s + 1, task))
+            clear_reals(h + columns.from, columns.to - columns.from);
     }
-    return go_on;
+}
+/* The same for c, which has no out. */
+INLINE void report_c(const row_group *group, range columns, int64_t s, int64_t active, const lk_task *task)
+{
+    const int64_t go_on = still_active(group, active, s + 1);
+    for (int64_t r = task->reset ? 0 : go_on; r < active; r++) {
+        real *const c = group->c + r * group->c_stride;
+        if (r >= go_on)
+            copy_columns(c_of(group, r, task->write, task), c, columns);
+        else if (starts_anew(group, r, s + 1, task))
+            clear_reals(c + columns.from, columns.to - columns.from);
+    }
+}
+
+/* ---------------------------------------------------------------- phases */
+
+INLINE int64_t all_units(const row_group *group) { return blocks_of(hidden_size(group->layer)); }
+
+/* z of a chunk, of z_rows rows. Before the first step the states are loaded, too. It is a phase of its own, because a
+ * step may write its output over the chunk's inputs. */
+INLINE void input_phase(row_group *group, int64_t n, int64_t s0, int64_t z_rows, const lk_task *task)
+{
+    for (range part = NO_PART; next_part(task->team, all_units(group), 0, &part);) {
+        group->units = part;
+        if (s0 == 0)
+            load_states(group, n, task);
+        if (s0 == 0 && part.from == 0)
+            clear_past_ends(group, n, task);
+        input_product(group->layer, z_rows, group->x, group->z, part);
+    }
+}
+
+/* Step s of the first `active` rows. `tiles` is a constant at every call. */
+INLINE void step_phases(row_group *group, int64_t s, int64_t active, tiles_function *tiles, const lk_task *task)
+{
+    const int64_t outputs = divide_up(proj_size(group->layer), BLOCK_SIZE);
+    begin_step(group);
+    for (range part = NO_PART; next_part(task->team, all_units(group), group->backwards, &part);) {
+        group->units = part;
+        tiles(group, active);
+        if (!outputs)
+            report_h(group, units_at_hand(group), s, active, task);
+        report_c(group, units_at_hand(group), s, active, task);
+    }
+    if (outputs && !is_over(task->team))
+        for (range part = NO_PART; next_part(task->team, outputs, 0, &part);) {
+            group->outputs = part;
+            project(group, active);
+            report_h(group, outputs_at_hand(group), s, active, task);
+        }
+    end_step(group);
+}
+
+/* ---------------------------------------------------------------- all steps */
+
+/* One thread that takes the group's one row through all of a chunk. Returns 0 if it cannot. */
+INLINE int chunk_of_one_row(row_group *group, int64_t s0, int64_t s1, int64_t n, const lk_task *task)
+{
+    if (!can_be_one_row(n, task))
+        return 0;
+    if (s0 == 0) {
+        group->units = (range){0, all_units(group)};
+        load_states(group, 1, task);
+        clear_past_ends(group, 1, task);
+    }
+    one_row_steps(group, s0, s1, task);
+    return 1;
 }
 
 /* Run the n rows of the group over all their steps. `tiles` is a constant at every call. */
 INLINE void run_group(row_group *group, int64_t n, tiles_function *tiles, const lk_task *task)
 {
-    load_states(group, n, task);
     int64_t active = still_active(group, n, 0);
-    team_barrier(&task->team);
-    for (int64_t s0 = 0; active > 0; s0 += group->steps) {
+    if (active == 0)
+        clear_past_ends(group, n, task);
+    for (int64_t s0 = 0; !is_over(task->team) && active > 0; s0 += group->steps) {
         const int64_t s1 = smaller(s0 + group->steps, group->length[0]);
-        if (one_row_steps(group, s0, s1, n, task)) {
-            active = report(group, s1 - 1, active, task);
+        if (chunk_of_one_row(group, s0, s1, n, task)) {
+            active = still_active(group, 1, s1);
             continue;
         }
-        input_product(group->layer, choose_inputs(group, s0, s1, active, task), group->x, group->z, group->units);
+        input_phase(group, n, s0, choose_inputs(group, s0, s1, active, task), task);
         group->z_now = group->z;
-        for (int64_t s = s0; s < s1; s++) {
-            if (task->reset)
-                reset_states(group, s, active, task);
-            take_step(group, active, &task->team, tiles);
+        for (int64_t s = s0; !is_over(task->team) && s < s1; s++) {
+            step_phases(group, s, active, tiles, task);
             group->z_now += active * group->z_stride;
-            active = report(group, s, active, task);
+            active = still_active(group, active, s + 1);
         }
     }
 }
@@ -140,15 +197,11 @@ INLINE int all_groups(const lk_layer *layer, const lk_task *task, int can_transp
 {
     row_group group;
     plan_group(&group, layer, task->T, task->B, can_transpose);
-    group.units = own_blocks(&task->team, blocks_of(hidden_size(layer)));
-    group.outputs = own_blocks(&task->team, divide_up(proj_size(layer), BLOCK_SIZE));
     group.backwards = 0;
     lay_out(&group, task);
-    for (int64_t b0 = 0; b0 < task->B; b0 += group.rows) {
+    for (int64_t b0 = 0; !is_over(task->team) && b0 < task->B; b0 += group.rows) {
         const int64_t n = smaller(group.rows, task->B - b0);
         choose_rows(&group, b0, n, task);
-        if (task->team.rank == 0)
-            clear_past_ends(&group, n, task);
         if (can_transpose && group.transposed)
             run_transposed_group(&group, n, task);
         else
@@ -159,7 +212,7 @@ INLINE int all_groups(const lk_layer *layer, const lk_task *task, int can_transp
 
 static int layer_forward(const lk_layer *layer, const lk_task *task)
 {
-    return all_groups(layer, task, task->team.size == 1, step_tiles);
+    return all_groups(layer, task, is_alone(task->team), step_tiles);
 }
 
 #endif

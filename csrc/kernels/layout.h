@@ -17,7 +17,7 @@ enum { MOST_GROUP_ROWS = 96, GROUP_Z_BYTES = 1 << 20, MOST_CHUNK_BYTES = 1 << 21
 /* A row group. Each thread of a team has this struct for itself; the rows and their states are the same.
  *   rows, steps        of a whole group, and of a whole chunk
  *   transposed         lanes are rows
- *   units, outputs     this thread's blocks: of units; of the projection's outputs
+ *   units, outputs     the part at hand: blocks of units; of the projection's outputs
  *   row, length        each row's place in the batch, and its number of steps
  *   x                  a pointer to the input of each row of z
  *   z, z_now           of the chunk; of the step at hand
@@ -112,7 +112,7 @@ static int64_t workspace(const lk_layer *layer, int64_t T, int64_t B)
     return divide_up(whole_lines(reals) * (int64_t)sizeof(real) + pointers, 64) * 64;
 }
 
-/* The group of a team lies in the workspace of its first thread. Each thread has pointers of its own. */
+/* The group of a team lies in the workspace that its threads have in common. Each thread has pointers of its own. */
 INLINE void lay_out(row_group *plan, const lk_task *task)
 {
     plan->z = task->work;
@@ -120,8 +120,7 @@ INLINE void lay_out(row_group *plan, const lk_task *task)
     plan->h = plan->c + plan->rows * plan->c_stride;
     plan->h_next = plan->h + plan->rows * plan->h_stride;
     plan->hidden = plan->h_next + plan->rows * plan->h_stride;
-    char *own = (char *)task->work + task->team.rank * workspace(plan->layer, task->T, task->B);
-    plan->x = (const real **)(void *)((real *)(void *)own + group_reals(plan));
+    plan->x = (const real **)(void *)((real *)task->own_work + group_reals(plan));
 }
 
 #endif

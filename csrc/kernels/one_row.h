@@ -166,28 +166,45 @@ SEPARATE void run_row_plain(row_group *group, int64_t s0, int64_t s1, const lk_t
     run_row(0, group, s0, s1, task);
 }
 
-/* Take steps s0 .. s1 - 1 of a group of n rows, if n is 1 and the layer fits one tile. Returns 1 if it took them. */
-INLINE int one_row_steps(row_group *group, int64_t s0, int64_t s1, int64_t n, const lk_task *task)
+/* Give the caller the row's states, if step s1 - 1 was its last one. */
+INLINE void report_row(const row_group *group, int64_t s1, const lk_task *task)
 {
-    if (!ONE_TILE || n != 1 || task->team.size > 1 || task->reset)
-        return 0;
+    if (s1 < group->length[0])
+        return;
+    copy_reals(h_of(group, 0, task->write, task), group->h, LK_HIDDEN_SIZE);
+    copy_reals(c_of(group, 0, task->write, task), group->c, LK_HIDDEN_SIZE);
+}
+
+INLINE int can_be_one_row(int64_t n, const lk_task *task)
+{
+    return ONE_TILE && n == 1 && is_alone(task->team) && !task->reset;
+}
+
+/* Take steps s0 .. s1 - 1. */
+INLINE void one_row_steps(row_group *group, int64_t s0, int64_t s1, const lk_task *task)
+{
     if (!INPUTS_HERE) {
-        input_product(group->layer, choose_inputs(group, s0, s1, 1, task), group->x, group->z, group->units);
+        const range all = {0, ALL_BLOCKS};
+        input_product(group->layer, choose_inputs(group, s0, s1, 1, task), group->x, group->z, all);
         run_row_plain(group, s0, s1, task);
     } else if (REST < 4 && s1 - s0 >= STEPS_WORTH_PACKING) {
         run_row_packed(group, s0, s1, task);
     } else {
         run_row_plain(group, s0, s1, task);
     }
-    return 1;
+    report_row(group, s1, task);
 }
 
 #else
 
-INLINE int one_row_steps(row_group *group, int64_t s0, int64_t s1, int64_t n, const lk_task *task)
+INLINE int can_be_one_row(int64_t n, const lk_task *task)
 {
-    (void)group, (void)s0, (void)s1, (void)n, (void)task;
+    (void)n, (void)task;
     return 0;
+}
+INLINE void one_row_steps(row_group *group, int64_t s0, int64_t s1, const lk_task *task)
+{
+    (void)group, (void)s0, (void)s1, (void)task;
 }
 
 #endif

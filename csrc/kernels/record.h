@@ -3,7 +3,7 @@
  *
  * The rows of a tape are sorted, longest first, so the rows of a step are the first ones and lie side by side. The
  * threads of a team share rows, and none waits for another; where rows are few or the weights many, they share units
- * (team.h).
+ * (by_units).
  *
  * Bound: as layer_forward.h, plus writing 5 H numbers for each row and step. */
 #ifndef LK_RECORD_H
@@ -123,7 +123,7 @@ INLINE int64_t record_states(const lk_layer *layer, int64_t B)
 }
 INLINE int64_t record_reals(const lk_layer *layer, const lk_tape *tape)
 {
-    const int64_t z_rows = tape->B + larger(1, tape->threads) * record_z_rows(layer);
+    const int64_t z_rows = tape->B + larger(1, tape->threads) * (record_z_rows(layer) + 1);
     return record_states(layer, tape->B) + z_rows * blocks_of(hidden_size(layer)) * BLOCK_SIZE;
 }
 INLINE int64_t record_pointers(const lk_layer *layer, const lk_tape *tape)
@@ -136,29 +136,28 @@ static int64_t record_workspace(const lk_layer *layer, const lk_tape *tape)
     return record_reals(layer, tape) * (int64_t)sizeof(real) + pointers * (int64_t)sizeof(real *);
 }
 
-/* A group of this thread's rows, from `row` on. Threads that share the units share z, too. */
-static void lay_out_record(row_group *group, const lk_layer *layer, const lk_tape *tape, const lk_team *team,
-                           int64_t row, void *work)
+/* A group of rows, from `row` on, with z from z_row on. Threads that share the units share z, too. */
+static void lay_out_record(row_group *group, const lk_layer *layer, const lk_tape *tape, int rank, int64_t row,
+                           int64_t z_row, void *work)
 {
-    const int64_t B = tape->B;
+    const int64_t B = tape->B, H = hidden_size(layer);
     set_strides(group, layer);
-    group->units = own_blocks(team, blocks_of(hidden_size(layer)));
-    group->outputs = own_blocks(team, divide_up(proj_size(layer), BLOCK_SIZE));
     group->backwards = 0;
     group->h = (real *)work + row * group->h_stride;
     group->h_next = group->h + B * group->h_stride;
     group->hidden = (real *)work + 2 * B * group->h_stride + row * group->c_stride;
-    const int64_t z_row = row + (team->by_units ? 0 : team->rank) * record_z_rows(layer);
     group->z = (real *)work + record_states(layer, B) + z_row * group->z_stride;
     real *const pointers = (real *)work + record_reals(layer, tape);
-    group->x = (const real **)(void *)pointers + team->rank * record_pointers(layer, tape);
+    group->x = (const real **)(void *)pointers + rank * record_pointers(layer, tape);
+    group->c_before = (real *)tape->c + row * H;
+    group->gates = (real *)tape->gates + row * 4 * H;
 }
 
-/* ---------------------------------------------------------------- all steps */
+/* ---------------------------------------------------------------- all steps of some rows */
 
-/* Compute z of the inputs of this thread's rows at steps s .. stop - 1. `active` rows of the batch take step s. */
-static void record_inputs(const row_group *group, const lk_tape *tape, range rows, int64_t s, int64_t stop,
-                          int64_t active)
+/* Point to x of the rows at steps s .. stop - 1. `active` rows of the batch take step s. Returns how many. */
+static int64_t point_to_inputs(const row_group *group, const lk_tape *tape, range rows, int64_t s, int64_t stop,
+                               int64_t active)
 {
     int64_t z_rows = 0;
     for (; s < stop; s++) {
@@ -166,59 +165,96 @@ static void record_inputs(const row_group *group, const lk_tape *tape, range row
         for (int64_t row = rows.from; row < smaller(rows.to, active); row++)
             group->x[z_rows++] = tape_x(tape, s, row);
     }
-    input_product(group->layer, z_rows, group->x, group->z, group->units);
+    return z_rows;
 }
 
-/* Take steps s .. stop - 1 of this thread's rows, after record_inputs. `active` rows of the batch take step s. */
+/* h_next of n rows goes to the tape, after step s. */
+INLINE void keep_h(const row_group *group, const lk_tape *tape, range columns, int64_t s, int64_t row, int64_t n)
+{
+    for (int64_t r = 0; r < n; r++)
+        copy_columns(tape_h(tape, s, row + r), group->h_next + r * group->h_stride, columns);
+}
+
+/* Step s of n rows, from `row` on. */
+INLINE void record_phases(row_group *group, const lk_tape *tape, int64_t s, int64_t row, int64_t n, lk_team *team)
+{
+    const int64_t outputs = divide_up(proj_size(group->layer), BLOCK_SIZE);
+    begin_step(group);
+    for (range part = NO_PART; next_part(team, all_units(group), group->backwards, &part);) {
+        group->units = part;
+        record_tiles(group, n);
+        if (!outputs)
+            keep_h(group, tape, units_at_hand(group), s, row, n);
+    }
+    if (outputs && !is_over(team))
+        for (range part = NO_PART; next_part(team, outputs, 0, &part);) {
+            group->outputs = part;
+            project(group, n);
+            keep_h(group, tape, outputs_at_hand(group), s, row, n);
+        }
+    end_step(group);
+}
+
+/* Load h of the rows before the first step. */
+static void load_first_states(const row_group *group, const lk_tape *tape, range rows)
+{
+    const int64_t R = output_size(group->layer);
+    for (int64_t row = rows.from; row < rows.to; row++)
+        copy_reals(group->h + (row - rows.from) * group->h_stride, tape_h_before(tape, tape->first, row, R), R);
+}
+
+/* Take steps s .. stop - 1 of the rows, after z of their inputs. `active` rows of the batch take step s. */
 INLINE void record_chunk(row_group *group, const lk_tape *tape, range rows, int64_t s, int64_t stop, int64_t active,
-                         const lk_team *team)
+                         lk_team *team)
 {
     const int64_t H = hidden_size(group->layer);
-    const range outputs = own_outputs(group);
-    for (group->z_now = group->z; s < stop; s++) {
+    for (group->z_now = group->z; !is_over(team) && s < stop; s++) {
         active = rows_at(tape, s, active);
-        const int64_t mine = smaller(rows.to, active) - rows.from;
-        if (mine <= 0)
+        const int64_t n = smaller(rows.to, active) - rows.from;
+        if (n <= 0)
             return;
         group->c = (real *)group->c_before + tape->B * H;
-        take_step(group, mine, team, record_tiles);
-        for (int64_t row = 0; row < mine; row++)
-            copy_columns(tape_h(tape, s, rows.from + row), group->h + row * group->h_stride, outputs);
-        group->z_now += mine * group->z_stride;
+        record_phases(group, tape, s, rows.from, n, team);
+        group->z_now += n * group->z_stride;
         group->gates += active * 4 * H;
         group->c_before = group->c;
     }
 }
 
-/* Load h before the first step, for this thread's rows and columns. */
-INLINE void load_first_states(const row_group *group, const lk_tape *tape, range rows)
+/* All steps of the rows, by one thread or by threads that share the units. */
+static void record_rows_of_tape(const lk_layer *layer, const lk_tape *tape, range rows, int64_t z_row, lk_team *team,
+                                void *work)
 {
-    const range outputs = own_outputs(group);
-    for (int64_t row = rows.from; row < rows.to; row++)
-        copy_columns(group->h + (row - rows.from) * group->h_stride,
-                     tape_h_before(tape, tape->first, row, output_size(group->layer)), outputs);
-}
-
-static int layer_record(const lk_layer *layer, const lk_tape *tape, const lk_team *team, void *work)
-{
-    const int64_t H = hidden_size(layer);
-    const range rows = own_rows(team, tape->B);
     row_group group;
-    lay_out_record(&group, layer, tape, team, rows.from, work);
-    group.c_before = (real *)tape->c + rows.from * H;
-    group.gates = (real *)tape->gates + rows.from * 4 * H;
+    lay_out_record(&group, layer, tape, team->rank, rows.from, z_row, work);
     int64_t active = rows_at(tape, tape->first, tape->B);
-    load_first_states(&group, tape, (range){rows.from, smaller(rows.to, active)});
-    step_barrier(team);
-    for (int64_t s = tape->first, stop; s < tape->last; s = stop) {
+    for (range all = NO_PART; next_part(team, 1, 0, &all);)
+        load_first_states(&group, tape, (range){rows.from, smaller(rows.to, active)});
+    for (int64_t s = tape->first, stop; !is_over(team) && s < tape->last; s = stop) {
         active = rows_at(tape, s, active);
-        const int64_t mine = smaller(rows.to, active) - rows.from;
-        if (mine <= 0)
+        const int64_t n = smaller(rows.to, active) - rows.from;
+        if (n <= 0)
             break;
-        stop = smaller(tape->last, s + larger(1, record_z_rows(layer) / mine));
-        record_inputs(&group, tape, rows, s, stop, active);
+        stop = smaller(tape->last, s + larger(1, record_z_rows(layer) / n));
+        const int64_t z_rows = point_to_inputs(&group, tape, rows, s, stop, active);
+        for (range part = NO_PART; next_part(team, all_units(&group), 0, &part);)
+            input_product(layer, z_rows, group.x, group.z, part);
+        if (is_over(team))
+            return;
         record_chunk(&group, tape, rows, s, stop, active, team);
     }
+}
+
+static int layer_record(const lk_layer *layer, const lk_tape *tape, int by_units, lk_team *team, void *work)
+{
+    if (by_units) {
+        record_rows_of_tape(layer, tape, (range){0, tape->B}, 0, team, work);
+        return LK_OK;
+    }
+    lk_team alone = {.size = 1, .rank = team->rank};
+    const int64_t z_row = team->rank * (record_z_rows(layer) + divide_up(tape->B, team->size));
+    for (range rows = NO_PART; next_part(team, tape->B, 0, &rows);)
+        record_rows_of_tape(layer, tape, rows, z_row, &alone, work);
     return LK_OK;
 }
 

@@ -1,8 +1,10 @@
 /* step.h - one step of a row group, for every kind of layer: layer_forward.h, record.h and variant.h.
  *
- *   1 tiles     z of the inputs plus the recurrent product, then the cell: each kind has its own tiles
- *   2 barrier   h of all units is there
- *   3 project   h = W_hr (o * tanh(c)), in a layer with a projection; then h_next becomes h
+ *   1 tiles     a phase of blocks of units: z of the inputs plus the recurrent product, then the cell. Each kind has its
+ *               own tiles
+ *   2 project   in a layer with a projection, a phase of blocks of outputs: h = W_hr (o * tanh(c))
+ *
+ * Then h_next becomes h.
  *
  * Bounds: a step of several rows is FMA-bound; a step of one row streams W_hh from the nearest cache that holds it;
  * a step of a small layer waits for a chain of dependent operations: the FMAs over h, then sigmoid, tanh and the
@@ -52,8 +54,8 @@ INLINE void small_step_sums(const int rows, const int blocks, vec acc[][4], int6
     add_sums(rows * blocks, acc, odd);
 }
 
-/* A function for all tiles of one kind of step. It writes c and `reported` of the first `active` rows and of this
- * thread's units. */
+/* A function for all tiles of one kind of step. It writes c and `reported` of the first `active` rows and of the units at
+ * hand. */
 typedef void tiles_function(const row_group *group, int64_t active);
 
 /* Choose the tiles by the number of rows and units. Each of the three functions is separate (SEPARATE), because in one
@@ -81,12 +83,22 @@ INLINE void sweep_rows_step(const row_group *group, int64_t active, tile_functio
     sweep_rows(TILE_ROWS, active, group->units, output_size(group->layer), tile, group);
 }
 
-/* h_next from `hidden`, where there is a projection. */
-INLINE void project(const row_group *group, int64_t active, const lk_team *team)
+/* Before a step: where the cell writes o * tanh(c). */
+INLINE void begin_step(row_group *group) { group->reported = proj_size(group->layer) ? group->hidden : group->h_next; }
+
+/* After a step: h_next becomes h. */
+INLINE void end_step(row_group *group)
+{
+    real *h = group->h;
+    group->h = group->h_next;
+    group->h_next = h;
+    group->backwards = !group->backwards;
+}
+
+/* h_next from `hidden`, for the outputs at hand. */
+INLINE void project(const row_group *group, int64_t active)
 {
     const lk_layer *layer = group->layer;
-    if (!proj_size(layer))
-        return;
     const dense_job projection = {.in_features = hidden_size(layer),
                                   .out_features = proj_size(layer),
                                   .activation = LK_LINEAR,
@@ -96,20 +108,6 @@ INLINE void project(const row_group *group, int64_t active, const lk_team *team)
                                   .y = group->h_next,
                                   .y_row = group->h_stride};
     dense_rows(&projection, active, group->outputs);
-    step_barrier(team);
-}
-
-/* One step of the first `active` rows: h becomes h_t. `tiles` is a constant at every call. */
-INLINE void take_step(row_group *group, int64_t active, const lk_team *team, tiles_function *tiles)
-{
-    group->reported = proj_size(group->layer) ? group->hidden : group->h_next;
-    tiles(group, active);
-    group->backwards = !group->backwards;
-    step_barrier(team);
-    project(group, active, team);
-    real *h = group->h;
-    group->h = group->h_next;
-    group->h_next = h;
 }
 
 #endif

@@ -1,33 +1,29 @@
-/* team.h - threads that share one layer: which rows and blocks are whose, and where they wait for each other.
+/* team.h - threads that share one layer, as its kernels see them: phases of blocks, which they take piece by piece.
  *
- * A team shares either the units of a layer or its rows (lk_team.by_units). Every step needs all of h, so threads
- * that share units wait for each other in each step. Threads that share rows do not. */
+ *     for (range part = NO_PART; next_part(team, n, 0, &part);)
+ *         compute blocks part.from .. part.to - 1
+ *
+ * After the loop all n blocks are done, by whichever thread, unless the job is over for this thread (is_over). Every step
+ * needs all of h, so a step is one such phase or two. What a thread keeps for itself between two phases must not depend
+ * on the parts that it got: it may have come late, and missed whole phases. */
 #ifndef LK_TEAM_H
 #define LK_TEAM_H
 #include "kernels/sizes.h"
 #include "run/dispatch.h"
 
-/* This thread's share of n. */
-INLINE range share_of(const lk_team *team, int64_t n)
-{
-    return (range){n * team->rank / team->size, n * (team->rank + 1) / team->size};
-}
-/* Its rows of n: all, if the team shares units. */
-INLINE range own_rows(const lk_team *team, int64_t n) { return team->by_units ? (range){0, n} : share_of(team, n); }
-/* Its blocks of n: all, if the team shares rows. */
-INLINE range own_blocks(const lk_team *team, int64_t n) { return team->by_units ? share_of(team, n) : (range){0, n}; }
+#define NO_PART ((range){0, -1})
 
-/* Wait until all threads of the team are here. */
-INLINE void team_barrier(const lk_team *team)
+/* The next part of n blocks for this thread, or 0. One thread alone takes all of them at once. */
+INLINE int next_part(lk_team *team, int64_t n, int backwards, range *part)
 {
-    if (team->size > 1)
-        team->wait(team->barrier, team->size);
+    if (team->next)
+        return team->next(team, n, backwards, &part->from, &part->to);
+    const int first = part->to < 0;
+    *part = (range){0, n};
+    return first;
 }
-/* Within a step: only threads that share units wait. */
-INLINE void step_barrier(const lk_team *team)
-{
-    if (team->by_units)
-        team_barrier(team);
-}
+
+INLINE int is_over(const lk_team *team) { return team->over; }
+INLINE int is_alone(const lk_team *team) { return !team->next; }
 
 #endif

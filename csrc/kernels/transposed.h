@@ -113,6 +113,7 @@ static transposed_group begin_transposed(row_group *group, int64_t n, const lk_t
 /* n rows over all their steps. Threads never share them. */
 static void run_transposed_group(row_group *group, int64_t n, const lk_task *task)
 {
+    clear_past_ends(group, n, task);
     transposed_group t = begin_transposed(group, n, task);
     const int64_t I = input_size(group->layer), H = hidden_size(group->layer), stride = t.stride;
     int64_t active = still_active(group, n, 0);

@@ -76,6 +76,7 @@ int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T
                      int64_t x_step, int64_t x_row, const int64_t *lengths, int reverse, void *h, void *c, void *out,
                      int64_t out_step, int64_t out_row, void *work)
 {
+    lk_team alone = {.size = 1};
     const lk_task task = {.T = T,
                           .B = B,
                           .x = x,
@@ -89,7 +90,8 @@ int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T
                           .out_step = out_step,
                           .out_row = out_row,
                           .work = work,
-                          .team = {.size = 1}};
+                          .own_work = work,
+                          .team = &alone};
     if (kernels && layer->specialised)
         kernels = layer->specialised;
     if (layer->variant)

@@ -3,20 +3,7 @@
 #ifndef LK_DISPATCH_H
 #define LK_DISPATCH_H
 #include "lstmkernel.h"
-#include "run/threads.h"
-
-/* The threads that share a layer, as one of them sees them. They share its units or, in training, its rows
- * (kernels/team.h).
- *   rank, size       which thread this is, and of how many
- *   by_units         1: each thread has its own blocks of units. 0: each has its own rows
- *   barrier, wait    where they wait for each other, and the function that waits, lk_barrier_wait. Both are NULL where
- *                    size is 1. The function is called through a pointer, so that kernels that are compiled at run
- *                    time need nothing of this library */
-typedef struct {
-    int rank, size, by_units;
-    lk_barrier *barrier;
-    lk_wait_function *wait;
-} lk_team;
+#include "run/team.h"
 
 /* The work of one kernel call: one layer in one direction, some rows, some steps. The fields are the arguments of
  * lk_layer_forward, except for these:
@@ -24,7 +11,9 @@ typedef struct {
  *   x, out           they begin at time `from`
  *   reset            NULL, or [T][B] from time `from` on; steps lie reset_step apart
  *   read, write      the rows of h and c where each row's states are read and written; NULL: its own row
- *   work             workspace() bytes for each thread of the team */
+ *   work, own_work   workspace() bytes that all threads of the team have in common, and as many for this thread; they
+ *                    are the same where it is alone
+ *   team             the threads that share the work (run/team.h) */
 typedef struct {
     int64_t T, B;
     const void *x;
@@ -37,28 +26,30 @@ typedef struct {
     const uint8_t *reset;
     int64_t reset_step;
     const int64_t *read, *write;
-    void *work;
-    lk_team team;
+    void *work, *own_work;
+    lk_team *team;
 } lk_task;
 
 /* All kernels: KERNEL(result, name, parameters). The fields of the table below, and what LK_TABLE of kernels/all.h puts
  * into them, both come from this list.
  *   variant_forward                       layer_forward of a layer with a variant
+ *   by_units                              1: the threads of a team share the units of a step; 0: the rows of all steps
  *   workspace                             bytes for one thread, whole cache lines
  *   record_workspace, backward_workspace  bytes for all threads */
-#define LK_KERNELS(KERNEL)                                                                                             \
-    KERNEL(int, activation, (int activation, int64_t N, const void *x, void *y))                                       \
-    KERNEL(int, gate_matmul, (const lk_layer *layer, int64_t N, const void *x, int64_t x_row, void *z))                \
-    KERNEL(int, cell_update, (int64_t N, int64_t H, const void *z, void *c, void *h))                                  \
-    KERNEL(int, dense_forward,                                                                                         \
-           (const lk_dense *dense, int64_t N, const void *x, int64_t x_row, void *y, int64_t y_row))                   \
-    KERNEL(int, layer_forward, (const lk_layer *layer, const lk_task *task))                                           \
-    KERNEL(int, variant_forward, (const lk_layer *layer, const lk_task *task))                                         \
-    KERNEL(int64_t, workspace, (const lk_layer *layer, int64_t T, int64_t B))                                          \
-    KERNEL(int, layer_record, (const lk_layer *layer, const lk_tape *tape, const lk_team *team, void *work))           \
-    KERNEL(int64_t, record_workspace, (const lk_layer *layer, const lk_tape *tape))                                    \
-    KERNEL(int, layer_backward, (const lk_tape *tape, const lk_gradients *gradients, const lk_team *team, void *work)) \
-    KERNEL(int64_t, backward_workspace, (const lk_tape *tape, const lk_gradients *gradients))                          \
+#define LK_KERNELS(KERNEL)                                                                                           \
+    KERNEL(int, activation, (int activation, int64_t N, const void *x, void *y))                                     \
+    KERNEL(int, gate_matmul, (const lk_layer *layer, int64_t N, const void *x, int64_t x_row, void *z))              \
+    KERNEL(int, cell_update, (int64_t N, int64_t H, const void *z, void *c, void *h))                                \
+    KERNEL(int, dense_forward,                                                                                       \
+           (const lk_dense *dense, int64_t N, const void *x, int64_t x_row, void *y, int64_t y_row))                 \
+    KERNEL(int, layer_forward, (const lk_layer *layer, const lk_task *task))                                         \
+    KERNEL(int, variant_forward, (const lk_layer *layer, const lk_task *task))                                       \
+    KERNEL(int64_t, workspace, (const lk_layer *layer, int64_t T, int64_t B))                                        \
+    KERNEL(int, layer_record, (const lk_layer *layer, const lk_tape *tape, int by_units, lk_team *team, void *work)) \
+    KERNEL(int64_t, record_workspace, (const lk_layer *layer, const lk_tape *tape))                                  \
+    KERNEL(int, layer_backward,                                                                                      \
+           (const lk_tape *tape, const lk_gradients *gradients, int by_units, lk_team *team, void *work))            \
+    KERNEL(int64_t, backward_workspace, (const lk_tape *tape, const lk_gradients *gradients))                        \
     KERNEL(int64_t, packed_bytes, (const lk_gradients *gradients))
 
 struct lk_kernels {

@@ -72,7 +72,8 @@ static sequence input_of(const call_arrays *arrays, int64_t layer)
     return layer == 0 ? (sequence){arrays->x, call->x_step, call->x_row} : output_of(arrays, layer - 1);
 }
 
-static void run_chunk(const call_arrays *arrays, chunk part, lk_team team, char *work)
+/* work: of the threads that share the chunk. own_work: of this one. */
+static void run_chunk(const call_arrays *arrays, chunk part, lk_team *team, char *work, char *own_work)
 {
     const lk_call *call = arrays->call;
     const int64_t R = output_size(call->layers), H = hidden_size(call->layers), itemsize = call->kernels->itemsize;
@@ -91,6 +92,7 @@ static void run_chunk(const call_arrays *arrays, chunk part, lk_team team, char 
                     .out_row = out.row,
                     .reset_step = call->B,
                     .work = work,
+                    .own_work = own_work,
                     .team = team};
     task.x = x.at + (first * x.step + part.row * x.row) * itemsize;
     task.out = (char *)out.at + (first * out.step + part.row * out.row + part.direction * R) * itemsize;
@@ -109,7 +111,11 @@ static void run_chunk(const call_arrays *arrays, chunk part, lk_team team, char 
     (layer->variant ? kernels->variant_forward : kernels->layer_forward)(layer, &task);
 }
 
-static const lk_team ALONE = {.size = 1};
+static void run_chunk_alone(const call_arrays *arrays, chunk part, char *work)
+{
+    lk_team alone = {.size = 1};
+    run_chunk(arrays, part, &alone, work, work);
+}
 
 /* ---------------------------------------------------------------- one thread */
 
@@ -119,7 +125,7 @@ static void run_alone(const call_arrays *arrays)
     if (call->directions == 2) {
         for (int64_t layer = 0; layer < call->num_layers; layer++)
             for (int64_t direction = 0; direction < 2; direction++)
-                run_chunk(arrays, (chunk){layer, direction, 0, call->B, call->first, call->last}, ALONE, arrays->work);
+                run_chunk_alone(arrays, (chunk){layer, direction, 0, call->B, call->first, call->last}, arrays->work);
         return;
     }
     const int64_t row_bytes = output_size(call->layers) * call->kernels->itemsize;
@@ -133,7 +139,7 @@ static void run_alone(const call_arrays *arrays)
         for (int64_t first = 0; first < call->T; first += steps)
             for (int64_t layer = 0; layer < call->num_layers; layer++) {
                 const int64_t n = smaller(rows, call->B - row), last = smaller(first + steps, call->T);
-                run_chunk(arrays, (chunk){layer, 0, row, n, first, last}, ALONE, arrays->work);
+                run_chunk_alone(arrays, (chunk){layer, 0, row, n, first, last}, arrays->work);
             }
 }
 
@@ -154,10 +160,11 @@ typedef struct {
     atomic_int done[MAX_TASKS];
 } task_job;
 
+/* Taking a task takes less than a microsecond, so a thread spins for it. */
 static void lock(task_job *job)
 {
     while (atomic_flag_test_and_set_explicit(&job->taking, memory_order_acquire))
-        lk_spin_pause(0);
+        lk_spin();
 }
 static void unlock(task_job *job) { atomic_flag_clear_explicit(&job->taking, memory_order_release); }
 
@@ -194,12 +201,16 @@ static int64_t take_task(task_job *job, int64_t before, int size, int *finished)
     return found;
 }
 
+/* Chunks that were done, in all calls. A thread without a task waits for the next one. */
+static lk_signal chunks_done;
+
 static void give_back(task_job *job, int64_t task)
 {
     lock(job);
     job->taken[task] = 0;
     atomic_fetch_add_explicit(&job->done[task], 1, memory_order_release);
     unlock(job);
+    lk_raise_signal(&chunks_done);
 }
 
 static void run_next_chunk(task_job *job, int64_t task, int rank)
@@ -213,45 +224,26 @@ static void run_next_chunk(task_job *job, int64_t task, int rank)
                         .rows = smaller(job->rows, call->B - row),
                         .first = first,
                         .last = smaller(first + job->steps, call->last)};
-    run_chunk(&job->arrays, next, ALONE, job->arrays.work + rank * job->work_size);
+    run_chunk_alone(&job->arrays, next, job->arrays.work + rank * job->work_size);
 }
 
 static void run_tasks(void *job_, int rank, int size)
 {
     task_job *job = job_;
-    int finished = 0;
     int64_t task = -1;
-    for (int iteration = 0; !finished; iteration++) {
+    for (int finished = 0; !finished;) {
+        const uint64_t before = atomic_load_explicit(&chunks_done.value, memory_order_acquire);
         task = take_task(job, task, size, &finished);
-        if (task < 0) {
-            lk_spin_pause(iteration);
-            continue;
+        if (task >= 0) {
+            run_next_chunk(job, task, rank);
+            give_back(job, task);
+        } else if (!finished && !lk_wait_until(&chunks_done, before + 1, rank)) {
+            return;
         }
-        run_next_chunk(job, task, rank);
-        give_back(job, task);
     }
 }
 
 /* ---------------------------------------------------------------- a team */
-
-typedef struct {
-    call_arrays arrays;
-    lk_barrier barrier;
-} team_job;
-
-static void run_team(void *job_, int rank, int size)
-{
-    team_job *job = job_;
-    const lk_call *call = job->arrays.call;
-    const lk_team team = {.rank = rank, .size = size, .by_units = 1, .barrier = &job->barrier, .wait = lk_barrier_wait};
-    for (int64_t layer = 0; layer < call->num_layers; layer++) {
-        run_chunk(&job->arrays, (chunk){layer, 0, 0, call->B, 0, call->T}, team, job->arrays.work);
-        if (size > 1)
-            lk_barrier_wait(&job->barrier, size);
-    }
-}
-
-/* ---------------------------------------------------------------- the choice */
 
 /* Nanoseconds of a step of all rows through one layer and direction. */
 static int64_t step_ns(const lk_call *call, const lk_layer *layer)
@@ -260,6 +252,46 @@ static int64_t step_ns(const lk_call *call, const lk_layer *layer)
     return lk_step_ns(rows, layer->input_size, layer->hidden_size, R, GFLOPS_FORWARD) * call->kernels->itemsize
            / (int64_t)sizeof(float);
 }
+
+/* work_size: bytes of a thread. */
+typedef struct {
+    call_arrays arrays;
+    int64_t work_size;
+} team_job;
+
+/* How many of `size` threads are in the team of a direction: every D-th. */
+static int team_size(int size, int64_t D, int64_t direction) { return (int)divide_up(size - direction, D); }
+
+/* All of time of one layer and direction, with the direction's team. Returns 0 if the job is over for this thread. */
+static int run_with_team(const team_job *job, int64_t layer, int64_t direction, lk_team *team)
+{
+    const lk_call *call = job->arrays.call;
+    char *const work = job->arrays.work;
+    team->pieces = lk_pieces(step_ns(call, &call->layers[layer * call->directions + direction]) / team->size);
+    run_chunk(&job->arrays, (chunk){layer, direction, 0, call->B, call->first, call->last}, team,
+              work + direction * job->work_size, work + team->rank * job->work_size);
+    return !team->over;
+}
+
+/* Each direction has a team. A thread belongs to one of them, and visits the other one afterwards, in case that its
+ * threads are late. */
+static void run_teams(void *job_, int rank, int size)
+{
+    team_job *job = job_;
+    const lk_call *call = job->arrays.call;
+    const int64_t D = call->directions, num_layers = call->num_layers, mine = rank % D;
+    lk_team teams[LK_MEETINGS];
+    for (int64_t d = 0; d < D; d++)
+        teams[d] = lk_join_team((int)d, team_size(size, D, d), d == mine ? rank / (int)D : -1, rank);
+    for (int64_t layer = 0; layer < num_layers; layer++)
+        for (int64_t d = 0; d < D; d++)
+            if (!run_with_team(job, layer, (mine + d) % D, &teams[(mine + d) % D]))
+                return;
+    for (int64_t d = 0; d < D && rank == 0; d++)
+        lk_end_meeting((int)d);
+}
+
+/* ---------------------------------------------------------------- the choice */
 
 /* Steps of a chunk where layers follow each other: enough for the input product, and few enough that the wave is
  * short. */
@@ -304,15 +336,12 @@ static int run_on_threads(const call_arrays *arrays)
                          && quickest_ns >= MIN_TEAM_STEP_NS;
     task_job tasks = {
         .arrays = *arrays, .taking = ATOMIC_FLAG_INIT, .work_size = lk_lstm_workspace(call) / call->threads};
-    if (!(can_team && far) && plan_tasks(&tasks, call, steps)) {
-        lk_run(call->threads, run_tasks, &tasks);
-        return 1;
-    }
+    if (!(can_team && far) && plan_tasks(&tasks, call, steps))
+        return lk_run(call->threads, run_tasks, &tasks);
     if (!can_team)
         return 0;
-    team_job team = {.arrays = *arrays};
-    lk_run(call->threads, run_team, &team);
-    return 1;
+    team_job team = {.arrays = *arrays, .work_size = tasks.work_size};
+    return lk_run(call->threads, run_teams, &team);
 }
 
 static int run(const call_arrays *arrays)

@@ -1,116 +1,237 @@
-/* threads.c - a small pool of threads.
+/* threads.c - a small pool of threads, and how they wait within a job.
  *
- * One pool serves the process. Its threads are made when they are first needed. A thread without work spins for a
- * moment, because the next call of a busy program comes soon, and to wake a parked thread costs more than a short
- * layer. Then it parks. One call has the pool at a time. Other calls do not wait for it but run on their own thread,
- * and their results are bit-identical. Where another program has the cores, threads that wait for each other lose more
- * than they gain. So after some calls that waited too long, calls run alone for a while. A child of fork starts with an
- * empty pool, because threads are not inherited. */
+ * One pool serves the process. Its threads are made when they are first needed. One call has the pool at a time. Other
+ * calls do not wait for it but run on their own thread, and their results are bit-identical.
+ *
+ * Nobody waits for a thread that has not come. The calling thread begins its job at once, and could do all of it. The
+ * others are invited, and come when the system lets them run. At the end the caller withdraws the invitations that
+ * nobody took up, and waits only for threads that are at work. Each thread has a seat, which says how it stands:
+ *
+ *   INVITED   the job has begun without it
+ *   AT_WORK   it may touch the job's memory
+ *   WAITING   it is within the job, but touches only what is static
+ *   AWAY      it has left the job, or the caller has closed it
+ *
+ *   INVITED -> AT_WORK, AT_WORK <-> WAITING, AT_WORK -> AWAY    by the thread
+ *   AWAY -> INVITED, INVITED -> AWAY, WAITING -> AWAY           by the caller
+ *
+ * A thread without work spins for a moment, because the next call of a busy program comes soon, and to wake a thread
+ * costs more than a short layer. Then it sleeps. Threads that sleep wake each other: the caller wakes the first ones of a
+ * tree, each of them the next ones. A thread that spins gives its core away now and then: where there are more threads
+ * than cores, the system then takes the core at that moment, and not in the midst of work for which the others would
+ * wait. A child of fork starts with an empty pool, because threads are not inherited. */
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdint.h>
-#include <time.h>
+#include <stddef.h>
 #include "run/float_control.h"
+#include "run/team.h"
 #include "run/threads.h"
 
-enum { MOST_THREADS = 64 };
-
-/* Waiting, by spinning.
+/* Turns of waiting; one takes 10 to 40 ns.
  *
- * SPINS: a thread without work spins this often before it parks; that takes about 50 us.
- * LATE_SPINS: a thread at a barrier spins this often before its waiting is measured. */
-enum { SPINS = 4000, LATE_SPINS = 500 };
+ * GIVE_WAY: after so many turns, and again, the thread gives its core away, if another one wants it.
+ * CONFIDENT: so long a thread within a job is AT_WORK while it waits. The wait is mostly over by then.
+ * MOST_SPINS: then it sleeps. About 100 us. */
+enum { GIVE_WAY = 256, CONFIDENT = 64, MOST_SPINS = 4096 };
 
-/* Calls whose threads wait too long for each other, because another program has the cores.
- *
- * SLACK_NS: a call may wait for half the time that it works, plus this. WAKING_NS: the same where a thread had
- * to be woken.
- * STRIKE: what a call that waits longer adds to the strikes; one that does not takes one back.
- * MOST_STRIKES: with this many strikes, calls run on their own thread for RUN_ALONE_NS. */
-enum { SLACK_NS = 20000, WAKING_NS = 300000, STRIKE = 4, MOST_STRIKES = 2 * STRIKE, RUN_ALONE_NS = 200000000 };
+enum { AWAY, INVITED, AT_WORK, WAITING };
+
+/* sleeping: whether its thread sleeps, on its own condition, and nobody has woken it. */
+typedef struct {
+    _Alignas(64) atomic_int state;
+    atomic_int sleeping;
+    pthread_mutex_t mutex;
+    pthread_cond_t woken;
+    int rank;
+} seat;
 
 static struct {
-    pthread_mutex_t owner;   /* held by the call that has the pool */
-    pthread_mutex_t parking; /* with `wake`: for threads that stopped spinning */
-    pthread_cond_t wake;
-    atomic_int parked, job_number, still_running;
-    _Atomic int64_t late_ns; /* how much too long the barriers of this job took */
+    pthread_mutex_t owner; /* held by the call that has the pool */
+    /* For threads that sleep within a job, and for the caller that waits for the others to leave. */
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    atomic_int sleepers;
     /* The owner's: */
-    int strikes;
-    int64_t alone_until; /* in nanoseconds of now() */
-    int started;         /* threads, ranks 1 .. started */
-    int size;            /* of the job at hand */
+    int started; /* threads, ranks 1 .. started */
+    int size;    /* of the job at hand */
     lk_worker *worker;
     void *job;
-} pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .parking = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+} pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
+static seat seats[LK_MOST_THREADS];
 static pthread_once_t prepared = PTHREAD_ONCE_INIT;
 
 static void forget_threads(void)
 {
     pthread_mutex_init(&pool.owner, NULL);
-    pthread_mutex_init(&pool.parking, NULL);
-    pthread_cond_init(&pool.wake, NULL);
-    atomic_store(&pool.parked, 0);
-    atomic_store(&pool.still_running, 0);
+    pthread_mutex_init(&pool.mutex, NULL);
+    pthread_cond_init(&pool.changed, NULL);
+    atomic_store(&pool.sleepers, 0);
     pool.started = 0;
-    pool.strikes = 0;
-    pool.alone_until = 0;
+    for (int rank = 0; rank < LK_MOST_THREADS; rank++) {
+        atomic_store(&seats[rank].state, AWAY);
+        atomic_store(&seats[rank].sleeping, 0);
+    }
 }
 
 static void prepare(void) { pthread_atfork(NULL, NULL, forget_threads); }
 
-void lk_spin_pause(int iteration)
+/* ---------------------------------------------------------------- waiting */
+
+void lk_spin(void)
 {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
-    if (iteration % 1024 == 1023) /* there may be more threads than cores */
+}
+
+/* A turn of a thread of the pool. The caller's thread never gives its core away: its job waits for it. */
+static void spin_politely(int turn)
+{
+    lk_spin();
+    if (turn % GIVE_WAY == GIVE_WAY - 1)
         sched_yield();
 }
 
-/* Wait for the job after number `seen`. Returns its number. */
-static int next_job(int seen)
+/* Wake those who sleep in sleep_until. The caller has changed what they wait for, sequentially consistent: either they
+ * see that, or this sees them. */
+static void wake_sleepers(void)
 {
-    for (int iteration = 0; iteration < SPINS; iteration++) {
-        const int number = atomic_load_explicit(&pool.job_number, memory_order_acquire);
-        if (number != seen)
-            return number;
-        lk_spin_pause(iteration % 1023); /* never 1023, so it never yields: a yield would count as work */
-    }
-    pthread_mutex_lock(&pool.parking);
-    atomic_fetch_add(&pool.parked, 1);
-    while (atomic_load(&pool.job_number) == seen)
-        pthread_cond_wait(&pool.wake, &pool.parking);
-    atomic_fetch_sub(&pool.parked, 1);
-    pthread_mutex_unlock(&pool.parking);
-    return atomic_load(&pool.job_number);
+    if (!atomic_load(&pool.sleepers))
+        return;
+    pthread_mutex_lock(&pool.mutex);
+    pthread_cond_broadcast(&pool.changed);
+    pthread_mutex_unlock(&pool.mutex);
 }
 
-typedef struct {
-    int rank, seen;
-} pool_thread;
+static int reached(const lk_signal *signal, uint64_t value)
+{
+    return atomic_load_explicit(&signal->value, memory_order_acquire) >= value;
+}
 
-static pool_thread pool_threads[MOST_THREADS];
+/* Change the seat's state from `before`. Returns 0 if it was another one. */
+static int change(int rank, int before, int after)
+{
+    return atomic_compare_exchange_strong(&seats[rank].state, &before, after);
+}
+
+static int is(int rank, int state) { return atomic_load_explicit(&seats[rank].state, memory_order_acquire) == state; }
+
+int lk_spin_until(const lk_signal *signal, uint64_t value, int spins)
+{
+    for (int turn = 0; turn < spins; turn++) {
+        if (reached(signal, value))
+            return 1;
+        lk_spin();
+    }
+    return reached(signal, value);
+}
+
+static void sleep_until(const lk_signal *signal, uint64_t value, int rank)
+{
+    pthread_mutex_lock(&pool.mutex);
+    atomic_fetch_add(&pool.sleepers, 1);
+    while (atomic_load(&signal->value) < value && (!rank || is(rank, WAITING)))
+        pthread_cond_wait(&pool.changed, &pool.mutex);
+    atomic_fetch_sub(&pool.sleepers, 1);
+    pthread_mutex_unlock(&pool.mutex);
+}
+
+static void caller_waits(const lk_signal *signal, uint64_t value)
+{
+    if (!lk_spin_until(signal, value, MOST_SPINS))
+        sleep_until(signal, value, 0);
+}
+
+int lk_wait_until(const lk_signal *signal, uint64_t value, int rank)
+{
+    if (lk_spin_until(signal, value, CONFIDENT))
+        return 1;
+    if (rank == 0) {
+        caller_waits(signal, value);
+        return 1;
+    }
+    change(rank, AT_WORK, WAITING);
+    wake_sleepers(); /* the caller may wait for this thread to leave */
+    for (int turn = 0; turn < MOST_SPINS && !reached(signal, value) && is(rank, WAITING); turn++)
+        spin_politely(turn);
+    sleep_until(signal, value, rank);
+    return change(rank, WAITING, AT_WORK);
+}
+
+void lk_set_signal(lk_signal *signal, uint64_t value)
+{
+    atomic_store(&signal->value, value);
+    wake_sleepers();
+}
+
+void lk_raise_signal(lk_signal *signal)
+{
+    atomic_fetch_add(&signal->value, 1);
+    wake_sleepers();
+}
+
+/* ---------------------------------------------------------------- the threads of the pool */
+
+/* Sleep until this thread is woken. */
+static void sleep_at(seat *self)
+{
+    pthread_mutex_lock(&self->mutex);
+    atomic_store(&self->sleeping, 1);
+    while (atomic_load(&self->sleeping) && atomic_load(&self->state) != INVITED)
+        pthread_cond_wait(&self->woken, &self->mutex);
+    atomic_store(&self->sleeping, 0);
+    pthread_mutex_unlock(&self->mutex);
+}
+
+/* Wait until this thread is invited. If it is woken too late, it waits for the next job as it waited for this one. */
+static void wait_for_job(seat *self)
+{
+    for (int turn = 0; !is(self->rank, INVITED); turn++)
+        if (turn < MOST_SPINS) {
+            spin_politely(turn);
+        } else {
+            sleep_at(self);
+            turn = 0;
+        }
+}
+
+/* Wake the thread of this seat if it sleeps. A thread that was woken, and does not run yet, is not woken again. */
+static void wake(int rank)
+{
+    seat *other = &seats[rank];
+    if (!atomic_load(&other->sleeping))
+        return;
+    pthread_mutex_lock(&other->mutex);
+    atomic_store(&other->sleeping, 0);
+    pthread_cond_signal(&other->woken);
+    pthread_mutex_unlock(&other->mutex);
+}
+
+/* The tree: rank r wakes 2 r + 1 and 2 r + 2. */
+static void wake_next(int rank, int size)
+{
+    for (int next = 2 * rank + 1; next <= 2 * rank + 2 && next < size; next++)
+        wake(next);
+}
 
 static void *work(void *self_)
 {
-    const pool_thread *self = self_;
+    seat *self = self_;
     const int rank = self->rank;
-    int seen = self->seen;
     for (;;) {
-        seen = next_job(seen);
-        if (rank >= pool.size) {
-            atomic_fetch_sub_explicit(&pool.still_running, 1, memory_order_release);
+        wait_for_job(self);
+        if (!change(rank, INVITED, AT_WORK))
             continue;
-        }
+        wake_next(rank, pool.size);
         const lk_float_control before = lk_enter_kernel();
         pool.worker(pool.job, rank, pool.size);
         lk_leave_kernel(before);
-        atomic_fetch_sub_explicit(&pool.still_running, 1, memory_order_release);
+        atomic_store(&self->state, AWAY);
+        wake_sleepers();
     }
     return NULL;
 }
@@ -126,8 +247,10 @@ static void start_threads(int wanted)
     pthread_attr_init(&detached);
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
     while (pool.started < wanted) {
-        pool_thread *next = &pool_threads[pool.started];
-        *next = (pool_thread){pool.started + 1, atomic_load(&pool.job_number)};
+        seat *next = &seats[pool.started + 1];
+        next->rank = pool.started + 1;
+        pthread_mutex_init(&next->mutex, NULL);
+        pthread_cond_init(&next->woken, NULL);
         pthread_t thread;
         if (pthread_create(&thread, &detached, work, next) != 0)
             break;
@@ -137,73 +260,61 @@ static void start_threads(int wanted)
     pthread_sigmask(SIG_SETMASK, &callers, NULL);
 }
 
-static int64_t now(void)
+/* ---------------------------------------------------------------- a job */
+
+static void invite_all(void)
 {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+    for (int rank = 1; rank < pool.size; rank++)
+        atomic_store(&seats[rank].state, INVITED);
+    wake_next(0, pool.size);
 }
 
-/* Start the job on the pool, take part in it, wait for the others. Returns whether they were worth waiting for. */
-static int share(lk_worker *worker, void *job)
+/* Wait until the thread of this seat does no more work. */
+static void sleep_while_at_work(int rank)
 {
-    const int64_t slack = atomic_load(&pool.parked) ? WAKING_NS : SLACK_NS, begin = now();
-    pool.worker = worker;
-    pool.job = job;
-    atomic_store(&pool.late_ns, 0);
-    atomic_store(&pool.still_running, pool.started);
-    atomic_fetch_add(&pool.job_number, 1);
-    if (atomic_load(&pool.parked)) {
-        pthread_mutex_lock(&pool.parking);
-        pthread_cond_broadcast(&pool.wake);
-        pthread_mutex_unlock(&pool.parking);
+    pthread_mutex_lock(&pool.mutex);
+    atomic_fetch_add(&pool.sleepers, 1);
+    while (is(rank, AT_WORK))
+        pthread_cond_wait(&pool.changed, &pool.mutex);
+    atomic_fetch_sub(&pool.sleepers, 1);
+    pthread_mutex_unlock(&pool.mutex);
+}
+
+static void close_seat(int rank)
+{
+    for (int turn = 0; !is(rank, AWAY); turn++) {
+        if (change(rank, INVITED, AWAY))
+            return;
+        if (change(rank, WAITING, AWAY)) {
+            wake_sleepers(); /* it may be one of them */
+            return;
+        }
+        if (turn < MOST_SPINS)
+            lk_spin();
+        else
+            sleep_while_at_work(rank);
     }
-    worker(job, 0, pool.size);
-    const int64_t done = now();
-    for (int iteration = 0; atomic_load_explicit(&pool.still_running, memory_order_acquire) > 0; iteration++)
-        lk_spin_pause(iteration);
-    const int64_t end = now(), waited = end - done + atomic_load(&pool.late_ns), worked = end - begin - waited;
-    return waited <= worked / 2 + slack;
 }
 
-void lk_run(int most, lk_worker *worker, void *job)
+int lk_run(int most, lk_worker *worker, void *job)
 {
     pthread_once(&prepared, prepare);
-    if (most <= 1 || pthread_mutex_trylock(&pool.owner) != 0) {
-        worker(job, 0, 1);
-        return;
-    }
-    if (pool.alone_until && now() < pool.alone_until) {
-        pthread_mutex_unlock(&pool.owner);
-        worker(job, 0, 1);
-        return;
-    }
-    const int wanted = most < MOST_THREADS ? most : MOST_THREADS;
+    if (pthread_mutex_trylock(&pool.owner) != 0)
+        return 0;
+    const int wanted = most < LK_MOST_THREADS ? most : LK_MOST_THREADS;
     if (pool.started < wanted - 1)
         start_threads(wanted - 1);
     pool.size = pool.started + 1 < wanted ? pool.started + 1 : wanted;
-    pool.strikes += share(worker, job) ? -(pool.strikes > 0) : STRIKE;
-    if (pool.strikes >= MOST_STRIKES) {
-        pool.strikes = STRIKE;
-        pool.alone_until = now() + RUN_ALONE_NS;
+    const int shared = pool.size > 1;
+    if (shared) {
+        pool.worker = worker;
+        pool.job = job;
+        lk_open_meetings();
+        invite_all();
+        worker(job, 0, pool.size);
+        for (int rank = 1; rank < pool.size; rank++)
+            close_seat(rank);
     }
     pthread_mutex_unlock(&pool.owner);
-}
-
-void lk_barrier_wait(lk_barrier *barrier, int size)
-{
-    const int round = atomic_load_explicit(&barrier->round, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&barrier->waiting, 1, memory_order_acq_rel) + 1 == size) {
-        atomic_store_explicit(&barrier->waiting, 0, memory_order_relaxed);
-        atomic_store_explicit(&barrier->round, round + 1, memory_order_release);
-        return;
-    }
-    int64_t late_since = 0;
-    for (int iteration = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; iteration++) {
-        lk_spin_pause(iteration);
-        if (iteration == LATE_SPINS)
-            late_since = now();
-    }
-    if (late_since)
-        atomic_fetch_add_explicit(&pool.late_ns, (now() - late_since) / (size - 1), memory_order_relaxed);
+    return shared;
 }

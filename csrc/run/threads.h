@@ -1,26 +1,47 @@
-/* threads.h - a small pool of threads, and the barrier where they wait for each other. See threads.c. */
+/* threads.h - a small pool of threads, and how they wait within a job. See threads.c. */
 #ifndef LK_THREADS_H
 #define LK_THREADS_H
 #include <stdatomic.h>
+#include <stdint.h>
 
-/* One thread's part of a job. Rank 0 is the thread that called lk_run; `size` threads take part in all. */
+/* At most so many threads take part in a job. */
+enum { LK_MOST_THREADS = 64 };
+
+/* One thread's part of a job. Rank 0 is the thread that called lk_run; `size` threads may take part in all. A job is
+ * done when rank 0 returns. The others may come late, or never, and one that waits (lk_wait_until) may be told that the
+ * job is over. So rank 0 must be able to do all of the work. */
 typedef void lk_worker(void *job, int rank, int size);
 
-/* Run worker(job, rank, size) on this thread and on up to most - 1 of the pool, side by side; returns when all have
- * returned. size is 1 where the pool is at work for another thread. The pool's threads enter the kernels'
- * floating-point environment; the caller has entered it on this thread. */
-void lk_run(int most, lk_worker *worker, void *job);
+/* Run worker(job, rank, size) on this thread, and on up to most - 1 of the pool while it runs here; returns 1 when none of
+ * them runs any more. Returns 0, and has done nothing, where the pool is at work for another thread or has no threads.
+ * The pool's threads enter the kernels' floating-point environment; the caller has entered it on this thread. */
+int lk_run(int most, lk_worker *worker, void *job);
 
-/* A place where threads wait for each other, any number of times. It is {0} before the first time. */
+/* A number that threads wait for. It only grows, and it has a cache line of its own. It must be static: a thread may look
+ * at it when the job is over. */
 typedef struct {
-    atomic_int waiting, round;
-} lk_barrier;
+    _Alignas(64) _Atomic uint64_t value;
+} lk_signal;
 
-typedef void lk_wait_function(lk_barrier *barrier, int size);
-lk_wait_function lk_barrier_wait;
+/* Wait until the signal's value is at least `value`. Returns 0 if the job is over for this thread: it must then leave the
+ * worker, and must not touch the job's memory. Rank 0 always gets 1. */
+int lk_wait_until(const lk_signal *signal, uint64_t value, int rank);
 
-/* A pause in iteration 0, 1, ... of a loop that waits for another thread. Every 1024th one gives the core to the
- * scheduler. */
-void lk_spin_pause(int iteration);
+/* Spin until then, but not for long. Returns whether the value was reached. */
+int lk_spin_until(const lk_signal *signal, uint64_t value, int spins);
+
+/* One turn of spinning. */
+void lk_spin(void);
+
+/* Set the value, or add one to it, and wake threads that sleep until it is reached. */
+void lk_set_signal(lk_signal *signal, uint64_t value);
+void lk_raise_signal(lk_signal *signal);
+
+/* In a build for tests, with -DLK_TEST_DELAYS: now and then, a thread sleeps here. */
+#ifdef LK_TEST_DELAYS
+void lk_test_delay(void);
+#else
+static inline void lk_test_delay(void) {}
+#endif
 
 #endif

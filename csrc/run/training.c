@@ -14,22 +14,31 @@ typedef struct {
     const lk_tape *tape;
     const lk_gradients *gradients;
     void *work;
-    lk_barrier barrier;
     int by_units;
+    int64_t phase_ns; /* of a phase that the threads share, on one of them */
 } training_job;
 
-static void run_share(void *job_, int rank, int size)
+static void run_kernel(const training_job *job, lk_team *team)
 {
-    training_job *job = job_;
-    const lk_team team = {.rank = rank,
-                          .size = size,
-                          .by_units = job->by_units && size > 1,
-                          .barrier = &job->barrier,
-                          .wait = lk_barrier_wait};
     if (job->gradients)
-        job->kernels->layer_backward(job->tape, job->gradients, &team, job->work);
+        job->kernels->layer_backward(job->tape, job->gradients, job->by_units, team, job->work);
     else
-        job->kernels->layer_record(job->layer, job->tape, &team, job->work);
+        job->kernels->layer_record(job->layer, job->tape, job->by_units, team, job->work);
+}
+
+static void run_share(void *job, int rank, int size)
+{
+    lk_team team = lk_join_team(0, size, rank, rank);
+    team.pieces = lk_pieces(((const training_job *)job)->phase_ns / size);
+    run_kernel(job, &team);
+    if (rank == 0)
+        lk_end_meeting(0);
+}
+
+static void run_alone(training_job *job)
+{
+    lk_team alone = {.size = 1};
+    run_kernel(job, &alone);
 }
 
 /* Where W_hh is more than TRAINING_TEAM_BYTES, threads share units: with rows of their own each would read all of it
@@ -43,8 +52,10 @@ static int run(training_job *job, int64_t I, int64_t H, int64_t R)
         lk_w_hh_bytes(H, R, job->kernels->itemsize) > TRAINING_TEAM_BYTES || tape->B < (int64_t)MIN_OWN_ROWS * threads;
     if (step_ns * (tape->last - tape->first) < MIN_TRAINING_NS || (job->by_units && step_ns < MIN_TRAINING_STEP_NS))
         threads = 1;
+    job->phase_ns = job->by_units ? step_ns : 0; /* rows are not divided any further */
     const lk_float_control callers = lk_enter_kernel();
-    lk_run(threads, run_share, job);
+    if (threads <= 1 || !lk_run(threads, run_share, job))
+        run_alone(job);
     lk_leave_kernel(callers);
     return LK_OK;
 }

@@ -40,6 +40,8 @@ static void one_layer(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I
         make_variant(&plain, variant);
     const lk_layer layer = pack_layer(&plain, kernels);
     double *x = draw(T * B * I, 3), *h = draw(B * R, 1), *c = draw(B * H, 2);
+    lk_team alone = {.size = 1};
+    void *work = take_work(kernels->workspace(&layer, T, B));
     lk_task task = {.T = T,
                     .B = B,
                     .x = converted(x, T * B * I, itemsize),
@@ -52,8 +54,9 @@ static void one_layer(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I
                     .out = take(T * B * R, itemsize),
                     .out_step = B * R,
                     .out_row = R,
-                    .work = take_work(kernels->workspace(&layer, T, B)),
-                    .team = {.size = 1}};
+                    .work = work,
+                    .own_work = work,
+                    .team = &alone};
     (layer.variant ? kernels->variant_forward : kernels->layer_forward)(&layer, &task);
     uint64_t bits = UINT64_C(14695981039346656037);
     bits = hash(bits, task.out, (size_t)(T * B * R * itemsize));

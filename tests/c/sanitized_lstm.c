@@ -25,6 +25,7 @@ static void run_in_two_chunks(const example *e, const lk_layer *layer, int table
         const int later = n != s->reverse;
         const int64_t from = later ? half : 0, T = later ? s->T - half : half;
         void *work = take_work(lk_workspace(kernels, layer, T, s->B));
+        lk_team alone = {.size = 1};
         const lk_task task = {.T = T,
                               .B = s->B,
                               .x = (char *)b.x.memory + from * b.x.step * itemsize,
@@ -39,7 +40,8 @@ static void run_in_two_chunks(const example *e, const lk_layer *layer, int table
                               .out_step = b.out.step,
                               .out_row = b.out.row,
                               .work = work,
-                              .team = {.size = 1}};
+                              .own_work = work,
+                              .team = &alone};
         (layer->variant ? kernels->variant_forward : kernels->layer_forward)(layer, &task);
         free(work);
     }

@@ -1,0 +1,240 @@
+/* team.c - how the threads of a team share the blocks of a layer, and meet when all are done.
+ *
+ * A layer's work is a row of phases: one or two for each step. A phase has n blocks, which any thread may compute, because
+ * every output is a sum in its own fixed order. The blocks are divided into shares, and every share has an owner: the same
+ * thread in every phase and every call, so that its weights stay in the cache of its core. A share is divided into a few
+ * pieces. A thread claims a piece before it computes it:
+ *
+ *   1 its own pieces
+ *   2 pieces of owners that were late before
+ *   3 after a short wait, pieces of any owner that has not claimed them yet
+ *   4 then it waits until the phase is done
+ *
+ * So a thread that the system does not let run delays the others by no more than the piece that it has claimed.
+ *
+ * Phases have numbers that only grow, over all calls. Every number below is a phase, times 2^16, plus a count within it:
+ * one of an earlier phase counts as zero, and a thread that comes too late sees that by the number. The counts of finished
+ * shares form a tree of FAN_IN branches, because many threads that write to one cache line wait for each other. The thread
+ * that counts to the end tells the others, by one signal for each FAN_IN of them. */
+#include <stddef.h>
+#include "run/team.h"
+
+enum { FAN_IN = 4, GROUPS = LK_MOST_THREADS / FAN_IN, COUNT_BITS = 16, COUNTED = (1 << COUNT_BITS) - 1 };
+
+/* PATIENCE: turns of waiting before a thread takes over pieces of an owner that was in time before. 1 to 4 us. */
+enum { PATIENCE = 100 };
+
+/* A piece takes PIECE_NS or more, because to claim one takes some 10 ns, and a product of few blocks is slower. */
+enum { PIECE_NS = 4000, MOST_PIECES = 8 };
+
+int lk_pieces(int64_t ns)
+{
+    return ns < PIECE_NS ? 1 : ns / PIECE_NS < MOST_PIECES ? (int)(ns / PIECE_NS) : MOST_PIECES;
+}
+
+typedef _Atomic uint64_t count;
+
+/* How many pieces of a share are claimed, and how many are finished. */
+typedef struct {
+    _Alignas(64) count claimed;
+    count finished;
+} share_counts;
+
+typedef struct {
+    _Alignas(64) count finished;
+} node;
+
+/* late: a bit for each share whose first piece was claimed by another thread than its owner, when last claimed.
+ * over: rank 0 has been through all phases. before: the phase before the job's first one. */
+struct lk_meeting {
+    share_counts shares[LK_MOST_THREADS];
+    node groups[GROUPS], quarters[FAN_IN], root;
+    lk_signal done[GROUPS];
+    _Alignas(64) _Atomic uint64_t late;
+    atomic_int over;
+    uint64_t before;
+};
+
+static lk_meeting meetings[LK_MEETINGS];
+
+static void open_meeting(lk_meeting *meeting)
+{
+    /* One more than what is done: a child of fork may have been made in the midst of a phase. */
+    meeting->before = atomic_load_explicit(&meeting->done[0].value, memory_order_relaxed) + 1;
+    atomic_store_explicit(&meeting->late, ~UINT64_C(1), memory_order_relaxed); /* all but the caller's */
+    atomic_store_explicit(&meeting->over, 0, memory_order_relaxed);
+}
+
+void lk_open_meetings(void)
+{
+    for (int direction = 0; direction < LK_MEETINGS; direction++)
+        open_meeting(&meetings[direction]);
+}
+
+void lk_end_meeting(int direction) { atomic_store(&meetings[direction].over, 1); }
+
+lk_team lk_join_team(int direction, int size, int share, int rank)
+{
+    lk_meeting *meeting = &meetings[direction];
+    return (lk_team){.size = size,
+                     .share = share,
+                     .pieces = 1,
+                     .next = lk_team_next,
+                     .rank = rank,
+                     .working_for = -1,
+                     .phase = meeting->before,
+                     .meeting = meeting};
+}
+
+/* ---------------------------------------------------------------- counting */
+
+/* Count one more in this phase. Returns the count. */
+static int64_t count_up(count *counted, uint64_t phase)
+{
+    uint64_t before = atomic_load_explicit(counted, memory_order_relaxed), after;
+    do
+        after = (before >> COUNT_BITS == phase ? before : phase << COUNT_BITS) + 1;
+    while (!atomic_compare_exchange_weak_explicit(counted, &before, after, memory_order_acq_rel, memory_order_relaxed));
+    return (int64_t)(after & COUNTED);
+}
+
+/* The same for the last of `of`: there is nothing to count where there is only one. */
+static int is_last(count *counted, uint64_t phase, int64_t of) { return of == 1 || count_up(counted, phase) == of; }
+
+/* Claim the next piece of a share. Returns it, or -1 where all are claimed or the phase is over. */
+static int64_t claim(count *claimed, uint64_t phase, int64_t pieces)
+{
+    uint64_t before = atomic_load_explicit(claimed, memory_order_relaxed);
+    for (;;) {
+        const uint64_t seen = before >> COUNT_BITS;
+        const int64_t piece = seen == phase ? (int64_t)(before & COUNTED) : 0;
+        if (seen > phase || piece >= pieces)
+            return -1;
+        const uint64_t after = (phase << COUNT_BITS) + (uint64_t)piece + 1;
+        if (atomic_compare_exchange_weak_explicit(claimed, &before, after, memory_order_acq_rel, memory_order_relaxed))
+            return piece;
+    }
+}
+
+/* ---------------------------------------------------------------- shares of n blocks */
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t shares_of(const lk_team *team, int64_t n) { return least(team->size, n); }
+static int64_t begin_of(int64_t n, int64_t share, int64_t shares) { return n * share / shares; }
+static int64_t pieces_of(const lk_team *team, int64_t n, int64_t share)
+{
+    const int64_t shares = shares_of(team, n);
+    return least(team->pieces, begin_of(n, share + 1, shares) - begin_of(n, share, shares));
+}
+
+static void tell_all(lk_meeting *meeting, int64_t size, uint64_t phase)
+{
+    for (int64_t group = 0; group * FAN_IN < size; group++)
+        lk_set_signal(&meeting->done[group], phase);
+}
+
+/* The piece at hand is finished. Whoever finishes the last one of a share counts the share, and so on up the tree. */
+static void finish_piece(lk_team *team, int64_t n)
+{
+    lk_meeting *meeting = team->meeting;
+    const uint64_t phase = team->phase;
+    const int64_t share = team->working_for, shares = shares_of(team, n);
+    const int64_t groups = (shares + FAN_IN - 1) / FAN_IN, quarters = (groups + FAN_IN - 1) / FAN_IN;
+    const int64_t group = share / FAN_IN, quarter = group / FAN_IN;
+    team->working_for = -1;
+    if (is_last(&meeting->shares[share].finished, phase, pieces_of(team, n, share))
+        && is_last(&meeting->groups[group].finished, phase, least(FAN_IN, shares - group * FAN_IN))
+        && is_last(&meeting->quarters[quarter].finished, phase, least(FAN_IN, groups - quarter * FAN_IN))
+        && is_last(&meeting->root.finished, phase, quarters))
+        tell_all(meeting, team->size, phase);
+}
+
+/* ---------------------------------------------------------------- the next piece */
+
+static const lk_signal *signal_of(const lk_team *team)
+{
+    return &team->meeting->done[(team->share >= 0 ? team->share : team->rank % team->size) / FAN_IN];
+}
+
+static int is_late(const lk_team *team, int64_t share)
+{
+    return (int)(atomic_load_explicit(&team->meeting->late, memory_order_relaxed) >> share & 1);
+}
+
+/* Remember whether the owner of a share was late. Mostly it is as it was, and nothing is written. */
+static void note_owner(lk_team *team, int64_t share)
+{
+    const uint64_t bit = UINT64_C(1) << share;
+    const int late = share != team->share;
+    if (late == is_late(team, share))
+        return;
+    if (late)
+        atomic_fetch_or_explicit(&team->meeting->late, bit, memory_order_relaxed);
+    else
+        atomic_fetch_and_explicit(&team->meeting->late, ~bit, memory_order_relaxed);
+}
+
+static int take_from(lk_team *team, int64_t share, int64_t n, int backwards, int64_t *from, int64_t *to)
+{
+    const int64_t shares = shares_of(team, n), pieces = pieces_of(team, n, share);
+    int64_t piece = claim(&team->meeting->shares[share].claimed, team->phase, pieces);
+    if (piece < 0)
+        return 0;
+    if (piece == 0)
+        note_owner(team, share);
+    if (backwards)
+        piece = pieces - 1 - piece;
+    const int64_t begin = begin_of(n, share, shares), blocks = begin_of(n, share + 1, shares) - begin;
+    *from = begin + begin_of(blocks, piece, pieces);
+    *to = begin + begin_of(blocks, piece + 1, pieces);
+    team->working_for = (int)share;
+    lk_test_delay();
+    return 1;
+}
+
+enum { OWN, LATE_OWNERS, ANY_OWNER, NONE };
+
+static int take_at_stage(lk_team *team, int64_t n, int backwards, int64_t *from, int64_t *to)
+{
+    const int64_t shares = shares_of(team, n);
+    if (team->stage == OWN)
+        return team->share >= 0 && team->share < shares && take_from(team, team->share, n, backwards, from, to);
+    if (team->stage == LATE_OWNERS && !atomic_load_explicit(&team->meeting->late, memory_order_relaxed))
+        return 0;
+    for (int64_t after = 1; after <= shares; after++) {
+        const int64_t share = ((team->share >= 0 ? team->share : team->rank) + after) % shares;
+        if ((team->stage == ANY_OWNER || is_late(team, share)) && take_from(team, share, n, backwards, from, to))
+            return 1;
+    }
+    return 0;
+}
+
+/* Begin the next phase. Returns 0 if it is done already: this thread came late. */
+static int begin_phase(lk_team *team)
+{
+    lk_test_delay();
+    team->phase++;
+    team->stage = OWN;
+    if (!lk_spin_until(signal_of(team), team->phase, 0))
+        return 1;
+    team->over = atomic_load_explicit(&team->meeting->over, memory_order_relaxed);
+    return 0;
+}
+
+int lk_team_next(lk_team *team, int64_t n, int backwards, int64_t *from, int64_t *to)
+{
+    if (team->over)
+        return 0;
+    if (team->working_for >= 0)
+        finish_piece(team, n);
+    else if (n == 0 || !begin_phase(team))
+        return 0;
+    for (; team->stage < NONE; team->stage++) {
+        if (team->stage == ANY_OWNER && lk_spin_until(signal_of(team), team->phase, PATIENCE))
+            return 0;
+        if (take_at_stage(team, n, backwards, from, to))
+            return 1;
+    }
+    team->over = !lk_wait_until(signal_of(team), team->phase, team->rank);
+    return 0;
+}

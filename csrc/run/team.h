@@ -1,0 +1,45 @@
+/* team.h - threads that share one layer: how they divide its blocks, and how they meet. See team.c. */
+#ifndef LK_RUN_TEAM_H
+#define LK_RUN_TEAM_H
+#include "run/threads.h"
+
+/* A place where the threads of one team meet. There is one for each direction. */
+typedef struct lk_meeting lk_meeting;
+enum { LK_MEETINGS = 2 };
+
+typedef struct lk_team lk_team;
+
+/* The next blocks from .. to - 1, of n, for this thread. Returns 0 when all n are done, by whichever thread; then the next
+ * call begins the next phase, with an n of its own. All threads go through the same phases with the same n.
+ * backwards: 1 takes this thread's blocks in the order last to first. */
+typedef int lk_next_function(lk_team *team, int64_t n, int backwards, int64_t *from, int64_t *to);
+lk_next_function lk_team_next;
+
+/* The threads that share a layer, as one of them sees them.
+ *   size          how many have a share of the blocks; 1: no other thread takes part, and the rest is not used
+ *   share         which share is this thread's own, 0 .. size - 1; -1 for a visitor: it only takes over what is left
+ *   pieces        most parts of a share; a thread takes one at a time
+ *   over          1: the job is over for this thread. It must return at once, and touch none of the job's memory
+ *   next          lk_team_next. It is called through a pointer, so that kernels that are compiled at run time need
+ *                 nothing of this library
+ *   rank          the thread's rank in its job
+ *   the rest      team.c's */
+struct lk_team {
+    int size, share, pieces, over;
+    lk_next_function *next;
+    int rank, stage, working_for;
+    uint64_t phase;
+    lk_meeting *meeting;
+};
+
+/* lk_run opens all meetings before a job. Rank 0 ends each that the job uses, after its own last phase. */
+void lk_open_meetings(void);
+void lk_end_meeting(int direction);
+
+/* A thread's view of the team of a direction; `size` and `share` as above. A share has one piece. */
+lk_team lk_join_team(int direction, int size, int share, int rank);
+
+/* How many pieces a share should have that takes so many nanoseconds. */
+int lk_pieces(int64_t ns);
+
+#endif

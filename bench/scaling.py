@@ -97,11 +97,6 @@ def run(names: Sequence[str], counts: Sequence[int], chosen: Sequence[Shape], se
     return found
 
 
-def doubling(most: int) -> list[int]:
-    """1, 2, 4, ... and ``most``."""
-    return sorted({1 << power for power in range(most.bit_length())} | {most})
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", action="append", type=shapes.parse, help="a name of the grid, or B,T,I,H[,L[,D]]")
@@ -121,7 +116,7 @@ def main() -> None:
     peers = () if options.ours else PEERS
     missing = {name: CONTENDERS[name].missing() for name in peers if CONTENDERS[name].missing()}
     names = [OURS, *(name for name in peers if name not in missing)]
-    counts = sorted({1, *(options.threads or doubling(cores.available()))})
+    counts = sorted({1, *(options.threads or cores.doubling(cores.available()))})
     with neighbours(options.neighbours):
         found = run(names, counts, options.shape or shapes.GRID, options.seconds)
     beside = f", beside {options.neighbours} that spin" if options.neighbours else ""

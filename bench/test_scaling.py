@@ -9,6 +9,7 @@ from contenders import OURS
 from peers_report import Timing
 from scaling_report import Scaling, as_json, markdown
 
+from lstmkernel.host import cores
 from lstmkernel.workbench.shapes import parse
 
 
@@ -61,7 +62,7 @@ def test_the_picture(found, tmp_path):
 
 
 def test_numbers_of_threads():
-    assert [scaling.doubling(most) for most in (1, 2, 6, 8)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]]
+    assert [cores.doubling(most) for most in (1, 2, 6, 8)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]]
 
 
 def test_a_whole_run(monkeypatch):

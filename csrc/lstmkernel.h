@@ -211,6 +211,29 @@ int lk_lstm_forward(const lk_call *call, const void *x, const int64_t *lengths, 
                     void *out, void *between, void *work);
 int64_t lk_lstm_workspace(const lk_call *call);
 
+/* How a call is run.
+ *   way           LK_ONE_THREAD: layer after layer
+ *                 LK_TASKS: each layer, direction and group of rows is a task, and any thread takes a task's next steps
+ *                 LK_TEAMS: the threads share the units of a layer; where there are two directions, each has a team
+ *   threads       how many take part, at most
+ *   rows, steps   of a task, and of what a thread takes of it at once
+ *   ns, alone_ns  predicted nanoseconds of this way, and of one thread */
+enum { LK_ONE_THREAD, LK_TASKS, LK_TEAMS };
+typedef struct {
+    int way, threads;
+    int64_t rows, steps;
+    double ns, alone_ns;
+} lk_plan;
+
+/* Bytes of weights that stay in the cache of one core, and in the one that cores share. */
+typedef struct {
+    int64_t own, shared;
+} lk_caches;
+
+/* The way that lk_lstm_forward takes; with other caches, the one that it would take there. NULL: this machine's. *plan is
+ * written. */
+void lk_lstm_plan(const lk_call *call, const lk_caches *caches, lk_plan *plan);
+
 /* T steps of B rows in one direction. Their states may be any rows of h [num_layers][state_rows][R] and c [...][H].
  *   from, to    the row of h and c where each row's states are read, and the row where they are written. All these
  *               numbers differ */

@@ -174,7 +174,8 @@ INLINE void run_group(row_group *group, int64_t n, tiles_function *tiles, const 
 {
     int64_t active = still_active(group, n, 0);
     if (active == 0)
-        clear_past_ends(group, n, task);
+        for (range one = NO_PART; next_part(task->team, 1, 0, &one);)
+            clear_past_ends(group, n, task);
     for (int64_t s0 = 0; !is_over(task->team) && active > 0; s0 += group->steps) {
         const int64_t s1 = smaller(s0 + group->steps, group->length[0]);
         if (chunk_of_one_row(group, s0, s1, n, task)) {

@@ -6,27 +6,32 @@
 #define LK_COST_H
 #include <stdint.h>
 
-/* Speed. A step of one layer and direction takes 8 H (I + R) operations for each row.
+/* Speed of one core. A step of one layer and direction takes 8 H (I + R) operations for each row.
  *
- * GFLOPS_FORWARD: of the forward pass in float on one core; double takes twice as long. One row takes as long as
- * MIN_COST_ROWS, because it waits for the weights.
- * GFLOPS_TRAINING: of a recording forward pass and of a backward pass, both counted as the operations of the forward
- * pass. */
-enum { GFLOPS_FORWARD = 100, GFLOPS_TRAINING = 50, MIN_COST_ROWS = 2 };
+ * FLOPS_PER_LANE: operations a nanosecond and lane of a vector; 12 are the peak of two FMAs a cycle at 3 GHz.
+ * TRAINING_PARTS: a recording forward pass and a backward pass take so many times as long as a forward pass.
+ * A step takes PHASE_NS or more beside its products, and CELL_NS_PER_100 for the cells of 100 units. */
+enum { FLOPS_PER_LANE = 10, TRAINING_PARTS = 2, PHASE_NS = 60, CELL_NS_PER_100 = 40 };
 
-/* The cost of several threads. To start them takes some microseconds, and a team waits for its slowest thread in every
- * step.
- *
- * MIN_SHARED_NS: the work of a call from which on a second thread pays.
- * MIN_TEAM_NS, MIN_TEAM_STEP_NS: the work of a call, and of a step of its quickest layer, from which on a team pays.
- * MIN_TRAINING_NS, MIN_TRAINING_STEP_NS: the same for training, the second where threads share units. */
+/* Weights: bytes a nanosecond of one core, by where they are. OWN_CACHE_BYTES: this many stay in a core's own cache,
+ * SHARED_CACHE_BYTES in the one that it shares. ALL_CORES: all together get at most so many times as much from memory as
+ * one. The system mostly says how large the caches are. */
 enum {
-    MIN_SHARED_NS = 12000,
-    MIN_TEAM_NS = 30000,
-    MIN_TEAM_STEP_NS = 1000,
-    MIN_TRAINING_NS = 50000,
-    MIN_TRAINING_STEP_NS = 1500
+    OWN_CACHE_SPEED = 50,
+    SHARED_CACHE_SPEED = 25,
+    MEMORY_SPEED = 12,
+    OWN_CACHE_BYTES = 3 << 18,
+    SHARED_CACHE_BYTES = 24 << 20,
+    ALL_CORES = 10
 };
+
+/* The cost of several threads.
+ *
+ * JOIN_NS: until a thread that spins has joined a job.
+ * CLAIM_NS, MEETING_NS: in each phase, threads of a team claim blocks, and meet; the second for each doubling of a team.
+ * TAKING_NS: to take a task's next steps.
+ * GAIN: one thread more must save one part in GAIN of the time. */
+enum { JOIN_NS = 5000, CLAIM_NS = 60, MEETING_NS = 250, TAKING_NS = 500, GAIN = 20 };
 
 /* Caches.
  *
@@ -35,20 +40,14 @@ enum {
  * FAR_BYTES: weights of more bytes do not stay in L2.
  * CHUNK_BYTES: this much of z stays in L2, which has 512 KiB or more on most CPUs.
  * CHUNK_ROWS: W_ih should be read once for this many rows of z. With more rows, the product gets hardly faster.
- * HANDOVER_BYTES: this much output of a layer stays in L2 or L3 until the layer above reads it.
- * TEAM_BYTES: if all W_hh of a call are more than this, one L2 does not hold them. Then each thread of a team reads its
- * own share of them from its own cache, which beats tasks of whole layers: on two threads, 32 rows of five layers of
- * 1024 units took 1/2.00 of the time of one thread instead of 1/1.75.
- * TRAINING_TEAM_BYTES: the same in training, for W_hh of one layer. */
+ * HANDOVER_BYTES: this much output of a layer stays in L2 or L3 until the layer above reads it. */
 enum {
     L1_BYTES = 48 << 10,
     NEARLY_L1_BYTES = 192 << 10,
     FAR_BYTES = 1 << 20,
     CHUNK_BYTES = 1 << 18,
     CHUNK_ROWS = 96,
-    HANDOVER_BYTES = 1 << 20,
-    TEAM_BYTES = 1 << 20,
-    TRAINING_TEAM_BYTES = 3 << 19
+    HANDOVER_BYTES = 1 << 20
 };
 
 /* A step of a whole vector, in cycles, with lanes that are units or rows (transposed.h): VECTOR_CYCLES for the four
@@ -56,14 +55,5 @@ enum {
  * TRANSPOSED_PER_CYCLE elements (0.3 cycles an element were measured). Where L1 does not hold a block's weights and
  * the states, the products take longer by one part in FAR_PARTS (14% were measured). */
 enum { VECTOR_CYCLES = 2, CELL_CYCLES = 46, TRANSPOSED_PER_CYCLE = 3, FAR_PARTS = 7 };
-
-/* Nanoseconds of one step of some rows through one layer and direction. */
-static inline int64_t lk_step_ns(int64_t rows, int64_t I, int64_t H, int64_t R, int64_t gflops)
-{
-    return rows * 8 * H * (I + R) / gflops;
-}
-
-/* Bytes of W_hh of one layer and direction. */
-static inline int64_t lk_w_hh_bytes(int64_t H, int64_t R, int64_t itemsize) { return 4 * H * R * itemsize; }
 
 #endif

@@ -12,28 +12,21 @@
  * cache. Every layer reads its input from out, where the layer below left it, and writes over it. Two directions:
  * each needs all of time below it, so layers alternate between out and `between`.
  *
- * Several threads share the work in one of two ways. Neither changes an order of summation.
+ * Several threads share the work in one of two ways. Neither changes an order of summation. plan.c chooses.
  *   tasks  any thread runs the next chunk of a task once the layer below has done it. Directions run side by side,
  *          layers follow each other like a wave, rows are independent.
- *   team   one layer after the other, and all threads wait for each other after every step. This is for a few rows of
- *          one layer, which make no tasks, and for calls in one direction whose W_hh are more than an L2 holds. */
+ *   team   one layer after the other, and all threads meet after every step. This is for a few rows of one layer, which
+ *          make no tasks, and for weights that the cache of one core does not hold. Two directions have a team each. */
 #include <stddef.h>
 #include "kernels/sizes.h"
 #include "run/cost.h"
 #include "run/dispatch.h"
 #include "run/float_control.h"
+#include "run/plan.h"
 
-/* CHUNK_STEPS: on one thread, rows are divided so that HANDOVER_BYTES hold a chunk of at least this many steps, because
- * states are copied at both of its ends; but they are not divided into fewer than CHUNK_ROWS.
- * MAX_CHUNKS, MIN_CHUNKS: in tasks, where layers follow each other, time is cut into at most MAX_CHUNKS chunks, of at
- * least CHUNK_ROWS rows times steps. With less than MIN_CHUNKS the first and the last layers would wait for long, so
- * chunks are then smaller. */
-enum { CHUNK_STEPS = 32, MAX_CHUNKS = 32, MIN_CHUNKS = 12 };
-
-/* A task has at least MIN_ROWS_PER_TASK rows. From ROUND_ROWS_FROM rows on, they are a multiple of ROUND_ROWS,
- * because rows may be lanes of vectors (transposed.h). A team has at most MAX_TEAM_ROWS rows, unless weights are
- * many: more rows make tasks. */
-enum { MAX_TASKS = 256, MIN_ROWS_PER_TASK = 6, ROUND_ROWS_FROM = 64, ROUND_ROWS = 16, MAX_TEAM_ROWS = 8 };
+/* On one thread, rows are divided so that HANDOVER_BYTES hold a chunk of at least CHUNK_STEPS steps, because states are
+ * copied at both of its ends; but they are not divided into fewer than CHUNK_ROWS. */
+enum { CHUNK_STEPS = 32 };
 
 /* The caller's addresses. read and write are those of lk_task for the first chunk. Later chunks go on from the states
  * that it wrote. */
@@ -156,8 +149,8 @@ typedef struct {
     int64_t groups, rows, steps, chunks, tasks;
     int64_t work_size;
     atomic_flag taking;
-    int taken[MAX_TASKS];
-    atomic_int done[MAX_TASKS];
+    int taken[LK_MOST_TASKS];
+    atomic_int done[LK_MOST_TASKS];
 } task_job;
 
 /* Taking a task takes less than a microsecond, so a thread spins for it. */
@@ -172,12 +165,13 @@ static void unlock(task_job *job) { atomic_flag_clear_explicit(&job->taking, mem
  * two directions, both directions below must have done all of time. */
 static int ready(task_job *job, int64_t task)
 {
-    const int64_t D = job->arrays.call->directions, in_layer = job->groups * D;
+    const int64_t D = job->arrays.call->directions, in_layer = job->groups * D, first_below = task / D * D - in_layer;
     const int done = atomic_load_explicit(&job->done[task], memory_order_relaxed);
+    const int64_t needed = D == 2 ? job->chunks : done + 1;
     if (job->taken[task] || done == job->chunks)
         return 0;
-    for (int64_t below = task / D * D - in_layer; task >= in_layer && below < task / D * D - in_layer + D; below++)
-        if (atomic_load_explicit(&job->done[below], memory_order_acquire) <= done)
+    for (int64_t below = first_below; first_below >= 0 && below < first_below + D; below++)
+        if (atomic_load_explicit(&job->done[below], memory_order_acquire) < needed)
             return 0;
     return 1;
 }
@@ -245,14 +239,6 @@ static void run_tasks(void *job_, int rank, int size)
 
 /* ---------------------------------------------------------------- a team */
 
-/* Nanoseconds of a step of all rows through one layer and direction. */
-static int64_t step_ns(const lk_call *call, const lk_layer *layer)
-{
-    const int64_t R = output_size(call->layers), rows = larger(call->B, MIN_COST_ROWS);
-    return lk_step_ns(rows, layer->input_size, layer->hidden_size, R, GFLOPS_FORWARD) * call->kernels->itemsize
-           / (int64_t)sizeof(float);
-}
-
 /* work_size: bytes of a thread. */
 typedef struct {
     call_arrays arrays;
@@ -267,7 +253,7 @@ static int run_with_team(const team_job *job, int64_t layer, int64_t direction, 
 {
     const lk_call *call = job->arrays.call;
     char *const work = job->arrays.work;
-    team->pieces = lk_pieces(step_ns(call, &call->layers[layer * call->directions + direction]) / team->size);
+    team->pieces = lk_pieces(lk_team_step_ns(call, layer, team->size));
     run_chunk(&job->arrays, (chunk){layer, direction, 0, call->B, call->first, call->last}, team,
               work + direction * job->work_size, work + team->rank * job->work_size);
     return !team->over;
@@ -293,55 +279,26 @@ static void run_teams(void *job_, int rank, int size)
 
 /* ---------------------------------------------------------------- the choice */
 
-/* Steps of a chunk where layers follow each other: enough for the input product, and few enough that the wave is
- * short. */
-static int64_t wave_steps(int64_t steps, int64_t rows)
-{
-    const int64_t enough = larger(divide_up(steps, MAX_CHUNKS), divide_up(CHUNK_ROWS, rows));
-    return smaller(enough, divide_up(steps, MIN_CHUNKS));
-}
-
-/* Divide rows and time into tasks and chunks. Returns whether at least two tasks can then run at the same time. Rows
- * are divided even where layers alone would do, because layers seldom have equal work. */
-static int plan_tasks(task_job *job, const lk_call *call, int64_t steps)
-{
-    const int64_t D = call->directions, waves = D == 1 && steps > 1 ? call->num_layers : 1;
-    job->groups = larger(1, smaller(divide_up(call->threads, D), call->B / MIN_ROWS_PER_TASK));
-    job->rows = divide_up(call->B, job->groups);
-    if (job->rows >= ROUND_ROWS_FROM)
-        job->rows = divide_up(job->rows, ROUND_ROWS) * ROUND_ROWS;
-    job->groups = divide_up(call->B, job->rows);
-    job->steps = waves == 1 ? steps : wave_steps(steps, smaller(job->rows, call->B));
-    job->chunks = divide_up(steps, job->steps);
-    job->tasks = job->groups * D * call->num_layers;
-    return job->tasks <= MAX_TASKS && job->groups * D * (job->chunks > 1 ? waves : 1) > 1;
-}
-
-/* Run on several threads. Returns 0, and has done nothing, where that would not pay. */
+/* Run on several threads, as planned. Returns 0, and has done nothing, where that would not pay. */
 static int run_on_threads(const call_arrays *arrays)
 {
     const lk_call *call = arrays->call;
-    const int64_t steps = call->last - call->first, R = output_size(call->layers);
-    int64_t total_ns = 0, quickest_ns = INT64_MAX;
-    for (int64_t i = 0; i < call->num_layers * call->directions; i++) {
-        const int64_t ns = step_ns(call, &call->layers[i]);
-        total_ns += ns * steps;
-        quickest_ns = smaller(quickest_ns, ns);
+    lk_plan plan;
+    lk_lstm_plan(call, NULL, &plan);
+    const int64_t work_size = lk_lstm_workspace(call) / call->threads;
+    if (plan.way == LK_TASKS) {
+        task_job job = {.arrays = *arrays, .taking = ATOMIC_FLAG_INIT, .work_size = work_size, .rows = plan.rows};
+        job.groups = divide_up(call->B, plan.rows);
+        job.steps = plan.steps;
+        job.chunks = divide_up(call->last - call->first, plan.steps);
+        job.tasks = job.groups * call->directions * call->num_layers;
+        return lk_run(plan.threads, run_tasks, &job);
     }
-    if (total_ns < MIN_SHARED_NS)
-        return 0;
-    const int64_t w_hh_bytes = lk_w_hh_bytes(hidden_size(call->layers), R, call->kernels->itemsize);
-    const int far = call->num_layers * w_hh_bytes > TEAM_BYTES;
-    const int can_team = call->directions == 1 && (call->B <= MAX_TEAM_ROWS || far) && total_ns >= MIN_TEAM_NS
-                         && quickest_ns >= MIN_TEAM_STEP_NS;
-    task_job tasks = {
-        .arrays = *arrays, .taking = ATOMIC_FLAG_INIT, .work_size = lk_lstm_workspace(call) / call->threads};
-    if (!(can_team && far) && plan_tasks(&tasks, call, steps))
-        return lk_run(call->threads, run_tasks, &tasks);
-    if (!can_team)
-        return 0;
-    team_job team = {.arrays = *arrays, .work_size = tasks.work_size};
-    return lk_run(call->threads, run_teams, &team);
+    if (plan.way == LK_TEAMS) {
+        team_job job = {.arrays = *arrays, .work_size = work_size};
+        return lk_run(plan.threads, run_teams, &job);
+    }
+    return 0;
 }
 
 static int run(const call_arrays *arrays)

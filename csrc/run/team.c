@@ -27,7 +27,7 @@ enum { PATIENCE = 100 };
 /* A piece takes PIECE_NS or more, because to claim one takes some 10 ns, and a product of few blocks is slower. */
 enum { PIECE_NS = 4000, MOST_PIECES = 8 };
 
-int lk_pieces(int64_t ns)
+int lk_pieces(double ns)
 {
     return ns < PIECE_NS ? 1 : ns / PIECE_NS < MOST_PIECES ? (int)(ns / PIECE_NS) : MOST_PIECES;
 }

@@ -40,6 +40,6 @@ void lk_end_meeting(int direction);
 lk_team lk_join_team(int direction, int size, int share, int rank);
 
 /* How many pieces a share should have that takes so many nanoseconds. */
-int lk_pieces(int64_t ns);
+int lk_pieces(double ns);
 
 #endif

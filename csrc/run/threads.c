@@ -24,6 +24,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
+#include <time.h>
 #include "run/float_control.h"
 #include "run/team.h"
 #include "run/threads.h"
@@ -173,6 +174,22 @@ void lk_raise_signal(lk_signal *signal)
     atomic_fetch_add(&signal->value, 1);
     wake_sleepers();
 }
+
+#ifdef LK_TEST_DELAYS
+/* One time in 64 on average, the thread sleeps, for 0.1 ms on average; one time in 4096 for 3 ms, as long as the system takes
+ * a core away. */
+void lk_test_delay(void)
+{
+    static _Thread_local uint32_t random;
+    if (!random)
+        random = (uint32_t)(uintptr_t)&random | 1;
+    random ^= random << 13, random ^= random >> 17, random ^= random << 5;
+    if (random % 64)
+        return;
+    const long ns = random / 64 % 64 ? (long)(random >> 12) % 200000 : 3000000;
+    nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
+}
+#endif
 
 /* ---------------------------------------------------------------- the threads of the pool */
 

@@ -1,11 +1,8 @@
 /* training.c - layer_record and layer_backward on one thread or several. */
 #include <stddef.h>
-#include "run/cost.h"
 #include "run/dispatch.h"
 #include "run/float_control.h"
-
-/* Threads share rows if each has at least MIN_OWN_ROWS of them, and else units. */
-enum { MIN_OWN_ROWS = 3 };
+#include "run/plan.h"
 
 /* layer is for layer_record, gradients are for layer_backward. The other one is NULL. */
 typedef struct {
@@ -15,7 +12,7 @@ typedef struct {
     const lk_gradients *gradients;
     void *work;
     int by_units;
-    int64_t phase_ns; /* of a phase that the threads share, on one of them */
+    double share_ns; /* of a thread's share of a phase */
 } training_job;
 
 static void run_kernel(const training_job *job, lk_team *team)
@@ -29,7 +26,7 @@ static void run_kernel(const training_job *job, lk_team *team)
 static void run_share(void *job, int rank, int size)
 {
     lk_team team = lk_join_team(0, size, rank, rank);
-    team.pieces = lk_pieces(((const training_job *)job)->phase_ns / size);
+    team.pieces = lk_pieces(((const training_job *)job)->share_ns);
     run_kernel(job, &team);
     if (rank == 0)
         lk_end_meeting(0);
@@ -41,20 +38,15 @@ static void run_alone(training_job *job)
     run_kernel(job, &alone);
 }
 
-/* Where W_hh is more than TRAINING_TEAM_BYTES, threads share units: with rows of their own each would read all of it
- * from far away. */
 static int run(training_job *job, int64_t I, int64_t H, int64_t R)
 {
     const lk_tape *tape = job->tape;
-    const int64_t step_ns = lk_step_ns(tape->B, I, H, R, GFLOPS_TRAINING);
-    int threads = tape->threads;
-    job->by_units =
-        lk_w_hh_bytes(H, R, job->kernels->itemsize) > TRAINING_TEAM_BYTES || tape->B < (int64_t)MIN_OWN_ROWS * threads;
-    if (step_ns * (tape->last - tape->first) < MIN_TRAINING_NS || (job->by_units && step_ns < MIN_TRAINING_STEP_NS))
-        threads = 1;
-    job->phase_ns = job->by_units ? step_ns : 0; /* rows are not divided any further */
+    const lk_training_plan plan = lk_plan_training(job->kernels, tape, I, H, R);
+    job->by_units = plan.by_units;
+    /* Rows are not divided any further. */
+    job->share_ns = plan.by_units ? plan.ns / (double)(2 * (tape->last - tape->first)) : 0;
     const lk_float_control callers = lk_enter_kernel();
-    if (threads <= 1 || !lk_run(threads, run_share, job))
+    if (plan.threads <= 1 || !lk_run(plan.threads, run_share, job))
         run_alone(job);
     lk_leave_kernel(callers);
     return LK_OK;

@@ -22,7 +22,6 @@ from lstmkernel.workbench.cases import Case
 from lstmkernel.workbench.networks import load_sequence, read_input
 from lstmkernel.workbench.own_kernels import load
 from lstmkernel.workbench.results import BASELINE, Comparison
-from lstmkernel.workbench.shapes import Shape
 
 #: The exit status where a result is wrong or a promise is broken.
 DISAGREE = 1
@@ -69,7 +68,7 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--shape",
         action="append",
-        type=_shape,
+        type=options.shape,
         metavar="B,T,I,H[,L[,D]]",
         help="batch, steps, input size, hidden size, layers (1), directions (1); or a named shape; may be repeated",
     )
@@ -122,13 +121,6 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--markdown", metavar="FILE", help="write the table to FILE as Markdown")
     group.add_argument("--png", metavar="FILE", help="draw the times to FILE; needs matplotlib")
-
-
-def _shape(text: str) -> Shape:
-    try:
-        return shapes.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def command(arguments: argparse.Namespace) -> int:

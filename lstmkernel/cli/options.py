@@ -8,6 +8,8 @@ from typing import Any, BinaryIO
 
 from lstmkernel import backends
 from lstmkernel.host import files
+from lstmkernel.workbench import shapes
+from lstmkernel.workbench.shapes import Shape
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +43,14 @@ def require_matplotlib(option: str = "--png") -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise ValueError(f"{option}: needs matplotlib; pip install 'lstmkernel[plot]'") from None
+
+
+def shape(text: str) -> Shape:
+    """A type for argparse."""
+    try:
+        return shapes.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def seconds(text: str) -> float:

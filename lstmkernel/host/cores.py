@@ -18,6 +18,11 @@ def available() -> int:
     return max(1, min(allowed, _cgroup_limit()))
 
 
+def doubling(most: int) -> list[int]:
+    """1, 2, 4, ... and ``most``: numbers of threads to look at."""
+    return sorted({1 << power for power in range(most.bit_length())} | {most})
+
+
 @cache  # the limit belongs to the container, and reading it takes several files
 def _cgroup_limit() -> int:
     try:

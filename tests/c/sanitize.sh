@@ -2,7 +2,7 @@
 # Run every kernel under the compiler's sanitizers, on arrays of exactly their size, against the definition:
 #   address, undefined  sanitized.c: each kernel alone; sanitized_lstm.c: layers and LSTMs, and once more on kernels for
 #                       one layer's sizes; sanitized_threads.c; sanitized_training.c
-#   thread              the last two
+#   thread              the last two, with threads that sleep now and then where it hurts most (csrc/run/threads.c)
 # A sanitizer that is not installed is named and left out, but not in CI. One that this system cannot run is left out
 # everywhere: ThreadSanitizer wants memory where some kernels put none. Some minutes on two cores.
 set -euo pipefail
@@ -89,7 +89,7 @@ setarch "$(uname -m)" -R true 2> /dev/null && launch=(setarch "$(uname -m)" -R)
 flags+=(-O1)
 echo | "$compiler" -fstack-reuse=none -x c -S -o /dev/null - 2> /dev/null && flags+=(-fstack-reuse=none)
 if can_run thread "${launch[@]}"; then
-    flags+=(-fsanitize=thread)
+    flags+=(-fsanitize=thread -DLK_TEST_DELAYS)
     compile_kernels "$work/thread"
     run "$work/thread" sanitized_threads without-fork
     run "$work/thread" sanitized_training

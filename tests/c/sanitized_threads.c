@@ -4,12 +4,13 @@
  *
  *   sanitized_threads [without-fork]     ThreadSanitizer starts no threads after a fork */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "tables.h"
 #include "network.h"
 
-/* Each large enough to be shared; csrc/run/forward.c. */
+/* Each large enough to be shared; csrc/run/plan.c chooses how. */
 typedef struct {
     const char *way;
     int64_t T, B, I, H, P, L, D;
@@ -30,7 +31,7 @@ static const shared SHARED[] = {
     {"team of one step", 1, 1, 130, 150, 0, 3, 1},
     {"projected team", 3, 2, 90, 140, 105, 1, 1},
 };
-enum { WAYS = sizeof SHARED / sizeof SHARED[0], MOST_STATES = 6, CALLERS = 4, ROUNDS = 2 };
+enum { WAYS = sizeof SHARED / sizeof SHARED[0], MOST_STATES = 6, CALLERS = 4, ROUNDS = 2, MOST_THREADS = 8 };
 
 /* A network and its input on some kernels, and the answer of one thread: out, h and c one after the other. */
 typedef struct {
@@ -44,6 +45,9 @@ typedef struct {
     char *expected;
 } example;
 
+/* How many calls took each way. */
+static atomic_int ways[LK_TEAMS + 1];
+
 /* The answer of so many threads. */
 static char *answer(const example *e, int threads)
 {
@@ -54,6 +58,9 @@ static char *answer(const example *e, int threads)
     char *out = take(e->outs + e->hs + e->cs, itemsize), *h = out + e->outs * itemsize, *c = h + e->hs * itemsize;
     memcpy(h, e->state, (size_t)((e->hs + e->cs) * itemsize));
     void *between = take(e->outs, itemsize), *work = take_work(lk_lstm_workspace(&call));
+    lk_plan plan;
+    lk_lstm_plan(&call, NULL, &plan);
+    atomic_fetch_add(&ways[plan.way], 1);
     lk_lstm_forward(&call, e->x, e->lengths, e->reset, h, c, out, between, work);
     free(between);
     free(work);
@@ -110,7 +117,7 @@ static void every_way(void)
         for (int n = 0; n < 2 * WAYS; n++) {
             example e = make_example(tables[table], SHARED[n / 2], n % 2);
             for (int round = 0; round < ROUNDS; round++)
-                for (int threads = 2; threads <= 4; threads++)
+                for (int threads = 2; threads <= MOST_THREADS; threads += threads < 4 ? 1 : 2)
                     check(&e, threads, "alone");
             drop_example(&e);
         }
@@ -120,7 +127,7 @@ static void every_way(void)
 static void *caller(void *examples)
 {
     for (int n = 0; n < ROUNDS * WAYS; n++)
-        check((const example *)examples + n % WAYS, 2 + n % 3, "with other callers");
+        check((const example *)examples + n % WAYS, 2 + n % (MOST_THREADS - 1), "with other callers");
     return NULL;
 }
 
@@ -167,6 +174,10 @@ int main(int argc, char **argv)
         if (forks)
             fork_twice(&examples[n], 1);
         drop_example(&examples[n]);
+    }
+    if (!ways[LK_TASKS] || !ways[LK_TEAMS]) {
+        fprintf(stderr, "tasks: %d calls, teams: %d; expected both\n", ways[LK_TASKS], ways[LK_TEAMS]);
+        return 1;
     }
     return 0;
 }

@@ -1,0 +1,298 @@
+/* plan.c - how a call is best run, by what each way is predicted to take.
+ *
+ * The prediction is rough, and needs to be right only about which way is quicker. It counts three things: operations,
+ * by how many lanes a vector has; weights, by how far they are from the core that reads them; and meetings. The numbers
+ * are in cost.h. A larger team reads fewer weights on each core, from a nearer cache, and meets at a higher price; its
+ * largest share is never less than one block. So the best team is as large as pays, and no larger.
+ *
+ * Every way gives the same bits. */
+#include <pthread.h>
+#include <stddef.h>
+#include <unistd.h>
+#include "run/cost.h"
+#include "run/dispatch.h"
+#include "run/plan.h"
+
+/* MAX_CHUNKS, MIN_CHUNKS: in tasks, where layers follow each other, time is cut into at most MAX_CHUNKS chunks, of at
+ * least CHUNK_ROWS rows times steps. With less than MIN_CHUNKS the first and the last layers would wait for long, so
+ * chunks are then smaller.
+ * A task has at least MIN_ROWS_PER_TASK rows. From ROUND_ROWS_FROM rows on, they are a multiple of ROUND_ROWS, because
+ * rows may be lanes of vectors (transposed.h). */
+enum { MAX_CHUNKS = 32, MIN_CHUNKS = 12, MIN_ROWS_PER_TASK = 6, ROUND_ROWS_FROM = 64, ROUND_ROWS = 16 };
+
+/* CHUNK_NS: where layers do not follow each other, chunks only let another thread take over, and take this long at least.
+ */
+enum { CHUNK_NS = 50000 };
+
+static double least(double a, double b) { return a < b ? a : b; }
+static double most(double a, double b) { return a > b ? a : b; }
+static int64_t least_of(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t most_of(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* ---------------------------------------------------------------- the machine */
+
+/* Most of a cache is for weights. */
+static int64_t most_of_cache(long bytes, int64_t otherwise) { return bytes > 0 ? bytes / 4 * 3 : otherwise; }
+
+static lk_caches found;
+static pthread_once_t looked = PTHREAD_ONCE_INIT;
+
+static void look(void)
+{
+    found = (lk_caches){OWN_CACHE_BYTES, SHARED_CACHE_BYTES};
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    found.own = most_of_cache(sysconf(_SC_LEVEL2_CACHE_SIZE), OWN_CACHE_BYTES);
+    found.shared = most_of_cache(sysconf(_SC_LEVEL3_CACHE_SIZE), SHARED_CACHE_BYTES);
+#endif
+}
+
+static lk_caches this_machine(void)
+{
+    pthread_once(&looked, look);
+    return found;
+}
+
+/* ---------------------------------------------------------------- one step of one layer */
+
+/* A layer on some CPU. `kept`: the bytes of weights that one thread reads before it reads the same ones again. */
+typedef struct {
+    const lk_kernels *kernels;
+    lk_caches caches;
+    int64_t I, H, R, steps;
+    double kept;
+} layer_plan;
+
+typedef struct {
+    double flops_per_ns, bytes_per_ns;
+} speed;
+
+/* The speed of each of `cores` that read one part in `parts` of what is kept. */
+static speed speed_of(const layer_plan *layer, double parts, int64_t cores)
+{
+    const double kept = layer->kept / parts;
+    double bytes_per_ns = least(MEMORY_SPEED, (double)MEMORY_SPEED * ALL_CORES / (double)cores);
+    if (kept <= (double)layer->caches.own)
+        bytes_per_ns = OWN_CACHE_SPEED;
+    else if (kept * (double)cores <= (double)layer->caches.shared)
+        bytes_per_ns = SHARED_CACHE_SPEED;
+    return (speed){(double)(FLOPS_PER_LANE * layer->kernels->lanes), bytes_per_ns};
+}
+
+/* The product of `rows` rows with weights for `inputs` inputs and `units` units, four gates each. Operations and loads
+ * overlap, but for one part in four of the shorter ones. */
+static double product_ns(speed s, int64_t itemsize, double rows, double inputs, double units)
+{
+    const double operations = 8 * rows * inputs * units / s.flops_per_ns;
+    const double loads = 4 * inputs * units * (double)itemsize / s.bytes_per_ns;
+    return most(operations, loads) + least(operations, loads) / 4;
+}
+
+/* The largest share of the units: whole blocks. */
+static double largest_share(const layer_plan *layer, int64_t threads)
+{
+    const int64_t lanes = layer->kernels->lanes, blocks = divide_up(layer->H, lanes);
+    return (double)least_of(layer->H, divide_up(blocks, threads) * lanes);
+}
+
+/* One step of `rows` rows, where each of `cores` has one share of the units in `shares`. The product of the inputs is one
+ * for all steps of a chunk. */
+static double step_ns(const layer_plan *layer, int64_t rows, int64_t shares, int64_t cores)
+{
+    const int64_t itemsize = layer->kernels->itemsize;
+    const double units = largest_share(layer, shares);
+    const speed s = speed_of(layer, (double)layer->H / units, cores);
+    const double chunk_rows = (double)most_of(rows, least_of(CHUNK_ROWS, rows * layer->steps));
+    const double inputs = product_ns(s, itemsize, chunk_rows, (double)layer->I, units) * (double)rows / chunk_rows;
+    const double cells = most(PHASE_NS, (double)rows * units * CELL_NS_PER_100 / 100);
+    return inputs + product_ns(s, itemsize, (double)rows, (double)layer->R, units) + cells;
+}
+
+/* ---------------------------------------------------------------- a call */
+
+static double weight_bytes(const lk_call *call, const lk_layer *layer, int64_t inputs)
+{
+    return (double)(4 * layer->hidden_size * inputs * call->kernels->itemsize);
+}
+
+static int64_t outputs_of(const lk_layer *layer) { return layer->proj_size ? layer->proj_size : layer->hidden_size; }
+
+/* In one step, a thread reads the weights of all layers before those of the first one come back. In many, it reads W_hh of
+ * one layer again and again. */
+static double kept_bytes(const lk_call *call, const lk_layer *layer)
+{
+    if (call->last - call->first > 1)
+        return weight_bytes(call, layer, outputs_of(layer));
+    double bytes = 0;
+    for (int64_t i = 0; i < call->num_layers * call->directions; i++)
+        bytes += weight_bytes(call, &call->layers[i], call->layers[i].input_size + outputs_of(&call->layers[i]));
+    return bytes;
+}
+
+static layer_plan plan_of(const lk_call *call, lk_caches caches, int64_t layer)
+{
+    const lk_layer *sizes = &call->layers[layer * call->directions];
+    return (layer_plan){.kernels = call->kernels,
+                        .caches = caches,
+                        .I = sizes->input_size,
+                        .H = sizes->hidden_size,
+                        .R = outputs_of(sizes),
+                        .steps = call->last - call->first,
+                        .kept = kept_bytes(call, sizes)};
+}
+
+/* All steps of one layer and direction, for some rows, on one thread of `cores` that are at work. */
+static double layer_ns(const lk_call *call, lk_caches caches, int64_t layer, int64_t rows, int64_t cores)
+{
+    const layer_plan plan = plan_of(call, caches, layer);
+    return (double)plan.steps * step_ns(&plan, rows, 1, cores);
+}
+
+static double alone_ns(const lk_call *call, lk_caches caches)
+{
+    double ns = 0;
+    for (int64_t layer = 0; layer < call->num_layers; layer++)
+        ns += (double)call->directions * layer_ns(call, caches, layer, call->B, 1);
+    return ns;
+}
+
+/* ---------------------------------------------------------------- tasks */
+
+/* Steps of a chunk where layers follow each other: enough for the input product, and few enough that the wave is
+ * short. */
+static int64_t wave_steps(int64_t steps, int64_t rows)
+{
+    const int64_t enough = most_of(divide_up(steps, MAX_CHUNKS), divide_up(CHUNK_ROWS, rows));
+    return most_of(1, least_of(enough, divide_up(steps, MIN_CHUNKS)));
+}
+
+/* Rows of a task, for n threads. They are divided even where layers alone would do, because layers seldom have equal
+ * work. */
+static int64_t rows_of_task(const lk_call *call, int64_t n)
+{
+    const int64_t groups = most_of(1, least_of(divide_up(n, call->directions), call->B / MIN_ROWS_PER_TASK));
+    const int64_t rows = divide_up(call->B, groups);
+    return rows < ROUND_ROWS_FROM ? rows : divide_up(rows, ROUND_ROWS) * ROUND_ROWS;
+}
+
+static int64_t steps_of_chunk(const lk_call *call, lk_caches caches, int64_t rows, int64_t waves)
+{
+    const int64_t steps = call->last - call->first;
+    if (waves > 1)
+        return wave_steps(steps, rows);
+    const double step = layer_ns(call, caches, 0, rows, 1) / (double)steps;
+    return least_of(steps, most_of(wave_steps(steps, rows), (int64_t)(CHUNK_NS / step) + 1));
+}
+
+/* Tasks of one layer run side by side, and layers one after the other or, in one direction, in a wave. ns is infinite
+ * where no two tasks could run at the same time. */
+static lk_plan plan_tasks(const lk_call *call, lk_caches caches, int64_t n)
+{
+    const int64_t rows = rows_of_task(call, n), waves = call->directions == 1 ? call->num_layers : 1;
+    lk_plan plan = {.way = LK_TASKS, .threads = (int)n, .rows = rows};
+    plan.steps = steps_of_chunk(call, caches, rows, waves);
+    const int64_t tasks = divide_up(call->B, rows) * call->directions;
+    const int64_t chunks = divide_up(call->last - call->first, plan.steps);
+    const int64_t at_once = least_of(n, tasks * (chunks > 1 ? waves : 1));
+    plan.ns = __builtin_inf();
+    if (tasks * call->num_layers > LK_MOST_TASKS || at_once < 2)
+        return plan;
+    double sum = 0, longest = 0;
+    for (int64_t layer = 0; layer < call->num_layers; layer++) {
+        const double ns = layer_ns(call, caches, layer, rows, at_once) + (double)(chunks * TAKING_NS);
+        sum += ns;
+        longest = most(longest, ns);
+    }
+    const double in_turn = sum * (double)divide_up(tasks, least_of(n, tasks));
+    const double in_wave = most(longest, sum * (double)tasks / (double)at_once) + (sum - longest) / (double)chunks;
+    plan.ns = JOIN_NS + (waves > 1 ? least(in_turn, in_wave) : in_turn);
+    return plan;
+}
+
+/* ---------------------------------------------------------------- teams */
+
+static double meeting_ns(int64_t threads)
+{
+    int doublings = 0;
+    while (INT64_C(1) << doublings < threads)
+        doublings++;
+    return CLAIM_NS + (double)MEETING_NS * doublings;
+}
+
+/* One step of a layer on a team of so many threads, while `cores` are at work. */
+static double team_step_ns(const layer_plan *layer, int64_t rows, int64_t threads, int64_t cores)
+{
+    const double meetings = layer->R == layer->H ? 1 : 2;
+    return step_ns(layer, rows, threads, cores) + meetings * meeting_ns(threads);
+}
+
+double lk_team_step_ns(const lk_call *call, int64_t layer, int64_t threads)
+{
+    const layer_plan plan = plan_of(call, this_machine(), layer);
+    return team_step_ns(&plan, call->B, threads, threads * call->directions);
+}
+
+/* Each direction has a team. */
+static lk_plan plan_teams(const lk_call *call, lk_caches caches, int64_t n)
+{
+    const int64_t steps = call->last - call->first, threads = n / call->directions;
+    lk_plan plan = {.way = LK_TEAMS, .threads = (int)n, .rows = call->B, .steps = steps, .ns = JOIN_NS};
+    for (int64_t i = 0; i < call->num_layers; i++) {
+        const layer_plan layer = plan_of(call, caches, i);
+        /* One more meeting: the inputs. */
+        plan.ns += (double)steps * team_step_ns(&layer, call->B, threads, n) + meeting_ns(threads);
+    }
+    return plan;
+}
+
+/* ---------------------------------------------------------------- the choice */
+
+/* A way with more threads must save one part in GAIN. */
+static void choose(lk_plan *best, lk_plan other)
+{
+    const double saved = other.threads > best->threads ? best->ns / GAIN : 0;
+    if (other.ns < best->ns - saved)
+        *best = other;
+}
+
+/* Numbers of threads that are tried: 2, 4, 8, ... and the most. 0 after the last one. */
+static int64_t more_threads(int64_t n, int64_t most) { return n < most ? least_of(2 * n, most) : 0; }
+
+void lk_lstm_plan(const lk_call *call, const lk_caches *caches_, lk_plan *plan)
+{
+    const lk_caches caches = caches_ ? *caches_ : this_machine();
+    const double alone = alone_ns(call, caches);
+    lk_plan best = {
+        .way = LK_ONE_THREAD, .threads = 1, .rows = call->B, .steps = call->last - call->first, .ns = alone};
+    /* Most calls of one step are quicker than threads come. */
+    for (int64_t n = more_threads(1, call->threads); n && alone > JOIN_NS; n = more_threads(n, call->threads)) {
+        choose(&best, plan_tasks(call, caches, n));
+        choose(&best, plan_teams(call, caches, n));
+    }
+    best.alone_ns = alone;
+    *plan = best;
+}
+
+/* ---------------------------------------------------------------- training */
+
+/* Threads that share rows do not meet within a chunk of steps. */
+lk_training_plan lk_plan_training(const lk_kernels *kernels, const lk_tape *tape, int64_t I, int64_t H, int64_t R)
+{
+    const layer_plan layer = {.kernels = kernels,
+                              .caches = this_machine(),
+                              .I = I,
+                              .H = H,
+                              .R = R,
+                              .steps = tape->last - tape->first,
+                              .kept = (double)(4 * H * R * kernels->itemsize)};
+    const double parts = TRAINING_PARTS * (double)layer.steps;
+    lk_training_plan best = {.threads = 1, .ns = parts * step_ns(&layer, tape->B, 1, 1)};
+    for (int64_t n = more_threads(1, tape->threads); n; n = more_threads(n, tape->threads)) {
+        const double by_rows = parts * step_ns(&layer, divide_up(tape->B, n), 1, n);
+        const double by_units = parts * (step_ns(&layer, tape->B, n, n) + meeting_ns(n));
+        const double ns = JOIN_NS + least(by_rows, by_units);
+        if (ns < best.ns - best.ns / GAIN)
+            best = (lk_training_plan){.threads = (int)n, .by_units = by_units < by_rows, .ns = ns};
+    }
+    return best;
+}

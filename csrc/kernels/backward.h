@@ -44,7 +44,7 @@ static void load_gradients(const backward_pass *pass)
 {
     const lk_gradients *gradients = pass->gradients;
     const int64_t R = pass->R, H = pass->H, h_stride = pass->h_stride, c_stride = pass->c_stride;
-    for (range rows = NO_PART; next_part(pass->team, pass->tape->B, 0, &rows);)
+    FOR_PARTS (rows, pass->team, pass->tape->B, 0)
         for (int64_t row = rows.from; row < rows.to; row++) {
             load_row(pass->step.d_h + row * h_stride, (const real *)gradients->d_h + row * R, R, h_stride);
             load_row(pass->step.d_c + row * c_stride, (const real *)gradients->d_c + row * H, H, c_stride);
@@ -55,7 +55,7 @@ static void load_gradients(const backward_pass *pass)
 static void store_gradients(const backward_pass *pass)
 {
     const int64_t R = pass->R, H = pass->H;
-    for (range rows = NO_PART; next_part(pass->team, pass->tape->B, 0, &rows);)
+    FOR_PARTS (rows, pass->team, pass->tape->B, 0)
         for (int64_t row = rows.from; row < rows.to; row++) {
             copy_reals((real *)pass->gradients->d_h + row * R, pass->step.d_h + row * pass->h_stride, R);
             copy_reals((real *)pass->gradients->d_c + row * H, pass->step.d_c + row * pass->c_stride, H);
@@ -173,12 +173,14 @@ static void step_phases_backward(backward_pass *pass, lk_team *team, int64_t s, 
     const int64_t units = divide_up(pass->H, LANES), outputs = divide_up(pass->R, LANES);
     const int d_out = pass->gradients->d_out != NULL;
     if (pass->P)
-        for (pass->outputs = NO_PART; next_part(team, outputs, 0, &pass->outputs);) {
+        FOR_PARTS (part, team, outputs, 0) {
+            pass->outputs = part;
             if (d_out)
                 add_d_out(pass, s, rows);
             keep_d_h(pass, rows, chunk_row);
         }
-    for (pass->units = NO_PART; next_part(team, units, 0, &pass->units);) {
+    FOR_PARTS (part, team, units, 0) {
+        pass->units = part;
         pass->outputs = pass->units;
         if (pass->P)
             project_backward(pass, rows);
@@ -186,8 +188,10 @@ static void step_phases_backward(backward_pass *pass, lk_team *team, int64_t s, 
             add_d_out(pass, s, rows);
         cells_backward(pass, s, rows, chunk_row);
     }
-    for (pass->outputs = NO_PART; next_part(team, outputs, 0, &pass->outputs);)
+    FOR_PARTS (part, team, outputs, 0) {
+        pass->outputs = part;
         recurrence_backward(pass, rows, chunk_row);
+    }
 }
 
 /* ---------------------------------------------------------------- a chunk of steps */
@@ -282,7 +286,7 @@ static void weights_backward(const backward_pass *pass, int64_t N)
 static void projection_backward(const backward_pass *pass, int64_t N)
 {
     const int64_t stride = pass->chunk.transposed_stride;
-    for (range part = NO_PART; next_part(pass->team, pass->P, 0, &part);)
+    FOR_PARTS (part, pass->team, pass->P, 0)
         for (int64_t output = part.from; output < part.to; output++)
             for (int64_t k = 0; k < N; k++)
                 pass->chunk.d_h_transposed[output * stride + k] = pass->chunk.d_h[k * pass->h_stride + output];
@@ -329,7 +333,7 @@ static void rows_phase_backward(backward_pass *pass, chunk_steps chunk)
     lk_team alone = {.size = 1};
     const int64_t active = pass->step.active;
     const real *const gates = pass->step.gates;
-    for (range rows = NO_PART; next_part(pass->team, pass->tape->B, 0, &rows);) {
+    FOR_PARTS (rows, pass->team, pass->tape->B, 0) {
         pass->step.active = active;
         pass->step.gates = gates;
         chunk_steps_backward(pass, &alone, chunk, rows);
@@ -346,11 +350,11 @@ static void sums_backward(backward_pass *pass, chunk_steps chunk)
     lk_team *team = pass->team;
     const int weights = pass->gradients->d_w_ih != NULL;
     if (pass->gradients->d_x)
-        for (range rows = NO_PART; next_part(team, chunk.rows, 0, &rows);)
+        FOR_PARTS (rows, team, chunk.rows, 0)
             inputs_backward(pass, chunk, rows);
     if (is_over(team) || !weights)
         return;
-    for (range fours = NO_PART; next_part(team, divide_up(chunk.rows, 4), 0, &fours);)
+    FOR_PARTS (fours, team, divide_up(chunk.rows, 4), 0)
         transpose_inputs(pass, chunk, fours);
     weights_backward(pass, chunk.rows);
     if (pass->P)

@@ -13,22 +13,15 @@ INLINE range of_call(const backward_pass *pass, int64_t n)
     const int64_t part = pass->gradients->part, parts = pass->gradients->parts;
     return (range){n * part / parts, n * (part + 1) / parts};
 }
-/* The next blocks of those for this thread: next_part, moved to where they begin. */
-INLINE int next_of_call(const backward_pass *pass, int64_t n, range *now)
-{
-    const range all = of_call(pass, n);
-    range part = now->to < 0 ? NO_PART : (range){now->from - all.from, now->to - all.from};
-    if (!next_part(pass->team, all.to - all.from, 0, &part))
-        return 0;
-    *now = (range){all.from + part.from, all.from + part.to};
-    return 1;
-}
+/* Some of those, which `part` counts from the first one on. */
+INLINE range moved(range all, range part) { return (range){all.from + part.from, all.from + part.to}; }
 
 /* A phase: pack w [K][outputs]. */
 static void pack_phase(const backward_pass *pass, real *to, const void *w, int64_t K, int64_t outputs)
 {
-    for (range blocks = NO_PART; next_of_call(pass, divide_up(outputs, BLOCK_SIZE), &blocks);)
-        pack_columns(to, w, K, outputs, blocks);
+    const range all = of_call(pass, divide_up(outputs, BLOCK_SIZE));
+    FOR_PARTS (part, pass->team, all.to - all.from, 0)
+        pack_columns(to, w, K, outputs, moved(all, part));
 }
 
 static void pack_weights(const backward_pass *pass)
@@ -65,7 +58,9 @@ INLINE void move_sums(const backward_pass *pass,
                       void (*move)(const backward_pass *, real *, void *, int64_t, int64_t, int64_t))
 {
     const int64_t I = pass->I, inputs = pass->sums.inputs;
-    for (range vectors = NO_PART; next_of_call(pass, divide_up(4 * pass->H, LANES), &vectors);)
+    const range all = of_call(pass, divide_up(4 * pass->H, LANES));
+    FOR_PARTS (part, pass->team, all.to - all.from, 0) {
+        const range vectors = moved(all, part);
         for (int64_t vector = vectors.from; vector < vectors.to; vector++) {
             const int64_t first = vector * LANES, n = smaller(LANES, 4 * pass->H - first);
             real *const d = pass->sums.gates + vector / 4 * inputs * BLOCK_SIZE + vector % 4 * LANES;
@@ -73,6 +68,7 @@ INLINE void move_sums(const backward_pass *pass,
             move(pass, d + I * BLOCK_SIZE, pass->gradients->d_bias, 1, first, n);
             move(pass, d + (I + 1) * BLOCK_SIZE, pass->gradients->d_w_hh, pass->R, first, n);
         }
+    }
 }
 
 static void load_weights(const backward_pass *pass)
@@ -90,12 +86,15 @@ static void store_weights(const backward_pass *pass)
         return;
     move_sums(pass, store_sums);
     const int64_t H = pass->H, P = pass->P;
-    for (range blocks = NO_PART; next_of_call(pass, P ? divide_up(H, BLOCK_SIZE) : 0, &blocks);)
+    const range all = of_call(pass, P ? divide_up(H, BLOCK_SIZE) : 0);
+    FOR_PARTS (part, pass->team, all.to - all.from, 0) {
+        const range blocks = moved(all, part);
         for (int64_t block = blocks.from; block < blocks.to; block++)
             for (int64_t output = 0; output < P; output++)
                 copy_reals((real *)pass->gradients->d_w_hr + output * H + block * BLOCK_SIZE,
                            pass->sums.w_hr + (block * P + output) * BLOCK_SIZE,
                            smaller(BLOCK_SIZE, H - block * BLOCK_SIZE));
+    }
 }
 
 #endif

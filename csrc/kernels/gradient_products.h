@@ -134,7 +134,7 @@ SEPARATE void weight_inputs(const weight_job *job, int64_t block, int64_t first,
 static void weight_gradient(const weight_job *job, lk_team *team)
 {
     const int64_t tiles = divide_up(job->inputs, TILE_ROWS);
-    for (range part = NO_PART; next_part(team, divide_up(job->vectors, 4) * tiles, 0, &part);)
+    FOR_PARTS (part, team, divide_up(job->vectors, 4) * tiles, 0)
         for (int64_t at = part.from, stop; at < part.to; at = stop) {
             const int64_t block = at / tiles;
             stop = smaller(part.to, (block + 1) * tiles);

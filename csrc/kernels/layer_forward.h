@@ -87,11 +87,11 @@ INLINE void load_states(const row_group *group, int64_t n, const lk_task *task)
     }
 }
 
-/* After step s: copy h_next to out, and to the caller's states in rows whose last step this was. Where a row starts anew
- * in the next step, h_next becomes zero. */
-INLINE void report_h(const row_group *group, range columns, int64_t s, int64_t active, const lk_task *task)
+/* After step s: copy h_next to out, and to the caller's states in rows whose last step this was: all but the first `go_on`.
+ * Where a row starts anew in the next step, h_next becomes zero. */
+INLINE void report_h(const row_group *group, range columns, int64_t s, int64_t active, int64_t go_on,
+                     const lk_task *task)
 {
-    const int64_t go_on = still_active(group, active, s + 1);
     for (int64_t r = 0; r < active; r++) {
         real *const h = group->h_next + r * group->h_stride;
         copy_columns(out_of(group, r, s, task), h, columns);
@@ -102,9 +102,9 @@ INLINE void report_h(const row_group *group, range columns, int64_t s, int64_t a
     }
 }
 /* The same for c, which has no out. */
-INLINE void report_c(const row_group *group, range columns, int64_t s, int64_t active, const lk_task *task)
+INLINE void report_c(const row_group *group, range columns, int64_t s, int64_t active, int64_t go_on,
+                     const lk_task *task)
 {
-    const int64_t go_on = still_active(group, active, s + 1);
     for (int64_t r = task->reset ? 0 : go_on; r < active; r++) {
         real *const c = group->c + r * group->c_stride;
         if (r >= go_on)
@@ -122,7 +122,7 @@ INLINE int64_t all_units(const row_group *group) { return blocks_of(hidden_size(
  * step may write its output over the chunk's inputs. */
 INLINE void input_phase(row_group *group, int64_t n, int64_t s0, int64_t z_rows, const lk_task *task)
 {
-    for (range part = NO_PART; next_part(task->team, all_units(group), 0, &part);) {
+    FOR_PARTS (part, task->team, all_units(group), 0) {
         group->units = part;
         if (s0 == 0)
             load_states(group, n, task);
@@ -132,23 +132,24 @@ INLINE void input_phase(row_group *group, int64_t n, int64_t s0, int64_t z_rows,
     }
 }
 
-/* Step s of the first `active` rows. `tiles` is a constant at every call. */
-INLINE void step_phases(row_group *group, int64_t s, int64_t active, tiles_function *tiles, const lk_task *task)
+/* Step s of the first `active` rows; `go_on` of them take another one. `tiles` is a constant at every call. */
+INLINE void step_phases(row_group *group, int64_t s, int64_t active, int64_t go_on, tiles_function *tiles,
+                        const lk_task *task)
 {
     const int64_t outputs = divide_up(proj_size(group->layer), BLOCK_SIZE);
     begin_step(group);
-    for (range part = NO_PART; next_part(task->team, all_units(group), group->backwards, &part);) {
+    FOR_PARTS (part, task->team, all_units(group), group->backwards) {
         group->units = part;
         tiles(group, active);
         if (!outputs)
-            report_h(group, units_at_hand(group), s, active, task);
-        report_c(group, units_at_hand(group), s, active, task);
+            report_h(group, units_at_hand(group), s, active, go_on, task);
+        report_c(group, units_at_hand(group), s, active, go_on, task);
     }
     if (outputs && !is_over(task->team))
-        for (range part = NO_PART; next_part(task->team, outputs, 0, &part);) {
+        FOR_PARTS (part, task->team, outputs, 0) {
             group->outputs = part;
             project(group, active);
-            report_h(group, outputs_at_hand(group), s, active, task);
+            report_h(group, outputs_at_hand(group), s, active, go_on, task);
         }
     end_step(group);
 }
@@ -174,7 +175,7 @@ INLINE void run_group(row_group *group, int64_t n, tiles_function *tiles, const 
 {
     int64_t active = still_active(group, n, 0);
     if (active == 0)
-        for (range one = NO_PART; next_part(task->team, 1, 0, &one);)
+        FOR_PARTS (one, task->team, 1, 0)
             clear_past_ends(group, n, task);
     for (int64_t s0 = 0; !is_over(task->team) && active > 0; s0 += group->steps) {
         const int64_t s1 = smaller(s0 + group->steps, group->length[0]);
@@ -185,9 +186,10 @@ INLINE void run_group(row_group *group, int64_t n, tiles_function *tiles, const 
         input_phase(group, n, s0, choose_inputs(group, s0, s1, active, task), task);
         group->z_now = group->z;
         for (int64_t s = s0; !is_over(task->team) && s < s1; s++) {
-            step_phases(group, s, active, tiles, task);
+            const int64_t go_on = still_active(group, active, s + 1);
+            step_phases(group, s, active, go_on, tiles, task);
             group->z_now += active * group->z_stride;
-            active = still_active(group, active, s + 1);
+            active = go_on;
         }
     }
 }

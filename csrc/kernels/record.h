@@ -180,14 +180,14 @@ INLINE void record_phases(row_group *group, const lk_tape *tape, int64_t s, int6
 {
     const int64_t outputs = divide_up(proj_size(group->layer), BLOCK_SIZE);
     begin_step(group);
-    for (range part = NO_PART; next_part(team, all_units(group), group->backwards, &part);) {
+    FOR_PARTS (part, team, all_units(group), group->backwards) {
         group->units = part;
         record_tiles(group, n);
         if (!outputs)
             keep_h(group, tape, units_at_hand(group), s, row, n);
     }
     if (outputs && !is_over(team))
-        for (range part = NO_PART; next_part(team, outputs, 0, &part);) {
+        FOR_PARTS (part, team, outputs, 0) {
             group->outputs = part;
             project(group, n);
             keep_h(group, tape, outputs_at_hand(group), s, row, n);
@@ -228,7 +228,7 @@ static void record_rows_of_tape(const lk_layer *layer, const lk_tape *tape, rang
     row_group group;
     lay_out_record(&group, layer, tape, team->rank, rows.from, z_row, work);
     int64_t active = rows_at(tape, tape->first, tape->B);
-    for (range all = NO_PART; next_part(team, 1, 0, &all);)
+    FOR_PARTS (all, team, 1, 0)
         load_first_states(&group, tape, (range){rows.from, smaller(rows.to, active)});
     for (int64_t s = tape->first, stop; !is_over(team) && s < tape->last; s = stop) {
         active = rows_at(tape, s, active);
@@ -237,7 +237,7 @@ static void record_rows_of_tape(const lk_layer *layer, const lk_tape *tape, rang
             break;
         stop = smaller(tape->last, s + larger(1, record_z_rows(layer) / n));
         const int64_t z_rows = point_to_inputs(&group, tape, rows, s, stop, active);
-        for (range part = NO_PART; next_part(team, all_units(&group), 0, &part);)
+        FOR_PARTS (part, team, all_units(&group), 0)
             input_product(layer, z_rows, group.x, group.z, part);
         if (is_over(team))
             return;
@@ -253,7 +253,7 @@ static int layer_record(const lk_layer *layer, const lk_tape *tape, int by_units
     }
     lk_team alone = {.size = 1, .rank = team->rank};
     const int64_t z_row = team->rank * (record_z_rows(layer) + divide_up(tape->B, team->size));
-    for (range rows = NO_PART; next_part(team, tape->B, 0, &rows);)
+    FOR_PARTS (rows, team, tape->B, 0)
         record_rows_of_tape(layer, tape, rows, z_row, &alone, work);
     return LK_OK;
 }

@@ -1,6 +1,6 @@
 /* team.h - threads that share one layer, as its kernels see them: phases of blocks, which they take piece by piece.
  *
- *     for (range part = NO_PART; next_part(team, n, 0, &part);)
+ *     FOR_PARTS(part, team, n, 0)
  *         compute blocks part.from .. part.to - 1
  *
  * After the loop all n blocks are done, by whichever thread, unless the job is over for this thread (is_over). Every step
@@ -11,19 +11,25 @@
 #include "kernels/sizes.h"
 #include "run/dispatch.h"
 
-#define NO_PART ((range){0, -1})
+INLINE int is_alone(const lk_team *team) { return !team->next; }
 
-/* The next part of n blocks for this thread, or 0. One thread alone takes all of them at once. */
-INLINE int next_part(lk_team *team, int64_t n, int backwards, range *part)
+INLINE range taken(lk_team *team, int64_t n, int backwards)
 {
-    if (team->next)
-        return team->next(team, n, backwards, &part->from, &part->to);
-    const int first = part->to < 0;
-    *part = (range){0, n};
-    return first;
+    const lk_blocks blocks = team->next(team, n, backwards);
+    return (range){blocks.from, blocks.to};
 }
+/* One thread alone takes all blocks at once. */
+INLINE range first_part(lk_team *team, int64_t n, int backwards)
+{
+    return is_alone(team) ? (range){0, n} : taken(team, n, backwards);
+}
+INLINE range next_part(lk_team *team, int64_t n, int backwards)
+{
+    return is_alone(team) ? (range){0, -1} : taken(team, n, backwards);
+}
+#define FOR_PARTS(part, team, n, backwards) \
+    for (range part = first_part(team, n, backwards); part.to >= 0; part = next_part(team, n, backwards))
 
 INLINE int is_over(const lk_team *team) { return team->over; }
-INLINE int is_alone(const lk_team *team) { return !team->next; }
 
 #endif

@@ -31,7 +31,7 @@ enum {
  * CLAIM_NS, MEETING_NS: in each phase, threads of a team claim blocks, and meet; the second for each doubling of a team.
  * TAKING_NS: to take a task's next steps.
  * GAIN: one thread more must save one part in GAIN of the time. */
-enum { JOIN_NS = 5000, CLAIM_NS = 60, MEETING_NS = 250, TAKING_NS = 500, GAIN = 20 };
+enum { JOIN_NS = 8000, CLAIM_NS = 80, MEETING_NS = 350, TAKING_NS = 500, GAIN = 20 };
 
 /* Caches.
  *

@@ -22,7 +22,7 @@ enum { MAX_CHUNKS = 32, MIN_CHUNKS = 12, MIN_ROWS_PER_TASK = 6, ROUND_ROWS_FROM 
 
 /* CHUNK_NS: where layers do not follow each other, chunks only let another thread take over, and take this long at least.
  */
-enum { CHUNK_NS = 50000 };
+enum { CHUNK_NS = 200000 };
 
 static double least(double a, double b) { return a < b ? a : b; }
 static double most(double a, double b) { return a > b ? a : b; }
@@ -222,7 +222,9 @@ static double meeting_ns(int64_t threads)
 /* One step of a layer on a team of so many threads, while `cores` are at work. */
 static double team_step_ns(const layer_plan *layer, int64_t rows, int64_t threads, int64_t cores)
 {
-    const double meetings = layer->R == layer->H ? 1 : 2;
+    /* The outputs, maybe those of a projection, and once a chunk the inputs. */
+    const int64_t chunk = most_of(1, least_of(layer->steps, CHUNK_ROWS / rows));
+    const double meetings = (layer->R == layer->H ? 1 : 2) + 1 / (double)chunk;
     return step_ns(layer, rows, threads, cores) + meetings * meeting_ns(threads);
 }
 
@@ -239,8 +241,7 @@ static lk_plan plan_teams(const lk_call *call, lk_caches caches, int64_t n)
     lk_plan plan = {.way = LK_TEAMS, .threads = (int)n, .rows = call->B, .steps = steps, .ns = JOIN_NS};
     for (int64_t i = 0; i < call->num_layers; i++) {
         const layer_plan layer = plan_of(call, caches, i);
-        /* One more meeting: the inputs. */
-        plan.ns += (double)steps * team_step_ns(&layer, call->B, threads, n) + meeting_ns(threads);
+        plan.ns += (double)steps * team_step_ns(&layer, call->B, threads, n);
     }
     return plan;
 }
@@ -264,8 +265,9 @@ void lk_lstm_plan(const lk_call *call, const lk_caches *caches_, lk_plan *plan)
     const double alone = alone_ns(call, caches);
     lk_plan best = {
         .way = LK_ONE_THREAD, .threads = 1, .rows = call->B, .steps = call->last - call->first, .ns = alone};
-    /* Most calls of one step are quicker than threads come. */
-    for (int64_t n = more_threads(1, call->threads); n && alone > JOIN_NS; n = more_threads(n, call->threads)) {
+    /* Most calls of one step are quicker than threads come; and there may be no rows. */
+    const int64_t most_threads = alone > JOIN_NS && call->B > 0 ? call->threads : 1;
+    for (int64_t n = more_threads(1, most_threads); n; n = more_threads(n, most_threads)) {
         choose(&best, plan_tasks(call, caches, n));
         choose(&best, plan_teams(call, caches, n));
     }

@@ -174,39 +174,46 @@ static void note_owner(lk_team *team, int64_t share)
         atomic_fetch_and_explicit(&team->meeting->late, ~bit, memory_order_relaxed);
 }
 
-static int take_from(lk_team *team, int64_t share, int64_t n, int backwards, int64_t *from, int64_t *to)
+static const lk_blocks NO_BLOCKS = {0, -1};
+
+/* The next piece of a share, if one is left. */
+static lk_blocks take_from(lk_team *team, int64_t share, int64_t n, int backwards)
 {
     const int64_t shares = shares_of(team, n), pieces = pieces_of(team, n, share);
     int64_t piece = claim(&team->meeting->shares[share].claimed, team->phase, pieces);
     if (piece < 0)
-        return 0;
+        return NO_BLOCKS;
     if (piece == 0)
         note_owner(team, share);
     if (backwards)
         piece = pieces - 1 - piece;
     const int64_t begin = begin_of(n, share, shares), blocks = begin_of(n, share + 1, shares) - begin;
-    *from = begin + begin_of(blocks, piece, pieces);
-    *to = begin + begin_of(blocks, piece + 1, pieces);
     team->working_for = (int)share;
     lk_test_delay();
-    return 1;
+    return (lk_blocks){begin + begin_of(blocks, piece, pieces), begin + begin_of(blocks, piece + 1, pieces)};
 }
 
 enum { OWN, LATE_OWNERS, ANY_OWNER, NONE };
 
-static int take_at_stage(lk_team *team, int64_t n, int backwards, int64_t *from, int64_t *to)
+/* Whether pieces of this share may be taken at this stage. */
+static int is_open(const lk_team *team, int64_t share)
 {
-    const int64_t shares = shares_of(team, n);
-    if (team->stage == OWN)
-        return team->share >= 0 && team->share < shares && take_from(team, team->share, n, backwards, from, to);
-    if (team->stage == LATE_OWNERS && !atomic_load_explicit(&team->meeting->late, memory_order_relaxed))
-        return 0;
-    for (int64_t after = 1; after <= shares; after++) {
-        const int64_t share = ((team->share >= 0 ? team->share : team->rank) + after) % shares;
-        if ((team->stage == ANY_OWNER || is_late(team, share)) && take_from(team, share, n, backwards, from, to))
-            return 1;
+    if (share == team->share)
+        return team->stage == OWN;
+    return team->stage == ANY_OWNER || (team->stage == LATE_OWNERS && is_late(team, share));
+}
+
+static lk_blocks take_at_stage(lk_team *team, int64_t n, int backwards)
+{
+    const int64_t shares = shares_of(team, n), first = team->share >= 0 ? team->share : team->rank;
+    const int64_t others = team->stage == OWN ? 1 : shares;
+    lk_blocks blocks = NO_BLOCKS;
+    for (int64_t after = 0; after < others && blocks.to < 0; after++) {
+        const int64_t share = (first + after) % shares;
+        if (is_open(team, share))
+            blocks = take_from(team, share, n, backwards);
     }
-    return 0;
+    return blocks;
 }
 
 /* Begin the next phase. Returns 0 if it is done already: this thread came late. */
@@ -221,20 +228,21 @@ static int begin_phase(lk_team *team)
     return 0;
 }
 
-int lk_team_next(lk_team *team, int64_t n, int backwards, int64_t *from, int64_t *to)
+lk_blocks lk_team_next(lk_team *team, int64_t n, int backwards)
 {
     if (team->over)
-        return 0;
+        return NO_BLOCKS;
     if (team->working_for >= 0)
         finish_piece(team, n);
     else if (n == 0 || !begin_phase(team))
-        return 0;
+        return NO_BLOCKS;
     for (; team->stage < NONE; team->stage++) {
         if (team->stage == ANY_OWNER && lk_spin_until(signal_of(team), team->phase, PATIENCE))
-            return 0;
-        if (take_at_stage(team, n, backwards, from, to))
-            return 1;
+            return NO_BLOCKS;
+        const lk_blocks blocks = take_at_stage(team, n, backwards);
+        if (blocks.to >= 0)
+            return blocks;
     }
     team->over = !lk_wait_until(signal_of(team), team->phase, team->rank);
-    return 0;
+    return NO_BLOCKS;
 }

@@ -9,10 +9,15 @@ enum { LK_MEETINGS = 2 };
 
 typedef struct lk_team lk_team;
 
-/* The next blocks from .. to - 1, of n, for this thread. Returns 0 when all n are done, by whichever thread; then the next
- * call begins the next phase, with an n of its own. All threads go through the same phases with the same n.
+/* Blocks from .. to - 1. */
+typedef struct {
+    int64_t from, to;
+} lk_blocks;
+
+/* The next blocks of n for this thread; `to` is -1 when all n are done, by whichever thread. Then the next call begins the
+ * next phase, with an n of its own. All threads go through the same phases with the same n.
  * backwards: 1 takes this thread's blocks in the order last to first. */
-typedef int lk_next_function(lk_team *team, int64_t n, int backwards, int64_t *from, int64_t *to);
+typedef lk_blocks lk_next_function(lk_team *team, int64_t n, int backwards);
 lk_next_function lk_team_next;
 
 /* The threads that share a layer, as one of them sees them.

@@ -101,6 +101,48 @@ print("same")
     assert done.stdout == "same\n", done.stderr
 
 
+#: Calls whose answers must stay those of one thread; {meanwhile} runs in each round.
+MANY_CALLS = """
+import os, sys
+import numpy as np, lstmkernel as lk
+{four_cores}
+options = {{"backend": sys.argv[1], "num_threads": 4, "seed": 0}}
+networks = [lk.LSTM(150, 150, 2, bidirectional=both, **options) for both in (False, True)]
+x = np.random.default_rng(0).standard_normal((30, 3, 150)).astype("float32")
+ones = [lk.LSTM.from_config({{**net.config(), "num_threads": 1}}, net.state_dict()) for net in networks]
+expected = [net(x)[0] for net in ones]
+cores = sorted(os.sched_getaffinity(0))
+for n in range(200):
+    {meanwhile}
+    assert all(np.array_equal(net(x)[0], out) for net, out in zip(networks, expected))
+print("same")
+"""
+
+
+def many_calls(backend, meanwhile="pass"):
+    program = MANY_CALLS.format(four_cores=FOUR_CORES, meanwhile=meanwhile)
+    return subprocess.Popen([sys.executable, "-c", program, backend], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
+@pytest.mark.parametrize("backend", NAMES)
+def test_affinity_that_changes(backend):
+    """Of every thread, and so of those of the pool, too: all on one core, then on all cores."""
+    every_thread = (
+        "[os.sched_setaffinity(int(t), cores[:1] if n % 2 else cores) for t in os.listdir('/proc/self/task')]"
+    )
+    out, errors = many_calls(backend, every_thread).communicate(timeout=60)
+    assert out == b"same\n", errors.decode()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs sched_getaffinity")
+@pytest.mark.parametrize("backend", NAMES)
+def test_pools_of_several_processes_on_the_same_cores(backend):
+    for process in [many_calls(backend) for _ in range(4)]:
+        out, errors = process.communicate(timeout=60)
+        assert out == b"same\n", errors.decode()
+
+
 def threads_of_a_process(program):
     """How many it has at its end, as the system counts them."""
     program += "\nimport os; print(len(os.listdir('/proc/self/task')))"
@@ -112,7 +154,8 @@ def threads_of_a_process(program):
 
 LARGE = """
 import numpy as np, lstmkernel as lk
-lk.LSTM(100, 100, 2, num_threads={threads}, backend={backend!r}, seed=0)(np.ones(({steps}, {rows}, 100), "float32"))
+lstm = lk.LSTM({size}, {size}, 2, num_threads={threads}, backend={backend!r}, seed=0)
+lstm(np.ones(({steps}, {rows}, {size}), "float32"))
 """
 
 
@@ -123,13 +166,15 @@ def test_no_more_threads_than_asked_for_than_cores_or_than_pay(backend):
     allowed = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\n"
 
     def threads(before, **options):
-        return threads_of_a_process(before + LARGE.format(backend=backend, **{"steps": 50, "rows": 40, **options}))
+        return threads_of_a_process(
+            before + LARGE.format(backend=backend, **{"steps": 50, "rows": 40, "size": 100, **options})
+        )
 
     fewest = 2 if backend == "numba" else 4  # there, a thread that has finished takes the next task
     assert min(fewest, 3) <= threads(FOUR_CORES, threads=3) <= 3
     assert fewest <= threads(FOUR_CORES, threads=None) <= 4
     assert threads(FOUR_CORES, threads=1) == 1
-    assert threads(FOUR_CORES, threads=3, steps=1, rows=1) == 1, "too little work"
+    assert threads(FOUR_CORES, threads=3, steps=1, rows=1, size=20) == 1, "too little work"
     assert threads(allowed, threads=None) == 1, "one core"
 
 

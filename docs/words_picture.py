@@ -60,7 +60,7 @@ def _team(axes: Axes, corner: Point) -> None:
         label(axes, (left + width / 2, y + 0.75), f"thread {block}", size=SMALL)
     end = x + BLOCKS * (width + 0.2) - 0.2
     axes.plot((x, end), (y - 0.25, y - 0.25), color=INK, lw=3)
-    label(axes, ((x + end) / 2, y - 0.55), "barrier: all threads meet after every step", size=SMALL)
+    label(axes, ((x + end) / 2, y - 0.55), "all threads meet after every step", size=SMALL)
 
 
 def _time(axes: Axes, corner: Point, layer: int) -> None:

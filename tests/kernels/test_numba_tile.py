@@ -132,6 +132,8 @@ def test_groups_of_transposed_rows(vectors):
 
 #: Constants of Numba's that differ from C's, or that C does not have, and why.
 OTHER = {
+    "GFLOPS_FORWARD": "C predicts in csrc/run/plan.c",
+    "MIN_COST_ROWS": "C predicts in csrc/run/plan.c",
     "MIN_SHARED_NS": "Python threads cost more",
     "MIN_ROWS_PER_TASK": "Python threads cost more",
     "TILE_ROWS": "C's depends on the instruction set, in vec/",

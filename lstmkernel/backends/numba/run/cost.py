@@ -1,6 +1,8 @@
-"""How long things take and how much the caches hold: csrc/run/cost.h, which says where its numbers come from.
+"""How long things take and how much the caches hold.
 
-They do not change a result, because no choice changes the order of a sum.
+Sizes of caches, and cycles, are those of csrc/run/cost.h. How long a call takes is estimated more simply than in
+csrc/run/plan.c, because Numba divides calls only into tasks. The numbers do not change a result, because no choice
+changes the order of a sum.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 #: MIN_COST_ROWS, because it waits for the weights.
 GFLOPS_FORWARD, MIN_COST_ROWS = 100, 2
 
-#: The work of a call from which on a second thread pays. C's limit is lower: a Python thread takes some 30 us to wake,
+#: The work of a call from which on a second thread pays: a Python thread takes some 30 us to wake,
 #: and the call waits for the last one.
 MIN_SHARED_NS = 200_000
 

@@ -118,6 +118,14 @@ INLINE void report_c(const row_group *group, range columns, int64_t s, int64_t a
 
 INLINE int64_t all_units(const row_group *group) { return blocks_of(hidden_size(group->layer)); }
 
+/* Before the first step. Whoever has the first units writes the zeros of out. */
+INLINE void begin_rows(const row_group *group, int64_t n, const lk_task *task)
+{
+    load_states(group, n, task);
+    if (group->units.from == 0)
+        clear_past_ends(group, n, task);
+}
+
 /* z of a chunk, of z_rows rows. Before the first step the states are loaded, too. It is a phase of its own, because a
  * step may write its output over the chunk's inputs. */
 INLINE void input_phase(row_group *group, int64_t n, int64_t s0, int64_t z_rows, const lk_task *task)
@@ -125,9 +133,7 @@ INLINE void input_phase(row_group *group, int64_t n, int64_t s0, int64_t z_rows,
     FOR_PARTS (part, task->team, all_units(group), 0) {
         group->units = part;
         if (s0 == 0)
-            load_states(group, n, task);
-        if (s0 == 0 && part.from == 0)
-            clear_past_ends(group, n, task);
+            begin_rows(group, n, task);
         input_product(group->layer, z_rows, group->x, group->z, part);
     }
 }
@@ -163,8 +169,7 @@ INLINE int chunk_of_one_row(row_group *group, int64_t s0, int64_t s1, int64_t n,
         return 0;
     if (s0 == 0) {
         group->units = (range){0, all_units(group)};
-        load_states(group, 1, task);
-        clear_past_ends(group, 1, task);
+        begin_rows(group, 1, task);
     }
     one_row_steps(group, s0, s1, task);
     return 1;

@@ -273,8 +273,8 @@ static void run_teams(void *job_, int rank, int size)
         for (int64_t d = 0; d < D; d++)
             if (!run_with_team(job, layer, (mine + d) % D, &teams[(mine + d) % D]))
                 return;
-    for (int64_t d = 0; d < D && rank == 0; d++)
-        lk_end_meeting((int)d);
+    if (rank == 0)
+        lk_end_meetings();
 }
 
 /* ---------------------------------------------------------------- the choice */

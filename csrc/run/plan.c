@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stddef.h>
 #include <unistd.h>
+#include "kernels/sizes.h"
 #include "run/cost.h"
 #include "run/dispatch.h"
 #include "run/plan.h"
@@ -26,9 +27,6 @@ enum { CHUNK_NS = 200000 };
 
 static double least(double a, double b) { return a < b ? a : b; }
 static double most(double a, double b) { return a > b ? a : b; }
-static int64_t least_of(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t most_of(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* ---------------------------------------------------------------- the machine */
 
@@ -92,7 +90,7 @@ static double product_ns(speed s, int64_t itemsize, double rows, double inputs, 
 static double largest_share(const layer_plan *layer, int64_t threads)
 {
     const int64_t lanes = layer->kernels->lanes, blocks = divide_up(layer->H, lanes);
-    return (double)least_of(layer->H, divide_up(blocks, threads) * lanes);
+    return (double)smaller(layer->H, divide_up(blocks, threads) * lanes);
 }
 
 /* One step of `rows` rows, where each of `cores` has one share of the units in `shares`. The product of the inputs is one
@@ -102,7 +100,7 @@ static double step_ns(const layer_plan *layer, int64_t rows, int64_t shares, int
     const int64_t itemsize = layer->kernels->itemsize;
     const double units = largest_share(layer, shares);
     const speed s = speed_of(layer, (double)layer->H / units, cores);
-    const double chunk_rows = (double)most_of(rows, least_of(CHUNK_ROWS, rows * layer->steps));
+    const double chunk_rows = (double)larger(rows, smaller(CHUNK_ROWS, rows * layer->steps));
     const double inputs = product_ns(s, itemsize, chunk_rows, (double)layer->I, units) * (double)rows / chunk_rows;
     const double cells = most(PHASE_NS, (double)rows * units * CELL_NS_PER_100 / 100);
     return inputs + product_ns(s, itemsize, (double)rows, (double)layer->R, units) + cells;
@@ -162,15 +160,15 @@ static double alone_ns(const lk_call *call, lk_caches caches)
  * short. */
 static int64_t wave_steps(int64_t steps, int64_t rows)
 {
-    const int64_t enough = most_of(divide_up(steps, MAX_CHUNKS), divide_up(CHUNK_ROWS, rows));
-    return most_of(1, least_of(enough, divide_up(steps, MIN_CHUNKS)));
+    const int64_t enough = larger(divide_up(steps, MAX_CHUNKS), divide_up(CHUNK_ROWS, rows));
+    return larger(1, smaller(enough, divide_up(steps, MIN_CHUNKS)));
 }
 
 /* Rows of a task, for n threads. They are divided even where layers alone would do, because layers seldom have equal
  * work. */
 static int64_t rows_of_task(const lk_call *call, int64_t n)
 {
-    const int64_t groups = most_of(1, least_of(divide_up(n, call->directions), call->B / MIN_ROWS_PER_TASK));
+    const int64_t groups = larger(1, smaller(divide_up(n, call->directions), call->B / MIN_ROWS_PER_TASK));
     const int64_t rows = divide_up(call->B, groups);
     return rows < ROUND_ROWS_FROM ? rows : divide_up(rows, ROUND_ROWS) * ROUND_ROWS;
 }
@@ -181,7 +179,7 @@ static int64_t steps_of_chunk(const lk_call *call, lk_caches caches, int64_t row
     if (waves > 1)
         return wave_steps(steps, rows);
     const double step = layer_ns(call, caches, 0, rows, 1) / (double)steps;
-    return least_of(steps, most_of(wave_steps(steps, rows), (int64_t)(CHUNK_NS / step) + 1));
+    return smaller(steps, larger(wave_steps(steps, rows), (int64_t)(CHUNK_NS / step) + 1));
 }
 
 /* Tasks of one layer run side by side, and layers one after the other or, in one direction, in a wave. ns is infinite
@@ -193,7 +191,7 @@ static lk_plan plan_tasks(const lk_call *call, lk_caches caches, int64_t n)
     plan.steps = steps_of_chunk(call, caches, rows, waves);
     const int64_t tasks = divide_up(call->B, rows) * call->directions;
     const int64_t chunks = divide_up(call->last - call->first, plan.steps);
-    const int64_t at_once = least_of(n, tasks * (chunks > 1 ? waves : 1));
+    const int64_t at_once = smaller(n, tasks * (chunks > 1 ? waves : 1));
     plan.ns = __builtin_inf();
     if (tasks * call->num_layers > LK_MOST_TASKS || at_once < 2)
         return plan;
@@ -203,7 +201,7 @@ static lk_plan plan_tasks(const lk_call *call, lk_caches caches, int64_t n)
         sum += ns;
         longest = most(longest, ns);
     }
-    const double in_turn = sum * (double)divide_up(tasks, least_of(n, tasks));
+    const double in_turn = sum * (double)divide_up(tasks, smaller(n, tasks));
     const double in_wave = most(longest, sum * (double)tasks / (double)at_once) + (sum - longest) / (double)chunks;
     plan.ns = JOIN_NS + (waves > 1 ? least(in_turn, in_wave) : in_turn);
     return plan;
@@ -223,7 +221,7 @@ static double meeting_ns(int64_t threads)
 static double team_step_ns(const layer_plan *layer, int64_t rows, int64_t threads, int64_t cores)
 {
     /* The outputs, maybe those of a projection, and once a chunk the inputs. */
-    const int64_t chunk = most_of(1, least_of(layer->steps, CHUNK_ROWS / rows));
+    const int64_t chunk = larger(1, smaller(layer->steps, CHUNK_ROWS / rows));
     const double meetings = (layer->R == layer->H ? 1 : 2) + 1 / (double)chunk;
     return step_ns(layer, rows, threads, cores) + meetings * meeting_ns(threads);
 }
@@ -257,7 +255,7 @@ static void choose(lk_plan *best, lk_plan other)
 }
 
 /* Numbers of threads that are tried: 2, 4, 8, ... and the most. 0 after the last one. */
-static int64_t more_threads(int64_t n, int64_t most) { return n < most ? least_of(2 * n, most) : 0; }
+static int64_t more_threads(int64_t n, int64_t most) { return n < most ? smaller(2 * n, most) : 0; }
 
 void lk_lstm_plan(const lk_call *call, const lk_caches *caches_, lk_plan *plan)
 {

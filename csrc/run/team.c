@@ -1,6 +1,6 @@
 /* team.c - how the threads of a team share the blocks of a layer, and meet when all are done.
  *
- * A layer's work is a row of phases: one or two for each step. A phase has n blocks, which any thread may compute, because
+ * A layer's work is one phase after another: one or two for each step. A phase has n blocks, which any thread may compute, because
  * every output is a sum in its own fixed order. The blocks are divided into shares, and every share has an owner: the same
  * thread in every phase and every call, so that its weights stay in the cache of its core. A share is divided into a few
  * pieces. A thread claims a piece before it computes it:
@@ -17,14 +17,15 @@
  * shares form a tree of FAN_IN branches, because many threads that write to one cache line wait for each other. The thread
  * that counts to the end tells the others, by one signal for each FAN_IN of them. */
 #include <stddef.h>
+#include "kernels/sizes.h"
 #include "run/team.h"
 
 enum { FAN_IN = 4, GROUPS = LK_MOST_THREADS / FAN_IN, COUNT_BITS = 16, COUNTED = (1 << COUNT_BITS) - 1 };
 
-/* PATIENCE: turns of waiting before a thread takes over pieces of an owner that was in time before. 1 to 4 us. */
+/* PATIENCE: turns of waiting before a thread takes over pieces of an owner that was in time before. 3 to 6 us. */
 enum { PATIENCE = 100 };
 
-/* A piece takes PIECE_NS or more, because to claim one takes some 10 ns, and a product of few blocks is slower. */
+/* A piece takes PIECE_NS or more, because a product of few blocks is slower than one of many. */
 enum { PIECE_NS = 4000, MOST_PIECES = 8 };
 
 int lk_pieces(double ns)
@@ -71,7 +72,11 @@ void lk_open_meetings(void)
         open_meeting(&meetings[direction]);
 }
 
-void lk_end_meeting(int direction) { atomic_store(&meetings[direction].over, 1); }
+void lk_end_meetings(void)
+{
+    for (int direction = 0; direction < LK_MEETINGS; direction++)
+        atomic_store(&meetings[direction].over, 1);
+}
 
 lk_team lk_join_team(int direction, int size, int share, int rank)
 {
@@ -118,13 +123,12 @@ static int64_t claim(count *claimed, uint64_t phase, int64_t pieces)
 
 /* ---------------------------------------------------------------- shares of n blocks */
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t shares_of(const lk_team *team, int64_t n) { return least(team->size, n); }
+static int64_t shares_of(const lk_team *team, int64_t n) { return smaller(team->size, n); }
 static int64_t begin_of(int64_t n, int64_t share, int64_t shares) { return n * share / shares; }
 static int64_t pieces_of(const lk_team *team, int64_t n, int64_t share)
 {
     const int64_t shares = shares_of(team, n);
-    return least(team->pieces, begin_of(n, share + 1, shares) - begin_of(n, share, shares));
+    return smaller(team->pieces, begin_of(n, share + 1, shares) - begin_of(n, share, shares));
 }
 
 static void tell_all(lk_meeting *meeting, int64_t size, uint64_t phase)
@@ -139,12 +143,12 @@ static void finish_piece(lk_team *team, int64_t n)
     lk_meeting *meeting = team->meeting;
     const uint64_t phase = team->phase;
     const int64_t share = team->working_for, shares = shares_of(team, n);
-    const int64_t groups = (shares + FAN_IN - 1) / FAN_IN, quarters = (groups + FAN_IN - 1) / FAN_IN;
+    const int64_t groups = divide_up(shares, FAN_IN), quarters = divide_up(groups, FAN_IN);
     const int64_t group = share / FAN_IN, quarter = group / FAN_IN;
     team->working_for = -1;
     if (is_last(&meeting->shares[share].finished, phase, pieces_of(team, n, share))
-        && is_last(&meeting->groups[group].finished, phase, least(FAN_IN, shares - group * FAN_IN))
-        && is_last(&meeting->quarters[quarter].finished, phase, least(FAN_IN, groups - quarter * FAN_IN))
+        && is_last(&meeting->groups[group].finished, phase, smaller(FAN_IN, shares - group * FAN_IN))
+        && is_last(&meeting->quarters[quarter].finished, phase, smaller(FAN_IN, groups - quarter * FAN_IN))
         && is_last(&meeting->root.finished, phase, quarters))
         tell_all(meeting, team->size, phase);
 }

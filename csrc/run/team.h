@@ -21,11 +21,11 @@ typedef lk_blocks lk_next_function(lk_team *team, int64_t n, int backwards);
 lk_next_function lk_team_next;
 
 /* The threads that share a layer, as one of them sees them.
- *   size          how many have a share of the blocks; 1: no other thread takes part, and the rest is not used
+ *   size          how many have a share of the blocks
  *   share         which share is this thread's own, 0 .. size - 1; -1 for a visitor: it only takes over what is left
  *   pieces        most parts of a share; a thread takes one at a time
  *   over          1: the job is over for this thread. It must return at once, and touch none of the job's memory
- *   next          lk_team_next. It is called through a pointer, so that kernels that are compiled at run time need
+ *   next          lk_team_next, or NULL: the thread is alone, and all else is 0 but size, which is 1. It is called through a pointer, so that kernels that are compiled at run time need
  *                 nothing of this library
  *   rank          the thread's rank in its job
  *   the rest      team.c's */
@@ -37,9 +37,9 @@ struct lk_team {
     lk_meeting *meeting;
 };
 
-/* lk_run opens all meetings before a job. Rank 0 ends each that the job uses, after its own last phase. */
+/* lk_run opens all meetings before a job. Rank 0 ends them after its own last phase. */
 void lk_open_meetings(void);
-void lk_end_meeting(int direction);
+void lk_end_meetings(void);
 
 /* A thread's view of the team of a direction; `size` and `share` as above. A share has one piece. */
 lk_team lk_join_team(int direction, int size, int share, int rank);

@@ -29,7 +29,7 @@ static void run_share(void *job, int rank, int size)
     team.pieces = lk_pieces(((const training_job *)job)->share_ns);
     run_kernel(job, &team);
     if (rank == 0)
-        lk_end_meeting(0);
+        lk_end_meetings();
 }
 
 static void run_alone(training_job *job)

@@ -65,13 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_networks(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("networks")
     what = group.add_mutually_exclusive_group()
-    what.add_argument(
-        "--shape",
-        action="append",
-        type=options.shape,
-        metavar="B,T,I,H[,L[,D]]",
-        help="batch, steps, input size, hidden size, layers (1), directions (1); or a named shape; may be repeated",
-    )
+    options.add_shape(what)
     what.add_argument("--weights", metavar="FILE", help="compare on the network of this file of weights")
     options.add_prefix(group, "with --weights: which LSTM of a larger model")
     group.add_argument("--steps", type=options.positive, metavar="T", help="with --weights: time steps of a call (100)")

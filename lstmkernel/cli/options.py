@@ -45,12 +45,18 @@ def require_matplotlib(option: str = "--png") -> None:
         raise ValueError(f"{option}: needs matplotlib; pip install 'lstmkernel[plot]'") from None
 
 
-def shape(text: str) -> Shape:
+def _shape(text: str) -> Shape:
     """A type for argparse."""
     try:
         return shapes.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def add_shape(parser: Any) -> None:
+    """--shape, which may be repeated."""
+    what = "batch, steps, input size, hidden size, layers (1), directions (1); or a named shape; may be repeated"
+    parser.add_argument("--shape", action="append", type=_shape, metavar="B,T,I,H[,L[,D]]", help=what)
 
 
 def seconds(text: str) -> float:

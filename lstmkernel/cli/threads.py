@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from rich import box
@@ -18,6 +17,7 @@ from lstmkernel.backends import BackendError
 from lstmkernel.cli import console, options
 from lstmkernel.host import cores
 from lstmkernel.host.numbers_text import duration
+from lstmkernel.tuning import timing
 from lstmkernel.workbench import progress, shapes
 from lstmkernel.workbench.shapes import Shape
 
@@ -38,7 +38,6 @@ examples:
   lstmkernel threads --shape openunmix --threads 4 --seconds 5
 """
 
-ROUNDS = 5
 DEFAULT = ("rnnt_pred_step", "silero_block", "openunmix", "torch81634", "hydrology")
 
 
@@ -54,13 +53,7 @@ class Row(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--shape",
-        action="append",
-        type=options.shape,
-        metavar="B,T,I,H[,L[,D]]",
-        help="or a named shape; may be repeated",
-    )
+    options.add_shape(parser)
     parser.add_argument("--threads", type=options.positive, metavar="N", help="1, 2, 4, ... N (all cores)")
     parser.add_argument("--seconds", type=options.seconds, default=10, metavar="S", help="time to spend on timing (10)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -81,40 +74,28 @@ def command(arguments: argparse.Namespace) -> int:
 
 
 def rows(chosen: Sequence[Shape], counts: Sequence[int], seconds: float) -> list[Row]:
-    """All shapes on all numbers of threads; ``seconds`` of timing in all."""
+    """All shapes on all numbers of threads; about ``seconds`` of timing in all."""
     from lstmkernel.backends.c.call_plan import call_plan
 
-    turn, found = seconds / (len(chosen) * len(counts) * ROUNDS), []
     isa = backends.get("c").name.removeprefix("c:")
+    found = []
     with progress.bar() as bar:
-        task = bar.add_task("", total=len(chosen) * ROUNDS)
-        for shape in chosen:
-            bar.update(task, description=shape.name)
-            measured = _measure(shape, counts, turn, lambda: bar.advance(task))
-            for allowed, took in zip(counts, measured, strict=True):
+        for shape in bar.track(chosen, description="timing"):
+            measured = timing.medians(_calls(shape, counts), seconds / len(chosen))
+            for allowed in counts:
                 plan = call_plan(shape[1:7], min(allowed, cores.available()), isa)
-                found.append(Row(shape, allowed, plan.way, plan.threads, plan.seconds, took))
+                found.append(Row(shape, allowed, plan.way, plan.threads, plan.seconds, measured[str(allowed)]))
     return found
 
 
-def _measure(shape: Shape, counts: Sequence[int], turn: float, advance: Any) -> list[float]:
-    """The median seconds of a call, for each number of threads, in turns."""
-    networks = [
-        LSTM(shape.I, shape.H, shape.L, bidirectional=shape.D == 2, backend="c", num_threads=count, seed=0)
-        for count in counts
-    ]
+def _calls(shape: Shape, counts: Sequence[int]) -> dict[str, Callable[[], object]]:
+    """One call for each number of threads."""
     x = np.random.default_rng(0).standard_normal((shape.T, shape.B, shape.I)).astype(np.float32)
-    times: list[list[float]] = [[] for _ in counts]
-    for _ in range(ROUNDS):
-        for network, taken in zip(networks, times, strict=True):
-            network(x)
-            stop = time.perf_counter() + turn
-            while not taken or time.perf_counter() < stop:
-                start = time.perf_counter()
-                network(x)
-                taken.append(time.perf_counter() - start)
-        advance()
-    return [statistics.median(taken) for taken in times]
+    sizes = (shape.I, shape.H, shape.L)
+    return {
+        str(count): partial(LSTM(*sizes, bidirectional=shape.D == 2, backend="c", num_threads=count, seed=0), x)
+        for count in counts
+    }
 
 
 def _table(found: Sequence[Row]) -> Table:

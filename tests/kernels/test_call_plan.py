@@ -74,10 +74,8 @@ def test_double_takes_longer_and_near_weights_less():
 
 
 def test_the_command(capsys):
-    assert (
-        main(["threads", "--shape", "2,5,3,4", "--shape", "1,1,200,200", "--threads", "2", "--seconds", "0", "--json"])
-        == 0
-    )
+    both = ["--shape", "2,5,3,4", "--shape", "1,1,200,200"]
+    assert main(["threads", *both, "--threads", "2", "--seconds", "0", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [(row["shape"], row["allowed"]) for row in rows] == [
         *(("2,5,3,4", 1), ("2,5,3,4", 2), ("1,1,200,200", 1), ("1,1,200,200", 2))

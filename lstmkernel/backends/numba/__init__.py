@@ -15,6 +15,6 @@ A module has the name and the place of the header or file in csrc that it mirror
 
 What C has by itself, Numba needs modules for: jit.py (how functions are compiled), jit_cache.py (compiled code on
 disk), memory.py (pointers), arrays.py (addresses of NumPy arrays), vec/registers.py (a register tile as a value) and
-weights.py (packed weights as structs). C alone has kernels/team.h, because threads here share no layer, and
-kernels/sizes.h.
+weights.py (packed weights as structs). C alone has kernels/team.h, run/team.c and run/plan.c, because
+threads here share no layer, and kernels/sizes.h.
 """

@@ -16,8 +16,7 @@ from lstmkernel.engine.network import State
 from lstmkernel.engine.states import OneAtATime, States
 
 if TYPE_CHECKING:
-    from lstmkernel.lstm import LSTM
-    from lstmkernel.stack import Stack
+    from lstmkernel.model import Model
 
 _ndarray = np.ndarray
 _INT64 = np.dtype(np.int64)
@@ -38,7 +37,7 @@ class Pool(OneAtATime):
     while another runs raises RuntimeError. A call that fails or is interrupted changes nothing.
     """
 
-    def __init__(self, net: LSTM | Stack, capacity: SupportsIndex) -> None:
+    def __init__(self, net: Model, capacity: SupportsIndex) -> None:
         self._capacity = arguments.size("capacity", capacity)
         self._net: Any = copy(net)  # the weights of now
         self._dtype = net.dtype
@@ -215,7 +214,7 @@ class Pool(OneAtATime):
         return f"{type(self).__name__}({self._net!r}, capacity={self._capacity}, open={len(self)})"
 
 
-def _restored(kind: type[Pool], net: LSTM | Stack, capacity: int, ids: Array, states: Any) -> Pool:
+def _restored(kind: type[Pool], net: Model, capacity: int, ids: Array, states: Any) -> Pool:
     pool = kind(net, capacity)
     pool.__setstate__((ids, states))
     return pool

@@ -17,8 +17,7 @@ from lstmkernel.engine.network import Network, State
 from lstmkernel.engine.states import OneAtATime, States
 
 if TYPE_CHECKING:
-    from lstmkernel.lstm import LSTM
-    from lstmkernel.stack import Stack
+    from lstmkernel.model import Model
 
 _ndarray = np.ndarray
 
@@ -35,7 +34,7 @@ class Stream(OneAtATime):
     another runs raises RuntimeError. A call that fails or is interrupted changes nothing.
     """
 
-    def __init__(self, net: LSTM | Stack, batch_size: int = 1) -> None:
+    def __init__(self, net: Model, batch_size: int = 1) -> None:
         self._batch_size = B = arguments.size("batch_size", batch_size)
         self._net: Any = copy(net)  # the weights of now
         self._dtype = net.dtype
@@ -231,7 +230,7 @@ class Stream(OneAtATime):
         return f"{type(self).__name__}({self._net!r}, batch_size={self._batch_size})"
 
 
-def _restored(kind: type[Stream], net: LSTM | Stack, batch_size: int, state: Any) -> Stream:
+def _restored(kind: type[Stream], net: Model, batch_size: int, state: Any) -> Stream:
     stream = kind(net, batch_size)
     stream.state = state
     return stream

@@ -322,10 +322,19 @@ def _lstm_forward(weights: LSTMWeights, batch: Batch, threads: int, times: slice
     _check(status)
 
 
+def _planned(call: Any) -> Any:
+    """The call with the threads of its plan: C plans a call for several threads anew each time, which takes time."""
+    if call.threads > 1:
+        plan = ffi.new("lk_plan *")
+        lib.lk_lstm_plan(call, ffi.NULL, plan)
+        call.threads = plan.threads
+    return call
+
+
 def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Array, Array, Array, Array], None]:
     native, dtype = weights.native, weights.layers[0][0].bias.dtype
     I, width = weights.layers[0][0].input_size, native.directions * native.output_size
-    call = _call(native, (T, B, I), (B * I, I, B * width, width), B, slice(0, T), threads)
+    call = _planned(_call(native, (T, B, I), (B * I, I, B * width, width), B, slice(0, T), threads))
     work_size = lib.lk_lstm_workspace(call)
     has_between = native.directions == 2 and native.num_layers > 1
     forward, address, null, ok = lib.lk_lstm_forward, ffi.from_buffer, ffi.NULL, lib.LK_OK
@@ -346,7 +355,7 @@ def _prepare_advance(
 ) -> Advance:
     native, layer = weights.native, weights.layers[0][0]
     I, R, B = layer.input_size, layer.output_size, len(read)
-    call = _call(native, (T, B, I), (B * I, I, B * R, R), h.shape[1], slice(0, T), threads)
+    call = _planned(_call(native, (T, B, I), (B * I, I, B * R, R), h.shape[1], slice(0, T), threads))
     work = empty((lib.lk_lstm_workspace(call),), np.uint8)
     places = (ffi.from_buffer("int64_t[]", read), ffi.from_buffer("int64_t[]", write))
     stream = ffi.new("lk_stream *", (call[0], *places, _contiguous(h), _contiguous(c), _contiguous(work)))

@@ -56,7 +56,8 @@ class Network:
         self.first: tuple[Any, Any] = (0, 0)
         if shape.initial_state:
             self.first = parameters["h_0"][:, None], parameters["c_0"][:, None]
-        self.prepared = PreparedCalls(shape, dtype, self.batch_first, parameters.values())
+        learned = self.first if shape.initial_state else None
+        self.prepared = PreparedCalls(shape, dtype, self.batch_first, parameters.values(), learned)
 
     def with_parameters(self, parameters: Mapping[str, Array]) -> Network:
         """Another network of the same shape."""
@@ -139,7 +140,7 @@ class Network:
 
     def prepare(self, T: int, B: int) -> Prepared | None:
         """The kernel call for inputs of T steps and B rows; None where that takes more than one call."""
-        if self.shape.initial_state or self.call_rows(B) < T * B:
+        if self.call_rows(B) < T * B:
             return None
         return self.backend.prepare(self.weights, T, B, self.threads())
 

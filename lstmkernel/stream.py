@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments, inputs
-from lstmkernel.engine.call import call_chain
 from lstmkernel.engine.chain import Chain
+from lstmkernel.engine.chunk import checked, is_mono
 from lstmkernel.engine.network import Network, State
 from lstmkernel.engine.states import OneAtATime, States
 
@@ -65,6 +65,8 @@ class Stream(OneAtATime):
     def step(self, x_t: ArrayLike, out: Array | None = None) -> Array:
         """One time step: x_t (B, I) -> y (B, out_features); (I,) -> (out_features,) where B is 1.
 
+        Where B is 1, a network of one input and one output also takes a number, and gives an array of no dimensions.
+
         out: where to write y, C-contiguous, of the right shape and dtype, not overlapping x_t. If it is given, and x_t
         is an array of the network's dtype, a step allocates nothing, takes no lock and makes no system call (unless the
         network is so large that several threads share a step). A softmax head allocates, because NumPy computes it.
@@ -95,27 +97,41 @@ class Stream(OneAtATime):
 
     def _checked(self, x_t: ArrayLike) -> tuple[Array, tuple[int, ...]]:
         """x_t as the kernels take it, and the shape of its output. The next step expects this shape first."""
-        array = np.ascontiguousarray(arguments.real("x_t", x_t, self._dtype))
-        expected: list[tuple[int, ...]] = [(self._batch_size, self._net.input_size)]
-        if self._batch_size == 1:
-            expected.append((self._net.input_size,))
+        array = arguments.real("x_t", x_t, self._dtype)
+        chain, B = self._chain, self._batch_size
+        expected: list[tuple[int, ...]] = [(B, chain.input_size)]
+        if B == 1:
+            expected.append((chain.input_size,))
+        if B == 1 and is_mono(chain):
+            expected.append(())
         if array.shape not in expected:
             raise ValueError(f"x_t: expected shape {' or '.join(map(str, expected))}, got {array.shape}")
-        shapes = self._shapes = array.shape, (*array.shape[:-1], self._net.out_features)
-        return array, shapes[1]
+        shapes = self._shapes = array.shape, (*array.shape[:-1], chain.out_features) if array.ndim else ()
+        return array if array.flags.c_contiguous else array.copy(order="C"), shapes[1]
 
-    def __call__(self, chunk: ArrayLike) -> Array:
+    def __call__(self, chunk: ArrayLike, out: Array | None = None) -> Array:
         """Any number of time steps, even none: (T, B, I) -> (T, B, out_features), or batch first as the network.
 
-        Where B is 1, also (T, I) -> (T, out_features). Raises as a call of ``LSTM``.
+        Where B is 1, also (T, I) -> (T, out_features), and (T,) -> (T,) for a network of one input and one output.
+
+        out: where to write the output, as in ``step``. If it is given, and the chunk is a C-contiguous array of the
+        network's dtype, the second chunk of a shape allocates nothing, takes no lock and makes no system call. A
+        stream remembers 4 shapes. The exceptions are those of ``step``, chunks that are so long that they are cut into
+        kernel calls (about 0.2 s), and several rows of a network that is batch first.
+
+        Raises as a call of ``LSTM``; then nothing has changed.
         """
-        if type(chunk) is not _ndarray or chunk.dtype is not self._dtype or not chunk.flags.carray:
-            return self._first_of_its_shape(chunk)
+        dtype = self._dtype
+        if type(chunk) is not _ndarray or chunk.dtype is not dtype or not chunk.flags.carray:
+            return self._first_of_its_shape(chunk, out)
         known = self._chunks.get(chunk.shape)
         if known is None:
-            return self._first_of_its_shape(chunk)
+            return self._first_of_its_shape(chunk, out)
         out_shape, calls = known
-        out = np.empty(out_shape, self._dtype)
+        if out is None:
+            out = np.empty(out_shape, dtype)
+        elif type(out) is not _ndarray or out.dtype is not dtype or out.shape != out_shape or not out.flags.carray:
+            arguments.output(out, out_shape, dtype, ())
         turn = self._turn
         try:
             del turn.free
@@ -123,32 +139,24 @@ class Stream(OneAtATime):
             raise self._in_use() from None
         try:
             side = self._side
-            calls[side](self._address(chunk), self._address(out))
+            if calls[side](self._address(chunk), self._address(out)):
+                raise ValueError("out: overlaps chunk")
             self._side = 1 - side
         finally:
             turn.free = True
         return out
 
-    def _first_of_its_shape(self, chunk: ArrayLike) -> Array:
-        """Run the chunk through the network, which checks it and cuts long work into kernel calls."""
-        x = arguments.real("chunk", chunk, self._dtype)
-        rows_first, B, I = self._net.batch_first, self._batch_size, self._net.input_size
-        shape, by_itself = x.shape, x.ndim == 2 and B == 1
-        if by_itself:
-            x = x[None] if rows_first else x[:, None]
-        if x.ndim != 3 or x.shape[0 if rows_first else 1] != B or x.shape[2] != I:
-            meaning = ("(B, T, I)" if rows_first else "(T, B, I)") + (" or (T, I)" if B == 1 else "")
-            raise ValueError(f"chunk: expected shape {meaning} with B = {B} and I = {I}, got {shape}")
+    def _first_of_its_shape(self, given: ArrayLike, out: Array | None) -> Array:
+        """Run the chunk through the network, which cuts long work into kernel calls."""
+        chunk = checked("chunk", given, self._chain, self._batch_size)
         turn = self._turn
         try:
             del turn.free
         except AttributeError:
             raise self._in_use() from None
         try:
-            out, last = call_chain(self._chain, x, self._states.read(self._sides[self._side]))
-            if by_itself:
-                out = out[0] if rows_first else out[:, 0]
-            self._prepare(shape, out.shape, x.shape[1 if rows_first else 0])
+            out, last = chunk.run(self._chain, self._states.read(self._sides[self._side]), out)
+            self._prepare(chunk.shape, chunk.out_shape, chunk.steps)
             self._side = self._other_side(last)
         finally:
             turn.free = True

@@ -10,11 +10,10 @@ from numpy.typing import ArrayLike
 
 from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.packing import Array
-from lstmkernel.engine import arguments, inputs
+from lstmkernel.engine import arguments
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.chunk import checked, is_mono
-from lstmkernel.engine.network import Network, State
-from lstmkernel.engine.states import OneAtATime, States
+from lstmkernel.engine.states import OneAtATime, States, as_given, checked_states
 
 if TYPE_CHECKING:
     from lstmkernel.model import Model
@@ -41,8 +40,7 @@ class Stream(OneAtATime):
         self._batch_size = B = arguments.size("batch_size", batch_size)
         self._net: Any = copy(net)  # the weights of now
         self._dtype = net.dtype
-        engine = self._net.engine
-        self._is_lstm, self._chain = isinstance(engine, Network), Chain.of(engine)
+        self._chain = Chain.of(self._net.engine)
         # States have two sides. A step reads one and writes the other, so a step that fails has changed nothing.
         self._states = States(self._chain, 2 * B)
         self._sides = slice(0, B), slice(B, 2 * B)
@@ -191,26 +189,21 @@ class Stream(OneAtATime):
         except AttributeError:
             raise self._in_use() from None
         try:
-            found = self._packed([(h.copy(), c.copy()) for h, c in self._states.read(self._sides[self._side])])
+            found = [(h.copy(), c.copy()) for h, c in self._states.read(self._sides[self._side])]
         finally:
             turn.free = True
-        return found
+        return as_given(self._net.engine, found)
 
     @state.setter
     def state(self, new: Any) -> None:
-        networks = self._chain.networks
-        given = [new] if self._is_lstm else [None] * len(networks) if new is None else list(new)
-        if len(given) != len(networks):
-            raise ValueError(f"state: expected one (h, c) for each of {len(networks)} LSTMs, got {len(given)}")
-        both = zip(networks, given, strict=True)
-        checked = [inputs.states_of(network, part, self._batch_size, True) for network, part in both]
+        states = checked_states(self._net.engine, new, self._batch_size)
         turn = self._turn
         try:
             del turn.free
         except AttributeError:
             raise self._in_use() from None
         try:
-            self._side = self._other_side(checked)
+            self._side = self._other_side(states)
         finally:
             turn.free = True
 
@@ -233,10 +226,6 @@ class Stream(OneAtATime):
             self._side = self._other_side(new)
         finally:
             turn.free = True
-
-    def _packed(self, states: list[State]) -> Any:
-        """The states as the network takes and gives them."""
-        return states[0] if self._is_lstm else tuple(states)
 
     def _other_side(self, new: Any) -> int:
         """The side that is not valid now, with these states."""

@@ -10,6 +10,7 @@ import numpy as np
 from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.large import slices
 from lstmkernel.backends.packing import Array, empty
+from lstmkernel.engine import inputs
 from lstmkernel.engine.call_length import FULL_ROWS
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.head import Head
@@ -73,6 +74,23 @@ class States:
         """Set the states of these rows to the first ones: zeros, or what the network has learned."""
         for network, (h, c) in zip(self._chain.networks, self._states, strict=True):
             h[:, rows], c[:, rows] = network.first
+
+
+def checked_states(engine: Network | Chain, given: Any, rows: int) -> list[State]:
+    """Copies of a caller's states of so many rows, for each network; None: the first ones.
+
+    Raises ValueError and TypeError as a call.
+    """
+    networks = Chain.of(engine).networks
+    parts = [given] if isinstance(engine, Network) else [None] * len(networks) if given is None else list(given)
+    if len(parts) != len(networks):
+        raise ValueError(f"state: expected one (h, c) for each of {len(networks)} LSTMs, got {len(parts)}")
+    return [inputs.states_of(network, part, rows, True) for network, part in zip(networks, parts, strict=True)]
+
+
+def as_given(engine: Network | Chain, states: Sequence[State]) -> Any:
+    """The states as the caller gives and gets them: of a network (h, c), of a chain one such pair for each network."""
+    return states[0] if isinstance(engine, Network) else tuple(states)
 
 
 def _empty(network: Network, count: int) -> State:

@@ -302,7 +302,7 @@ def test_two_threads_at_once_are_refused(random):
     assert inside.wait(30)
     try:
         for call in (lambda: stream.step(x[0]), lambda: stream(x), stream.reset, lambda: stream.state):
-            with pytest.raises(RuntimeError, match="in use by another thread"):
+            with pytest.raises(RuntimeError, match="by another thread: give each thread a stream of its own"):
                 call()
     finally:
         done.set()

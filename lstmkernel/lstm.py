@@ -22,6 +22,7 @@ from lstmkernel.variant import Variant
 
 if TYPE_CHECKING:
     from lstmkernel.plan import Plan
+    from lstmkernel.stream import Stream
 
 
 class LSTM(Model):
@@ -349,7 +350,13 @@ class LSTM(Model):
     # ---------------------------------------------------------------- compile and compare
 
     def compile(
-        self, batch_size: SupportsIndex = 1, steps: SupportsIndex | None = None, num_threads: int | None = None
+        self,
+        batch_size: SupportsIndex = 1,
+        steps: SupportsIndex | None = None,
+        num_threads: int | None = None,
+        *,
+        stream: bool = False,
+        refresh: bool = False,
     ) -> LSTM:
         """The same model on the kernels that are fastest for inputs of ``batch_size`` rows and ``steps`` time steps.
 
@@ -361,20 +368,33 @@ class LSTM(Model):
         same model again on this machine takes milliseconds.
 
         Only batch_size and steps are timed; inputs of all other sizes work as well. Results are bit-identical, unless
-        this model runs on "numpy" or "c:generic", which do not promise that. steps None means a stream of unknown
-        length; 100 steps are timed. num_threads as in the constructor; None keeps this model's. A deep copy or a pickle
-        of the result is this model again, not compiled: call ``compile`` where it is loaded.
+        this model runs on "numpy" or "c:generic", which do not promise that. steps None means an unknown length; 100
+        steps are timed. stream: time what a ``Stream`` of ``batch_size`` rows does, chunks of ``steps`` steps, or
+        single steps where steps is None. num_threads as in the constructor; None keeps this model's. A deep copy or a
+        pickle of the result is this model again, not compiled: call ``compile`` where it is loaded.
 
-        Raises ValueError or TypeError for sizes below 1. A candidate that cannot be built is no error; the plan says
-        why.
+        Another candidate takes the place of this model's kernels only if it is faster by more than the noise, which is
+        how much the times differed from round to round. A plan that is remembered is made again with ``refresh``, and
+        if its noise was above 10%.
+
+        Raises ValueError or TypeError for sizes below 1, and ValueError for ``stream`` and a model that cannot stream.
+        A candidate that cannot be built is no error; the plan says why.
         """
         from lstmkernel import plan
+        from lstmkernel.tuning.work import Work
 
-        batch_size = arguments.size("batch_size", batch_size)
+        B = arguments.size("batch_size", batch_size)
         steps = None if steps is None else arguments.size("steps", steps)
         threads = self.num_threads if num_threads is None else arguments.num_threads(num_threads)
         network = self._engine
-        backend, made = plan.make(network, batch_size, steps, threads)
+
+        def open_stream(candidate: Network) -> Stream:
+            return self._copy(_engine=candidate).stream(B)
+
+        if stream:
+            open_stream(network)  # raises for a model that cannot stream
+        work = Work(B, steps, open_stream if stream else None)
+        backend, made = plan.make(network, work, threads, refresh)
         asked = self._asked if num_threads is None else {**self._asked, "num_threads": threads}
         return self._copy(_engine=network.on(backend, threads), _plan=made, _asked=asked)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from io import StringIO
+from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,26 +17,25 @@ from lstmkernel._version import __version__
 from lstmkernel.backends import Backend, BackendError
 from lstmkernel.backends.c import specialised
 from lstmkernel.backends.c.specialised import SPECIALISED
-from lstmkernel.backends.packing import Array
-from lstmkernel.engine.call import call
 from lstmkernel.host import cores, cpu, disk_cache
 from lstmkernel.host.compile_c import CompileError, NoCompilerError, compiler_key
 from lstmkernel.host.numbers_text import digits, duration
 from lstmkernel.host.plain_text import plain
 from lstmkernel.host.spinner import spinning
 from lstmkernel.info import version_of
-from lstmkernel.tuning import accuracy, candidates, contest
+from lstmkernel.tuning import accuracy, candidates, contest, timing
 from lstmkernel.tuning.accuracy import Answer
+from lstmkernel.tuning.work import Work
 
 if TYPE_CHECKING:
     from lstmkernel.engine.network import Network
 
-#: Steps that are timed where the length of the input is unknown.
-UNKNOWN_STEPS = 100
-#: Steps that are checked against the definition, which is slow; seconds for timing all candidates.
-CHECKED_STEPS, SECONDS = 16, 1.0
-#: The model's own backend stays unless another one takes less than this part of its time.
-WORTH = 0.99
+#: Seconds for timing all candidates.
+SECONDS = 1.0
+#: The model's own backend stays unless another one takes less of its time by this part, and by more than the noise.
+LEAST_GAIN = 0.01
+#: A plan with more noise than this is made again when it is asked for again.
+MOST_NOISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Contender:
     name: str
     build_seconds: float = 0.0
     seconds: float | None = None  # median of a call; None where it was not timed
+    noise: float | None = None  # how much its time differed from round to round, beside the own backend's
     error: float | None = None  # the largest, in multiples of the tolerance
     same_bits: bool | None = None  # as the first candidate that promises its bits; None if this one does not promise
     note: str = ""  # why it was not timed
@@ -57,11 +58,13 @@ class Plan:
     network: str
     batch_size: int
     steps: int | None
+    timed: str  # in words
     threads: int  # at most
     cpu: str
     before: str  # the backend that the model had
     winner: str
     contenders: tuple[Contender, ...]  # fastest first
+    noise: float  # the median of the contenders'
     remembered: bool = False  # from the cache on disk: measured before on this machine
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,7 +81,7 @@ class Plan:
         before = next((each.seconds for each in self.contenders if each.name == self.before), None)
         table = Table(box=box.SIMPLE, padding=0, show_edge=False)
         table.add_column("Kernels", no_wrap=True)
-        for heading in ("Time", "Faster", "Error", "Build"):
+        for heading in ("Time", "Faster", "Noise", "Error", "Build"):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("", overflow="fold")
         for each in self.contenders:
@@ -88,10 +91,9 @@ class Plan:
         return Group(Text(self._title()), table)  # a table folds a title of its own to the table's width
 
     def _title(self) -> str:
-        steps = "steps unknown" if self.steps is None else f"{self.steps} steps"
         threads = "1 thread" if self.threads == 1 else f"at most {self.threads} threads"
         remembered = ", remembered" if self.remembered else ""
-        return f"{self.network}\nbatch {self.batch_size}, {steps}, {threads}, {self.cpu}{remembered}"
+        return f"{self.network}\nbatch {self.batch_size}, {self.timed}, {threads}, {self.cpu}{remembered}"
 
     def __str__(self) -> str:
         from rich.console import Console
@@ -101,9 +103,8 @@ class Plan:
         return plain("\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines()))
 
     def __repr__(self) -> str:
-        steps = "steps unknown" if self.steps is None else f"{self.steps} steps"
-        found = f"{self.winner!r}, the fastest of {len(self.contenders)}"
-        return f"Plan({found}, for {self.network}, batch {self.batch_size}, {steps}; print it for the table)"
+        found = f"{self.winner!r}, chosen from {len(self.contenders)}"
+        return f"Plan({found}, for {self.network}, batch {self.batch_size}, {self.timed}; print it for the table)"
 
 
 def _cells(contender: Contender, before: float | None, won: bool) -> list[str]:
@@ -113,23 +114,28 @@ def _cells(contender: Contender, before: float | None, won: bool) -> list[str]:
         contender.name,
         "" if seconds is None else duration(seconds),
         "" if seconds is None or before is None else f"{digits(before / seconds)}x",
+        "" if contender.noise is None else f"{contender.noise:.1%}",
         "" if contender.error is None else f"{contender.error:.3f}",
         duration(contender.build_seconds) if contender.build_seconds else "",
         "taken" if won else contender.note,
     ]
 
 
-def make(network: Network, batch_size: int, steps: int | None, num_threads: int | None) -> tuple[Backend, Plan]:
-    """The fastest backend, and the plan: from the cache on disk, or from a contest now."""
+def make(network: Network, work: Work, num_threads: int | None, refresh: bool = False) -> tuple[Backend, Plan]:
+    """The fastest backend, and the plan: from the cache on disk, or from a contest now.
+
+    refresh: a contest in any case.
+    """
     threads = min(num_threads or cores.available(), cores.available())
-    name = f"{_label(network)}-{_key(network, batch_size, steps, threads)}.json"
-    if plan := _recall(name):
+    name = f"{_label(network)}-{_key(network, work, threads)}.json"
+    plan = None if refresh else _recall(name)
+    if plan and plan.noise <= MOST_NOISE:
         try:
             return _backend(plan.winner, network)[0], plan
         except (BackendError, CompileError):  # its code is no longer in the cache, and there is no compiler
             pass
     with spinning(f"lstmkernel: compiling and comparing kernels for {network!r}"):
-        backend, plan, failed = _contest(network, batch_size, steps, num_threads, threads)
+        backend, plan, failed = _contest(network, work, num_threads, threads)
     if all(map(_stays, failed)):
         disk_cache.keep("plans", name, json.dumps(plan.to_dict(), indent=2, allow_nan=False).encode())
     return backend, plan
@@ -148,12 +154,12 @@ def _label(network: Network) -> str:
     return f"{network.dtype.name}-{s.input_size}-{s.hidden_size}-{s.num_layers}-{s.directions}-{s.proj_size}"
 
 
-def _key(network: Network, batch_size: int, steps: int | None, threads: int) -> str:
+def _key(network: Network, work: Work, threads: int) -> str:
     """A key that changes with everything that the result depends on."""
     machine = (cpu.model(), cpu.features(), backends.usable())
     software = (__version__, version_of("numba"), np.__version__, _build_key())
     model = (tuple(network.shape), network.batch_first, network.dtype.name, network.backend.name)
-    return disk_cache.digest(machine, software, model, batch_size, steps, threads)
+    return disk_cache.digest(machine, software, model, work.batch_size, work.steps, str(work), threads)
 
 
 def _build_key() -> tuple[Any, ...]:
@@ -187,48 +193,42 @@ class _Built(NamedTuple):
 
 
 def _contest(
-    network: Network, batch_size: int, steps: int | None, num_threads: int | None, threads: int
+    network: Network, work: Work, num_threads: int | None, threads: int
 ) -> tuple[Backend, Plan, list[Exception]]:
     """The fastest backend, the plan, and why some candidates could not be built."""
     own = network.backend.name
-    x = _input(network, batch_size, steps or UNKNOWN_STEPS)
-    start = x[:, :CHECKED_STEPS] if network.batch_first else x[:CHECKED_STEPS]
     built: dict[str, _Built] = {}
     failed: list[Contender] = []
     reasons: list[Exception] = []
     for name in candidates.names(own):
         began = perf_counter()
         try:
-            built[name] = _built(name, network, num_threads, start)
+            built[name] = _built(name, network, num_threads, work)
         except (BackendError, CompileError) as reason:
             failed.append(Contender(name, perf_counter() - began, note=str(reason)))
             reasons.append(reason)
-    state = call(built[own].network, x)[1]
     results = contest.run(
-        {name: contest.Candidate(each.answer, partial(call, each.network, x, state)) for name, each in built.items()},
-        _answer(network.on(backends.get("numpy"), 1, np.dtype(np.float64)), start),
+        {name: contest.Candidate(each.answer, work.call(each.network)) for name, each in built.items()},
+        work.reference(network.on(backends.get("numpy"), 1, np.dtype(np.float64))),
         network.dtype,
         SECONDS,
         lambda name, result: not _why_not_timed(name, result, own),
     )
-    contenders = [_contender(name, built[name].seconds, result, own) for name, result in results.items()]
+    contenders = [_contender(name, built[name].seconds, results, own) for name in results]
     contenders.sort(key=lambda each: np.inf if each.seconds is None else each.seconds)
     winner = _winner(contenders, own)
-    plan = Plan(repr(network), batch_size, steps, threads, cpu.model(), own, winner, (*contenders, *failed))
+    noise = median([each.noise for each in contenders if each.noise is not None] or [0.0])
+    of = (repr(network), work.batch_size, work.steps, str(work), threads, cpu.model())
+    plan = Plan(*of, own, winner, (*contenders, *failed), noise)
     return built[winner].network.backend, plan, reasons
 
 
-def _input(network: Network, B: int, T: int) -> Array:
-    x = np.random.default_rng(0).standard_normal((T, B, network.input_size)).astype(network.dtype)
-    return np.ascontiguousarray(x.swapaxes(0, 1)) if network.batch_first else x
-
-
-def _built(name: str, network: Network, num_threads: int | None, x: Array) -> _Built:
-    """The candidate, and its answer for x."""
+def _built(name: str, network: Network, num_threads: int | None, work: Work) -> _Built:
+    """The candidate, and its answer."""
     start = perf_counter()
     backend, seconds = _backend(name, network)
     candidate = network.on(backend, num_threads)
-    answer = _answer(candidate, x)
+    answer = work.answer(candidate)
     if name.startswith("numba"):  # it compiles when it is first called
         seconds = perf_counter() - start
     return _Built(candidate, seconds, answer)
@@ -241,11 +241,6 @@ def _backend(name: str, network: Network) -> tuple[Backend, float]:
     return candidates.build(name, shape.layer_sizes(), shape.backwards, network.dtype)
 
 
-def _answer(network: Network, x: Array) -> Answer:
-    out, (h, c) = call(network, x)
-    return out, h, c
-
-
 def _why_not_timed(name: str, result: contest.Result, own: str) -> str:
     """Empty for a candidate that is timed. The model's own backend always is: it is no worse than it was."""
     if result.same_bits or name == own:
@@ -255,13 +250,21 @@ def _why_not_timed(name: str, result: contest.Result, own: str) -> str:
     return "its bits are not the others'" if result.same_bits is False else ""
 
 
-def _contender(name: str, build_seconds: float, result: contest.Result, own: str) -> Contender:
+def _contender(name: str, build_seconds: float, results: Mapping[str, contest.Result], own: str) -> Contender:
+    result = results[name]
     error = result.error if result.error < np.inf else None  # JSON has no NaN
-    return Contender(name, build_seconds, result.seconds, error, result.same_bits, _why_not_timed(name, result, own))
+    noise = timing.spread(result.rounds, results[own].rounds) if result.rounds and name != own else None
+    why = _why_not_timed(name, result, own)
+    return Contender(name, build_seconds, result.seconds, noise, error, result.same_bits, why)
 
 
-def _winner(contenders: list[Contender], own: str) -> str:
-    """contenders: fastest first."""
-    seconds = {each.name: each.seconds for each in contenders if each.seconds is not None}
-    fastest = contenders[0].name
-    return fastest if seconds[fastest] < WORTH * seconds[own] else own
+def _winner(contenders: Sequence[Contender], own: str) -> str:
+    """The fastest one that gains more than it may seem to gain by the noise. contenders: fastest first."""
+    before = next(each.seconds for each in contenders if each.name == own)
+    assert before is not None  # the model's own backend always is timed
+    for each in contenders:
+        if each.seconds is None or each.noise is None:
+            continue
+        if each.seconds < (1 - max(LEAST_GAIN, each.noise)) * before:
+            return each.name
+    return own

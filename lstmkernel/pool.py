@@ -12,8 +12,9 @@ from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments
 from lstmkernel.engine.chain import Chain
+from lstmkernel.engine.chunk import checked as checked_chunk
 from lstmkernel.engine.network import State
-from lstmkernel.engine.states import OneAtATime, States
+from lstmkernel.engine.states import OneAtATime, States, as_given, checked_states
 
 if TYPE_CHECKING:
     from lstmkernel.model import Model
@@ -30,19 +31,24 @@ class Pool(OneAtATime):
 
     ``LSTM.pool(capacity)`` and ``Stack.pool(capacity)`` make one. ``ids = pool.open(n)`` opens n streams, which begin
     as a ``Stream`` does. ``y = pool.step(ids, x)`` takes one step of some of them, in one kernel call that reads the
-    weights once. The results of a stream are bit-identical to those of a ``Stream`` of its own, no matter which other
-    streams are in the same call. An id is never given twice: a closed one is refused.
+    weights once; ``y = pool(ids, chunk)`` takes several. ``pool.fork(ids)`` opens copies of streams. The results of a
+    stream are bit-identical to those of a ``Stream`` of its own, no matter which other streams are in the same call. An
+    id is never given twice: a closed one is refused.
 
     The pool keeps the weights that the network had when the pool was made. One thread at a time may use it: a call
     while another runs raises RuntimeError. A call that fails or is interrupted changes nothing.
     """
 
+    _way_out = "guard it with a lock, or step it from one thread"
+
     def __init__(self, net: Model, capacity: SupportsIndex) -> None:
+        super().__init__()
         self._capacity = arguments.size("capacity", capacity)
         self._net: Any = copy(net)  # the weights of now
         self._dtype = net.dtype
         # Every slot has two rows of states. A step reads one and writes the other, so a failing step changes nothing.
-        self._states = States(Chain.of(self._net.engine), 2 * self._capacity)
+        self._chain = Chain.of(self._net.engine)
+        self._states = States(self._chain, 2 * self._capacity)
         self._row = np.arange(self._capacity)  # the valid row of each slot: the slot, or capacity + the slot
         #: By slot: the id of its stream, or -1 - the id of its next stream. The ids of a slot lie capacity apart.
         self._ids = -1 - np.arange(self._capacity)
@@ -71,26 +77,60 @@ class Pool(OneAtATime):
         """How many streams are open."""
         return int(np.count_nonzero(self._ids >= 0))
 
-    def open(self, n: SupportsIndex = 1) -> Array:
-        """Open n streams. Returns their ids, int64 (n,). Raises RuntimeError if fewer than n are free."""
+    def open(self, n: SupportsIndex = 1, state: Any = None) -> Array:
+        """Open n streams. Returns their ids, int64 (n,). Raises RuntimeError if fewer than n are free.
+
+        state: as ``state`` gives it, one row for each of the n streams; None for the first states.
+        """
         count = arguments.size("n", n, 0)
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        states = None if state is None else checked_states(self._net.engine, state, count)
+        turn = self._turn
         try:
-            free = np.flatnonzero(self._ids < 0)
-            if len(free) < count:
-                raise RuntimeError(
-                    f"the pool is full: {count} streams asked for, {len(free)} of {self._capacity} are free; close "
-                    "some, or make a larger pool"
-                )
-            slots = free[:count]
-            self._states.clear(self._row[slots])
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
+        try:
+            slots = self._free_slots(count)
+            rows = self._row[slots]
+            if states is None:
+                self._states.clear(rows)
+            else:
+                self._states.write(rows, states)
             ids: Array = -1 - self._ids[slots]
             self._ids = self._with_ids(slots, ids)
         finally:
-            self._busy = False
+            turn.free = True
         return ids
+
+    def fork(self, ids: ArrayLike) -> Array:
+        """Open a stream for each of ids (n,), with a copy of its state. Returns the new ids, int64 (n,).
+
+        An id may be named more than once: each time there is another stream. Raises ValueError for a closed id, and
+        RuntimeError if fewer than n streams are free.
+        """
+        given = _whole_numbers(ids)
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
+        try:
+            sources, slots = self._open_slots(given), self._free_slots(len(given))
+            self._states.write(self._row[slots], self._states.read(self._row[sources]))
+            new: Array = -1 - self._ids[slots]
+            self._ids = self._with_ids(slots, new)
+        finally:
+            turn.free = True
+        return new
+
+    def _free_slots(self, count: int) -> Array:
+        free = np.flatnonzero(self._ids < 0)
+        if len(free) < count:
+            raise RuntimeError(
+                f"the pool is full: {count} streams asked for, {len(free)} of {self._capacity} are free; close some, "
+                "or make a larger pool"
+            )
+        return free[:count]
 
     def _with_ids(self, slots: Array, ids: Array) -> Array:
         """The ids of all slots, with these for those slots."""
@@ -101,30 +141,63 @@ class Pool(OneAtATime):
     def close(self, ids: ArrayLike) -> None:
         """Close these streams. Their ids are never given again. Raises ValueError for a closed or repeated id."""
         given = _whole_numbers(ids)
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             slots, _ = self._checked_slots(given)
             new = self._with_ids(slots, -1 - (self._ids[slots] + self._capacity))
             self._forget_sets()
             self._ids = new
         finally:
-            self._busy = False
+            turn.free = True
+
+    def state(self, ids: ArrayLike) -> Any:
+        """Copies of the states of these streams, ids (n,): (h, c) of shapes (L, n, R) and (L, n, H).
+
+        A Stack has one such pair for each LSTM. A ``Stream`` of n rows has states of the same shapes. Raises ValueError
+        for a closed id.
+        """
+        given = _whole_numbers(ids)
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
+        try:
+            found = self._states.read(self._row[self._open_slots(given)])
+        finally:
+            turn.free = True
+        return as_given(self._net.engine, found)
+
+    def set_state(self, ids: ArrayLike, state: Any) -> None:
+        """Give these streams, ids (n,), the states that ``state`` gave, or None for the first ones.
+
+        Raises ValueError for a closed or repeated id, and as a call for wrong states.
+        """
+        ids = _whole_numbers(ids)
+        states = None if state is None else checked_states(self._net.engine, state, len(ids))
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
+        try:
+            slots, both = self._checked_slots(ids)
+            rows = both - self._row[slots]
+            if states is None:
+                self._states.clear(rows)
+            else:
+                self._states.write(rows, states)
+            self._row[slots] = rows
+        finally:
+            turn.free = True
 
     def reset(self, ids: ArrayLike) -> None:
         """Give these streams their first states again. Raises ValueError for a closed or repeated id."""
-        given = _whole_numbers(ids)
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
-        try:
-            slots, both = self._checked_slots(given)
-            rows = both - self._row[slots]
-            self._states.clear(rows)
-            self._row[slots] = rows
-        finally:
-            self._busy = False
+        self.set_state(ids, None)
 
     def step(self, ids: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
         """One time step of the streams of ids (n,): x (n, I) -> y (n, out_features), row for row.
@@ -148,9 +221,11 @@ class Pool(OneAtATime):
             out = np.empty(shape, dtype)
         elif type(out) is not _ndarray or out.dtype is not dtype or out.shape != shape or not out.flags.carray:
             arguments.output(out, shape, dtype, ())
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             slots, both = self._sets.get(ids.tobytes()) or self._remembered(ids)
             if n:
@@ -161,7 +236,33 @@ class Pool(OneAtATime):
                     raise ValueError("out: overlaps x")
                 self._row[slots] = write
         finally:
-            self._busy = False
+            turn.free = True
+        return out
+
+    def __call__(self, ids: ArrayLike, chunk: ArrayLike, out: Array | None = None) -> Array:
+        """Any number of time steps of the streams of ids (n,): (T, n, I) -> (T, n, out_features).
+
+        Batch first as the network. One stream may come without its dimension: (T, I) -> (T, out_features), and (T,) ->
+        (T,) for a network of one input and one output. out: as in ``step``.
+
+        Raises as ``step``; then nothing has changed.
+        """
+        given = _whole_numbers(ids)
+        checked = checked_chunk("chunk", chunk, self._chain, len(given))
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
+        try:
+            slots, both = self._checked_slots(given)
+            rows = self._row[slots]
+            out, last = checked.run(self._chain, self._states.read(rows), out)
+            rows = both - rows
+            self._states.write(rows, last)
+            self._row[slots] = rows
+        finally:
+            turn.free = True
         return out
 
     def _remembered(self, ids: Array) -> tuple[Array, Array]:
@@ -173,11 +274,17 @@ class Pool(OneAtATime):
         self._sets[key] = known
         return known
 
-    def _checked_slots(self, ids: Array) -> tuple[Array, Array]:
-        slots = ids % self._capacity
+    def _open_slots(self, ids: Array) -> Array:
+        """The slots of open streams."""
+        slots: Array = ids % self._capacity
         wrong = (ids < 0) | (self._ids[slots] != ids)
         if wrong.any():
             raise ValueError(f"ids: no stream {ids[wrong.argmax()]} is open")
+        return slots
+
+    def _checked_slots(self, ids: Array) -> tuple[Array, Array]:
+        """The slots of open streams that differ, and the sum of the two rows of each slot."""
+        slots = self._open_slots(ids)
         place = np.empty(self._capacity, np.int64)
         place[slots] = np.arange(len(ids))
         repeated = place[slots] != np.arange(len(ids))
@@ -196,13 +303,15 @@ class Pool(OneAtATime):
     # ---------------------------------------------------------------- the object itself
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             ids, states = self._ids.copy(), self._states.read(self._row)
         finally:
-            self._busy = False
+            turn.free = True
         return _restored, (type(self), self._net, self._capacity, ids, states)
 
     def __setstate__(self, open_streams: tuple[Array, list[State]]) -> None:

@@ -10,11 +10,10 @@ from numpy.typing import ArrayLike
 
 from lstmkernel.backends.contract import Advance
 from lstmkernel.backends.packing import Array
-from lstmkernel.engine import arguments, inputs
-from lstmkernel.engine.call import call_chain
+from lstmkernel.engine import arguments
 from lstmkernel.engine.chain import Chain
-from lstmkernel.engine.network import Network, State
-from lstmkernel.engine.states import OneAtATime, States
+from lstmkernel.engine.chunk import checked, is_mono
+from lstmkernel.engine.states import OneAtATime, States, as_given, checked_states
 
 if TYPE_CHECKING:
     from lstmkernel.model import Model
@@ -34,12 +33,14 @@ class Stream(OneAtATime):
     another runs raises RuntimeError. A call that fails or is interrupted changes nothing.
     """
 
+    _way_out = "give each thread a stream of its own"
+
     def __init__(self, net: Model, batch_size: int = 1) -> None:
+        super().__init__()
         self._batch_size = B = arguments.size("batch_size", batch_size)
         self._net: Any = copy(net)  # the weights of now
         self._dtype = net.dtype
-        engine = self._net.engine
-        self._is_lstm, self._chain = isinstance(engine, Network), Chain.of(engine)
+        self._chain = Chain.of(self._net.engine)
         # States have two sides. A step reads one and writes the other, so a step that fails has changed nothing.
         self._states = States(self._chain, 2 * B)
         self._sides = slice(0, B), slice(B, 2 * B)
@@ -62,6 +63,8 @@ class Stream(OneAtATime):
     def step(self, x_t: ArrayLike, out: Array | None = None) -> Array:
         """One time step: x_t (B, I) -> y (B, out_features); (I,) -> (out_features,) where B is 1.
 
+        Where B is 1, a network of one input and one output also takes a number, and gives an array of no dimensions.
+
         out: where to write y, C-contiguous, of the right shape and dtype, not overlapping x_t. If it is given, and x_t
         is an array of the network's dtype, a step allocates nothing, takes no lock and makes no system call (unless the
         network is so large that several threads share a step). A softmax head allocates, because NumPy computes it.
@@ -76,73 +79,85 @@ class Stream(OneAtATime):
             out = np.empty(out_shape, dtype)
         elif type(out) is not _ndarray or out.dtype is not dtype or out.shape != out_shape or not out.flags.carray:
             arguments.output(out, out_shape, dtype, ())
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             side = self._side
             if self._steps[side](self._address(x_t), self._address(out)):
                 raise ValueError("out: overlaps x_t")
             self._side = 1 - side
         finally:
-            self._busy = False
+            turn.free = True
         return out
 
     def _checked(self, x_t: ArrayLike) -> tuple[Array, tuple[int, ...]]:
         """x_t as the kernels take it, and the shape of its output. The next step expects this shape first."""
-        array = np.ascontiguousarray(arguments.real("x_t", x_t, self._dtype))
-        expected: list[tuple[int, ...]] = [(self._batch_size, self._net.input_size)]
-        if self._batch_size == 1:
-            expected.append((self._net.input_size,))
+        array = arguments.real("x_t", x_t, self._dtype)
+        chain, B = self._chain, self._batch_size
+        expected: list[tuple[int, ...]] = [(B, chain.input_size)]
+        if B == 1:
+            expected.append((chain.input_size,))
+        if B == 1 and is_mono(chain):
+            expected.append(())
         if array.shape not in expected:
             raise ValueError(f"x_t: expected shape {' or '.join(map(str, expected))}, got {array.shape}")
-        shapes = self._shapes = array.shape, (*array.shape[:-1], self._net.out_features)
-        return array, shapes[1]
+        shapes = self._shapes = array.shape, (*array.shape[:-1], chain.out_features) if array.ndim else ()
+        return array if array.flags.c_contiguous else array.copy(order="C"), shapes[1]
 
-    def __call__(self, chunk: ArrayLike) -> Array:
+    def __call__(self, chunk: ArrayLike, out: Array | None = None) -> Array:
         """Any number of time steps, even none: (T, B, I) -> (T, B, out_features), or batch first as the network.
 
-        Where B is 1, also (T, I) -> (T, out_features). Raises as a call of ``LSTM``.
+        Where B is 1, also (T, I) -> (T, out_features), and (T,) -> (T,) for a network of one input and one output.
+
+        out: where to write the output, as in ``step``. If it is given, and the chunk is a C-contiguous array of the
+        network's dtype, the second chunk of a shape allocates nothing, takes no lock and makes no system call. A
+        stream remembers 4 shapes. The exceptions are those of ``step``, chunks that are so long that they are cut into
+        kernel calls (about 0.2 s), and several rows of a network that is batch first.
+
+        Raises as a call of ``LSTM``; then nothing has changed.
         """
-        if type(chunk) is not _ndarray or chunk.dtype is not self._dtype or not chunk.flags.carray:
-            return self._first_of_its_shape(chunk)
+        dtype = self._dtype
+        if type(chunk) is not _ndarray or chunk.dtype is not dtype or not chunk.flags.carray:
+            return self._first_of_its_shape(chunk, out)
         known = self._chunks.get(chunk.shape)
         if known is None:
-            return self._first_of_its_shape(chunk)
+            return self._first_of_its_shape(chunk, out)
         out_shape, calls = known
-        out = np.empty(out_shape, self._dtype)
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        if out is None:
+            out = np.empty(out_shape, dtype)
+        elif type(out) is not _ndarray or out.dtype is not dtype or out.shape != out_shape or not out.flags.carray:
+            arguments.output(out, out_shape, dtype, ())
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             side = self._side
-            calls[side](self._address(chunk), self._address(out))
+            if calls[side](self._address(chunk), self._address(out)):
+                raise ValueError("out: overlaps chunk")
             self._side = 1 - side
         finally:
-            self._busy = False
+            turn.free = True
         return out
 
-    def _first_of_its_shape(self, chunk: ArrayLike) -> Array:
-        """Run the chunk through the network, which checks it and cuts long work into kernel calls."""
-        x = arguments.real("chunk", chunk, self._dtype)
-        rows_first, B, I = self._net.batch_first, self._batch_size, self._net.input_size
-        shape, by_itself = x.shape, x.ndim == 2 and B == 1
-        if by_itself:
-            x = x[None] if rows_first else x[:, None]
-        if x.ndim != 3 or x.shape[0 if rows_first else 1] != B or x.shape[2] != I:
-            meaning = ("(B, T, I)" if rows_first else "(T, B, I)") + (" or (T, I)" if B == 1 else "")
-            raise ValueError(f"chunk: expected shape {meaning} with B = {B} and I = {I}, got {shape}")
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+    def _first_of_its_shape(self, given: ArrayLike, out: Array | None) -> Array:
+        """Run the chunk through the network, which cuts long work into kernel calls."""
+        chunk = checked("chunk", given, self._chain, self._batch_size)
+        turn = self._turn
         try:
-            out, last = call_chain(self._chain, x, self._states.read(self._sides[self._side]))
-            if by_itself:
-                out = out[0] if rows_first else out[:, 0]
-            self._prepare(shape, out.shape, x.shape[1 if rows_first else 0])
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
+        try:
+            out, last = chunk.run(self._chain, self._states.read(self._sides[self._side]), out)
+            self._prepare(chunk.shape, chunk.out_shape, chunk.steps)
             self._side = self._other_side(last)
         finally:
-            self._busy = False
+            turn.free = True
         return out
 
     def _prepare(self, shape: tuple[int, ...], out_shape: tuple[int, ...], steps: int) -> None:
@@ -168,30 +183,29 @@ class Stream(OneAtATime):
 
         Set it to such states, or to None for the first ones. Wrong states raise as in a call.
         """
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
         try:
-            found = self._packed([(h.copy(), c.copy()) for h, c in self._states.read(self._sides[self._side])])
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
+        try:
+            found = [(h.copy(), c.copy()) for h, c in self._states.read(self._sides[self._side])]
         finally:
-            self._busy = False
-        return found
+            turn.free = True
+        return as_given(self._net.engine, found)
 
     @state.setter
     def state(self, new: Any) -> None:
-        networks = self._chain.networks
-        given = [new] if self._is_lstm else [None] * len(networks) if new is None else list(new)
-        if len(given) != len(networks):
-            raise ValueError(f"state: expected one (h, c) for each of {len(networks)} LSTMs, got {len(given)}")
-        both = zip(networks, given, strict=True)
-        checked = [inputs.states_of(network, part, self._batch_size, True) for network, part in both]
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        states = checked_states(self._net.engine, new, self._batch_size)
+        turn = self._turn
         try:
-            self._side = self._other_side(checked)
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
+        try:
+            self._side = self._other_side(states)
         finally:
-            self._busy = False
+            turn.free = True
 
     def reset(self, mask: ArrayLike | None = None) -> None:
         """Give all rows their first states again, or only the rows where mask (B,), bool, is True."""
@@ -200,20 +214,18 @@ class Stream(OneAtATime):
             raise TypeError(f"mask: expected bool, got {rows.dtype}")
         arguments.shape("mask", rows, (self._batch_size,), "(B,)")
         kept = ~rows[:, None]
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             now = zip(self._states.read(self._sides[self._side]), self._chain.networks, strict=True)
             both = ((h, c, *network.first) for (h, c), network in now)
             new = [(np.where(kept, h, h_0), np.where(kept, c, c_0)) for h, c, h_0, c_0 in both]
             self._side = self._other_side(new)
         finally:
-            self._busy = False
-
-    def _packed(self, states: list[State]) -> Any:
-        """The states as the network takes and gives them."""
-        return states[0] if self._is_lstm else tuple(states)
+            turn.free = True
 
     def _other_side(self, new: Any) -> int:
         """The side that is not valid now, with these states."""

@@ -130,6 +130,7 @@ def of_streams(kind: str, backend: str) -> dict[str, Callable[[], Operation]]:
     net = network(kind, backend)
     state = net(numbers(2, 2, 3))[1]
     x, chunk, out = numbers(2, 3), numbers(4, 2, 3), np.empty((2, net.out_features), "float32")
+    long_out = np.empty((4, 2, net.out_features), "float32")
 
     def of(act: Callable[[lk.Stream], Any]) -> Callable[[], Operation]:
         def make() -> Operation:
@@ -148,6 +149,8 @@ def of_streams(kind: str, backend: str) -> dict[str, Callable[[], Operation]]:
         "step with a list": of(lambda stream: stream.step(x.tolist())),
         "chunk": of(lambda stream: stream(chunk[:2])),
         "chunk of a new length": of(lambda stream: stream(chunk)),
+        "chunk with out": of(lambda stream: stream(chunk[:2], long_out[:2])),
+        "chunk of a new length with out": of(lambda stream: stream(chunk, long_out)),
         "state": of(lambda stream: stream.state),
         "set state": of(set_state),
         "reset": of(lambda stream: stream.reset()),
@@ -157,7 +160,8 @@ def of_streams(kind: str, backend: str) -> dict[str, Callable[[], Operation]]:
 
 
 def of_pools(kind: str, backend: str) -> dict[str, Callable[[], Operation]]:
-    net, x = network(kind, backend), numbers(3, 3)
+    net, x, chunk = network(kind, backend), numbers(3, 3), numbers(2, 2, 3)
+    state = net(chunk)[1]
 
     def of(act: Callable[[lk.Pool], Any]) -> Callable[[], Operation]:
         def make() -> Operation:
@@ -171,7 +175,12 @@ def of_pools(kind: str, backend: str) -> dict[str, Callable[[], Operation]]:
     return {
         "step of known streams": of(lambda pool: pool.step(np.arange(3), x)),
         "step of other streams": of(lambda pool: pool.step([2], x[:1])),
+        "chunk of streams": of(lambda pool: pool([2, 0], chunk)),
         "open": of(lambda pool: pool.open(2)),
+        "open with a state": of(lambda pool: pool.open(2, state)),
+        "fork": of(lambda pool: pool.fork([1, 1])),
+        "state of streams": of(lambda pool: pool.state([2, 0])),
+        "set state of streams": of(lambda pool: pool.set_state([2, 0], state)),
         "close": of(lambda pool: pool.close([0, 2])),
         "reset of streams": of(lambda pool: pool.reset([1, 2])),
         "copy of a pool": of(copy.deepcopy),

@@ -52,11 +52,10 @@ class Network:
         self.out_features = shape.directions * shape.output_size
         #: L*D, the rows of h and c for each row of a batch.
         self.num_states = shape.num_layers * shape.directions
+        learned = (parameters["h_0"][:, None], parameters["c_0"][:, None]) if shape.initial_state else None
         #: h and c where no state is given: zeros, or the learned ones, (L*D, 1, R) and (L*D, 1, H).
-        self.first: tuple[Any, Any] = (0, 0)
-        if shape.initial_state:
-            self.first = parameters["h_0"][:, None], parameters["c_0"][:, None]
-        self.prepared = PreparedCalls(shape, dtype, self.batch_first, parameters.values())
+        self.first: tuple[Any, Any] = learned or (0, 0)
+        self.prepared = PreparedCalls(shape, dtype, self.batch_first, parameters.values(), learned)
 
     def with_parameters(self, parameters: Mapping[str, Array]) -> Network:
         """Another network of the same shape."""
@@ -139,7 +138,7 @@ class Network:
 
     def prepare(self, T: int, B: int) -> Prepared | None:
         """The kernel call for inputs of T steps and B rows; None where that takes more than one call."""
-        if self.shape.initial_state or self.call_rows(B) < T * B:
+        if self.call_rows(B) < T * B:
             return None
         return self.backend.prepare(self.weights, T, B, self.threads())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,15 +17,32 @@ _share = np.may_share_memory
 MAX_SHAPES = 64
 
 
+class _Call(NamedTuple):
+    """A kernel call, and the arrays that it takes."""
+
+    h_shape: tuple[int, ...]
+    c_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    learned: tuple[Array, Array] | None  # the first h and c, of these shapes; None: zeros
+    run: Prepared
+
+
 class PreparedCalls:
     """The prepared calls of one network."""
 
-    def __init__(self, shape: LSTMShape, dtype: np.dtype[Any], batch_first: bool, weights: Iterable[Array]) -> None:
-        """weights: the network's parameters. They must live longer than this."""
+    def __init__(
+        self,
+        shape: LSTMShape,
+        dtype: np.dtype[Any],
+        batch_first: bool,
+        weights: Iterable[Array],
+        learned: tuple[Array, Array] | None,
+    ) -> None:
+        """weights: the network's parameters. They must live longer than this. learned: ``Network.first``, if it is."""
         self._weights = frozenset(map(id, weights))
-        self._shape, self._dtype, self._batch_first = shape, dtype, batch_first
-        #: By the shape of x: the shapes of h, c and out, and the kernel call.
-        self._calls: dict[tuple[int, ...], tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], Prepared]] = {}
+        self._shape, self._dtype, self._batch_first, self._learned = shape, dtype, batch_first, learned
+        #: By the shape of x.
+        self._calls: dict[tuple[int, ...], _Call] = {}
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -39,8 +56,16 @@ class PreparedCalls:
         s = self._shape
         states = (s.num_layers * s.directions, *((B,) if batched else ()))
         outer = (T,) if not batched else (B, T) if self._batch_first else (T, B)
-        shapes = (*states, s.output_size), (*states, s.hidden_size), (*outer, s.directions * s.output_size)
-        self._calls[(*outer, s.input_size)] = (*shapes, run)
+        h, c = (*states, s.output_size), (*states, s.hidden_size)
+        out = (*outer, s.directions * s.output_size)
+        self._calls[(*outer, s.input_size)] = _Call(h, c, out, self._first(h, c, batched), run)
+
+    def _first(self, h: tuple[int, ...], c: tuple[int, ...], batched: bool) -> tuple[Array, Array] | None:
+        """The learned states in every row, as views: they take no memory."""
+        if self._learned is None:
+            return None
+        first_h, first_c = self._learned if batched else (part[:, 0] for part in self._learned)
+        return np.broadcast_to(first_h, h), np.broadcast_to(first_c, c)
 
     def run(self, x: Any, state: Any, out: Any) -> tuple[Array, tuple[Array, Array]] | None:
         """The result; None where no call is prepared, or the kernels cannot take x, the state or out as they are."""
@@ -50,9 +75,12 @@ class PreparedCalls:
         call = self._calls.get(x.shape)
         if call is None or not x.flags.carray:
             return None
-        h_shape, c_shape, out_shape, run = call
+        h_shape, c_shape, out_shape, learned, run = call
         if state is None:
-            h, c = np.zeros(h_shape, dtype), np.zeros(c_shape, dtype)
+            if learned is None:
+                h, c = np.zeros(h_shape, dtype), np.zeros(c_shape, dtype)
+            else:
+                h, c = learned[0].copy(), learned[1].copy()
         else:
             if type(state) is not tuple or len(state) != 2:
                 return None

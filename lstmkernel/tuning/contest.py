@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ class Result(NamedTuple):
     error: float  # the largest, in multiples of the tolerance
     same_bits: bool | None  # as the first candidate that promises its bits; None if this one does not promise them
     seconds: float | None = None  # median of a call; None where it was not timed
+    rounds: tuple[float, ...] = ()  # seconds of a call in each round
 
 
 def run(
@@ -47,5 +49,6 @@ def run(
         same = accuracy.same_bits(answer, first) if first is not None and promises_bits(name) else None
         results[name] = Result(accuracy.error(answer, reference, dtype), same)
     calls = {name: candidate.call for name, candidate in candidates.items() if admit(name, results[name])}
-    medians = timing.medians(calls, seconds)
-    return {name: result._replace(seconds=medians.get(name)) for name, result in results.items()}
+    for name, taken in timing.rounds(calls, seconds).items():
+        results[name] = results[name]._replace(seconds=median(taken), rounds=tuple(taken))
+    return results

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from statistics import median
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median, quantiles
 from time import perf_counter
 from timeit import Timer
 
@@ -13,7 +13,12 @@ SAMPLE_SECONDS = 0.002
 
 
 def medians(calls: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Median seconds of each call, measured for about ``seconds`` in all.
+    """Median seconds of each call; see ``rounds``."""
+    return {name: median(taken) for name, taken in rounds(calls, seconds).items()}
+
+
+def rounds(calls: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
+    """Seconds of each call in every round, measured for about ``seconds`` in all.
 
     The calls take turns, so a slow phase of the machine slows all of them. Each call is warmed up before the first
     round. A short call is warmed up again before every sample, because the others have used the caches since.
@@ -22,14 +27,20 @@ def medians(calls: Mapping[str, Callable[[], object]], seconds: float) -> dict[s
     repeats = {name: _repeats(timer) for name, timer in timers.items()}
     samples: dict[str, list[float]] = {name: [] for name in calls}
     end = perf_counter() + seconds
-    rounds = 0
-    while rounds < LEAST_ROUNDS or perf_counter() < end:
+    done = 0
+    while done < LEAST_ROUNDS or perf_counter() < end:
         for name, timer in timers.items():
             if repeats[name] > 1:
                 timer.timeit(1)
             samples[name].append(timer.timeit(repeats[name]) / repeats[name])
-        rounds += 1
-    return {name: median(taken) for name, taken in samples.items()}
+        done += 1
+    return samples
+
+
+def spread(samples: Sequence[float], beside: Sequence[float]) -> float:
+    """How much the ratio of two calls differed from round to round: the middle half of the ratios, by their median."""
+    lower, middle, upper = quantiles([a / b for a, b in zip(samples, beside, strict=True)], n=4, method="inclusive")
+    return (upper - lower) / middle
 
 
 def _repeats(timer: Timer) -> int:

@@ -62,7 +62,10 @@ def test_what_is_interrupted_has_changed_nothing(kind, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["load_state_dict", "chunk of a new length", "set state", "reset", "step", "open", "close", "reset of streams"],
+    [
+        *("load_state_dict", "chunk with out", "chunk of a new length", "set state", "reset", "step"),
+        *("open", "close", "reset of streams", "fork", "open with a state", "set state of streams", "chunk of streams"),
+    ],
 )
 def test_the_quick_ones_of_them(name, tmp_path):
     check(name, operations("LSTM", "auto", tmp_path)[name], interrupted)

@@ -30,9 +30,10 @@ def test_the_second_call_answers_as_the_first(backend, dtype, random, network):
         assert all(np.array_equal(part, was) for part, was in zip(state, before, strict=True))
 
 
-def test_a_call_is_prepared_where_it_can_be(backend, random):
+@pytest.mark.parametrize("initial_state", [False, True])
+def test_a_call_is_prepared_where_it_can_be(backend, random, initial_state):
     kernels = Watched(backend)
-    lstm = lk.LSTM(3, 4, backend=kernels.name, seed=0)
+    lstm = lk.LSTM(3, 4, initial_state=initial_state, backend=kernels.name, seed=0)
     x, out = normal(random, (2, 5, 3), "float32"), np.empty((2, 5, 4), "float32")
     lstm(x)
     kernels.calls.clear()

@@ -50,6 +50,72 @@ def test_each_has_the_bits_of_its_own_stream(backend, dtype, random, network, ki
         assert sorted(pool.ids) == sorted(alone)
 
 
+def pairs(state):
+    """The (h, c) of an LSTM, or those of a Stack, one after the other."""
+    return [state] if isinstance(state[0], np.ndarray) else list(state)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "Stack"])
+@each("two blocks and a tail", "batch first", "learned state")
+def test_chunks_states_and_forks(backend, random, network, kind):
+    """Each stream has a twin, a ``Stream``. Chunks, states that are taken and given, and copies keep them alike."""
+    lstm = make(network, backend)
+    net = lstm if kind == "LSTM" else with_head(lstm)
+    pool, twins = net.pool(40), {}
+
+    def follow(ids, states):
+        for row, i in enumerate(ids):
+            twin = twins[int(i)] = net.stream()
+            own = [(h[:, row : row + 1], c[:, row : row + 1]) for h, c in pairs(states)]
+            twin.state = own[0] if kind == "LSTM" else own
+
+    ids = pool.open(3)
+    follow(ids, pool.state(ids))
+    for _ in range(12):
+        some = random.permutation(sorted(twins))[: random.integers(1, 6)]
+        x = normal(random, (random.integers(0, 5), len(some), lstm.input_size), "float32")
+        given = x.swapaxes(0, 1) if lstm.batch_first else x
+        out = np.empty((*given.shape[:2], net.out_features), "float32") if random.random() < 0.5 else None
+        y = pool(some, given, out)
+        assert out is None or y is out
+        for row, i in enumerate(some):
+            same_or_close(y[row] if lstm.batch_first else y[:, row], twins[i](x[:, row]), lstm)
+        for i in some:
+            for got, right in zip(pairs(pool.state([i])), pairs(twins[i].state), strict=True):
+                same_or_close(got[0], right[0], lstm)
+                same_or_close(got[1], right[1], lstm)
+        what = random.integers(0, 3)
+        if what == 0 and len(pool) < 30:
+            follow(pool.fork(some.repeat(2)), pool.state(some.repeat(2)))
+        elif what == 1 and len(pool) < 30:
+            follow(pool.open(len(some), pool.state(some)), pool.state(some))
+        else:
+            states = pool.state(some[::-1].copy())
+            pool.set_state(some, states)
+            follow(some, states)
+
+
+def test_a_fork_goes_its_own_way(random):
+    streams, x = lk.LSTM(3, 5, seed=0).pool(4), normal(random, (2, 3), "float32")
+    first = streams.open()
+    streams.step(first, x[:1])
+    saved = streams.state(first)
+    ahead = streams.step(first, x[1:])
+    (copied,) = streams.fork(first)
+    streams.set_state(first, saved)  # back to where it was
+    np.testing.assert_array_equal(streams.step(first, x[1:]), ahead)
+    np.testing.assert_array_equal(streams.step([copied], x[:1]), streams.step(first, x[:1]))
+    streams.set_state(first, None)
+    same = streams.open()
+    np.testing.assert_array_equal(streams.step(first, x[:1]), streams.step(same, x[:1]))
+
+
+def test_a_mono_sound(random):
+    streams, sound = lk.LSTM(1, 1, seed=0).pool(3), normal(random, 7, "float32")
+    alone = streams.open(2)[1:]
+    np.testing.assert_array_equal(streams(alone, sound), lk.LSTM(1, 1, seed=0)(sound[:, None])[0][:, 0])
+
+
 def test_many_rows_whose_lanes_are_rows(backend, random):
     """So many that their states are transposed, csrc/kernels/transposed.h; in two row groups, on two threads."""
     lstm = lk.LSTM(3, 6, backend=backend, num_threads=2, seed=0)
@@ -152,7 +218,21 @@ def test_pickle_and_copy(random):
 # ---------------------------------------------------------------- refused
 
 X = np.zeros((2, 3), "f4")
+CHUNK, STATE = np.zeros((5, 2, 3), "f4"), (np.zeros((1, 2, 3), "f4"), np.zeros((1, 2, 3), "f4"))
 REFUSED = [
+    (lambda p: p([0, 2], CHUNK), ValueError, "ids: no stream 2 is open"),
+    (lambda p: p([1, 1], CHUNK), ValueError, "ids: stream 1 is named more than once"),
+    (lambda p: p([0, 1], X), ValueError, r"chunk: expected shape \(T, B, I\) with B = 2 and I = 3, got \(2, 3\)"),
+    (lambda p: p([0, 1], CHUNK, CHUNK), ValueError, "out: overlaps chunk"),
+    (lambda p: p([0, 1], CHUNK, CHUNK[:4]), ValueError, r"out: expected shape \(5, 2, 3\), got \(4, 2, 3\)"),
+    (lambda p: p.fork([0, 1, 1]), RuntimeError, "the pool is full: 3 streams asked for, 2 of 4 are free"),
+    (lambda p: p.fork([2]), ValueError, "ids: no stream 2 is open"),
+    (lambda p: p.state([-1]), ValueError, "ids: no stream -1 is open"),
+    (lambda p: p.set_state([1, 1], STATE), ValueError, "ids: stream 1 is named more than once"),
+    (lambda p: p.set_state([0, 2], STATE), ValueError, "ids: no stream 2 is open"),
+    (lambda p: p.set_state([0], STATE), ValueError, r"h_0: expected shape \(L\*D, B, R\) = \(1, 1, 3\)"),
+    (lambda p: p.open(1, STATE), ValueError, r"h_0: expected shape \(L\*D, B, R\) = \(1, 1, 3\)"),
+    (lambda p: p.open(2, STATE[:1]), TypeError, r"state: expected a pair \(h_0, c_0\), got 1 of them"),
     (lambda p: p.step([0, 2], X), ValueError, "ids: no stream 2 is open"),
     (lambda p: p.step([0, 7], X), ValueError, "ids: no stream 7 is open"),
     (lambda p: p.step([0, -1], X), ValueError, "ids: no stream -1 is open"),
@@ -223,8 +303,13 @@ def test_two_threads_at_once_are_refused():
             streams.open,
             lambda: streams.close(ids),
             lambda: streams.reset(ids),
+            lambda: streams(ids, CHUNK),
+            lambda: streams.fork(ids),
+            lambda: streams.state(ids),
+            lambda: streams.set_state(ids, STATE),
         ):
-            with pytest.raises(RuntimeError, match="in use by another thread"):
+            message = "this pool is in use by another thread: guard it with a lock, or step it from one thread"
+            with pytest.raises(RuntimeError, match=message):
                 call()
     finally:
         done.set()

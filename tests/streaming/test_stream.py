@@ -41,17 +41,17 @@ def time_first(net, x):
 
 
 def in_chunks(stream, net, x, random):
-    """out (T, B, ...), from chunks of 0 to 4 steps and from single steps with and without out=."""
+    """out (T, B, ...), from chunks of 0 to 4 steps and from single steps, with and without out=."""
     parts, t = [], 0
     while t < len(x):
         size = int(random.integers(0, 5))
-        if size == 1:
-            y = np.empty((x.shape[1], net.out_features), x.dtype) if random.random() < 0.5 else None
-            parts.append(stream.step(x[t], out=y)[None])
-            assert y is None or parts[-1].base is y
-        else:
-            parts.append(time_first(net, stream(time_first(net, x[t : t + size]))))
-        t += max(size, 0)
+        step = size == 1
+        part = x[t] if step else np.ascontiguousarray(time_first(net, x[t : t + size]))
+        y = np.empty((*part.shape[:-1], net.out_features), x.dtype) if random.random() < 0.5 else None
+        got = stream.step(part, out=y) if step else stream(part, out=y)
+        assert y is None or got is y
+        parts.append(got[None] if step else time_first(net, got))
+        t += size
     return np.concatenate(parts)
 
 
@@ -108,6 +108,35 @@ def test_one_row_alone(backend, random, kind):
     assert_close(np.array(got), whole, "float32")
     assert stream.step(x[0]).shape == (width,)
     assert stream(x).shape == (5, width)
+
+
+def mono(kind, backend):
+    """A network of one input and one output."""
+    options = {"backend": backend, "seed": 0}
+    if kind == "LSTM":
+        return lk.LSTM(1, 1, **options)
+    lstm = lk.LSTM(1, 6, batch_first=kind == "batch first", initial_state=True, **options)
+    return lk.Stack([lstm, lk.Dense(6, 1, **options)], skip=kind == "skip")
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "batch first", "skip"])
+def test_a_mono_sound(backend, random, kind):
+    net, sound = mono(kind, backend), normal(random, 24, "float32")
+    expected, stream, out = net(sound[:, None])[0][:, 0], net.stream(), np.empty(6, "float32")
+    blocks = [stream(sound[:6]), stream(sound[6:12]), stream(sound[12:18], out), stream(sound[18:22, None])[:, 0]]
+    samples = [stream.step(float(sound[22])), stream.step(sound[23], np.empty((), "float32"))]
+    assert blocks[2] is out
+    assert [sample.shape for sample in samples] == [(), ()]
+    assert_close(np.concatenate([*blocks, samples]), expected, "float32")
+
+
+def test_a_mono_sound_is_for_one_input_one_output_and_one_row():
+    for net, B, shapes in ((lk.LSTM(1, 2), 1, r"\(T, B, I\) or \(T, I\)"), (lk.LSTM(1, 1), 2, r"\(T, B, I\)")):
+        stream = net.stream(B)
+        with pytest.raises(ValueError, match=rf"chunk: expected shape {shapes} with B = {B} and I = 1, got \(5,\)"):
+            stream(np.zeros(5, "f4"))
+        with pytest.raises(ValueError, match=r"x_t: expected shape .*, got \(\)"):
+            stream.step(0.5)
 
 
 def test_other_layouts_are_taken_as_calls_take_them(random):
@@ -170,6 +199,8 @@ def test_pickle_and_copy(backend, random):
 # ---------------------------------------------------------------- refused
 
 
+#: The stream has seen a chunk of the first shape.
+CHUNK, NEW_CHUNK = np.zeros((2, 2, 3), "f4"), np.zeros((3, 2, 3), "f4")
 REFUSED = [
     (lambda s: s.step(np.zeros((3, 3), "f4")), ValueError, r"x_t: expected shape \(2, 3\), got \(3, 3\)"),
     (lambda s: s.step(np.zeros(3, "f4")), ValueError, r"x_t: expected shape \(2, 3\), got \(3,\)"),
@@ -180,6 +211,15 @@ REFUSED = [
     (lambda s: s.step(np.zeros((2, 3), "f4"), np.zeros((4, 2), "f4").T), ValueError, "out: expected a C-contiguous"),
     (lambda s: s(np.zeros((5, 3), "f4")), ValueError, r"chunk: expected shape \(T, B, I\) with B = 2"),
     (lambda s: s(np.zeros((5, 1, 3), "f4")), ValueError, r"chunk: expected .* got \(5, 1, 3\)"),
+    (lambda s: s(CHUNK, np.zeros((2, 2, 3), "f4")), ValueError, r"out: expected shape \(2, 2, 4\), got \(2, 2, 3\)"),
+    (lambda s: s(CHUNK, np.zeros((2, 2, 4))), TypeError, "out: expected dtype float32"),
+    (lambda s: s(CHUNK, [0]), TypeError, "out: expected a NumPy array"),
+    (
+        lambda s: s(NEW_CHUNK, np.zeros((3, 2, 3), "f4")),
+        ValueError,
+        r"out: expected shape \(3, 2, 4\), got \(3, 2, 3\)",
+    ),
+    (lambda s: s(NEW_CHUNK, np.zeros((3, 4, 2), "f4").swapaxes(1, 2)), ValueError, "out: expected a C-contiguous"),
     (lambda s: s.reset([True]), ValueError, r"mask: expected shape \(B,\)"),
     (lambda s: s.reset([1, 0]), TypeError, "mask: expected bool"),
     (lambda s: setattr(s, "state", (1, 2, 3)), TypeError, r"state: expected a pair \(h_0, c_0\)"),
@@ -208,6 +248,13 @@ def test_out_that_overlaps_x_is_refused(backend, random, kind):
     for out in (memory[:2], memory[1:3]):
         with pytest.raises(ValueError, match="out: overlaps x_t"):
             stream.step(memory[:2], out)
+    chunk = memory[:2, None].repeat(2, axis=1)
+    for _ in range(2):  # the second time its shape is known
+        for out in (chunk, chunk.reshape(-1)[::-1][::-1].reshape(chunk.shape)):
+            with pytest.raises(ValueError, match="out: overlaps chunk"):
+                stream(chunk, out)
+        stream(chunk)
+        stream.reset()
     np.testing.assert_array_equal(memory, kept)
     np.testing.assert_array_equal(stream.step(memory[:2], memory[2:]), before)
 
@@ -255,7 +302,7 @@ def test_two_threads_at_once_are_refused(random):
     assert inside.wait(30)
     try:
         for call in (lambda: stream.step(x[0]), lambda: stream(x), stream.reset, lambda: stream.state):
-            with pytest.raises(RuntimeError, match="in use by another thread"):
+            with pytest.raises(RuntimeError, match="by another thread: give each thread a stream of its own"):
                 call()
     finally:
         done.set()
@@ -317,23 +364,25 @@ def test_an_interrupted_step_was_not_taken(kind, random):
 # ---------------------------------------------------------------- memory and system calls
 
 
-def test_a_step_leaves_no_memory_behind(backend):
+@pytest.mark.parametrize("steps", [1, 7])
+def test_a_step_or_chunk_leaves_no_memory_behind(backend, steps):
     stream = lk.LSTM(8, 40, 2, backend=backend, seed=0).stream()
-    x, out = np.ones((1, 8), "float32"), np.empty((1, 40), "float32")
+    x, out = np.ones((steps, 8), "float32"), np.empty((steps, 40), "float32")
+    call = stream.step if steps == 1 else stream
     for _ in range(10):
-        stream.step(x, out)
+        call(x, out)
     tracemalloc.start()
     try:
         for _ in range(3):
-            stream.step(x, out)
+            call(x, out)
         before, _ = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
-        for _ in range(1000):
-            stream.step(x, out)
+        for _ in range(1000 // steps):
+            call(x, out)
         after, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert after - before < 100  # bytes, of 1000 steps
+    assert after - before < 100  # bytes, of all steps
     if backend.startswith("c:"):
         assert peak - before < 600  # the call's own arguments, freed when it returns
 
@@ -341,31 +390,33 @@ def test_a_step_leaves_no_memory_behind(backend):
 QUIET = """
 import ctypes, os, sys
 import numpy as np, lstmkernel as lk
-lstm = lk.LSTM(8, 40, 2, seed=0)
-kind = sys.argv[1]
+lstm = lk.LSTM(8, 40, 2, num_threads=1, seed=0)
+kind, steps = sys.argv[1], int(sys.argv[2])
 head = lk.Dense(40, 2, "softmax" if kind == "softmax" else "linear")
 net = lstm if kind == "LSTM" else lk.Stack([lstm, head], skip=kind == "skip")
 stream = net.stream()
-x, out = np.ones((1, 8), "float32"), np.empty((1, net.out_features), "float32")
+x, out = np.ones((steps, 8), "float32"), np.empty((steps, net.out_features), "float32")
+call = stream.step if steps == 1 else stream
 for _ in range(10):
-    stream.step(x, out)
+    call(x, out)
 libc = ctypes.CDLL(None)
 PR_SET_SECCOMP, STRICT = 22, 1
 assert libc.prctl(PR_SET_SECCOMP, STRICT, 0, 0, 0) == 0  # from here on: read, write, exit, or be killed
-for _ in range(10_000):
-    stream.step(x, out)
+for _ in range(10_000 // steps):
+    call(x, out)
 os.write(1, b"quiet")
-if sys.argv[2] == "speak":
+if sys.argv[3] == "speak":
     os.getppid()
 os.write(1, b", and alive")
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's")
+@pytest.mark.parametrize("steps", [1, 7])
 @pytest.mark.parametrize("kind", sampled(["LSTM", "Stack", "skip", "softmax"], "skip"))
-def test_a_step_makes_no_system_call(kind):
+def test_a_step_or_chunk_makes_no_system_call(kind, steps):
     def run(then):
-        command = [sys.executable, "-c", QUIET, kind, then]
+        command = [sys.executable, "-c", QUIET, kind, str(steps), then]
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # the only thread is the one that is killed
         return subprocess.run(command, capture_output=True, env=environment, timeout=120, check=False).stdout
 
@@ -377,15 +428,19 @@ COUNTED = """
 import ctypes, sys
 from functools import partial
 import numpy as np, lstmkernel as lk
-net = lk.LSTM(8, 40, 2, backend=sys.argv[2], seed=0)
+net = lk.LSTM(8, 40, 2, backend=sys.argv[2], num_threads=1, seed=0)
 if sys.argv[1] in ("Stack", "skip"):
     net = lk.Stack([net, lk.Dense(40, 3, backend=sys.argv[2])], skip=sys.argv[1] == "skip")
-x, out = np.ones((3, 8), "float32"), np.empty((3, net.out_features), "float32")
-pool = net.pool(5)
-step = partial(pool.step, pool.open(4)[1:]) if sys.argv[1] == "Pool" else net.stream(3).step
+shape = (7, 3) if sys.argv[3] == "chunk" else (3,)
+x, out = np.ones((*shape, 8), "float32"), np.empty((*shape, net.out_features), "float32")
+pool, stream = net.pool(5), net.stream(3)
+step = stream if sys.argv[3] == "chunk" else stream.step
+if sys.argv[1] == "Pool":
+    step = partial(pool.step, pool.open(4)[1:])
 for _ in range(10):
     step(x, out)
 calls = ctypes.c_long.in_dll(ctypes.CDLL(None), "malloc_calls")
+looks = [calls.value for _ in range(9)]  # numbers, for which Python may need memory
 before = calls.value
 for _ in range(10_000):
     step(x, out)
@@ -409,8 +464,15 @@ void *realloc(void *old, size_t size) { malloc_calls++; return __libc_realloc(ol
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts glibc's calls")
-@pytest.mark.parametrize("kind", sampled(["LSTM", "Stack", "skip", "Pool"], "Pool"))
-def test_a_step_never_calls_malloc(compiled_backend, tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "call"),
+    sampled(
+        [*((kind, "step") for kind in ("LSTM", "Stack", "skip", "Pool")), ("LSTM", "chunk"), ("skip", "chunk")],
+        ("Pool", "step"),
+        ("skip", "chunk"),
+    ),
+)
+def test_a_step_or_chunk_never_calls_malloc(compiled_backend, tmp_path, kind, call):
     (tmp_path / "counter.c").write_text(COUNTER)
     library = tmp_path / "counter.so"
     try:
@@ -419,6 +481,6 @@ def test_a_step_never_calls_malloc(compiled_backend, tmp_path, kind):
         pytest.skip("no C compiler")
     assert built.returncode == 0
     environment = {**os.environ, "LD_PRELOAD": str(library)}
-    command = [sys.executable, "-c", COUNTED, kind, compiled_backend]
+    command = [sys.executable, "-c", COUNTED, kind, compiled_backend, call]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=True)
     assert done.stdout.split() == ["0", "True"]

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from helpers import assert_same_answer, normal, on_backend, random_state, run_python, usable
+from lstmkernel.backends.c._kernels import ffi
 
 import lstmkernel as lk
 from lstmkernel import backends, plan
@@ -22,7 +23,7 @@ from lstmkernel.backends.c import specialised
 from lstmkernel.backends.c.specialised import SPECIALISED
 from lstmkernel.host import compile_c, cores, disk_cache
 from lstmkernel.host.compile_c import CompileError
-from lstmkernel.tuning import candidates
+from lstmkernel.tuning import candidates, timing
 
 ISAS = [name.removeprefix("c:") for name in usable(backends.ONE_ANSWER) if name.startswith("c:")]
 
@@ -77,6 +78,7 @@ def empty(tmp_path, monkeypatch):
     """An empty cache, and two candidates: the model's own backend, and specialised C kernels."""
     monkeypatch.setenv("LSTMKERNEL_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(plan, "SECONDS", 0.01)
+    monkeypatch.setattr(plan, "MOST_NOISE", np.inf)  # else a busy machine makes a plan again
     monkeypatch.setattr(candidates, "names", lambda own: [OWN, SPECIAL])
     disk_cache._say_once.cache_clear()
     forget_loaded()
@@ -195,7 +197,7 @@ def test_the_plan_in_words_and_as_json(cache):
     assert shown.splitlines()[1] == f"batch 2, 5 steps, 1 thread, {made.cpu}"
     assert all(contender.name in shown for contender in made.contenders)
     assert "taken" in shown
-    assert repr(made).startswith(f"Plan({made.winner!r}, the fastest of {len(made.contenders)}, for LSTM(")
+    assert repr(made).startswith(f"Plan({made.winner!r}, chosen from {len(made.contenders)}, for LSTM(")
     fields = json.loads(json.dumps(made.to_dict()))
     assert fields["winner"] == made.winner
     assert len(fields["contenders"]) == 2
@@ -205,7 +207,81 @@ def test_batch_first_and_unknown_steps(cache):
     assert "steps unknown" in str(lk.LSTM(2, 3, batch_first=True, seed=0).compile(4).plan)
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize(("steps", "timed"), [(None, "single steps of a stream"), (5, "chunks of 5 steps of a stream")])
+def test_a_stream_is_timed(cache, random, monkeypatch, steps, timed, batch_first):
+    took = {"step": [], "__call__": []}
+    for name, seen in took.items():
+        own = getattr(lk.Stream, name)
+
+        def noted(stream, x, out=None, *, own=own, seen=seen):
+            seen.append(x.shape)
+            return own(stream, x, out)
+
+        monkeypatch.setattr(lk.Stream, name, noted)
+    lstm = lk.LSTM(2, 3, batch_first=batch_first, seed=0, num_threads=1)
+    fast = lstm.compile(4, steps, stream=True)
+    assert f"batch 4, {timed}, 1 thread" in str(fast.plan)
+    assert [contender.note for contender in fast.plan.contenders] == ["", ""]
+    assert all(contender.same_bits for contender in fast.plan.contenders)
+    timed_shape = (4, 2) if steps is None else (4, 5, 2) if batch_first else (5, 4, 2)
+    assert took["step" if steps is None else "__call__"].count(timed_shape) > 6
+    assert not took["__call__" if steps is None else "step"]
+    x = normal(random, (3, 3, 2), "float32")
+    assert_same_answer(fast(x), lstm(x))
+    assert lstm.compile(4, steps, stream=True).plan.remembered
+    assert not lstm.compile(4, steps).plan.remembered
+
+
+def test_streams_with_wrong_bits_do_not_win(cache, monkeypatch):
+    right = candidates.build
+
+    def spoiled(name, *network):
+        backend, seconds = right(name, *network)
+
+        def prepare_advance(*arguments):
+            advance = backend.prepare_advance(*arguments)
+
+            def run(x, out):
+                status = advance(x, out)
+                np.frombuffer(ffi.buffer(out), "float32")[...] += 1e-7
+                return status
+
+            return run
+
+        return backend._replace(prepare_advance=prepare_advance) if name == SPECIAL else backend, seconds
+
+    monkeypatch.setattr(candidates, "build", spoiled)
+    for steps in (None, 8):
+        made = small().compile(1, steps, stream=True).plan
+        assert made.winner == OWN
+        assert made.contenders[-1].note == "its bits are not the others'"
+    assert small().compile(1, 8).plan.contenders[-1].note == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "winner"),
+    [
+        ([("a", 0.80, 0.1), ("own", 1.0, None)], "a"),
+        ([("a", 0.80, 0.3), ("own", 1.0, None)], "own"),
+        ([("a", 0.80, 0.3), ("b", 0.85, 0.05), ("own", 1.0, None)], "b"),
+        ([("a", 0.995, 0.0), ("own", 1.0, None)], "own"),
+        ([("own", 1.0, None), ("a", 1.1, 0.0), ("wrong", None, None)], "own"),
+    ],
+)
+def test_a_gain_must_be_above_the_noise(found, winner):
+    contenders = [plan.Contender(name, seconds=seconds, noise=noise) for name, seconds, noise in found]
+    assert plan._winner(contenders, "own") == winner
+
+
+def test_the_noise_is_what_ratios_of_a_round_differ_by():
+    assert timing.spread([1.0, 2.0, 4.0, 8.0], [2.0, 4.0, 8.0, 16.0]) == 0, "slow rounds are slow for both"
+    assert timing.spread([0.8, 0.9, 1.0, 1.1, 1.2], [1.0] * 5) == pytest.approx(0.2)
+
+
 def test_refused():
+    with pytest.raises(ValueError, match="cannot stream: its backward direction needs the whole sequence first"):
+        lk.LSTM(2, 3, bidirectional=True).compile(stream=True)
     for wrong in ({"batch_size": 0}, {"steps": 0}, {"num_threads": 0}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))}: expected at least 1, got 0"):
             small().compile(**wrong)
@@ -373,6 +449,18 @@ def test_weights_that_no_float32_is_right_for(empty, random, scale):
     json.dumps(made.to_dict(), allow_nan=False)
 
 
+def test_a_plan_is_made_again_where_it_should_be(cache, monkeypatch):
+    small().compile(1, 5)
+    assert small().compile(1, 5).plan.remembered
+    again = small().compile(1, 5, refresh=True).plan
+    assert not again.remembered
+    assert small().compile(1, 5).plan.contenders == again.contenders
+    noises = [contender.noise for contender in again.contenders if contender.name != OWN]
+    assert noises == [again.noise]
+    monkeypatch.setattr(plan, "MOST_NOISE", -1)
+    assert not small().compile(1, 5).plan.remembered
+
+
 def test_a_plan_of_another_version_is_made_again(cache):
     small().compile(1, 5)
     (path,) = (cache / "plans").iterdir()
@@ -406,7 +494,7 @@ def test_many_processes_at_once(tmp_path):
     program = f"""
 import lstmkernel as lk
 from lstmkernel import plan
-from lstmkernel.tuning import candidates
+from lstmkernel.tuning import candidates, timing
 plan.SECONDS = 0.01
 candidates.names = lambda own: [{OWN!r}, {SPECIAL!r}]
 made = lk.LSTM(2, 3, seed=0, num_threads=1).compile(1, 5).plan

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from lstmkernel.backends.packing import Array
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.engine.network import Network
+from lstmkernel.engine.ragged import ragged
 
 if TYPE_CHECKING:
     from lstmkernel.pool import Pool
@@ -58,3 +62,38 @@ class Model(FixedAttributes):
         from lstmkernel.pool import Pool
 
         return Pool(self, capacity)
+
+    @overload
+    def ragged(self, flat: ArrayLike, offsets: ArrayLike, *, out: Array | None = None) -> tuple[Array, Any]: ...
+    @overload
+    def ragged(
+        self, flat: Sequence[ArrayLike], offsets: None = None, *, out: Array | None = None
+    ) -> tuple[list[Array], Any]: ...
+    def ragged(self, flat: Any, offsets: ArrayLike | None = None, *, out: Array | None = None) -> tuple[Any, Any]:
+        """Run over rows of unequal length that lie one after the other in one array, as in Arrow. Nothing is padded.
+
+        Parameters
+        ----------
+        flat
+            (N, I): the steps of all rows; real numbers, cast block by block. Or a list of arrays (T, I), one for each
+            row, without ``offsets``.
+        offsets
+            (rows + 1,), integers: row r has the steps ``flat[offsets[r]:offsets[r + 1]]``. They begin at 0 or later and
+            never decrease; a row may be empty.
+        out
+            Where to write the output: C-contiguous, of the right shape and dtype, overlapping no input. A call that is
+            interrupted may have written part of it.
+
+        Returns
+        -------
+        out
+            (N, out_features), row for row where the steps of ``flat`` are; 0 at steps of no row. For a list, a list of
+            arrays (T, out_features), which are views of one array.
+        (h_n, c_n)
+            The last states of the rows, (L*D, rows, R) and (L*D, rows, H); a Stack has one such pair for each LSTM.
+
+        Each row gives the bits of a call of its own. Long work shows a progress bar, if stderr is a terminal.
+
+        Raises ValueError for a wrong shape or offset and TypeError for a wrong dtype, before anything is written.
+        """
+        return ragged(self.engine, flat, offsets, out)

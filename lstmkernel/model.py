@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lstmkernel.backends.packing import Array
+from lstmkernel.engine import inputs
 from lstmkernel.engine.chain import Chain
+from lstmkernel.engine.expects import IN_LAST, warn_without
 from lstmkernel.engine.fixed_attributes import FixedAttributes
+from lstmkernel.engine.last import last
 from lstmkernel.engine.network import Network
 from lstmkernel.engine.ragged import ragged
 
@@ -46,6 +49,23 @@ class Model(FixedAttributes):
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64: the type of weights, inputs, states and outputs."""
         return self.engine.dtype
+
+    def last(self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None) -> Array:
+        """``out`` at each row's last step alone: (B, out_features), or (out_features,) for an unbatched x.
+
+        Its numbers are bit-identical to ``out`` of a call at that step. A call stores ``out`` of every step, ``last``
+        does not: it needs no memory that grows with T, unless a backward direction reads what lies below it. Dense
+        layers at the end run once a row. Arguments and errors as for a call.
+
+        With ``lengths``, a row's last step is step ``lengths - 1``. A row without any step gives 0, as ``out`` is 0
+        past a row's end. At a row's last step, a backward direction has taken one step only; its state after all of
+        the row is in h_n of a call.
+        """
+        chain = Chain.of(self.engine)
+        given = [state] if isinstance(self.engine, Network) else inputs.states_given(chain, state)
+        for network in chain.networks:
+            warn_without(network, lengths, None, IN_LAST)
+        return last(chain, x, given, lengths)
 
     def stream(self, batch_size: int = 1) -> Stream:
         """The same model as a ``Stream`` of ``batch_size`` rows, which keeps its states from call to call.

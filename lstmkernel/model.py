@@ -16,10 +16,12 @@ from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.engine.last import last
 from lstmkernel.engine.network import Network
 from lstmkernel.engine.ragged import ragged
+from lstmkernel.engine.windows import windows
 
 if TYPE_CHECKING:
     from lstmkernel.pool import Pool
     from lstmkernel.stream import Stream
+    from lstmkernel.window import Window
 
 
 class Model(FixedAttributes):
@@ -82,6 +84,26 @@ class Model(FixedAttributes):
         from lstmkernel.pool import Pool
 
         return Pool(self, capacity)
+
+    def window(self, length: SupportsIndex, batch_size: SupportsIndex = 1) -> Window:
+        """A ``Window``: at each new input, the answer for the last ``length`` inputs. Raises as ``stream``."""
+        from lstmkernel.window import Window
+
+        return Window(self, length, batch_size)
+
+    def windows(self, x: ArrayLike, length: SupportsIndex, stride: SupportsIndex = 1) -> Array:
+        """The answer for every window of a recording: ``last`` of each ``x[i * stride : i * stride + length]``.
+
+        x: (T, I), or (T, B, I), or (B, T, I) with ``batch_first``. Returns (W, out_features), (W, B, out_features) or
+        (B, W, out_features) for the W = (T - length) // stride + 1 windows. No window is copied, and no other output
+        is stored. The numbers are bit-identical to those of a call of each window alone, from the first states.
+
+        Long work shows a progress bar, if stderr is a terminal.
+
+        Raises ValueError for a wrong shape, for fewer than ``length`` steps and for sizes below 1, and TypeError for a
+        wrong dtype.
+        """
+        return windows(self.engine, x, length, stride)
 
     @overload
     def ragged(self, flat: ArrayLike, offsets: ArrayLike, *, out: Array | None = None) -> tuple[Array, Any]: ...

@@ -38,10 +38,9 @@ class Blocks:
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
-        count = 1 + max((place for place, layer in enumerate(chain.layers) if isinstance(layer, Network)), default=-1)
-        #: Up to the last LSTM; and the heads above it, which take each step by itself.
-        self._body, self._heads = chain.layers[:count], chain.layers[count:]
-        self._memory = [_Memory(chain.dtype) for _ in range(1 + count)]
+        #: Up to the last LSTM.
+        self._body = chain.layers[: len(chain.layers) - len(chain.heads)]
+        self._memory = [_Memory(chain.dtype) for _ in range(1 + len(self._body))]
         self._width = chain.input_size + sum(layer.out_features for layer in chain.layers)
         self._threads = max((network.threads() for network in chain.networks), default=1)
         backwards = {backward for network in chain.networks for backward in network.shape.backwards}
@@ -86,8 +85,7 @@ class Blocks:
 
     def finish(self, out: Array, x: Array) -> Array:
         """What the heads make of ``out``, and the skipped part of x (..., I) added."""
-        for head in self._heads:
-            assert not isinstance(head, Network)
+        for head in self._chain.heads:
             out = head(out)
         if self._chain.skip:
             out += x[..., : self._chain.out_features] * self._chain.dtype.type(self._chain.skip)

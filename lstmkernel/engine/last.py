@@ -44,7 +44,7 @@ def last(chain: Chain, x: ArrayLike, states: Sequence[GivenState | None], length
     answer = np.zeros((B, chain.out_features), chain.dtype)
     for rows in slices(B if T else 0, max(LEAST_ROWS, CHUNK_BYTES // (LEAST_STEPS * _row_bytes(chain.layers)))):
         own = [(h[:, rows], c[:, rows]) for h, c in first]
-        answer[rows] = _of_rows(chain, x_steps[:, rows], own, None if row_lengths is None else row_lengths[rows])
+        answer[rows] = of_rows(chain, x_steps[:, rows], own, None if row_lengths is None else row_lengths[rows])
     return answer if batched else answer[0]
 
 
@@ -66,7 +66,7 @@ def _by_calls(
     return _finished(chain, y, inputs.as_steps(chain, x, batched), lengths)
 
 
-def _of_rows(chain: Chain, x: Array, states: list[State], lengths: Array | None) -> Array:
+def of_rows(chain: Chain, x: Array, states: list[State], lengths: Array | None) -> Array:
     """The answer (B, n) for x (T, B, I). ``states`` are written to."""
     if lengths is not None:
         x = x[: max(1, lengths.max())]

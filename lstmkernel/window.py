@@ -142,12 +142,10 @@ class Window(OneAtATime):
         if np.may_share_memory(x_t, out):
             raise ValueError("out: overlaps x_t")
         y = out.reshape(self._batch_size, -1)
-        *lower, last = *self._between[: len(self._heads)], y
-        below = lower[0] if lower else y
-        answer(self._address(x_t), self._address(below))
-        for head, above in zip(self._heads, (*lower[1:], last), strict=True):
+        outs = [*self._between[: len(self._heads)], y]
+        answer(self._address(x_t), self._address(outs[0]))
+        for head, below, above in zip(self._heads, outs, outs[1:], strict=False):
             head.run(below, above)
-            below = above
         if self._chain.skip:
             width = self._chain.out_features
             y += x_t.reshape(self._batch_size, -1)[:, :width] * self._dtype.type(self._chain.skip)

@@ -11,6 +11,10 @@ again         LSTM.compile with a plan in the cache, in a process that has not c
 step          a voice-activity step through Stream.step against its kernel alone, and against ONNX Runtime's run
 pool          64 such streams in a pool against 64 steps
 lengths       rows of unequal length against PyTorch's packed ones, and against the same call without lengths
+ragged        many short rows of unequal length in one array: against the same rows sorted and padded beforehand, with
+              the sorting and padding, and against PyTorch's packed rows
+window        an answer for the last 250 inputs at each input: its latency against a stream's step, and the whole tick
+              against the step of a pool of 250 streams
 
 Everything is float32 and runs on one core and one thread. Calls that are compared take turns; their medians are
 compared. Needs a C compiler, and torch, onnx and onnxruntime for the measures that use them.
@@ -26,6 +30,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from statistics import geometric_mean, median
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +50,10 @@ GRID = shapes.GRID
 #: The most cycles that one step should take, by units.
 CYCLES = {8: 160, 16: 128, 20: 360, 32: 256, 40: 528, 64: 1384}
 STEPS = 2048
+
+#: Rows, and how many of them are padded together by hand.
+RAGGED, TOGETHER = 100_000, 1024
+WINDOW = 250
 
 #: Pairs of steps in one call of reach_probes.c, and operations in a chain.
 PAIRS, CHAIN = 50, 100_000
@@ -240,8 +249,71 @@ def torch_packed(lstm: lk.LSTM, x: np.ndarray, steps: np.ndarray) -> dict[str, C
     return {"packed and run": partial(run, pack), "run": partial(run, lambda: packed)}
 
 
+def ragged(seconds: float) -> Iterator[Target]:
+    random, lstm = np.random.default_rng(0), lk.LSTM(8, 32, num_threads=1, seed=0)
+    offsets = np.concatenate([[0], np.cumsum(random.integers(4, 61, RAGGED))])
+    flat, out = normal(int(offsets[-1]), 8), np.zeros((offsets[-1], 32), "float32")
+    batches = [(x, steps, np.zeros((*x.shape[:2], 32), "float32")) for x, steps, _ in padded(flat, offsets)]
+
+    def by_hand() -> None:
+        for x, steps, own in batches:
+            lstm(x, lengths=steps, out=own)
+
+    def all_by_hand() -> None:
+        for x, steps, places in padded(flat, offsets):
+            own, _ = lstm(x, lengths=steps)
+            out[places] = own.swapaxes(0, 1)[np.arange(len(x)) < steps[:, None]]
+
+    calls = {"ragged": partial(lstm.ragged, flat, offsets, out=out), "before": by_hand, "all": all_by_hand}
+    of_torch = [torch_packed(lstm, x, steps)["run"] for x, steps, _ in batches]
+    found = medians({**calls, "torch": lambda: [run() for run in of_torch]}, seconds)
+    for name, what, target in (
+        ("before", "rows padded beforehand", 0.9),
+        ("all", "rows sorted and padded by hand", 1),
+        ("torch", "PyTorch's rows packed beforehand", 3),
+    ):
+        yield Target(f"{what} / ragged", found[name] / found["ragged"], target, at_least=True)
+
+
+def padded(flat: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """x (T, B, I), the lengths and the places in flat of every so many rows, sorted by length."""
+    lengths = np.diff(offsets)
+    order = np.argsort(-lengths, kind="stable")
+    for rows in np.split(order, range(TOGETHER, len(order), TOGETHER)):
+        T, steps = lengths[rows[0]], lengths[rows]
+        within = np.arange(T) < steps[:, None]
+        places = (offsets[rows, None] + np.arange(T))[within]
+        x = np.zeros((T, len(rows), flat.shape[1]), "float32")
+        x.swapaxes(0, 1)[within] = flat[places]
+        yield x, steps, places
+
+
+def window(seconds: float) -> Iterator[Target]:
+    lstm = lk.LSTM(25, 80, num_threads=1, seed=0)
+    x, out, many, its_out = normal(1, 25), np.empty((1, 80), "float32"), normal(WINDOW, 25), normal(WINDOW, 80)
+    own, stream, together = lstm.window(WINDOW), lstm.stream(), lstm.pool(WINDOW)
+    ids = together.open(WINDOW)
+    calls = {
+        "pool": partial(together.step, ids, many, its_out),
+        "step": partial(stream.step, x, out),
+        "advance": own.advance,
+        "window": partial(own.step, x, out),
+    }
+    for _ in range(WINDOW):
+        own.step(x, out)
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    end = perf_counter() + seconds
+    while perf_counter() < end or len(times["pool"]) < 3:  # both steps come when many rows have used the caches
+        for name, timed in calls.items():
+            times[name] += each(timed, 1)
+    found = {name: median(taken) for name, taken in times.items()}
+    yield Target("window.step / stream.step", found["window"] / found["step"], 1.3)
+    tick = found["window"] + found["advance"]
+    yield Target(f"a pool's step of {WINDOW} rows / step and advance", found["pool"] / tick, 0.8, at_least=True)
+
+
 MEASURES: dict[str, Callable[[float], Iterator[Target]]] = {
-    measure.__name__: measure for measure in (numba, special, cycles, build, again, step, pool, lengths)
+    measure.__name__: measure for measure in (numba, special, cycles, build, again, step, pool, lengths, ragged, window)
 }
 
 

@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler"),
 ]
 
-NEEDED = {"step": ["onnx", "onnxruntime"], "lengths": ["torch"], "numba": ["numba"]}
+NEEDED = {"step": ["onnx", "onnxruntime"], "lengths": ["torch"], "ragged": ["torch"], "numba": ["numba"]}
 
 
 @pytest.mark.parametrize("measure", reach.MEASURES)
@@ -26,6 +26,9 @@ def test_every_measure(measure, monkeypatch):
     monkeypatch.setattr(reach, "GRID", [parse("1,4,2,9"), parse("2,3,5,70,2,2")])
     monkeypatch.setattr(reach, "CYCLES", {8: 160})
     monkeypatch.setattr(reach, "STEPS", 16)
+    monkeypatch.setattr(reach, "RAGGED", 50)
+    monkeypatch.setattr(reach, "TOGETHER", 16)
+    monkeypatch.setattr(reach, "WINDOW", 5)
     monkeypatch.setattr(reach, "AGAIN", reach.AGAIN.replace("compile(1, 2048)", "stream()"))
     monkeypatch.setattr(reach.specialised, "compiled", lambda *_: b"") if measure == "build" else None
     monkeypatch.setattr(plan, "SECONDS", 0.01)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
-from lstmkernel.engine import arguments, parameters
+from lstmkernel.engine import arguments, inputs, parameters
 from lstmkernel.engine.at_once import engines_of, replace_engines
 from lstmkernel.engine.call import call_chain
 from lstmkernel.engine.chain import Chain
@@ -108,10 +108,7 @@ class Stack(Model):
     ) -> tuple[Array, tuple[State, ...]]:
         """Run over a sequence; arguments and errors as for LSTM, ``state`` with one (h, c) or None for each LSTM."""
         chain = self.engine
-        count = len(chain.networks)
-        given = [None] * count if state is None else list(state)
-        if len(given) != count:
-            raise ValueError(f"state: expected one (h, c) for each of {count} LSTMs, got {len(given)}")
+        given = inputs.states_given(chain, state)
         lengths, reset, mask = (
             None if value is None else arguments.array_of(name, value).copy()  # the same in all layers
             for name, value in (("lengths", lengths), ("reset", reset), ("mask", mask))

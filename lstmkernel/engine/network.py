@@ -57,6 +57,11 @@ class Network:
         self.first: tuple[Any, Any] = learned or (0, 0)
         self.prepared = PreparedCalls(shape, dtype, self.batch_first, parameters.values(), learned)
 
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What networks that differ only in their numbers have in common."""
+        return (self.shape, self.dtype)
+
     def with_parameters(self, parameters: Mapping[str, Array]) -> Network:
         """Another network of the same shape."""
         return Network(self.shape, parameters, self.dtype, self.backend, self.options)

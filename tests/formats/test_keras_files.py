@@ -58,11 +58,16 @@ def test_every_step(saved, answers, backend, dtype, file):
 
 @pytest.mark.parametrize("file", LAST)
 def test_the_last_step_is_what_a_layer_without_return_sequences_gives(saved, answers, backend, file):
-    net = lk.load(saved / file, backend=backend)
+    """And what ``last`` gives: loading says so."""
+    with pytest.warns(RuntimeWarning, match=r"net\.last\(x\)"):
+        net = lk.load(saved / file, backend=backend)
     x, y = (answers[f"{model_of(file)}.{part}"] for part in "xy")
     assert_close(net(x)[0][:, -1], y, "float32")
-    steps_first = lk.load(saved / file, backend=backend, batch_first=False)
-    assert_close(steps_first(x.swapaxes(0, 1))[0][-1], y, "float32")
+    assert_close(net.last(x), y, "float32")
+    with pytest.warns(RuntimeWarning, match=r"net\.last\(x\)"):
+        steps_first = lk.load(saved / file, backend=backend, batch_first=False)
+    assert_close(steps_first.last(x.swapaxes(0, 1)), y, "float32")
+    assert any("net.last(x)" in note for note in lk.inspect(saved / file).notes)
 
 
 def test_the_last_states_of_both_directions(saved, answers, backend):
@@ -80,12 +85,16 @@ def test_go_backwards(saved, answers, backend):
     assert_close(net(answers["backwards_3.x"])[0][:, ::-1], answers["backwards_3.y"], "float32")
 
 
+@pytest.mark.filterwarnings(
+    "ignore:.*return_sequences=False. Keras's answer is net.last.x., with lengths=:RuntimeWarning"
+)
 def test_masks_become_lengths(saved, answers, backend):
     """Keras's last output is that of a row's last step which no mask hides."""
     with pytest.warns(RuntimeWarning, match="the LSTM expects a mask: layer 'masking' .Masking. skips .* x is 0.0, so"):
         net = lk.load(saved / "masked_3.keras", backend=backend)
     out, _ = net(answers["masked_3.x"], lengths=[6, 4])
     assert_close(out[[0, 1], [5, 3]], answers["masked_3.y"], "float32")
+    assert_close(net.last(answers["masked_3.x"], lengths=[6, 4]), answers["masked_3.y"], "float32")
 
 
 def test_layers_of_a_model(saved):
@@ -167,6 +176,7 @@ def test_inspect(saved):
     assert "GRU" in " ".join(lk.inspect(saved / "refused_3.keras").notes)
 
 
+@pytest.mark.filterwarnings("ignore:.*return_sequences=False:RuntimeWarning")
 def test_the_format_is_told_by_content(saved, tmp_path):
     for file in ("last_3.keras", "last_2.h5"):
         shutil.copy(saved / file, tmp_path / "model.bin")

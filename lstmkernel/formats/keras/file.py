@@ -147,6 +147,8 @@ def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stac
 def _weights_alone(plan: Plan) -> str:
     """What is assumed of a file without a model."""
     assumed = "activations and other options are assumed to be Keras's defaults, so that a Dense is linear"
+    if any(layer.layer.kind in keras_config.RECURRENT for layer in plan.layers):
+        assumed += "; net(x) gives every step, and net.last(x) what return_sequences=False gives"
     way = "save the whole model to be sure"
     if len(plan.layers) == 1:
         return f"weights alone: {assumed}; {way}"

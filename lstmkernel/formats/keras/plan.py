@@ -203,9 +203,14 @@ def _of_the_answer(working: Sequence[KerasLayer], backwards: bool) -> tuple[list
         text = f"{top}: return_sequences=False: Keras's answer is not in the output, but in the states: {answer}"
         warnings.append(text)
     elif not _every_step(top):
-        step = "0" if backwards else "-1"
-        text = f"{top}: return_sequences=False: the output has every step; Keras's answer is y[:, {step}]"
-        (warnings if backwards else notes).append(text)
+        answer = (
+            "y[:, 0]"
+            if backwards
+            else "net.last(x), with lengths= where a mask reaches it"
+            if top.masked
+            else "net.last(x)"
+        )
+        warnings.append(f"{top}: return_sequences=False: Keras's answer is {answer}; net(x) gives every step")
     elif backwards and top.half is None:  # a Bidirectional turns that half's output around
         warnings.append(f"{top}: go_backwards=True: the output is in the order of x; Keras's answer is y[:, ::-1]")
     if any(_flag(layer.inside, "stateful") for layer in working):

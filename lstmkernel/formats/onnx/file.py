@@ -9,7 +9,7 @@ from lstmkernel.dense import Dense
 from lstmkernel.formats import build, describe, errors
 from lstmkernel.formats.contract import AnyNetwork, Options
 from lstmkernel.formats.inspection import Contents, LoadableNetwork
-from lstmkernel.formats.onnx import graph, operator, parse_budget, select
+from lstmkernel.formats.onnx import graph, graph_outputs, operator, parse_budget, select
 from lstmkernel.formats.onnx.dense import DenseNodes
 from lstmkernel.formats.onnx.follow import FollowedNetwork, Part
 from lstmkernel.formats.onnx.tensors import TensorReader, described
@@ -39,6 +39,8 @@ def inspect(path: str) -> Contents:
         found = select.tried(scopes, reader, prefix)
         if isinstance(found, FollowedNetwork):
             networks.append(LoadableNetwork(prefix, describe.chain(_in_words(part, found) for part in found.parts)))
+            if found.only:
+                notes.append(graph_outputs.ONLY[found.only])
         else:
             notes.append(f"cannot be loaded {f'with prefix={prefix!r}' if prefix else 'as a whole'}: {found}")
     if len(names) > MOST_LISTED:
@@ -57,6 +59,8 @@ def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stac
             f"{path}: {node}: begins with {sources}, which another part of the model computes and which is not loaded: "
             "give state= to each call; without it, it begins with zeros"
         )
+    if found.only:
+        warn(f"{path}: {graph_outputs.ONLY[found.only]}")
     return _built(found, options)
 
 

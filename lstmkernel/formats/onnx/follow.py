@@ -43,6 +43,7 @@ class FollowedNetwork(NamedTuple):
     batch_first: bool
     expects: Literal["lengths"] | None  # what the model gives its LSTMs in each call
     elsewhere: list[tuple[Node, str]]  # LSTM nodes whose initial states come from what is not followed, and from where
+    only: str = ""  # a key of graph_outputs.ONLY, where the graph gives a part of the output
 
 
 class Scope(NamedTuple):
@@ -84,7 +85,8 @@ def whole_graph(
     assert chain.out is not None
     outputs = {name: values.signal(name) for name in scope.graph.outputs}
     joins = graph_outputs.joins(outputs, chain.layers[-1], chain.out, chain.states)
-    return _found(chain, given, joins)
+    only = graph_outputs.given_steps(outputs, chain.layers[-1], chain.out, chain.states)
+    return _found(chain, given, joins)._replace(only=only)
 
 
 def chosen_nodes(

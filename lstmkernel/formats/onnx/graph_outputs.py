@@ -36,6 +36,31 @@ def joins(outputs: Mapping[str, Signal | None], top: LSTMNode | DenseNodes, out:
     return joins
 
 
+#: What ``load`` says of a model that gives only a part of the output, by what ``given_steps`` found.
+ONLY = {
+    "last step": "the model gives only the last step: net.last(x) gives that, net(x) gives every step",
+    "last states": "the model gives only the last states: h_n in what net(x) returns has them; out has every step",
+    "some steps": "the model gives only some steps of the output: net(x) gives every step",
+}
+
+
+def given_steps(outputs: Mapping[str, Signal | None], top: LSTMNode | DenseNodes, out: Array, states: States) -> str:
+    """A key of ONLY, or "" if the outputs hold all of ``out`` (T, B, n), the labels of the last layer's output.
+
+    ``joins`` has accepted the outputs.
+    """
+    given = np.concatenate([np.ravel(signal.labels) for signal in outputs.values() if signal is not None])
+    held = symbols.within(out, given)
+    if held.all():
+        return ""
+    if held[-1].all() and not held[:-1].any():
+        return "last step"
+    last_states = not held.any() or (
+        isinstance(top, LSTMNode) and np.array_equal(np.sort(out[held]), np.sort(states[-1][0], axis=None))
+    )
+    return "last states" if last_states else "some steps"
+
+
 def parts(layers: Sequence[LSTMNode | DenseNodes], joins: Sequence[bool]) -> list[list[LSTMNode] | DenseNodes]:
     """The layers, with neighbouring LSTM nodes grouped where they may be layers of one LSTM."""
     parts: list[list[LSTMNode] | DenseNodes] = []

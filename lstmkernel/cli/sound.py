@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -38,16 +38,8 @@ class Played(NamedTuple):
     clipped: int  # samples
 
 
-def is_array(path: str) -> bool:
-    """Whether it is, or should be, a NumPy file."""
-    if path.lower().endswith((".npy", ".npz")) or not os.path.isfile(path):
-        return True  # reading the array reports a missing file
-    with open(path, "rb") as file:
-        return file.read(6) == b"\x93NUMPY"
-
-
-def run(arguments: argparse.Namespace, net: Net, save_states: Callable[[Any, Any], None]) -> int:
-    """Do ``run`` with sound. save_states(file, states) writes ``--state-out``."""
+def run(arguments: argparse.Namespace, net: Net, save_states: Callable[[BinaryIO, Net, Any], None]) -> int:
+    """Do ``run`` with sound. save_states(file, net, states) writes ``--state-out``."""
     sf = needed("soundfile", "audio", arguments.input)
     if (net.input_size, net.out_features) != (1, 1):
         raise ValueError(
@@ -65,7 +57,7 @@ def run(arguments: argparse.Namespace, net: Net, save_states: Callable[[Any, Any
         stack.enter_context(target)
         done = _play(sf, net, source, target, arguments.output)
         if state_output:
-            save_states(state_output, done.states)
+            save_states(state_output, net, done.states)
     _report(arguments, net, source, subtype, done)
     return 0
 

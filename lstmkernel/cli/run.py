@@ -79,7 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="OUTPUT", required=True, help="the file to write")
     parser.add_argument("--weights", metavar="W", help="a file of weights, of any format that lstmkernel info can read")
     options.add_prefix(parser, "which LSTM of a larger model: the names of its tensors begin with P")
-    parser.add_argument("--last", action="store_true", help="save only the output at each row's last step: (B, width)")
+    parser.add_argument(
+        "--last", action="store_true", default=None, help="save only the output at each row's last step: (B, width)"
+    )
     parser.add_argument("--state-out", metavar="FILE.npz", help="also save the last states h_n and c_n")
     options.add_backend(parser)
     parser.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the weights")
@@ -97,7 +99,9 @@ def _add_reading(group: Any) -> None:
         help="an array of 3 axes is (B, T, I), or with --no-batch-first (T, B, I); default: as the weights' file says",
     )
     group.add_argument("--lengths", metavar="FILE", help="how many steps each row has: B whole numbers (.npy)")
-    group.add_argument("--ragged", action="store_true", help="the rows lie one after the other in one array (N, I)")
+    group.add_argument(
+        "--ragged", action="store_true", default=None, help="the rows lie one after the other in one array (N, I)"
+    )
     group.add_argument(
         "--offsets", metavar="FILE", help="with --ragged: where each row begins, and N at the end: B + 1 numbers (.npy)"
     )
@@ -128,9 +132,9 @@ def command(arguments: argparse.Namespace) -> int:
 def _check_options(arguments: argparse.Namespace, kind: str) -> None:
     """ValueError for options that mean nothing for this input, and for names that cannot be written."""
     for option, fitting in ONLY.items():
-        if getattr(arguments, option) not in (None, False) and kind not in fitting:
+        if getattr(arguments, option) is not None and kind not in fitting:
             raise ValueError(f"--{option.replace('_', '-')}: not for {arguments.input}, which is read as {kind}")
-    if arguments.ragged != bool(arguments.offsets):
+    if bool(arguments.ragged) != bool(arguments.offsets):
         raise ValueError("--ragged, --offsets: expected both or none")
     if arguments.ragged and arguments.lengths:
         raise ValueError("--lengths: not with --ragged, whose offsets say how long each row is")

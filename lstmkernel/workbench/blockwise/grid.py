@@ -48,7 +48,23 @@ def run(job: Job, source: Source, out: Sink, states: Sequence[Sink], tick: Calla
     states: where h and c of each LSTM go, in order; none if nobody wants them. tick: called with the steps of rows that
     were done.
     """
-    return sum(_run_rows(job, rows, source, out, states, tick) for rows in slices(job.grid.B, job.cut.rows))
+    in_one_block = job.cut.times >= job.grid.T
+    run_rows = _run_last if job.last and in_one_block and not states else _run_rows
+    return sum(run_rows(job, rows, source, out, states, tick) for rows in slices(job.grid.B, job.cut.rows))
+
+
+def _run_last(
+    job: Job, rows: slice, source: Source, out: Sink, states: Sequence[Sink], tick: Callable[[int], object]
+) -> float:
+    """Rows of which only the last output is wanted, and no states: the outputs before it need not be stored."""
+    grid, lengths = job.grid, None if job.lengths is None else job.lengths[rows]
+    x = source.read(grid.part(slice(0, grid.T), rows))
+    start = perf_counter()
+    block = job.net.last(x, lengths=lengths)
+    seconds = perf_counter() - start
+    out.write((rows,) if grid.batched else (), block)
+    tick(grid.T * (rows.stop - rows.start))
+    return seconds
 
 
 def _run_rows(

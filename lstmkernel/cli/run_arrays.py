@@ -9,7 +9,6 @@ import numpy as np
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.cli import run_output
-from lstmkernel.workbench import progress
 from lstmkernel.workbench.blockwise import arrays, cut, grid, kinds, ragged
 from lstmkernel.workbench.blockwise.arrays import Shape, Stored
 from lstmkernel.workbench.blockwise.cut import Grid
@@ -45,9 +44,8 @@ def _run_grid(arguments: argparse.Namespace, net: Net, stored: Stored, stack: Ex
     outputs = run_output.opened(arguments, net, stack, job.out_shape(), (of.B,) if of.batched else ())
     run_output.say(f"{path} {shape} {stored.dtype}: {_in_words(of, shape, arguments)}")
     run_output.warm_up(net)
-    with progress.bar() as bar:
-        task = bar.add_task("run", total=of.T * of.B)
-        seconds = grid.run(job, stored, outputs.out, outputs.states, lambda steps: bar.update(task, advance=steps))
+    with run_output.advancing(of.T * of.B) as advance:
+        seconds = grid.run(job, stored, outputs.out, outputs.states, advance)
     return [outputs.done, run_output.speed(net, seconds, of.T * of.B)]
 
 
@@ -90,19 +88,14 @@ def _run_ragged(arguments: argparse.Namespace, net: Net, stored: Stored, stack: 
     offsets = ragged.checked_offsets(arguments.offsets, found, shape[0])
     B, steps, whole = len(offsets) - 1, cut.steps_a_block(net, stored.dtype.itemsize), cut.needs_whole_rows(net)
     if whole and B:
-        cut.require_memory(net, int(np.diff(offsets).max()), stored.dtype.itemsize, arguments.memory)
+        longest = int(np.diff(offsets).max())
+        cut.require_memory(net, longest, stored.dtype.itemsize, arguments.memory, cut.BACKWARDS)
     out_shape = (B if arguments.last else shape[0], net.out_features)
     outputs = run_output.opened(arguments, net, stack, out_shape, (B,))
     run_output.say(f"{path} {shape} {stored.dtype}: N = {shape[0]} steps of I = {I} numbers, in B = {B} rows")
     run_output.warm_up(net)
-    with progress.bar() as bar:
-        task = bar.add_task("run", total=shape[0])
-        seconds = ragged.run(
-            net,
-            ragged.of_array(stored, offsets, steps, whole),
-            ragged.Flat(outputs.out),
-            outputs.states,
-            arguments.last,
-            lambda rows, steps: bar.update(task, advance=steps),
-        )
+    rows = ragged.of_array(stored, offsets, steps, whole)
+    with run_output.advancing(shape[0]) as advance:
+        out = ragged.Flat(outputs.out)
+        seconds = ragged.run(net, rows, out, outputs.states, arguments.last, lambda _, steps: advance(steps))
     return [outputs.done, run_output.speed(net, seconds, shape[0])]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lstmkernel.cli import console
 from lstmkernel.formats.errors import needed
-from lstmkernel.host import files, numbers_text
+from lstmkernel.host import files, numbers_text, spinner
+from lstmkernel.workbench import progress
 from lstmkernel.workbench.blockwise import arrays, kinds, tables
 from lstmkernel.workbench.blockwise.arrays import Shape
 from lstmkernel.workbench.blockwise.grid import Sink, state_shapes
@@ -68,6 +69,14 @@ def warm_up(net: Net) -> None:
     """Numba compiles now, before the time is taken."""
     lengths = [1] if any(lstm.expects for lstm in lstms(net)) else None
     net(np.zeros((1, 1, net.input_size), net.dtype), lengths=lengths)
+
+
+@contextmanager
+def advancing(total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar; what comes is called with how much more is done."""
+    with spinner.silenced(), progress.bar() as bar:
+        task = bar.add_task("run", total=total)
+        yield lambda more: bar.update(task, advance=more)
 
 
 def say(line: str) -> None:

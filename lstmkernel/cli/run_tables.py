@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 
 from lstmkernel.cli import run_output
-from lstmkernel.workbench import progress
 from lstmkernel.workbench.blockwise import cut, grid, ragged, tables
 from lstmkernel.workbench.blockwise.cut import Grid
 from lstmkernel.workbench.blockwise.grid import Job
+from lstmkernel.workbench.blockwise.ragged import Rows
 from lstmkernel.workbench.blockwise.tables import Table
 from lstmkernel.workbench.networks import Net
 
@@ -32,10 +33,8 @@ def _run_steps(arguments: argparse.Namespace, net: Net, table: Table, named: str
     outputs = run_output.opened(arguments, net, stack, job.out_shape(), ())
     run_output.say(f"{named}: T = {of.T} steps of I = {net.input_size} numbers; each row of the table is a step")
     run_output.warm_up(net)
-    with progress.bar() as bar:
-        task = bar.add_task("run", total=of.T)
-        source = table.steps(min(job.cut.times, 1 << 16))
-        seconds = grid.run(job, source, outputs.out, outputs.states, lambda steps: bar.update(task, advance=steps))
+    with run_output.advancing(of.T) as advance:
+        seconds = grid.run(job, table.steps(), outputs.out, outputs.states, advance)
     return [outputs.done, run_output.speed(net, seconds, of.T)]
 
 
@@ -44,16 +43,20 @@ def _run_sequences(arguments: argparse.Namespace, net: Net, table: Table, named:
     outputs = run_output.opened(arguments, net, stack, (B, net.out_features), (B,), sequences=not last)
     run_output.say(f"{named}: B = {B} rows of steps of I = {I} numbers; each row of the table is a sequence")
     run_output.warm_up(net)
-    done = 0
-    with progress.bar() as bar:
-        task = bar.add_task("run", total=B)
+    every = _that_fit(table.all_sequences(cut.steps_a_block(net, ITEMSIZE)), net, arguments.memory)
+    out, done = ragged.Flat(outputs.out) if last else outputs.out, 0
+    with run_output.advancing(B) as advance:
 
         def tick(rows: int, steps: int) -> None:
             nonlocal done
             done += steps
-            bar.update(task, advance=rows)
+            advance(rows)
 
-        every = table.all_sequences(cut.steps_a_block(net, ITEMSIZE))
-        out = ragged.Flat(outputs.out) if last else outputs.out
         seconds = ragged.run(net, every, out, outputs.states, last, tick)
     return [outputs.done, run_output.speed(net, seconds, done)]
+
+
+def _that_fit(every: Iterable[Rows], net: Net, memory: float) -> Iterator[Rows]:
+    for rows in every:
+        cut.require_memory(net, len(rows.x), ITEMSIZE, memory, "a row of a table is taken whole")
+        yield rows

@@ -32,7 +32,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some steps a block, and some rows of a table at a time."""
     for name, value in {"BLOCK_BYTES": 1000, "LEAST_STEPS": 1, "LEAST_ROWS": 2, "LEAST_TIMES": 3}.items():
         monkeypatch.setattr(cut, name, value)
-    monkeypatch.setattr(tables, "SEQUENCES", 4)
+    monkeypatch.setattr(tables, "READ_BYTES", 700)
 
 
 @pytest.fixture(params=["parquet", "feather"])
@@ -193,6 +193,13 @@ def test_files_that_are_no_tables(tmp_path, capsys, suffix, cut_at):
     said = capsys.readouterr().err
     assert said.startswith(f"lstmkernel: error: {path}: ")
     assert said.count("\n") == 1
+
+
+def test_a_sequence_that_is_too_long_for_memory(tmp_path, capsys, suffix):
+    write(pa.table({"x": [np.zeros(1_000_000, "f")]}), tmp_path / f"x.{suffix}")
+    net, given = lk.LSTM(1, 5, seed=0), ["--memory", "0.3"]
+    assert run(tmp_path, tmp_path / f"x.{suffix}", tmp_path / "out.parquet", net, *given) == 2
+    assert "a row of a table is taken whole, and 1000000 steps need about 0.3 GB; " in capsys.readouterr().err
 
 
 def test_sequences_do_not_fit_an_array(tmp_path, capsys):

@@ -23,6 +23,8 @@ LEAST_ROWS, LEAST_TIMES = 256, 64
 #: What Python, NumPy and the kernels take themselves.
 OWN_BYTES = 1 << 28
 
+BACKWARDS = "a layer runs backwards, so each row is taken whole"
+
 
 class Grid(NamedTuple):
     """The first axes of an array: T steps of B rows. An array that is not batched has one row and no axis for it."""
@@ -80,19 +82,19 @@ def cut(net: Net, grid: Grid, itemsize: int, memory: float) -> Cut:
     """How to cut the grid. ValueError if a row that must be taken whole needs more than ``memory`` bytes."""
     T, B, steps = max(grid.T, 1), max(grid.B, 1), steps_a_block(net, itemsize)
     if needs_whole_rows(net):
-        require_memory(net, T, itemsize, memory)
+        require_memory(net, T, itemsize, memory, BACKWARDS)
         return Cut(_rows(max(1, steps // T), B), T)
     together = T if grid.rows_first else min(T, LEAST_TIMES)
     rows = _rows(max(LEAST_ROWS, steps // together), B)
     return Cut(rows, min(T, max(1, steps // rows)))
 
 
-def require_memory(net: Net, T: int, itemsize: int, memory: float) -> None:
-    """ValueError, with a way out, if T steps of a row at once need more than ``memory`` bytes."""
+def require_memory(net: Net, T: int, itemsize: int, memory: float, why: str) -> None:
+    """ValueError, with a way out, if T steps at once need more than ``memory`` bytes. why: they are not divided."""
     needed = T * bytes_a_step(net, itemsize) + OWN_BYTES
     if needed > memory:
         raise ValueError(
-            f"a layer runs backwards, so each row is taken whole, and {T} steps need about {needed / 1e9:.1f} GB; "
+            f"{why}, and {T} steps need about {needed / 1e9:.1f} GB; "
             f"allow that with --memory {needed / 1e9 + 0.1:.1f}, or cut the rows into shorter ones"
         )
 

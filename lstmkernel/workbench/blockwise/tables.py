@@ -21,8 +21,8 @@ from lstmkernel.workbench.blockwise.ragged import Rows
 #: Types of a column.
 NUMBER, VECTOR, LIST, LISTS, OTHER = "a number", "a vector", "a list", "a list of lists", "other"
 
-#: Rows of sequences that are read at a time, before they are put together to blocks.
-SEQUENCES = 1024
+#: Of the rows that are read at a time: about so many bytes, and at most so many rows.
+READ_BYTES, MOST_ROWS = 1 << 24, 1 << 16
 
 
 class Table:
@@ -32,21 +32,22 @@ class Table:
         self.path, self.rows, self.columns, self.sequences = path, rows, list(columns), sequences
         self._file, self._I = file, I
 
-    def steps(self, size: int) -> Steps:
+    def steps(self) -> Steps:
         """All rows as the steps of one sequence, read in order."""
-        return Steps((_steps(self.path, batch, self._I) for batch in self._batches(size)), self._I)
+        return Steps((_steps(self.path, batch, self._I) for batch in self._batches()), self._I)
 
     def all_sequences(self, steps: int) -> Iterator[Rows]:
         """All rows as sequences, about so many steps at a time."""
-        for batch in self._batches(SEQUENCES):
+        for batch in self._batches():
             flat, offsets = _sequences(self.path, batch, self._I)
             for rows in ragged.together(offsets, steps):
                 begin, end = offsets[rows.start], offsets[rows.stop]
                 yield Rows(flat[begin:end], offsets[rows.start : rows.stop + 1] - begin)
 
-    def _batches(self, rows: int) -> Iterator[Any]:
+    def _batches(self) -> Iterator[Any]:
         with naming(self.path):
-            yield from self._file.batches(self.columns, rows)
+            at_once = READ_BYTES * self.rows // max(1, self._file.nbytes(self.columns))
+            yield from self._file.batches(self.columns, max(1, min(at_once, MOST_ROWS)))
 
 
 class Steps:
@@ -90,6 +91,13 @@ class _Parquet:
         self.closing = self._file = pyarrow.parquet.ParquetFile(path, buffer_size=1 << 20)
         self.schema, self.rows = self._file.schema_arrow, self._file.metadata.num_rows
 
+    def nbytes(self, columns: list[str]) -> int:
+        """Of all rows in memory, about."""
+        all_metadata, within = self._file.metadata, tuple(f"{name}." for name in columns)
+        groups = (all_metadata.row_group(number) for number in range(all_metadata.num_row_groups))
+        leaves = (group.column(number) for group in groups for number in range(group.num_columns))
+        return sum(8 * leaf.num_values for leaf in leaves if f"{leaf.path_in_schema}.".startswith(within))
+
     def batches(self, columns: list[str], rows: int) -> Iterator[Any]:
         for batch in self._file.iter_batches(batch_size=rows, columns=columns, use_threads=False):
             yield batch.select(columns)
@@ -102,6 +110,10 @@ class _Arrow:
         self.closing = self._file = pyarrow.memory_map(path)
         self.schema = pyarrow.ipc.open_file(self._file).schema
         self.rows = pyarrow.dataset.dataset(path, format="ipc").count_rows()
+
+    def nbytes(self, columns: list[str]) -> int:
+        """Of all rows in memory, about."""
+        return int(self._file.size())
 
     def batches(self, columns: list[str], rows: int) -> Iterator[Any]:
         import pyarrow

@@ -79,6 +79,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def rate(text: str) -> float:
+    """A type for argparse: a number above 0 of events a second."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of steps a second, got {text!r}")
+    return value
+
+
 def gigabytes(text: str) -> float:
     """A type for argparse: bytes."""
     try:

@@ -500,6 +500,42 @@ def test_bench_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_bench_stream_of_a_network_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lk.save(lk.Stack([lk.LSTM(1, 4, seed=0, batch_first=True), lk.Dense(4, 1)]), tmp_path / "amp.safetensors")
+    run = ["bench", "stream", "--weights", str(tmp_path / "amp.safetensors"), "--seconds", "0"]
+    figures_file = tmp_path / "latency.json"
+    assert main([*run, "--block", "64", "--block", "16", "--json", str(figures_file)]) == 0
+    printed = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    assert re.search(r"^deadlines +next block after +p99.9 missed of calls an hour$", printed, re.MULTILINE)
+    assert re.search(r"^amp.safetensors, 64 steps +1.33 ms ", printed, re.MULTILINE)
+    assert [row["audio_seconds"] for row in json.loads(figures_file.read_text())["rows"]] == [64 / 48000, 16 / 48000]
+    assert main([*run, "--rate", "8000"]) == 0
+    assert re.search(r"64 steps +8.00 ms ", capsys.readouterr().out)
+
+
+def test_bench_stream_takes_the_sample_rate_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = np.random.default_rng(1).uniform(-1, 1, 16).tolist()
+    config = {"num_layers": 1, "input_size": 1, "hidden_size": 1}
+    model = {"version": "0.5.4", "architecture": "LSTM", "config": config, "weights": weights, "sample_rate": 16000}
+    (tmp_path / "amp.nam").write_text(json.dumps(model))
+    assert main(["bench", "stream", "--weights", str(tmp_path / "amp.nam"), "--seconds", "0"]) == 0
+    assert re.search(r"amp.nam, 64 steps +4.00 ms ", capsys.readouterr().out)
+
+
+def test_bench_stream_refuses_what_needs_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (["--block", "64"], ["--rate", "8000"], ["--prefix", "lstm"]):
+        assert f"{given[0]}: needs --weights" in refused(capsys, "bench", "stream", *given)
+
+
+def test_missed_deadlines() -> None:
+    subject = latency.Subject(latency.SOUND, "it", "", lambda: None, audio_seconds=0.5)
+    found = latency.Latency.of(subject, [0.1, 0.5, 0.6, 0.2, 0.7, 0.3, 0.4, 0.1, 0.1, 0.1])
+    assert (found.missed, found.missed_an_hour) == (2, 2 / 10 * 7200)
+    assert latency.Latency.of(subject, [0.5] * 10).missed == 0
+    assert latency.Latency.of(subject, [0.5] * 10).missed_an_hour == 720  # the most that ten calls can tell
+
+
 def test_latencies_are_of_every_call_but_the_first_two(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10_000))
     monkeypatch.setattr(latency, "perf_counter", lambda: float(next(clock)))

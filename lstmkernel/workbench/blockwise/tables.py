@@ -58,14 +58,20 @@ class Steps:
 
     def read(self, index: Index) -> Array:
         (times,) = index
-        parts, missing = [self._rest[:0]], times.stop - times.start
+        parts: list[Array] = []
+        missing = times.stop - times.start
         while missing > 0:
             if not len(self._rest):
-                self._rest = next(self._blocks)
+                self._rest = self._next()
             parts.append(self._rest[:missing])
             self._rest = self._rest[missing:]
             missing -= len(parts[-1])
-        return np.concatenate(parts)
+        return np.concatenate(parts) if parts else self._rest[:0]
+
+    def _next(self) -> Array:
+        for block in self._blocks:
+            return block
+        raise ValueError("the table has fewer rows than it says")
 
 
 # ---------------------------------------------------------------- reading

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 
 from rich import box
 from rich.table import Table
 
-from lstmkernel import __version__, backends
+from lstmkernel import __version__, backends, formats
 from lstmkernel.cli import console, latency_plot, options
 from lstmkernel.host import cpu, numbers_text
 from lstmkernel.workbench import latency, progress
-from lstmkernel.workbench.latency import Latency
+from lstmkernel.workbench.latency import Latency, Subject
+from lstmkernel.workbench.networks import load_sequence
 
 SUMMARY = "measure the latency of streams, as in production"
 
@@ -23,13 +25,23 @@ Time very many single calls on one thread: one step of small and large networks
 through Stream.step, pools of 1 to 1024 streams through Pool.step, and blocks of
 audio through a Stream, as multiples of real time at 48 kHz. The subjects take
 turns, so a slow phase of the machine slows all of them.
+
+With --weights: your own network, in blocks of --block steps. A block must be
+done before the next one comes: that is its deadline, and calls that take longer
+have missed it. "an hour" is how many of an hour's blocks would miss it; "<" is
+in front where none of those measured did.
 """
 
 EXAMPLES = """\
 examples:
   lstmkernel bench stream
   lstmkernel bench stream --seconds 120 --json latency.json --png latency.png
+  lstmkernel bench stream --weights amp.nam --block 64 --block 128
+  lstmkernel bench stream --weights vad.pt --prefix lstm --block 1 --rate 31.25
 """
+
+#: Steps of a block, and steps a second, where nothing else is said.
+BLOCK, RATE = 64, 48_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    stream.add_argument("--weights", metavar="W", help="measure the network of this file, on one thread")
+    options.add_prefix(stream, "with --weights: which LSTM of a larger model")
+    stream.add_argument(
+        "--block", type=options.positive, action="append", metavar="N", help=f"steps of a block ({BLOCK}); again: more"
+    )
+    stream.add_argument(
+        "--rate", type=options.rate, metavar="HZ", help=f"steps a second (the file's sample rate, else {RATE})"
     )
     options.add_backend(stream)
     stream.add_argument("--seconds", type=options.seconds, default=30, metavar="S", help="time to spend (30)")
@@ -54,7 +74,7 @@ def command(arguments: argparse.Namespace) -> int:
         png_file = options.to_write(stack, arguments.png)
         if png_file:
             options.require_matplotlib()
-        found = _measured(backend, arguments.seconds)
+        found = _measured(_subjects(arguments, backend), arguments.seconds)
         about = {"version": __version__, "cpu": cpu.model(), "backend": backend}
         if json_file:
             rows = [row.as_json() for row in found]
@@ -66,13 +86,29 @@ def command(arguments: argparse.Namespace) -> int:
     for kind in dict.fromkeys(row.subject.kind for row in found):
         out.print()
         out.print(_table(kind, [row for row in found if row.subject.kind == kind], found))
+    with_deadline = [row for row in found if row.subject.audio_seconds is not None]
+    if with_deadline:
+        out.print()
+        out.print(_deadlines(with_deadline))
     return 0
 
 
-def _measured(backend: str, seconds: float) -> list[Latency]:
+def _subjects(arguments: argparse.Namespace, backend: str) -> list[Subject]:
+    path = arguments.weights
+    if path is None:
+        for option in ("prefix", "block", "rate"):
+            if getattr(arguments, option) is not None:
+                raise ValueError(f"--{option}: needs --weights, the network to measure")
+        return latency.subjects(backend)
+    net = load_sequence(path, arguments.prefix, backend=backend, num_threads=1, batch_first=False)
+    rate = arguments.rate or formats.inspect(path).sample_rate or RATE
+    return latency.subjects_of(net, os.path.basename(path), arguments.block or [BLOCK], rate)
+
+
+def _measured(subjects: Sequence[Subject], seconds: float) -> list[Latency]:
     with progress.bar() as bar:
         task = bar.add_task("bench stream", total=seconds or 1)
-        return latency.measure(latency.subjects(backend), seconds, lambda passed: bar.update(task, completed=passed))
+        return latency.measure(subjects, seconds, lambda passed: bar.update(task, completed=passed))
 
 
 def _table(kind: str, rows: Sequence[Latency], found: Sequence[Latency]) -> Table:
@@ -85,7 +121,7 @@ def _table(kind: str, rows: Sequence[Latency], found: Sequence[Latency]) -> Tabl
     remarks = {latency.STREAMS: ("a stream", "/ alone"), latency.SOUND: ("real time", "p99.9")}.get(kind, ())
     for heading in remarks:
         table.add_column(heading, justify="right", no_wrap=True)
-    alone = next(row.p50 for row in found if row.subject.name == latency.POOLED)
+    alone = next((row.p50 for row in found if row.subject.name == latency.POOLED), 1.0)
     for row in rows:
         times = [numbers_text.duration(value) for value in (row.p50, row.p99, row.p999, row.most)]
         sizes = (row.subject.sizes,) if kind == latency.STEPS else ()
@@ -102,3 +138,16 @@ def _remarks(row: Latency, alone: float) -> tuple[str, ...]:
         times_real = (f"{numbers_text.digits(row.subject.audio_seconds / value)}x" for value in (row.p50, row.p999))
         return tuple(times_real)
     return ()
+
+
+def _deadlines(rows: Sequence[Latency]) -> Table:
+    table = Table(box=box.SIMPLE, padding=0, show_edge=False)
+    table.add_column("deadlines", no_wrap=True)
+    for heading in ("next block after", "p99.9", "missed", "of calls", "an hour"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        after = numbers_text.duration(row.subject.audio_seconds or 0)
+        an_hour = ("" if row.missed else "<") + numbers_text.count(row.missed_an_hour)
+        calls, p999 = numbers_text.count(row.calls), numbers_text.duration(row.p999)
+        table.add_row(row.subject.name, after, p999, str(row.missed), calls, an_hour)
+    return table

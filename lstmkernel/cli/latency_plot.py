@@ -32,27 +32,40 @@ def draw(found: Sequence[Latency], file: BinaryIO) -> None:
     for kind, group, axes in zip(kinds, of, panels[:, 0], strict=True):
         _panel(axes, group)
         axes.set_title(kind, loc="left", weight="bold")
-    panels[-1, 0].set_xlabel("time of a call; | marks p50, p99, p99.9 and the maximum")
+    text = "time of a call; | marks p50, p99, p99.9 and the maximum"
+    if any(latency.subject.audio_seconds is not None for latency in found):
+        text += "\nthe orange line is the deadline, when the next block comes"
+    panels[-1, 0].set_xlabel(text)
     figure.savefig(file, format="png", dpi=130, facecolor="white")
     plt.close(figure)
 
 
 def _panel(axes: Any, group: Sequence[Latency]) -> None:
     for row, latency in enumerate(reversed(group)):
-        times, colour = np.array(latency.times), SERIES[row % 6]
+        times = np.array(latency.times)
         decades = np.log10(times)
         low, high = decades[0], max(decades[-1], decades[0] + 1 / BINS_A_DECADE)
         edges = np.linspace(low, high, int((high - low) * BINS_A_DECADE) + 2)
         counts, _ = np.histogram(decades, edges)
         # With the square root, a few slow calls are visible beside many quick ones.
         heights = np.sqrt(counts / counts.max()) * HEIGHT
-        axes.bar(10 ** edges[:-1], heights, np.diff(10**edges), row, align="edge", color=colour)
+        axes.bar(10 ** edges[:-1], heights, np.diff(10**edges), row, align="edge", color=SERIES[1])
         marks = [latency.p50, latency.p99, latency.p999, latency.most]
         axes.plot(marks, [row] * len(marks), "|", color="black", markersize=9)
+        deadline = latency.subject.audio_seconds
+        if deadline is not None:
+            axes.plot([deadline] * 2, [row, row + HEIGHT], color=SERIES[0], linewidth=2)
+            text = f"{_duration(deadline)}: {latency.missed} of {latency.calls} missed"
+            axes.annotate(text, (deadline, row + HEIGHT / 2), (-4, 0), textcoords="offset points", ha="right")
     axes.set_xscale("log")
     axes.set_yticks(range(len(group)), [latency.subject.name for latency in reversed(group)])
     axes.set_ylim(-0.2, len(group))
-    axes.xaxis.set_major_formatter(lambda value, _: numbers_text.duration(value))
+    axes.xaxis.set_major_formatter(lambda value, _: _duration(value))
     axes.grid(axis="x", color="#DDDDDD")
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _duration(seconds: float) -> str:
+    """As in text, with the sign for micro, which pictures can show."""
+    return numbers_text.duration(seconds).replace(" us", " µs")

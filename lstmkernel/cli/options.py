@@ -6,6 +6,8 @@ import argparse
 from contextlib import ExitStack
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from lstmkernel import backends
 from lstmkernel.host import files
 from lstmkernel.workbench import shapes
@@ -75,3 +77,37 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
+
+
+def rate(text: str) -> float:
+    """A type for argparse: a number above 0 of events a second."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of steps a second, got {text!r}")
+    return value
+
+
+def gigabytes(text: str) -> float:
+    """A type for argparse: bytes."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.3 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected gigabytes, at least 0.3, got {text!r}")
+    return value * 1e9
+
+
+def raw_array(text: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """A type for argparse: the shape and dtype of an array without a header."""
+    name, *sizes = text.split(",")
+    try:
+        dtype = np.dtype(name)
+    except (TypeError, ValueError):
+        dtype = np.dtype(object)
+    if dtype.kind not in "fiub" or not sizes or not all(size.isdecimal() for size in sizes):
+        raise argparse.ArgumentTypeError(f"expected a dtype and sizes, such as float32,50,3,40, got {text!r}")
+    return tuple(map(int, sizes)), dtype

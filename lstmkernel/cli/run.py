@@ -1,31 +1,41 @@
-"""``lstmkernel run``: run a trained network over an input file: an array (.npy) or sound."""
+"""``lstmkernel run``: run a trained network over an input file: an array, a table or sound."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+import errno
+import os
 from contextlib import ExitStack
-from time import perf_counter
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from lstmkernel import backends
-from lstmkernel.backends.packing import Array
-from lstmkernel.cli import options, sound
-from lstmkernel.host import files, numbers_text
+from lstmkernel.cli import options, run_arrays, run_output, run_tables, sound
 from lstmkernel.models import SUNSPOTS
-from lstmkernel.workbench import progress
-from lstmkernel.workbench.networks import Net, load_sequence, lstms, read_input
+from lstmkernel.workbench.blockwise import kinds
+from lstmkernel.workbench.blockwise.grid import flat_states, state_shapes
+from lstmkernel.workbench.networks import Net, load_sequence
 
 SUMMARY = "run a trained network over an input file"
 
 DESCRIPTION = """\
 Run the LSTM of a weights file over an input, and save its output at every step.
+What is read is said first, such as "T = 50 steps x B = 3 rows of I = 40
+numbers". The input may be larger than memory: it is taken in blocks, with a
+progress bar. The output is written completely or not at all.
 
-INPUT is (T, I), or (T, B, I) for a batch: T time steps, B sequences, I numbers
-each. OUTPUT gets (T, H) or (T, B, H), twice as wide if the network runs in both
-directions. It is written completely or not at all.
+An array (.npy, .npz) is (T, I), or (T, B, I) for a batch: T time steps, B rows,
+I numbers each. It is (B, T, I) with --batch-first, or if the file of weights
+says so (Keras's do). Rows of unequal length are padded and have --lengths, or
+lie one after the other in one (N, I) array and have --ragged --offsets. The
+output, .npy or .npz, has the axes of the input.
+
+A table (.parquet, .arrow, .feather; pip install 'lstmkernel[arrow]') has one
+row for each step: I columns of numbers, or a column of lists of I numbers. Or
+it has one row for each sequence: a column of lists of steps. The output is a
+table with the column "out" in the same order, or an array where the rows are
+steps.
 
 A sound file (.wav, .flac, ...; pip install 'lstmkernel[audio]') needs a network
 of one input and one output, such as an amplifier model of RTNeural, AIDA-X,
@@ -42,92 +52,111 @@ EXAMPLES = """\
 examples:
   lstmkernel run sunspots.npy -o forecasts.npy
   lstmkernel run --weights model.safetensors input.npy -o output.npy
+  lstmkernel run --weights model.pt --batch-first --lengths lengths.npy \\
+      padded.npy --last -o scores.npy
+  lstmkernel run --weights model.pt --ragged --offsets offsets.npy \\
+      steps.npy -o hidden.npy
+  lstmkernel run --weights model.pt events.parquet -o hidden.parquet
   lstmkernel run --weights vad.safetensors --prefix lstm_cell features.npy \\
       -o hidden.npy --state-out last.npz
   lstmkernel run --weights amp.nam guitar.wav -o amplified.wav
 """
 
-#: The input is run in about this many chunks. A chunk has at least so many steps that the cost of a call does not show.
-CHUNKS = 100
-LEAST_CHUNK = 1024
-
-
-class _Finished(NamedTuple):
-    """The results of one run over the input."""
-
-    out: Array
-    states: Any  # as the network returns them
-    seconds: float
+#: Options that only some kinds of input have, and these kinds.
+ONLY = {
+    "batch_first": kinds.ARRAYS,
+    "lengths": kinds.ARRAYS,
+    "ragged": kinds.ARRAYS,
+    "offsets": kinds.ARRAYS,
+    "array": (kinds.NPZ,),
+    "column": kinds.TABLES,
+    "last": (*kinds.ARRAYS, *kinds.TABLES),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="INPUT", help="an array (.npy) of shape (T, I) or (T, B, I), or sound")
+    parser.add_argument("input", metavar="INPUT", help="an array, a table or a sound file")
     parser.add_argument("-o", "--output", metavar="OUTPUT", required=True, help="the file to write")
     parser.add_argument("--weights", metavar="W", help="a file of weights, of any format that lstmkernel info can read")
     options.add_prefix(parser, "which LSTM of a larger model: the names of its tensors begin with P")
+    parser.add_argument(
+        "--last", action="store_true", default=None, help="save only the output at each row's last step: (B, width)"
+    )
     parser.add_argument("--state-out", metavar="FILE.npz", help="also save the last states h_n and c_n")
     options.add_backend(parser)
     parser.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the weights")
+    parser.add_argument(
+        "--memory", type=options.gigabytes, default=1e9, metavar="GB", help="take no more memory than this (1)"
+    )
+    _add_reading(parser.add_argument_group("how INPUT is read"))
+
+
+def _add_reading(group: Any) -> None:
+    group.add_argument(
+        "--batch-first",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="an array of 3 axes is (B, T, I), or with --no-batch-first (T, B, I); default: as the weights' file says",
+    )
+    group.add_argument("--lengths", metavar="FILE", help="how many steps each row has: B whole numbers (.npy)")
+    group.add_argument(
+        "--ragged", action="store_true", default=None, help="the rows lie one after the other in one array (N, I)"
+    )
+    group.add_argument(
+        "--offsets", metavar="FILE", help="with --ragged: where each row begins, and N at the end: B + 1 numbers (.npy)"
+    )
+    group.add_argument("--array", metavar="NAME", help="which array of a .npz file that has several")
+    group.add_argument("--column", metavar="NAME", action="append", help="which column of a table; again for the next")
+    group.add_argument(
+        "--raw", type=options.raw_array, metavar="DTYPE,SHAPE", help="a file without a header: float32,50,3,40"
+    )
 
 
 def command(arguments: argparse.Namespace) -> int:
     """Do ``run``."""
     backends.get(arguments.backend)  # so that a wrong name is not reported as an error of the file
-    how = {"backend": arguments.backend} | ({"dtype": arguments.dtype} if arguments.dtype else {})
-    if not sound.is_array(arguments.input):
-        if arguments.weights is None:
-            raise ValueError(
-                f"{arguments.input}: sound needs --weights: the network that comes with lstmkernel is for sunspots"
-            )
-        net = load_sequence(arguments.weights, arguments.prefix, batch_first=False, **how)
-        return sound.run(arguments, net, _save_states)
-    net = load_sequence(arguments.weights or str(SUNSPOTS), arguments.prefix, **how)
-    x = read_input(arguments.input, net)
+    kind = kinds.RAW if arguments.raw else kinds.of_input(arguments.input)
+    _check_options(arguments, kind)
+    if kind == kinds.SOUND:
+        return sound.run(arguments, _load(arguments, batch_first=False), _save_states)
     with ExitStack() as stack:
-        output = stack.enter_context(files.replacing(arguments.output))
-        state_output = stack.enter_context(files.replacing(arguments.state_out)) if arguments.state_out else None
-        with progress.bar() as bar:
-            task = bar.add_task("run", total=None)
-            done = _run(net, x, lambda share: bar.update(task, total=1, completed=share))
-        np.save(output, done.out, allow_pickle=False)
-        if state_output:
-            _save_states(state_output, done.states)
-    steps_per_second = x.size / net.input_size / done.seconds
-    print(f"{arguments.input} {x.shape} -> {arguments.output} {done.out.shape} {done.out.dtype}")
-    print(f"{net.backend}: {numbers_text.duration(done.seconds)}, {numbers_text.count(steps_per_second)} steps/s")
+        if kind in kinds.TABLES:
+            lines = run_tables.run(arguments, kind, _load(arguments), stack)
+        else:
+            lines = run_arrays.run(arguments, kind, _load(arguments, arguments.batch_first), stack)
+    for line in lines:
+        run_output.say(line)
     return 0
 
 
-def _run(net: Net, x: Array, on_progress: Callable[[float], object]) -> _Finished:
-    """Run the network over x in chunks, so that there is progress to show. The result is bit-identical to one call."""
-    before_time = (slice(None),) if net.batch_first and x.ndim == 3 else ()
-    T = x.shape[len(before_time)]
-    out = np.empty((*x.shape[:-1], net.out_features), net.dtype)
-    net(x[(*before_time, slice(0, 1))])  # Numba compiles now, before the time is taken
-    start = perf_counter()
-    state: Any = None
-    for times in _chunks(T, forward=not any(any(lstm.shape.backwards) for lstm in lstms(net))):
-        out[(*before_time, times)], state = net(x[(*before_time, times)], state)
-        on_progress(times.stop / max(1, T))
-    return _Finished(out, state, perf_counter() - start)
+def _check_options(arguments: argparse.Namespace, kind: str) -> None:
+    """ValueError for options that mean nothing for this input, and for names that cannot be written."""
+    for option, fitting in ONLY.items():
+        if getattr(arguments, option) is not None and kind not in fitting:
+            raise ValueError(f"--{option.replace('_', '-')}: not for {arguments.input}, which is read as {kind}")
+    if bool(arguments.ragged) != bool(arguments.offsets):
+        raise ValueError("--ragged, --offsets: expected both or none")
+    if arguments.ragged and arguments.lengths:
+        raise ValueError("--lengths: not with --ragged, whose offsets say how long each row is")
+    if kind == kinds.SOUND and arguments.weights is None:
+        raise ValueError(
+            f"{arguments.input}: sound needs --weights: the network that comes with lstmkernel is for sunspots"
+        )
+    if arguments.state_out:
+        kinds.of_output(arguments.state_out, "states", (kinds.NPZ,))
+        if os.path.realpath(arguments.state_out) == os.path.realpath(arguments.output):
+            raise ValueError("--state-out: expected another file than the output")
+    if not os.path.isdir(run_output.scratch(arguments.output)):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), arguments.output)
 
 
-def _chunks(T: int, forward: bool) -> Iterator[slice]:
-    """Chunks of 0..T; a single one if a layer runs backwards, because it needs the whole sequence."""
-    most = max(LEAST_CHUNK, -(-T // CHUNKS)) if forward else T
-    for start in range(0, T, most) if T else [0]:
-        yield slice(start, min(start + most, T))
+def _load(arguments: argparse.Namespace, batch_first: bool | None = None) -> Net:
+    how: dict[str, Any] = {"backend": arguments.backend}
+    how |= {"dtype": arguments.dtype} if arguments.dtype else {}
+    how |= {} if batch_first is None else {"batch_first": batch_first}
+    return load_sequence(arguments.weights or str(SUNSPOTS), arguments.prefix, **how)
 
 
-def _save_states(file: BinaryIO, states: Any) -> None:
-    np.savez(file, allow_pickle=False, **_named(states))
-
-
-def _named(states: Any) -> dict[str, Array]:
-    """h_n and c_n; h_n_0, c_n_0, h_n_1 ... if there are several LSTMs."""
-    if not isinstance(states[0], tuple):  # an LSTM's, not those of a Stack
-        states = (states,)
-    if len(states) == 1:
-        return {"h_n": states[0][0], "c_n": states[0][1]}
-    named = {f"h_n_{i}": h for i, (h, _) in enumerate(states)}
-    return named | {f"c_n_{i}": c for i, (_, c) in enumerate(states)}
+def _save_states(file: BinaryIO, net: Net, states: Any) -> None:
+    named = zip(state_shapes(net, ()), flat_states(states), strict=True)
+    np.savez(file, allow_pickle=False, **dict(named))

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -17,13 +17,18 @@ from lstmkernel.formats import inspect
 from lstmkernel.formats.errors import needed
 from lstmkernel.host import files, numbers_text
 from lstmkernel.workbench import progress
+from lstmkernel.workbench.blockwise import cut
 from lstmkernel.workbench.networks import Net
 
-#: Frames of a block. The cost of a call does not show, and the progress bar moves often enough.
+#: Frames of a block, at most. The cost of a call does not show, and the progress bar moves often enough.
 BLOCK = 1 << 16
 
 #: Channels of an Ogg file. Beyond, its library crashes.
 MOST_CHANNELS_OF_OGG = 255
+
+#: WAV and AIFF store their length in 32 bits. Bytes of a sample.
+MOST_BYTES = (1 << 32) - (1 << 16)
+BYTES = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 
 #: Sample formats that the output takes over from the input. For others (MP3), the output has its format's default.
 KEPT = ("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE")
@@ -38,16 +43,8 @@ class Played(NamedTuple):
     clipped: int  # samples
 
 
-def is_array(path: str) -> bool:
-    """Whether it is, or should be, a NumPy file."""
-    if path.lower().endswith((".npy", ".npz")) or not os.path.isfile(path):
-        return True  # reading the array reports a missing file
-    with open(path, "rb") as file:
-        return file.read(6) == b"\x93NUMPY"
-
-
-def run(arguments: argparse.Namespace, net: Net, save_states: Callable[[Any, Any], None]) -> int:
-    """Do ``run`` with sound. save_states(file, states) writes ``--state-out``."""
+def run(arguments: argparse.Namespace, net: Net, save_states: Callable[[BinaryIO, Net, Any], None]) -> int:
+    """Do ``run`` with sound. save_states(file, net, states) writes ``--state-out``."""
     sf = needed("soundfile", "audio", arguments.input)
     if (net.input_size, net.out_features) != (1, 1):
         raise ValueError(
@@ -65,7 +62,7 @@ def run(arguments: argparse.Namespace, net: Net, save_states: Callable[[Any, Any
         stack.enter_context(target)
         done = _play(sf, net, source, target, arguments.output)
         if state_output:
-            save_states(state_output, done.states)
+            save_states(state_output, net, done.states)
     _report(arguments, net, source, subtype, done)
     return 0
 
@@ -73,10 +70,11 @@ def run(arguments: argparse.Namespace, net: Net, save_states: Callable[[Any, Any
 def _play(sf: Any, net: Net, source: Any, target: Any, output: str) -> Played:
     """Channels are rows of a batch, so each has its own states."""
     whole_numbers = target.subtype.startswith("PCM")
+    frames = max(1, min(BLOCK, cut.steps_a_block(net, net.dtype.itemsize) // source.channels))
     stream, seconds, peak, clipped = net.stream(source.channels), 0.0, 0.0, 0
     with progress.bar() as bar:
         task = bar.add_task("run", total=source.frames)
-        for block in source.blocks(BLOCK, dtype=net.dtype.name, always_2d=True):
+        for block in source.blocks(frames, dtype=net.dtype.name, always_2d=True):
             if not np.isfinite(block).all():
                 raise ValueError(f"{source.name}: expected samples that are numbers, got NaN or infinity")
             start = perf_counter()
@@ -119,7 +117,14 @@ def _kind_of_output(sf: Any, path: str, source: Any) -> tuple[str, str]:
     if name == "OGG" and source.channels > MOST_CHANNELS_OF_OGG:
         raise ValueError(f"{path}: expected at most {MOST_CHANNELS_OF_OGG} channels, got {source.channels}")
     subtype = source.subtype
-    return name, subtype if subtype in KEPT and sf.check_format(name, subtype) else sf.default_subtype(name)
+    subtype = subtype if subtype in KEPT and sf.check_format(name, subtype) else sf.default_subtype(name)
+    size = source.frames * source.channels * BYTES.get(subtype, 4)
+    if name in ("WAV", "AIFF") and MOST_BYTES < size < 1 << 60:  # of a stream, the number of frames is unknown
+        raise ValueError(
+            f"{path}: expected at most {MOST_BYTES / 1e9:.1f} GB in a file of this format, got {size / 1e9:.1f} GB; "
+            "give it a name that ends in .w64 or .rf64"
+        )
+    return name, subtype
 
 
 def _report(arguments: argparse.Namespace, net: Net, source: Any, subtype: str, done: Played) -> None:

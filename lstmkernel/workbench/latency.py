@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import ceil
 from time import perf_counter
 from typing import NamedTuple
@@ -10,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lstmkernel.lstm import LSTM
+from lstmkernel.stack import Stack
 from lstmkernel.workbench.shapes import BY_NAME, GRID, Shape
 
 #: Numbers of streams in a pool; samples of a block of audio, and samples a second.
@@ -32,7 +35,7 @@ class Subject(NamedTuple):
     sizes: str
     call: Callable[[], object]
     streams: int = 1  # that one call advances
-    audio_seconds: float | None = None  # that one call processes
+    audio_seconds: float | None = None  # that one call processes: the next block comes after so long
 
 
 class Latency(NamedTuple):
@@ -53,12 +56,25 @@ class Latency(NamedTuple):
         p50, p99, p999 = (ordered[ceil(len(ordered) * share) - 1] for share in (0.5, 0.99, 0.999))
         return cls(subject, len(ordered), p50, p99, p999, ordered[-1], ordered)
 
+    @property
+    def missed(self) -> int:
+        """Calls that took longer than the audio that they processed."""
+        deadline = self.subject.audio_seconds
+        return 0 if deadline is None else len(self.times) - bisect_right(self.times, deadline)
+
+    @property
+    def missed_an_hour(self) -> float:
+        """So many of an hour's blocks; where no call was late, one call would have been that many."""
+        assert self.subject.audio_seconds is not None
+        return max(self.missed, 1) / self.calls * 3600 / self.subject.audio_seconds
+
     def as_json(self) -> dict[str, object]:
         subject = self.subject
         return {
             **{field: getattr(subject, field) for field in ("kind", "name", "sizes", "streams", "audio_seconds")},
             **{field: getattr(self, field) for field in ("calls", "p50", "p99", "p999")},
             "max": self.most,
+            **({} if subject.audio_seconds is None else {"missed": self.missed}),
         }
 
 
@@ -67,6 +83,16 @@ def subjects(backend: str) -> list[Subject]:
     steps = [_step(shape, backend) for shape in GRID if shape.T == 1]
     pools = [_pool(BY_NAME[POOLED], count, backend) for count in POOLS]
     return [*steps, *pools, *(_block(BY_NAME[name], size, backend) for name in AUDIO for size in BLOCKS)]
+
+
+def subjects_of(net: LSTM | Stack, name: str, blocks: Sequence[int], rate: float) -> list[Subject]:
+    """A network of one's own in blocks of so many steps, of which ``rate`` come a second; on one thread."""
+    random = np.random.default_rng(0)
+    found = []
+    for steps in blocks:
+        stream, x = net.stream(), random.standard_normal((steps, net.input_size)).astype(net.dtype)
+        found.append(Subject(SOUND, f"{name}, {steps} steps", "", partial(stream, x), audio_seconds=steps / rate))
+    return found
 
 
 def _network(shape: Shape, backend: str) -> LSTM:

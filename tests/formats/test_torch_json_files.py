@@ -71,7 +71,7 @@ def test_inspect(path):
     found = lk.inspect(path)
     assert ("lstm.weight_ih_l0", (12, 2), "float64") in found.tensors
     assert found.networks == [("", "LSTM 2 -> 3"), ("lstm", "LSTM 2 -> 3")]
-    assert found.notes == ["not tensors: epoch"]
+    assert found.notes[0] == "not tensors: epoch"
 
 
 def test_nan_loads_with_a_warning(path):

@@ -20,7 +20,6 @@ from lstmkernel import backends
 from lstmkernel.backends import registry
 from lstmkernel.cli import main
 from lstmkernel.host import numbers_text
-from lstmkernel.models import SUNSPOTS
 from lstmkernel.tuning import timing
 from lstmkernel.workbench import cases, compare, inputs, latency, one_thread, shapes, workloads
 from lstmkernel.workbench.networks import on
@@ -373,169 +372,6 @@ def test_compare_holds_blas_to_one_thread() -> None:
     assert "Whole networks" in done.stdout
 
 
-# ---------------------------------------------------------------- run
-
-
-def test_run_writes_what_the_library_computes(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: str, save: Callable[..., Any], backend: str
-) -> None:
-    path, x = save(2500, 2, 3)  # longer than a chunk
-    output, state = tmp_path / "out.npy", tmp_path / "state.npz"
-    arguments = ["run", "--weights", weights, path, "-o", str(output), "--state-out", str(state)]
-    assert main([*arguments, "--backend", backend]) == 0
-    out, (h_n, c_n) = lk.load(weights, backend=backend)(x)
-    if backend != "numpy":
-        np.testing.assert_array_equal(np.load(output), out)
-    np.testing.assert_allclose(np.load(output), out, atol=1e-6)
-    with np.load(state) as states:
-        np.testing.assert_allclose(states["h_n"], h_n, atol=1e-6)
-        np.testing.assert_allclose(states["c_n"], c_n, atol=1e-6)
-    said = capsys.readouterr().out
-    assert "(2500, 2, 5) float32" in said
-    assert f"{backend}: " in said
-    assert " steps/s" in said
-    assert sorted(os.listdir(tmp_path)) == ["out.npy", "state.npz", "weights.safetensors", "x.npy"]
-
-
-NETS: dict[str, Callable[[], Any]] = {
-    "bidirectional": lambda: lk.LSTM(3, 5, 2, bidirectional=True, seed=0),
-    "reverse": lambda: lk.LSTM(3, 5, reverse=True, seed=0),
-    "batch_first": lambda: lk.LSTM(3, 5, 2, batch_first=True, seed=0),
-    "float64": lambda: lk.LSTM(3, 5, dtype="float64", seed=0),
-    "stack": lambda: lk.Stack([lk.LSTM(3, 5, seed=0), lk.LSTM(5, 4, seed=1), lk.Dense(4, 2, seed=2)]),
-}
-
-
-@pytest.mark.parametrize("net", NETS)
-@pytest.mark.parametrize("shape", [(1300, 3), (1300, 2, 3), (2, 1300, 3), (0, 3)])
-def test_run_takes_every_network(tmp_path: Path, save: Callable[..., Any], net: str, shape: tuple[int, ...]) -> None:
-    model, weights, output = NETS[net](), str(tmp_path / "net"), tmp_path / "out"
-    lk.save(model, weights)
-    path, x = save(*shape)
-    assert main(["run", "--weights", weights, path, "-o", str(output), "--state-out", str(tmp_path / "state")]) == 0
-    out, states = model(x)
-    np.testing.assert_array_equal(np.load(output), out)
-    with np.load(tmp_path / "state") as saved:
-        pairs = states if net == "stack" else [states]
-        names = [("h_n_0", "c_n_0"), ("h_n_1", "c_n_1")] if net == "stack" else [("h_n", "c_n")]
-        for (h_n, c_n), (h_name, c_name) in zip(pairs, names, strict=True):
-            np.testing.assert_array_equal(saved[h_name], h_n)
-            np.testing.assert_array_equal(saved[c_name], c_n)
-
-
-def test_run_takes_a_saved_cell(tmp_path: Path, save: Callable[..., Any]) -> None:
-    cell = lk.LSTMCell(3, 5, seed=0)
-    lk.save(cell, str(tmp_path / "cell"))
-    path, x = save(4, 3)
-    assert main(["run", "--weights", str(tmp_path / "cell"), path, "-o", str(tmp_path / "out.npy")]) == 0
-    state = None
-    for x_t, out_t in zip(x, np.load(tmp_path / "out.npy"), strict=True):
-        state = cell(x_t, state)
-        np.testing.assert_array_equal(out_t, state[0])
-
-
-def test_run_without_weights_takes_the_network_that_comes_along(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, save: Callable[..., Any]
-) -> None:
-    path, x = save(300, 1)
-    output = tmp_path / "out.npy"
-    assert main(["run", path, "-o", str(output)]) == 0
-    np.testing.assert_array_equal(np.load(output), lk.load(SUNSPOTS)(x)[0])
-    capsys.readouterr()
-    (tmp_path / "sound.wav").write_bytes(b"RIFF")
-    assert "sound needs --weights" in refused(capsys, "run", str(tmp_path / "sound.wav"), "-o", str(output))
-
-
-def test_run_converts_to_the_dtype_asked_for(tmp_path: Path, weights: str, save: Callable[..., Any]) -> None:
-    path, x = save(4, 3)
-    assert main(["run", "--weights", weights, path, "-o", str(tmp_path / "out.npy"), "--dtype", "float64"]) == 0
-    out, _ = lk.load(weights, dtype="float64")(x)
-    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), out, strict=True)
-
-
-def test_run_on_real_speech(tmp_path: Path, data: Path) -> None:
-    silero = data / "silero"
-    features, output = silero / "speech_features.npy", tmp_path / "hidden.npy"
-    weights = str(silero / "silero_vad_16k.safetensors")
-    done = run_module("run", "--weights", weights, "--prefix", "lstm_cell", str(features), "-o", str(output))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "(1874, 128)" in done.stdout
-    reference, _ = lk.load(weights, prefix="lstm_cell", dtype="float64", backend="numpy")(np.load(features))
-    np.testing.assert_allclose(np.load(output), reference, rtol=1e-5, atol=1e-5)
-
-
-def test_run_refuses_with_one_line_that_says_what_was_expected(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: str, save: Callable[..., Any]
-) -> None:
-    path, _ = save(4, 3)
-    output = str(tmp_path / "out.npy")
-
-    def refusal(input_: str = path, weights: str = weights, output: str = output, *options: str) -> str:
-        return refused(capsys, "run", "--weights", weights, input_, "-o", output, *options)
-
-    np.save(tmp_path / "narrow.npy", np.zeros((4, 2)))
-    np.save(tmp_path / "number.npy", np.float32(1))
-    np.save(tmp_path / "complex.npy", np.zeros((4, 3), complex))
-    np.save(tmp_path / "object.npy", np.array([[None] * 3]), allow_pickle=True)
-    np.savez(tmp_path / "several.npz", np.zeros((4, 3)))
-    (tmp_path / "empty.npy").touch()
-    (tmp_path / "zip.npy").write_bytes(b"PK\3\4" + bytes(100))
-    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({1 << 56}, 3)}}"
-    for name, text in {"huge": header, "deep": "(" * 5000}.items():
-        packed = len(text).to_bytes(2, "little") + text.encode()
-        (tmp_path / f"{name}.npy").write_bytes(b"\x93NUMPY\1\0" + packed + bytes(24))
-    lk.save(lk.Dense(3, 5), str(tmp_path / "dense"))
-
-    assert "missing.npy: No such file" in refusal(str(tmp_path / "missing.npy"))
-    assert "missing: no such file" in refusal(weights=str(tmp_path / "missing"))
-    assert "safetensors" in refusal(weights=path)
-    assert "expected an LSTM, got Dense" in refusal(weights=str(tmp_path / "dense"))
-    assert "expected shape (T, 3) or (T, B, 3), got (4, 2)" in refusal(str(tmp_path / "narrow.npy"))
-    assert "got ()" in refusal(str(tmp_path / "number.npy"))
-    assert "complex128" in refusal(str(tmp_path / "complex.npy"))
-    assert "expected an array" in refusal(str(tmp_path / "object.npy"))
-    assert "expected an array" in refusal(str(tmp_path / "empty.npy"))
-    for name in ("zip", "huge", "deep"):
-        assert f"{name}.npy: expected an array" in refusal(str(tmp_path / f"{name}.npy"))
-    assert "several" in refusal(str(tmp_path / "several.npz"))
-    assert "encoder" in refusal(path, weights, output, "--prefix", "encoder")
-    assert refusal(path, weights, output, "--backend", "fortran").startswith("lstmkernel: error: unknown backend")
-    assert "is a directory" in refusal(output=str(tmp_path))
-    assert "nowhere/out.npy: No such file" in refusal(output=str(tmp_path / "nowhere" / "out.npy"))
-    assert not [name for name in os.listdir(tmp_path) if name.startswith("out")]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to read-only directories")
-def test_run_refuses_a_read_only_directory(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: str, save: Callable[..., Any]
-) -> None:
-    path, _ = save(4, 3)
-    folder = tmp_path / "read-only"
-    folder.mkdir(0o500)
-    output = str(folder / "out.npy")
-    assert refused(capsys, "run", "--weights", weights, path, "-o", output).endswith("Permission denied\n")
-
-
-@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_run_that_fails_while_writing_leaves_the_old_output(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: str, save: Callable[..., Any], failure: BaseException
-) -> None:
-    path, _ = save(4, 3)
-    output = tmp_path / "out.npy"
-    output.write_bytes(b"old")
-    real_save = np.save
-
-    def fail_half_way(file: Any, array: Any, **options: Any) -> None:
-        real_save(file, array[:1], **options)
-        raise failure
-
-    monkeypatch.setattr(np, "save", fail_half_way)
-    status = main(["run", "--weights", weights, path, "-o", str(output)])
-    assert status == (130 if isinstance(failure, KeyboardInterrupt) else 2)
-    assert output.read_bytes() == b"old"
-    assert sorted(os.listdir(tmp_path)) == ["out.npy", "weights.safetensors", "x.npy"]
-
-
 # ---------------------------------------------------------------- the command line itself
 
 
@@ -662,6 +498,42 @@ def test_bench_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert 0 < row["p50"] <= row["p99"] <= row["p999"] <= row["max"]
         assert row["calls"] > 0
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_bench_stream_of_a_network_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lk.save(lk.Stack([lk.LSTM(1, 4, seed=0, batch_first=True), lk.Dense(4, 1)]), tmp_path / "amp.safetensors")
+    run = ["bench", "stream", "--weights", str(tmp_path / "amp.safetensors"), "--seconds", "0"]
+    figures_file = tmp_path / "latency.json"
+    assert main([*run, "--block", "64", "--block", "16", "--json", str(figures_file)]) == 0
+    printed = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    assert re.search(r"^deadlines +next block after +p99.9 missed of calls an hour$", printed, re.MULTILINE)
+    assert re.search(r"^amp.safetensors, 64 steps +1.33 ms ", printed, re.MULTILINE)
+    assert [row["audio_seconds"] for row in json.loads(figures_file.read_text())["rows"]] == [64 / 48000, 16 / 48000]
+    assert main([*run, "--rate", "8000"]) == 0
+    assert re.search(r"64 steps +8.00 ms ", capsys.readouterr().out)
+
+
+def test_bench_stream_takes_the_sample_rate_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = np.random.default_rng(1).uniform(-1, 1, 16).tolist()
+    config = {"num_layers": 1, "input_size": 1, "hidden_size": 1}
+    model = {"version": "0.5.4", "architecture": "LSTM", "config": config, "weights": weights, "sample_rate": 16000}
+    (tmp_path / "amp.nam").write_text(json.dumps(model))
+    assert main(["bench", "stream", "--weights", str(tmp_path / "amp.nam"), "--seconds", "0"]) == 0
+    assert re.search(r"amp.nam, 64 steps +4.00 ms ", capsys.readouterr().out)
+
+
+def test_bench_stream_refuses_what_needs_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (["--block", "64"], ["--rate", "8000"], ["--prefix", "lstm"]):
+        assert f"{given[0]}: needs --weights" in refused(capsys, "bench", "stream", *given)
+
+
+def test_missed_deadlines() -> None:
+    subject = latency.Subject(latency.SOUND, "it", "", lambda: None, audio_seconds=0.5)
+    found = latency.Latency.of(subject, [0.1, 0.5, 0.6, 0.2, 0.7, 0.3, 0.4, 0.1, 0.1, 0.1])
+    assert (found.missed, found.missed_an_hour) == (2, 2 / 10 * 7200)
+    assert latency.Latency.of(subject, [0.5] * 10).missed == 0
+    assert latency.Latency.of(subject, [0.5] * 10).missed_an_hour == 720  # the most that ten calls can tell
 
 
 def test_latencies_are_of_every_call_but_the_first_two(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,8 @@ def test_info_of_a_file_lists_networks_and_tensors(model: Path, capsys: pytest.C
     assert "LSTM 3 -> 4 --prefix net.0" in lines
     assert "net.0.weight_hh_l0 (16, 4) float32" in lines
     assert "table (2, 3) int16" in lines
+    untold = "batch_first (load takes False: x is (T, B, I)), nor the activation behind a Linear (load takes none)"
+    assert f"the file does not say {untold}" in lines
 
 
 def test_every_network_that_info_lists_loads(model: Path) -> None:
@@ -62,7 +64,9 @@ def test_info_of_a_file_as_json(model: Path, capsys: pytest.CaptureFixture[str])
 def test_info_says_where_there_is_no_lstm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_file({"table": np.ones(3, "f")}, tmp_path / "table.safetensors")
     assert main(["info", str(tmp_path / "table.safetensors")]) == 0
-    assert "Nothing that can be loaded" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Nothing that can be loaded" in said
+    assert "does not say" not in said
 
 
 def test_names_from_a_file_do_not_reach_the_terminal_as_they_are(

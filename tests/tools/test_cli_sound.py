@@ -184,6 +184,17 @@ def test_refused_and_nothing_written(amp, tmp_path, capsys, change, output, mess
     assert (tmp_path / "out.wav").read_bytes() == b"old"
 
 
+def test_a_sound_that_is_too_long_for_its_format(amp, tmp_path, monkeypatch, capsys):
+    """Its length would not fit into 32 bits; the way out that is named works."""
+    monkeypatch.setattr(sound, "MOST_BYTES", 1000)
+    sf.write(tmp_path / "in.wav", wave(900, 1), RATE, "PCM_16")
+    assert run(amp, tmp_path / "in.wav", tmp_path / "out.wav") == 2
+    assert "give it a name that ends in .w64 or .rf64" in capsys.readouterr().err
+    for suffix in ("w64", "rf64"):
+        assert run(amp, tmp_path / "in.wav", tmp_path / f"out.{suffix}") == 0
+        assert sf.info(tmp_path / f"out.{suffix}").frames == 900
+
+
 def test_a_full_disk_leaves_the_old_output(amp, tmp_path, monkeypatch, capsys):
     sf.write(tmp_path / "in.wav", wave(900, 1), RATE)
     (tmp_path / "out.wav").write_bytes(b"old")

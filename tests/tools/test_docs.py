@@ -25,6 +25,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "bench" / "README.
 NEEDS = {
     "README.md": ["torch", "matplotlib"],
     "bring_your_model.md": ["torch", "onnx", "onnxscript", "onnxruntime", "h5py", "soundfile"],
+    "command_line.md": ["pyarrow"],
     "training.md": ["torch"],
 }
 #: Commands that take as long as one lets them.

@@ -73,7 +73,15 @@ def contents(
     """What ``inspect`` returns for a file of that format; ``others`` are names of what is not a tensor."""
     found, notes = networks(weights, ordered)
     beside = [f"not tensors: {', '.join(others[:20])}"] if others else []
-    return Contents(name, tensors, found, beside + notes)
+    return Contents(name, tensors, found, [*beside, *notes, *_untold(found)])
+
+
+def _untold(found: Sequence[LoadableNetwork]) -> list[str]:
+    """What no state_dict says, and what ``load`` takes then, as a note."""
+    kinds = {kind for network in found for kind in ("LSTM", "Linear") if kind in network.description}
+    untold = ["batch_first (load takes False: x is (T, B, I))"] if "LSTM" in kinds else []
+    untold += ["the activation behind a Linear (load takes none)"] if "Linear" in kinds else []
+    return [f"the file does not say {', nor '.join(untold)}"] if untold else []
 
 
 def networks(weights: Sequence[Weight], ordered: bool = True) -> tuple[list[LoadableNetwork], list[str]]:

@@ -1,0 +1,53 @@
+"""What kind of file the input is, by its content, and which names of the output fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+NPY, NPZ, RAW, PARQUET, ARROW, SOUND = "npy", "npz", "raw", "parquet", "arrow", "sound"
+
+ARRAYS, TABLES = (NPY, NPZ, RAW), (PARQUET, ARROW)
+
+_SUFFIXES = {".npy": NPY, ".npz": NPZ, ".parquet": PARQUET, ".pq": PARQUET, ".arrow": ARROW, ".feather": ARROW}
+_SOUNDS = (
+    *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf"),
+    *(".w64", ".rf64", ".raw", ".voc", ".svx", ".ircam", ".mat4", ".mat5", ".paf", ".nist", ".sph", ".sd2"),
+)
+_BEGINNINGS = {
+    **{b"\x93NUMPY": NPY, b"PK\3\4": NPZ, b"PK\5\6": NPZ, b"PAR1": PARQUET, b"ARROW1": ARROW},
+    **{b"RIFF": SOUND, b"RF64": SOUND, b"fLaC": SOUND, b"OggS": SOUND, b"FORM": SOUND, b"ID3": SOUND},
+}
+
+
+def of_input(path: str) -> str:
+    """NPY, NPZ, PARQUET, ARROW or SOUND: by the file's first bytes, else by its name. Fails as ``open`` does."""
+    with open(path, "rb") as file:
+        head = file.read(6)
+    for beginning, kind in _BEGINNINGS.items():
+        if head.startswith(beginning):
+            return kind
+    suffix = _suffix(path)
+    if suffix in _SOUNDS:
+        return SOUND
+    if suffix not in _SUFFIXES:
+        raise ValueError(
+            f"{path}: expected an array (.npy, .npz), a table (.parquet, .arrow) or a sound file (.wav, .flac, ...); "
+            "for numbers without a header, say --raw DTYPE,SHAPE"
+        )
+    return _SUFFIXES[suffix]
+
+
+def of_output(path: str, what: str, fitting: Sequence[str]) -> str:
+    """The kind that the name asks for. ValueError if it is not among ``fitting``, kinds that can hold ``what``."""
+    suffix = _suffix(path)
+    kind = _SUFFIXES.get(suffix)
+    if kind is None or kind not in fitting:
+        names = [name for name, kind in _SUFFIXES.items() if kind in fitting]
+        got = suffix or "a name without one"
+        raise ValueError(f"{path}: expected a suffix of {', '.join(names)} for {what}, got {got}")
+    return kind
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()

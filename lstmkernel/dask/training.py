@@ -135,7 +135,7 @@ def _of_pairs(network: WorkerNetwork, loss: Loss, pairs: Iterable[tuple[Any, Any
             more, d_row, d_state = _of_loss(answer)
             if d_state is not None:
                 raise ValueError(
-                    "loss: expected (value, d_out) for a pair of a bag, got the gradient of the state, too"
+                    "loss: expected (value, d_out) for a pair of a bag, got d_state, too"
                 )
             value += more
             if d_row is not None:

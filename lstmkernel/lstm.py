@@ -14,19 +14,17 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments, gradients, inputs, parameters, tape
 from lstmkernel.engine.call import checked_call
 from lstmkernel.engine.expects import EXPECTS, IN_FORWARD, warn_without
-from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.engine.network import Network, NetworkOptions, State
 from lstmkernel.engine.parameters import LSTMShape, Shapes
 from lstmkernel.engine.tape import Tape
+from lstmkernel.model import Model
 from lstmkernel.variant import Variant
 
 if TYPE_CHECKING:
     from lstmkernel.plan import Plan
-    from lstmkernel.pool import Pool
-    from lstmkernel.stream import Stream
 
 
-class LSTM(FixedAttributes):
+class LSTM(Model):
     """Stacked LSTM layers, as ``torch.nn.LSTM``: ``out, (h_n, c_n) = lstm(x)``.
 
     An LSTM reads a sequence step by step. Each layer keeps two states, the hidden state h (its output) and the cell
@@ -146,11 +144,6 @@ class LSTM(FixedAttributes):
         return self._engine.shape
 
     @property
-    def input_size(self) -> int:
-        """I: how many numbers x has at each time step."""
-        return self._engine.shape.input_size
-
-    @property
     def hidden_size(self) -> int:
         """H: how many units each layer has."""
         return self._engine.shape.hidden_size
@@ -191,27 +184,12 @@ class LSTM(FixedAttributes):
         return self._engine.shape.initial_state
 
     @property
-    def out_features(self) -> int:
-        """The width of ``out``: D * R."""
-        return self._engine.out_features
-
-    @property
-    def batch_first(self) -> bool:
-        """Whether batched x and out are (B, T, ...)."""
-        return self._engine.options.batch_first
-
-    @property
     def expects(self) -> str | None:
         """ "mask" or "lengths" if the file of the network says that it runs with them, else None.
 
         A call without either then warns: padded steps would be taken for real ones.
         """
         return self._engine.options.expects
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64."""
-        return self._engine.dtype
 
     @property
     def num_threads(self) -> int | None:
@@ -367,24 +345,6 @@ class LSTM(FixedAttributes):
         if (tape.network.shape, tape.network.dtype) != (self.shape, self.dtype):
             raise ValueError(f"tape: expected one of {self!r}, got one of {tape.network!r}")
         return gradients.backward(tape, d_out, d_state)
-
-    # ---------------------------------------------------------------- streams
-
-    def stream(self, batch_size: int = 1) -> Stream:
-        """The same model as a ``Stream`` of ``batch_size`` rows, which keeps its states from call to call.
-
-        Raises ValueError for a model that is bidirectional or reverse: a backward direction needs the whole sequence
-        first.
-        """
-        from lstmkernel.stream import Stream
-
-        return Stream(self, batch_size)
-
-    def pool(self, capacity: SupportsIndex) -> Pool:
-        """A ``Pool`` of at most ``capacity`` streams, which take steps together. Raises as ``stream``."""
-        from lstmkernel.pool import Pool
-
-        return Pool(self, capacity)
 
     # ---------------------------------------------------------------- compile and compare
 

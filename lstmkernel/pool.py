@@ -16,8 +16,7 @@ from lstmkernel.engine.network import State
 from lstmkernel.engine.states import OneAtATime, States
 
 if TYPE_CHECKING:
-    from lstmkernel.lstm import LSTM
-    from lstmkernel.stack import Stack
+    from lstmkernel.model import Model
 
 _ndarray = np.ndarray
 _INT64 = np.dtype(np.int64)
@@ -38,7 +37,10 @@ class Pool(OneAtATime):
     while another runs raises RuntimeError. A call that fails or is interrupted changes nothing.
     """
 
-    def __init__(self, net: LSTM | Stack, capacity: SupportsIndex) -> None:
+    _way_out = "guard it with a lock, or step it from one thread"
+
+    def __init__(self, net: Model, capacity: SupportsIndex) -> None:
+        super().__init__()
         self._capacity = arguments.size("capacity", capacity)
         self._net: Any = copy(net)  # the weights of now
         self._dtype = net.dtype
@@ -75,9 +77,11 @@ class Pool(OneAtATime):
     def open(self, n: SupportsIndex = 1) -> Array:
         """Open n streams. Returns their ids, int64 (n,). Raises RuntimeError if fewer than n are free."""
         count = arguments.size("n", n, 0)
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             free = np.flatnonzero(self._ids < 0)
             if len(free) < count:
@@ -90,7 +94,7 @@ class Pool(OneAtATime):
             ids: Array = -1 - self._ids[slots]
             self._ids = self._with_ids(slots, ids)
         finally:
-            self._busy = False
+            turn.free = True
         return ids
 
     def _with_ids(self, slots: Array, ids: Array) -> Array:
@@ -102,30 +106,34 @@ class Pool(OneAtATime):
     def close(self, ids: ArrayLike) -> None:
         """Close these streams. Their ids are never given again. Raises ValueError for a closed or repeated id."""
         given = _whole_numbers(ids)
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             slots, _ = self._checked_slots(given)
             new = self._with_ids(slots, -1 - (self._ids[slots] + self._capacity))
             self._forget_sets()
             self._ids = new
         finally:
-            self._busy = False
+            turn.free = True
 
     def reset(self, ids: ArrayLike) -> None:
         """Give these streams their first states again. Raises ValueError for a closed or repeated id."""
         given = _whole_numbers(ids)
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             slots, both = self._checked_slots(given)
             rows = both - self._row[slots]
             self._states.clear(rows)
             self._row[slots] = rows
         finally:
-            self._busy = False
+            turn.free = True
 
     def step(self, ids: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
         """One time step of the streams of ids (n,): x (n, I) -> y (n, out_features), row for row.
@@ -149,9 +157,11 @@ class Pool(OneAtATime):
             out = np.empty(shape, dtype)
         elif type(out) is not _ndarray or out.dtype is not dtype or out.shape != shape or not out.flags.carray:
             arguments.output(out, shape, dtype, ())
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             slots, both = self._sets.get(ids.tobytes()) or self._remembered(ids)
             if n:
@@ -162,7 +172,7 @@ class Pool(OneAtATime):
                     raise ValueError("out: overlaps x")
                 self._row[slots] = write
         finally:
-            self._busy = False
+            turn.free = True
         return out
 
     def _remembered(self, ids: Array) -> tuple[Array, Array]:
@@ -197,13 +207,15 @@ class Pool(OneAtATime):
     # ---------------------------------------------------------------- the object itself
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             ids, states = self._ids.copy(), self._states.read(self._row)
         finally:
-            self._busy = False
+            turn.free = True
         return _restored, (type(self), self._net, self._capacity, ids, states)
 
     def __setstate__(self, open_streams: tuple[Array, list[State]]) -> None:
@@ -215,7 +227,7 @@ class Pool(OneAtATime):
         return f"{type(self).__name__}({self._net!r}, capacity={self._capacity}, open={len(self)})"
 
 
-def _restored(kind: type[Pool], net: LSTM | Stack, capacity: int, ids: Array, states: Any) -> Pool:
+def _restored(kind: type[Pool], net: Model, capacity: int, ids: Array, states: Any) -> Pool:
     pool = kind(net, capacity)
     pool.__setstate__((ids, states))
     return pool

@@ -5,30 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
-from lstmkernel.engine import arguments, parameters
+from lstmkernel.engine import arguments, inputs, parameters
 from lstmkernel.engine.at_once import engines_of, replace_engines
 from lstmkernel.engine.call import call_chain
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.expects import warn_without
-from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.engine.network import State
 from lstmkernel.lstm import LSTM
-
-if TYPE_CHECKING:
-    from lstmkernel.pool import Pool
-    from lstmkernel.stream import Stream
+from lstmkernel.model import Model
 
 Layer = LSTM | Dense
 
 
-class Stack(FixedAttributes):
+class Stack(Model):
     """LSTM and Dense layers one after the other.
 
     ``out, states = net(x, states)``: ``states`` holds one ``(h, c)`` for each LSTM of ``layers``, in order. Each
@@ -44,6 +40,7 @@ class Stack(FixedAttributes):
 
     def __init__(self, layers: Iterable[Layer], *, skip: float = 0) -> None:
         self._layers: tuple[Layer, ...] = tuple(layers)
+        self._chain: Chain | None = None  # as it was last asked for
         if not self.layers:
             raise ValueError("layers: expected at least one")
         for place, layer in enumerate(self.layers):
@@ -60,13 +57,12 @@ class Stack(FixedAttributes):
                     f"layers[{place + 1}]: expected input width {below.out_features}, the output width of "
                     f"layers[{place}], got {_in_features(above)}"
                 )
-        self._dtype = self.layers[0].dtype
-        if any(layer.dtype != self.dtype for layer in self.layers):
+        dtype = self.layers[0].dtype
+        if any(layer.dtype != dtype for layer in self.layers):
             raise ValueError(f"layers: expected one dtype, got {', '.join(layer.dtype.name for layer in self.layers)}")
         orders = {layer.batch_first for layer in self._lstms()}
         if len(orders) > 1:
             raise ValueError("layers: expected one batch_first for all LSTMs, got both")
-        self._batch_first = orders == {True}
         self._skip = float(skip)
         if not np.isfinite(self._skip):
             raise ValueError(f"skip: expected a finite number, got {skip}")
@@ -74,7 +70,6 @@ class Stack(FixedAttributes):
             raise ValueError(
                 f"skip: expected an input at least as wide as out, {self.out_features}, got {self.input_size}"
             )
-        self._chain: Chain | None = None  # as it was last asked for
 
     @property
     def engine(self) -> Chain:
@@ -94,28 +89,8 @@ class Stack(FixedAttributes):
         """The input, times this, is added to the output; 0 for none."""
         return self._skip
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64, the same in all layers."""
-        return self._dtype
-
-    @property
-    def batch_first(self) -> bool:
-        """Whether batched x and out are (B, T, ...)."""
-        return self._batch_first
-
     def _lstms(self) -> list[LSTM]:
         return [layer for layer in self.layers if isinstance(layer, LSTM)]
-
-    @property
-    def input_size(self) -> int:
-        """How many numbers x has at each time step."""
-        return _in_features(self.layers[0])
-
-    @property
-    def out_features(self) -> int:
-        """The width of ``out``."""
-        return self.layers[-1].out_features
 
     @property
     def backend(self) -> str:
@@ -133,10 +108,7 @@ class Stack(FixedAttributes):
     ) -> tuple[Array, tuple[State, ...]]:
         """Run over a sequence; arguments and errors as for LSTM, ``state`` with one (h, c) or None for each LSTM."""
         chain = self.engine
-        count = len(chain.networks)
-        given = [None] * count if state is None else list(state)
-        if len(given) != count:
-            raise ValueError(f"state: expected one (h, c) for each of {count} LSTMs, got {len(given)}")
+        given = inputs.states_given(chain, state)
         lengths, reset, mask = (
             None if value is None else arguments.array_of(name, value).copy()  # the same in all layers
             for name, value in (("lengths", lengths), ("reset", reset), ("mask", mask))
@@ -145,18 +117,6 @@ class Stack(FixedAttributes):
             warn_without(network, lengths, mask)
         out, last = call_chain(chain, x, given, lengths, reset, mask)
         return out, tuple(last)
-
-    def stream(self, batch_size: int = 1) -> Stream:
-        """As ``LSTM.stream``, with the heads. Its ``state`` is one (h, c) for each LSTM."""
-        from lstmkernel.stream import Stream
-
-        return Stream(self, batch_size)
-
-    def pool(self, capacity: SupportsIndex) -> Pool:
-        """As ``LSTM.pool``, with the heads."""
-        from lstmkernel.pool import Pool
-
-        return Pool(self, capacity)
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's name and shape, as in ``state_dict()``."""

@@ -17,8 +17,7 @@ from lstmkernel.engine.network import Network, State
 from lstmkernel.engine.states import OneAtATime, States
 
 if TYPE_CHECKING:
-    from lstmkernel.lstm import LSTM
-    from lstmkernel.stack import Stack
+    from lstmkernel.model import Model
 
 _ndarray = np.ndarray
 
@@ -35,7 +34,10 @@ class Stream(OneAtATime):
     another runs raises RuntimeError. A call that fails or is interrupted changes nothing.
     """
 
-    def __init__(self, net: LSTM | Stack, batch_size: int = 1) -> None:
+    _way_out = "give each thread a stream of its own"
+
+    def __init__(self, net: Model, batch_size: int = 1) -> None:
+        super().__init__()
         self._batch_size = B = arguments.size("batch_size", batch_size)
         self._net: Any = copy(net)  # the weights of now
         self._dtype = net.dtype
@@ -77,16 +79,18 @@ class Stream(OneAtATime):
             out = np.empty(out_shape, dtype)
         elif type(out) is not _ndarray or out.dtype is not dtype or out.shape != out_shape or not out.flags.carray:
             arguments.output(out, out_shape, dtype, ())
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             side = self._side
             if self._steps[side](self._address(x_t), self._address(out)):
                 raise ValueError("out: overlaps x_t")
             self._side = 1 - side
         finally:
-            self._busy = False
+            turn.free = True
         return out
 
     def _checked(self, x_t: ArrayLike) -> tuple[Array, tuple[int, ...]]:
@@ -112,15 +116,17 @@ class Stream(OneAtATime):
             return self._first_of_its_shape(chunk)
         out_shape, calls = known
         out = np.empty(out_shape, self._dtype)
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             side = self._side
             calls[side](self._address(chunk), self._address(out))
             self._side = 1 - side
         finally:
-            self._busy = False
+            turn.free = True
         return out
 
     def _first_of_its_shape(self, chunk: ArrayLike) -> Array:
@@ -133,9 +139,11 @@ class Stream(OneAtATime):
         if x.ndim != 3 or x.shape[0 if rows_first else 1] != B or x.shape[2] != I:
             meaning = ("(B, T, I)" if rows_first else "(T, B, I)") + (" or (T, I)" if B == 1 else "")
             raise ValueError(f"chunk: expected shape {meaning} with B = {B} and I = {I}, got {shape}")
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             out, last = call_chain(self._chain, x, self._states.read(self._sides[self._side]))
             if by_itself:
@@ -143,7 +151,7 @@ class Stream(OneAtATime):
             self._prepare(shape, out.shape, x.shape[1 if rows_first else 0])
             self._side = self._other_side(last)
         finally:
-            self._busy = False
+            turn.free = True
         return out
 
     def _prepare(self, shape: tuple[int, ...], out_shape: tuple[int, ...], steps: int) -> None:
@@ -169,13 +177,15 @@ class Stream(OneAtATime):
 
         Set it to such states, or to None for the first ones. Wrong states raise as in a call.
         """
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             found = self._packed([(h.copy(), c.copy()) for h, c in self._states.read(self._sides[self._side])])
         finally:
-            self._busy = False
+            turn.free = True
         return found
 
     @state.setter
@@ -186,13 +196,15 @@ class Stream(OneAtATime):
             raise ValueError(f"state: expected one (h, c) for each of {len(networks)} LSTMs, got {len(given)}")
         both = zip(networks, given, strict=True)
         checked = [inputs.states_of(network, part, self._batch_size, True) for network, part in both]
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             self._side = self._other_side(checked)
         finally:
-            self._busy = False
+            turn.free = True
 
     def reset(self, mask: ArrayLike | None = None) -> None:
         """Give all rows their first states again, or only the rows where mask (B,), bool, is True."""
@@ -201,16 +213,18 @@ class Stream(OneAtATime):
             raise TypeError(f"mask: expected bool, got {rows.dtype}")
         arguments.shape("mask", rows, (self._batch_size,), "(B,)")
         kept = ~rows[:, None]
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             now = zip(self._states.read(self._sides[self._side]), self._chain.networks, strict=True)
             both = ((h, c, *network.first) for (h, c), network in now)
             new = [(np.where(kept, h, h_0), np.where(kept, c, c_0)) for h, c, h_0, c_0 in both]
             self._side = self._other_side(new)
         finally:
-            self._busy = False
+            turn.free = True
 
     def _packed(self, states: list[State]) -> Any:
         """The states as the network takes and gives them."""
@@ -231,7 +245,7 @@ class Stream(OneAtATime):
         return f"{type(self).__name__}({self._net!r}, batch_size={self._batch_size})"
 
 
-def _restored(kind: type[Stream], net: LSTM | Stack, batch_size: int, state: Any) -> Stream:
+def _restored(kind: type[Stream], net: Model, batch_size: int, state: Any) -> Stream:
     stream = kind(net, batch_size)
     stream.state = state
     return stream

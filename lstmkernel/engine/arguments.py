@@ -70,6 +70,8 @@ def array_of(name: str, value: ArrayLike) -> Array:
         masked = isinstance(value, list | tuple) and _has_masked(value)
         array = None if masked else np.asanyarray(value)
     except ValueError as error:  # of lists of unequal length
+        if name == "x" and _are_unequal_rows(value):
+            raise ValueError(_UNEQUAL_ROWS) from None
         raise ValueError(f"{name}: expected an array, got {type(value).__name__}: {error}") from error
     if array is None or isinstance(array, MaskedArray):
         way_out = _WITHOUT_MASK.get(name, "fill it: numpy.ma.filled(array, ...)")
@@ -85,6 +87,21 @@ _FILL_X = (
 _WITHOUT_MASK = {"x": _FILL_X, "chunk": _FILL_X, "out": "give its data: out.data"}
 
 
+_UNEQUAL_ROWS = (
+    "x: expected an array, got a list of rows of unequal length; use net.ragged(list), or pad the rows and give "
+    "lengths="
+)
+
+
+def _are_unequal_rows(value: Any) -> bool:
+    """Whether these are rows (T, I) that differ in T alone."""
+    try:
+        shapes = {np.shape(part) for part in value}
+    except (TypeError, ValueError):  # no list; rows that are no arrays themselves
+        return False
+    return {len(shape) for shape in shapes} == {2} and len({shape[1] for shape in shapes}) == 1
+
+
 def _has_masked(parts: Sequence[Any]) -> bool:
     kinds = set(map(type, parts))
     if any(issubclass(kind, MaskedArray) for kind in kinds):
@@ -93,12 +110,18 @@ def _has_masked(parts: Sequence[Any]) -> bool:
     return bool(nested) and any(_has_masked(part) for part in parts if type(part) in nested)
 
 
+def real_numbers(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
+    """``value`` as an array of any dtype that casts to ``dtype``."""
+    array = array_of(name, value)
+    if array.dtype is not dtype and array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected real numbers that cast to {dtype}, got {array.dtype}")
+    return array
+
+
 def real(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     """``value`` as an array for the kernels: of ``dtype``, native, aligned, contiguous along its last axis."""
-    array = array_of(name, value)
+    array = real_numbers(name, value, dtype)
     if array.dtype is not dtype:
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"{name}: expected real numbers that cast to {dtype}, got {array.dtype}")
         array = array.astype(dtype, copy=False)
     if not array.flags.aligned or (not array.flags.c_contiguous and array.strides[-1] != dtype.itemsize):
         return array.copy(order="C")

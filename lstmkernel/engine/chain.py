@@ -14,6 +14,9 @@ class Chain:
     def __init__(self, layers: Sequence[Network | Head], skip: float = 0.0) -> None:
         self.layers, self.skip = tuple(layers), skip
         self.networks = [layer for layer in self.layers if isinstance(layer, Network)]
+        top = max((place + 1 for place, layer in enumerate(self.layers) if isinstance(layer, Network)), default=0)
+        #: The dense layers above the last network.
+        self.heads = [layer for layer in self.layers[top:] if isinstance(layer, Head)]
         self.input_size, self.out_features = self.layers[0].input_size, self.layers[-1].out_features
         self.dtype = self.layers[0].dtype
         self.batch_first = any(network.batch_first for network in self.networks)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments
+from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.network import Network, State
 
 GivenState = tuple[ArrayLike, ArrayLike]
 
 
-def steps_of(network: Network, x: ArrayLike) -> tuple[Array, bool]:
+def steps_of(network: Network | Chain, x: ArrayLike) -> tuple[Array, bool]:
     """x as (T, B, I), and whether it was batched."""
     array = arguments.real("x", x, network.dtype)
     I, batch_first = network.input_size, network.batch_first
@@ -31,6 +34,15 @@ def states_of(network: Network, state: GivenState | None, B: int, batched: bool)
     h, c = arguments.pair("state", state, "(h_0, c_0)")
     R, H = network.shape.output_size, network.shape.hidden_size
     return state_of(network, "h_0", h, B, R, batched), state_of(network, "c_0", c, B, H, batched)
+
+
+def states_given(chain: Chain, states: Any) -> list[GivenState | None]:
+    """One (h, c) or None for each network of a chain."""
+    count = len(chain.networks)
+    given = [None] * count if states is None else list(states)
+    if len(given) != count:
+        raise ValueError(f"state: expected one (h, c) for each of {count} LSTMs, got {len(given)}")
+    return given
 
 
 def state_of(network: Network, name: str, value: ArrayLike, B: int, width: int, batched: bool) -> Array:
@@ -59,7 +71,7 @@ def out_shape(network: Network, T: int, B: int, batched: bool) -> tuple[int, ...
     return (*order, network.out_features)
 
 
-def as_steps(network: Network, out: Array, batched: bool) -> Array:
+def as_steps(network: Network | Chain, out: Array, batched: bool) -> Array:
     """A view of an output, or of its gradient, as (T, B, D*R)."""
     if not batched:
         return out[:, None]

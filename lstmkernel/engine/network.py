@@ -109,10 +109,10 @@ class Network:
         for rows in slices(B, cut.rows):
             part = batch.rows(rows)
             for times in slices(T, cut.steps):
-                if self.shape.bidirectional:
+                if len(weights.layers[0]) == 2:
                     self.backend.lstm_forward(weights, part, threads, None if cut.steps >= T else times)
                     continue
-                if self.shape.reverse:
+                if weights.reverse:
                     times = slice(T - times.stop, T - times.start)
                 self.backend.lstm_forward(weights, part.chunk(times), threads)
 
@@ -129,13 +129,28 @@ class Network:
     def _run_by_layer(self, batch: Batch, call_rows: int) -> None:
         """One layer over all steps after the other: with two directions, a layer reads both below it at all times."""
         T, B, _ = batch.x.shape
-        D, below, last = self.shape.directions, batch.x, self.shape.num_layers - 1
+        below, last = batch.x, self.shape.num_layers - 1
         for layer in range(self.shape.num_layers):
             above = batch.out if layer == last else np.empty((T, B, self.out_features), self.dtype)
-            states = slice(D * layer, D * layer + D)
-            of_layer = batch._replace(x=below, h=batch.h[states], c=batch.c[states], out=above)
-            self._run_cut(self.weights.layer(layer), of_layer, call_rows)
+            self._run_cut(
+                self.weights.layer(layer), self.of_layer(batch._replace(x=below, out=above), layer), call_rows
+            )
             below = above
+
+    def of_layer(self, batch: Batch, layer: int) -> Batch:
+        """The batch with the states of one layer alone."""
+        D = self.shape.directions
+        states = slice(D * layer, D * layer + D)
+        return batch._replace(h=batch.h[states], c=batch.c[states])
+
+    def run_layer(self, layer: int, batch: Batch) -> None:
+        """One layer alone, in all its directions, with its own states in the batch."""
+        self._run_cut(self.weights.layer(layer), batch, self.call_rows(batch.x.shape[1]))
+
+    def run_direction(self, layer: int, direction: int, batch: Batch) -> None:
+        """One layer in one direction, with its own states in the batch. out (T, B, R)."""
+        alone = self.backend.pack_lstm([[self.weights.layers[layer][direction]]], self.shape.backwards[direction])
+        self._run_cut(alone, batch, self.call_rows(batch.x.shape[1]))
 
     def prepare(self, T: int, B: int) -> Prepared | None:
         """The kernel call for inputs of T steps and B rows; None where that takes more than one call."""

@@ -132,28 +132,44 @@ def _for_arrays(call: Advance, address: Callable[[Array], Any]) -> Callable[[Arr
     return lambda x, out: call(address(x), address(out))
 
 
+class Turn:
+    """Who holds it may use a stream or a pool. ``free`` is there while nobody holds it."""
+
+    def __init__(self) -> None:
+        self.free = True
+
+
 class OneAtATime:
     """Refuses a call while another one runs: RuntimeError. Each method that reads or writes states begins and ends so:
 
-        if self._busy:
-            raise self._in_use()
-        self._busy = True
+        turn = self._turn
+        try:
+            del turn.free
+        except AttributeError:
+            raise self._in_use() from None
         try:
             ...
             self._side = side  # what the call changes, in one assignment, after all that can fail
         finally:
-            self._busy = False
+            turn.free = True
 
-    There is no lock. Python switches threads and handles signals only after calls and in loops, so nothing happens
-    between reading ``_busy`` and setting it, nor between the last assignment and the end. That is why this is written
-    out everywhere: a ``with`` block calls functions at both ends.
+    Of two threads that delete the attribute, one gets the AttributeError: with a GIL, because Python switches threads
+    only between instructions; without one, because an object's attributes have a lock. Nobody ever waits for it.
+
+    A ``threading.Lock`` would not do. Python handles signals after calls, and ``acquire`` and ``release`` are calls: an
+    exception after the one would leave the lock taken, and one after the other would come from a call that was done. A
+    ``with`` block makes such calls, too. So it is written out everywhere.
     """
 
-    _busy = False
+    #: What to do about it.
+    _way_out: str
+
+    def __init__(self) -> None:
+        self._turn = Turn()
 
     def _in_use(self) -> RuntimeError:
         kind = type(self).__name__.lower()
         return RuntimeError(
-            f"this {kind} is in use by another thread, or by a call that is interrupted now: give each a {kind} of its "
-            "own"
+            f"this {kind} is in use by another thread: {self._way_out} (a signal handler cannot use the {kind} that it "
+            "interrupts)"
         )

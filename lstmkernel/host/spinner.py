@@ -23,9 +23,14 @@ def on_a_terminal() -> bool:
         return False
 
 
+def is_wanted() -> bool:
+    """Whether a spinner or a bar may be shown now, on this thread."""
+    return not getattr(_silent, "on", False) and on_a_terminal()
+
+
 @contextmanager
 def silenced() -> Iterator[None]:
-    """No spinner inside the block, on this thread: for code that has its own progress bar."""
+    """No spinner and no bar inside the block, on this thread: for code that has its own progress bar."""
     before, _silent.on = getattr(_silent, "on", False), True
     try:
         yield
@@ -36,7 +41,7 @@ def silenced() -> Iterator[None]:
 @contextmanager
 def spinning(what: str) -> Iterator[None]:
     """Show ``what`` on stderr, if it is a terminal, once the block has taken PATIENCE seconds."""
-    if getattr(_silent, "on", False) or not on_a_terminal():
+    if not is_wanted():
         yield
         return
     running = threading.Lock()  # no Event: Ctrl-C inside of its methods can leave it locked

@@ -1,0 +1,168 @@
+"""Rows of unequal length that lie one after the other in one array: no row is padded.
+
+The rows are sorted by length, so that the rows of a block end at about the same step. A block's inputs are copied to
+memory that the cache holds, and its outputs from there, because the kernels take rows that lie equally far apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lstmkernel.backends.large import fill, slices
+from lstmkernel.backends.packing import Array
+from lstmkernel.engine import arguments
+from lstmkernel.engine.blocks import Blocks
+from lstmkernel.engine.chain import Chain
+from lstmkernel.engine.network import Network, State
+from lstmkernel.host.progress import progress
+
+#: Rows that are sorted at once. They lie near each other in memory.
+SORTED_ROWS = 1 << 16
+
+
+def ragged(
+    engine: Network | Chain, flat: Any, offsets: ArrayLike | None, out: Array | None
+) -> tuple[Array | list[Array], Any]:
+    """As ``Model.ragged`` says."""
+    chain, as_list = Chain.of(engine), offsets is None
+    x, first_steps = _joined(flat, chain) if offsets is None else _checked(flat, offsets, chain)
+    shape = len(x), chain.out_features
+    if out is None:
+        written = out = np.empty(shape, chain.dtype)
+    else:
+        named = [("flat", flat), ("flat", x), ("offsets", offsets)] if offsets is not None else []
+        named += [item for layer in chain.layers for item in layer.parameters.items()]
+        written = arguments.output(out, shape, chain.dtype, named)
+    states = _Rows(chain, x, first_steps, written).run()
+    last = states[0] if isinstance(engine, Network) else tuple(states)
+    return [out[start:stop] for start, stop in pairwise(first_steps)] if as_list else out, last
+
+
+class _Rows:
+    """One call: row r has the steps first_steps[r] .. first_steps[r + 1] - 1 of x (N, I) and of out."""
+
+    def __init__(self, chain: Chain, x: Array, first_steps: Array, out: Array) -> None:
+        self._x, self._out, self._blocks = x, out, Blocks(chain)
+        self._starts, self._lengths = first_steps[:-1], np.diff(first_steps)
+        self._outside = slice(0, int(first_steps[0])), slice(int(first_steps[-1]), len(x))
+
+    def run(self) -> list[State]:
+        """Writes out; returns the last states of every LSTM."""
+        last = self._blocks.first_states(len(self._lengths))
+        for steps in self._outside:
+            fill(self._out[steps], np.broadcast_to(self._out.dtype.type(0), self._out[steps].shape))
+        with progress("lstmkernel: ragged rows", int(self._lengths.sum())) as advance:
+            for rows in self._groups():
+                for (h, c), (h_n, c_n) in zip(self._run_group(rows), last, strict=True):
+                    h_n[:, rows], c_n[:, rows] = h, c
+                advance(int(self._lengths[rows].sum()))
+        return last
+
+    def _groups(self) -> Iterator[Array]:
+        """Rows that run together, the longest first. Rows without a step are in none."""
+        for some in slices(len(self._lengths), SORTED_ROWS):
+            lengths = self._lengths[some]
+            shorter = lengths.max() - lengths
+            if shorter.max() < 1 << 16:
+                shorter = shorter.astype(np.uint16)  # NumPy sorts these by radix
+            order = some.start + np.argsort(shorter, kind="stable")[: np.count_nonzero(lengths)]
+            first = 0
+            while first < len(order):
+                longest = int(self._lengths[order[first]])
+                group = order[first : first + self._blocks.cut(longest).rows]
+                if self._blocks.whole_rows:  # a block of a few long rows and many short ones would be padding
+                    group = group[: np.count_nonzero(2 * self._lengths[group] >= longest)]
+                yield group
+                first += len(group)
+
+    def _run_group(self, rows: Array) -> list[State]:
+        """All steps of these rows. Returns their last states."""
+        starts, lengths = self._starts[rows], self._lengths[rows]
+        longest, states = int(lengths[0]), self._blocks.first_states(len(rows))
+        for times in self._blocks.parts(longest, self._blocks.cut(longest).steps):
+            active = int(np.count_nonzero(lengths > times.start))
+            steps = np.minimum(lengths[:active], times.stop) - times.start
+            self._run_block(starts[:active] + times.start, steps, [(h[:, :active], c[:, :active]) for h, c in states])
+        return states
+
+    def _run_block(self, starts: Array, lengths: Array, states: Sequence[State]) -> None:
+        """Steps of rows that begin at ``starts``. The longest come first, so equal lengths are neighbours."""
+        x = self._blocks.input(len(starts), int(lengths[0]))
+        edges = np.flatnonzero(np.diff(lengths)) + 1
+        runs = [(slice(*ends), int(lengths[ends[0]])) for ends in pairwise([0, *edges.tolist(), len(starts)])]
+        for rows, length in runs:
+            x[rows, :length] = _every(self._x, length)[starts[rows]]
+        out = self._blocks.finish(self._blocks.run(x, lengths, states), x)
+        for rows, length in runs:
+            _every(self._out, length)[starts[rows]] = out[rows, :length]
+
+
+def _every(flat: Array, length: int) -> Array:
+    """(N - length + 1, length, width): a view of every ``length`` neighbouring steps. One index picks a row's steps."""
+    (N, width), (step, number) = flat.shape, flat.strides
+    return np.ndarray((N - length + 1, length, width), flat.dtype, flat, 0, (step, step, number))
+
+
+# ---------------------------------------------------------------- arguments
+
+
+def _checked(flat: ArrayLike, offsets: ArrayLike, chain: Chain) -> tuple[Array, Array]:
+    """x (N, I) of any real dtype, contiguous, and the offsets, int64."""
+    x, width = arguments.real_numbers("flat", flat, chain.dtype), chain.input_size
+    if x.ndim != 2 or x.shape[1] != width:
+        raise ValueError(f"flat: expected shape (N, I) with I = {width}, got {x.shape}")
+    given = arguments.array_of("offsets", offsets)
+    if given.ndim != 1 or not len(given):
+        raise ValueError(f"offsets: expected shape (rows + 1,), got {given.shape}")
+    if given.dtype.kind not in "iu":
+        raise TypeError(f"offsets: expected integers, got {given.dtype}")
+    found = given.astype(np.int64)  # a copy: what was checked must not change while kernels run
+    _check_order(found, len(x))
+    return np.ascontiguousarray(x), found
+
+
+def _check_order(offsets: Array, N: int) -> None:
+    """Row r has the steps offsets[r] .. offsets[r + 1] - 1 of flat: that must be so for every row."""
+    if offsets[0] < 0:
+        raise ValueError(f"offsets: expected 0..{N} (the steps of flat), got {offsets[0]}, the start of row 0")
+    shrinking = offsets[1:] < offsets[:-1]
+    if shrinking.any():
+        row = int(shrinking.argmax())
+        raise ValueError(
+            f"offsets: row {row} ends at step {offsets[row + 1]}, before its start, {offsets[row]}; if you have "
+            "lengths, give numpy.concatenate([[0], numpy.cumsum(lengths)])"
+        )
+    beyond = offsets > N
+    if beyond.any():
+        place = int(beyond.argmax())
+        which = f"the end of row {place - 1}" if place else "the start of row 0"
+        raise ValueError(f"offsets: expected 0..{N} (the steps of flat), got {offsets[place]}, {which}")
+
+
+def _joined(rows: Any, chain: Chain) -> tuple[Array, Array]:
+    """The rows (T, I) of a list, one after the other, and their offsets."""
+    if not isinstance(rows, list | tuple) and not (isinstance(rows, np.ndarray) and rows.dtype == object):
+        raise TypeError(
+            f"offsets: expected integers (rows + 1,) for a flat array, got None; without offsets, give a list of "
+            f"arrays (T, I), not {type(rows).__name__}"
+        )
+    arrays = [_row(place, row, chain) for place, row in enumerate(rows)]
+    offsets = np.zeros(len(arrays) + 1, np.int64)
+    np.cumsum([len(array) for array in arrays], out=offsets[1:])
+    x = np.empty((int(offsets[-1]), chain.input_size), chain.dtype)
+    for start, array in zip(offsets.tolist(), arrays, strict=False):
+        x[start : start + len(array)] = array
+    return x, offsets
+
+
+def _row(place: int, row: ArrayLike, chain: Chain) -> Array:
+    name = f"flat[{place}]"
+    array = arguments.real_numbers(name, row, chain.dtype)
+    if array.ndim != 2 or array.shape[1] != chain.input_size:
+        raise ValueError(f"{name}: expected shape (T, I) with I = {chain.input_size}, got {array.shape}")
+    return array

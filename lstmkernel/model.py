@@ -1,0 +1,119 @@
+"""Model: what an LSTM and a Stack have in common, every way to run over a sequence but the call itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lstmkernel.backends.packing import Array
+from lstmkernel.engine import inputs
+from lstmkernel.engine.chain import Chain
+from lstmkernel.engine.expects import IN_LAST, warn_without
+from lstmkernel.engine.fixed_attributes import FixedAttributes
+from lstmkernel.engine.last import last
+from lstmkernel.engine.network import Network
+from lstmkernel.engine.ragged import ragged
+
+if TYPE_CHECKING:
+    from lstmkernel.pool import Pool
+    from lstmkernel.stream import Stream
+
+
+class Model(FixedAttributes):
+    """The base of ``LSTM`` and ``Stack``."""
+
+    @property
+    def engine(self) -> Network | Chain:
+        """What runs: packed, with the current parameters. Its interface may change."""
+        raise NotImplementedError
+
+    @property
+    def input_size(self) -> int:
+        """I: how many numbers x has at each time step."""
+        return self.engine.input_size
+
+    @property
+    def out_features(self) -> int:
+        """The width of ``out``: D * R, or that of the last layer."""
+        return self.engine.out_features
+
+    @property
+    def batch_first(self) -> bool:
+        """Whether batched x and out are (B, T, ...)."""
+        return self.engine.batch_first
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64: the type of weights, inputs, states and outputs."""
+        return self.engine.dtype
+
+    def last(self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None) -> Array:
+        """``out`` at each row's last step alone: (B, out_features), or (out_features,) for an unbatched x.
+
+        Its numbers are bit-identical to ``out`` of a call at that step. A call stores ``out`` of every step, ``last``
+        does not: it needs no memory that grows with T, unless a backward direction reads what lies below it. Dense
+        layers at the end run once a row. Arguments and errors as for a call.
+
+        With ``lengths``, a row's last step is step ``lengths - 1``. A row without any step gives 0, as ``out`` is 0
+        past a row's end. At a row's last step, a backward direction has taken one step only; its state after all of
+        the row is in h_n of a call.
+        """
+        chain = Chain.of(self.engine)
+        given = [state] if isinstance(self.engine, Network) else inputs.states_given(chain, state)
+        for network in chain.networks:
+            warn_without(network, lengths, None, IN_LAST)
+        return last(chain, x, given, lengths)
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """The same model as a ``Stream`` of ``batch_size`` rows, which keeps its states from call to call.
+
+        Raises ValueError for a model that is bidirectional or reverse: a backward direction needs the whole sequence
+        first.
+        """
+        from lstmkernel.stream import Stream
+
+        return Stream(self, batch_size)
+
+    def pool(self, capacity: SupportsIndex) -> Pool:
+        """A ``Pool`` of at most ``capacity`` streams, which take steps together. Raises as ``stream``."""
+        from lstmkernel.pool import Pool
+
+        return Pool(self, capacity)
+
+    @overload
+    def ragged(self, flat: ArrayLike, offsets: ArrayLike, *, out: Array | None = None) -> tuple[Array, Any]: ...
+    @overload
+    def ragged(
+        self, flat: Sequence[ArrayLike], offsets: None = None, *, out: Array | None = None
+    ) -> tuple[list[Array], Any]: ...
+    def ragged(self, flat: Any, offsets: ArrayLike | None = None, *, out: Array | None = None) -> tuple[Any, Any]:
+        """Run over rows of unequal length that lie one after the other in one array, as in Arrow. Nothing is padded.
+
+        Parameters
+        ----------
+        flat
+            (N, I): the steps of all rows; real numbers, cast block by block. Or a list of arrays (T, I), one for each
+            row, without ``offsets``.
+        offsets
+            (rows + 1,), integers: row r has the steps ``flat[offsets[r]:offsets[r + 1]]``. They begin at 0 or later and
+            never decrease; a row may be empty.
+        out
+            Where to write the output: C-contiguous, of the right shape and dtype, overlapping no input. A call that is
+            interrupted may have written part of it.
+
+        Returns
+        -------
+        out
+            (N, out_features), row for row where the steps of ``flat`` are; 0 at steps of no row. For a list, a list of
+            arrays (T, out_features), which are views of one array.
+        (h_n, c_n)
+            The last states of the rows, (L*D, rows, R) and (L*D, rows, H); a Stack has one such pair for each LSTM.
+
+        Each row gives the bits of a call of its own. Long work shows a progress bar, if stderr is a terminal.
+
+        Raises ValueError for a wrong shape or offset and TypeError for a wrong dtype, before anything is written.
+        """
+        return ragged(self.engine, flat, offsets, out)

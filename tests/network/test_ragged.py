@@ -1,0 +1,309 @@
+"""Rows of unequal length in one array: each gives the bits of a call of its own, and none is padded."""
+
+import io
+import tracemalloc
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from helpers import assert_close, assert_ctrl_c_is_heard, assert_same_bits, normal, readonly
+from networks import NETWORKS, each, make, with_head
+
+import lstmkernel as lk
+from lstmkernel.engine import blocks, ragged
+from lstmkernel.host import progress, spinner
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """So that few rows and steps fill several blocks."""
+    monkeypatch.setattr(blocks, "THREAD_BYTES", 1 << 11)
+    monkeypatch.setattr(blocks, "THREAD_ROWS", 8)
+    monkeypatch.setattr(blocks, "LEAST_ROWS", 3)
+    monkeypatch.setattr(blocks, "LEAST_STEPS", 4)
+    monkeypatch.setattr(ragged, "SORTED_ROWS", 32)
+
+
+def rows_of(random, count=40, width=5, dtype="float32", longest=13):
+    """flat and offsets. Some rows are empty, one is long, and some steps of flat are before or after all rows."""
+    lengths = random.integers(0, longest, count)
+    lengths[:3] = 0, 3 * longest, 1
+    offsets = 2 + np.concatenate([[0], np.cumsum(lengths)])
+    return normal(random, (offsets[-1] + 3, width), dtype), offsets
+
+
+def as_call(net, row):
+    """A call of that row alone: out, and (h, c) of each LSTM."""
+    out, states = net(row)
+    return out, states if isinstance(net, lk.Stack) else (states,)
+
+
+def assert_as_each_alone(net, flat, offsets, got, compare=assert_same_bits):
+    out, states = got
+    states = states if isinstance(net, lk.Stack) else (states,)
+    for row, (start, stop) in enumerate(pairwise(offsets)):
+        expected, expected_states = as_call(net, flat[start:stop])
+        compare(out[start:stop], expected, f"row {row}")
+        for pair, expected_pair in zip(states, expected_states, strict=True):
+            for part, expected_part in zip(pair, expected_pair, strict=True):
+                compare(part[:, row], expected_part, f"states of row {row}")
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_each_row_has_the_bits_of_a_call_alone(network, random, small_blocks):
+    net = make(network)
+    flat, offsets = rows_of(random, width=net.input_size)
+    assert_as_each_alone(net, flat, offsets, net.ragged(flat, offsets))
+
+
+@each("two directions", "projected", "variant")
+def test_on_every_backend(network, compiled_backend, dtype, random, small_blocks):
+    net = make(network, compiled_backend, dtype)
+    flat, offsets = rows_of(random, count=20, dtype=dtype)
+    assert_as_each_alone(net, flat, offsets, net.ragged(flat, offsets))
+
+
+def test_numpy_is_close(random, small_blocks):
+    net = make("two layers", "numpy")
+    flat, offsets = rows_of(random)
+    compare = lambda got, expected, what: assert_close(got, np.float64(expected), "float32", what)  # noqa: E731
+    assert_as_each_alone(net, flat, offsets, net.ragged(flat, offsets), compare)
+
+
+STACKS = {
+    "head": lambda lstm: with_head(lstm),
+    "heads between and skip": lambda lstm: lk.Stack(
+        [lstm, lk.Dense(9, 4, seed=3), lk.LSTM(4, 3, 2, seed=4), lk.Dense(3, 2, "tanh", seed=5)], skip=0.5
+    ),
+    "a direction more": lambda lstm: lk.Stack([lstm, lk.LSTM(9, 3, bidirectional=True, seed=4)]),
+    "heads alone": lambda lstm: lk.Stack([lk.Dense(5, 9, seed=3), lk.Dense(9, 2, "relu", seed=4)], skip=1),
+}
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_stacks(stack, random, small_blocks):
+    net = STACKS[stack](make("two layers"))
+    flat, offsets = rows_of(random)
+    assert_as_each_alone(net, flat, offsets, net.ragged(flat, offsets))
+
+
+def test_threads_give_the_same_bits(random, eight_cores):
+    net, alone = make("two layers", num_threads=3), make("two layers", num_threads=1)
+    flat, offsets = rows_of(random, count=700)
+    out, states = net.ragged(flat, offsets)
+    expected, expected_states = alone.ragged(flat, offsets)
+    assert_same_bits(out, expected)
+    assert_same_bits(states[1], expected_states[1])
+
+
+def test_steps_of_no_row_are_zero(random):
+    flat, offsets = rows_of(random)
+    net, out = make("two layers"), np.full((len(flat), 9), 7, "float32")
+    assert net.ragged(flat, offsets, out=out)[0] is out
+    assert (out[:2] == 0).all()
+    assert (out[-3:] == 0).all()
+    assert (out[2:-3] != 7).all()
+
+
+@pytest.mark.parametrize("kind", ["int32", "int64", "uint8", ">i4", "list", "read-only"])
+def test_offsets_of_every_kind(kind, random):
+    net, (flat, offsets) = make("plain"), rows_of(random, count=9)
+    ways = {"list": list, "read-only": lambda array: readonly(array.copy())}
+    given = ways.get(kind, lambda array: array.astype(kind))(offsets)
+    assert_same_bits(net.ragged(flat, given)[0], net.ragged(flat, offsets)[0])
+
+
+@pytest.mark.parametrize("kind", ["float64", "int8", ">f4", "columns", "unaligned", "read-only", "lists"])
+def test_flat_of_every_kind(kind, random):
+    """As in a call."""
+    net, (flat, offsets) = make("two layers"), rows_of(random, count=9)
+    ways = {
+        "columns": np.asfortranarray,
+        "unaligned": lambda array: np.frombuffer(b"." + array.tobytes(), "f4", -1, 1).reshape(array.shape),
+        "read-only": lambda array: readonly(array.copy()),
+        "lists": np.ndarray.tolist,
+    }
+    given = ways.get(kind, lambda array: array.astype(kind))(flat)
+    assert_as_each_alone(net, np.asarray(given), offsets, net.ragged(given, offsets))
+
+
+def test_a_file_that_is_mapped(random, tmp_path):
+    net, (flat, offsets) = make("two layers"), rows_of(random)
+    np.save(tmp_path / "flat.npy", flat)
+    out = np.lib.format.open_memmap(tmp_path / "out.npy", "w+", "float32", (len(flat), 9))
+    net.ragged(np.load(tmp_path / "flat.npy", mmap_mode="r"), offsets, out=out)
+    out.flush()
+    assert_same_bits(np.load(tmp_path / "out.npy"), net.ragged(flat, offsets)[0])
+
+
+def test_a_sliced_arrow_array(random):
+    pa = pytest.importorskip("pyarrow")
+    net, (flat, offsets) = make("plain"), rows_of(random)
+    steps = pa.FixedSizeListArray.from_arrays(flat.ravel(), 5)
+    array = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), steps)[7:29]
+    values = array.values.flatten().to_numpy().reshape(-1, 5)
+    out, (h, _) = net.ragged(values, array.offsets)
+    assert h.shape == (1, 22, 9)
+    first, last = offsets[7], offsets[29]
+    assert_same_bits(out[first:last], net.ragged(flat, offsets)[0][first:last])
+
+
+@pytest.mark.parametrize("kind", [list, tuple, "objects"])
+def test_a_list_gives_a_list(kind, random):
+    net, (flat, offsets) = make("two layers"), rows_of(random)
+    rows = [flat[start:stop] for start, stop in pairwise(offsets)]
+    if kind == "objects":
+        given = np.empty(len(rows), object)
+        given[:] = rows
+    else:
+        given = kind(rows)
+    outs, states = net.ragged(given)
+    expected, expected_states = net.ragged(flat, offsets)
+    assert isinstance(outs, list)
+    for row, out in enumerate(outs):
+        assert_same_bits(out, expected[offsets[row] : offsets[row + 1]])
+    assert_same_bits(states[0], expected_states[0])
+    out = np.empty((len(flat) - 5, 9), "float32")
+    assert np.shares_memory(net.ragged(given, out=out)[0][1], out)
+
+
+@each("two layers", "two directions", "learned state")
+def test_no_rows_and_empty_rows(network):
+    net = make(network)
+    first = net(np.zeros((0, 3, net.input_size)))[1]
+    out, (h, c) = net.ragged(np.zeros((4, net.input_size)), [2, 2, 2, 2])
+    assert (out == 0).all()
+    assert_same_bits(h, first[0])
+    assert_same_bits(c, first[1])
+    for flat, offsets in ((np.zeros((0, net.input_size)), [0]), ([], None)):
+        out, (h, _) = net.ragged(flat, offsets)
+        assert len(out) == 0
+        assert h.shape == (h.shape[0], 0, h.shape[2])
+
+
+def test_nan_stays_in_its_row(random):
+    net, (flat, offsets) = make("two layers"), rows_of(random)
+    clean = net.ragged(flat, offsets)[0]
+    flat[offsets[5]] = np.nan
+    out = net.ragged(flat, offsets)[0]
+    own = slice(offsets[5], offsets[6])
+    assert np.isnan(out[own]).all()
+    out[own] = clean[own]
+    assert_same_bits(out, clean)
+
+
+def test_nothing_is_padded(random):
+    """One long row among many short ones: padded, they would be 500 times the data."""
+    lengths = np.full(1000, 2)
+    lengths[500] = 2000
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    flat = normal(random, (offsets[-1], 5), "float32")
+    net = make("two directions", num_threads=1)
+    tracemalloc.start()
+    out, states = net.ragged(flat, offsets)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 8 * (flat.nbytes + out.nbytes + sum(state.nbytes for state in states))
+
+
+# ---------------------------------------------------------------- refused
+
+
+FLAT = np.zeros((20, 5), "float32")
+
+
+@pytest.mark.parametrize(
+    ("flat", "offsets", "error", "message"),
+    [
+        (FLAT[:, :4], [0, 2], ValueError, r"flat: expected shape \(N, I\) with I = 5, got \(20, 4\)"),
+        (FLAT[0], [0, 2], ValueError, r"flat: expected shape \(N, I\) with I = 5, got \(5,\)"),
+        (FLAT.astype(complex), [0, 2], TypeError, "flat: expected real numbers that cast to float32, got complex128"),
+        (FLAT, [], ValueError, r"offsets: expected shape \(rows \+ 1,\), got \(0,\)"),
+        (FLAT, [[0, 2]], ValueError, r"offsets: expected shape \(rows \+ 1,\), got \(1, 2\)"),
+        (FLAT, [0.0, 2.0], TypeError, "offsets: expected integers, got float64"),
+        (FLAT, [-1, 2], ValueError, r"offsets: expected 0..20 \(the steps of flat\), got -1, the start of row 0"),
+        (FLAT, [21, 22], ValueError, r"offsets: expected 0..20 .*, got 21, the start of row 0"),
+        (FLAT, [0, 5, 25], ValueError, r"offsets: expected 0..20 .*, got 25, the end of row 1"),
+        (FLAT, [0, 5, 3, 9], ValueError, "offsets: row 1 ends at step 3, before its start, 5; if you have lengths"),
+        (FLAT, None, TypeError, r"without offsets, give a list of arrays \(T, I\), not ndarray"),
+        ([FLAT, FLAT[:, 1:]], None, ValueError, r"flat\[1\]: expected shape \(T, I\) with I = 5, got \(20, 4\)"),
+        ([FLAT, "abc"], None, TypeError, r"flat\[1\]: expected real numbers that cast to float32"),
+    ],
+)
+def test_refused(flat, offsets, error, message):
+    with pytest.raises(error, match=message):
+        make("plain").ragged(flat, offsets)
+
+
+def test_outs_that_are_refused(random):
+    net, (flat, offsets) = make("plain"), rows_of(random)
+    wrong = {
+        "shape": np.zeros((len(flat), 8), "float32"),
+        "dtype": np.zeros((len(flat), 9), "float64"),
+        "C-contiguous": np.zeros((9, len(flat)), "float32").T,
+        "overlaps flat": np.lib.stride_tricks.as_strided(flat, (len(flat), 9), (36, 4)),
+    }
+    before = flat.copy()
+    for message, out in wrong.items():
+        with pytest.raises((TypeError, ValueError), match=message):
+            net.ragged(flat, offsets, out=out)
+    assert_same_bits(flat, before)
+
+
+@pytest.mark.parametrize("net", [make("plain"), make("batch first"), with_head(make("plain"))])
+def test_a_call_says_where_unequal_rows_go(net):
+    I = net.input_size
+    with pytest.raises(ValueError, match=r"rows of unequal length; use net.ragged\(list\), or pad .* give lengths="):
+        net([np.zeros((5, I)), np.zeros((7, I))])
+    for other in ([np.zeros((5, I)), np.zeros((5, 2))], [[1.0, 2.0], [3.0]], [np.zeros(3), 1]):
+        with pytest.raises(ValueError, match="x: expected an array, got list: setting an array element"):
+            net(other)
+
+
+# ---------------------------------------------------------------- long work
+
+
+INTERRUPTED = """
+import sys
+import numpy as np
+import lstmkernel as lk
+
+lstm = lk.LSTM(64, 256, backend=sys.argv[1], seed=0)
+flat = np.broadcast_to(np.float32(0.5), (1000, 64)).repeat(1, 0)
+offsets = np.arange(0, 1001, 50)
+before = lstm.ragged(flat, offsets)[0]
+many = flat.repeat(300, 0)
+print("ready", flush=True)
+try:
+    while True:
+        lstm.ragged(many, np.arange(0, len(many) + 1, 500))
+except KeyboardInterrupt:
+    pass
+assert np.array_equal(lstm.ragged(flat, offsets)[0], before)
+print("as before", flush=True)
+"""
+
+
+def test_ctrl_c_is_heard():
+    assert_ctrl_c_is_heard(INTERRUPTED, "numpy")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_long_work_shows_a_bar(random, monkeypatch, small_blocks):
+    net, (flat, offsets) = make("plain"), rows_of(random)
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    net.ragged(flat, offsets)
+    assert terminal.getvalue() == ""
+    monkeypatch.setattr(progress, "PATIENCE", -1)
+    net.ragged(flat, offsets)
+    assert "ragged rows" in terminal.getvalue()
+    assert "100%" in terminal.getvalue()
+    before = terminal.getvalue()
+    with spinner.silenced():
+        net.ragged(flat, offsets)
+    assert terminal.getvalue() == before

@@ -11,7 +11,6 @@ from dask.base import tokenize
 from dask.delayed import Delayed
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.dask import ragged_rows
 from lstmkernel.dask.worker_network import Net, WorkerNetwork
 from lstmkernel.engine import arguments
 
@@ -41,7 +40,7 @@ def score(net: Net, node: Delayed, x: da.Array, last: bool, lengths: Any) -> da.
 
 def _score_chunk(x: Array, lengths: Array | None = None, *, network: WorkerNetwork, last: bool) -> Array:
     if last:
-        return ragged_rows.last(network.net, x, lengths)
+        return network.net.last(x, lengths=lengths)
     out, _ = network.net(x, lengths=lengths)
     return out
 

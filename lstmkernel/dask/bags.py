@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,8 @@ def lstm_score(sequences: Iterable[Any], *, network: WorkerNetwork, last: bool) 
     flat, offsets = joined(network, sequences)
     if last:
         return list(ragged_rows.last_step(network.net, flat, offsets))
-    return np.split(ragged_rows.every_step(network.net, flat, offsets), offsets[1:-1]) if len(offsets) > 1 else []
+    out, _ = network.net.ragged(flat, offsets)
+    return [out[start:stop] for start, stop in pairwise(offsets)]
 
 
 def joined(network: WorkerNetwork, sequences: Iterable[Any]) -> tuple[Array, Array]:

@@ -55,7 +55,8 @@ def score(net: Net, node: Delayed, series: Any, last: bool) -> Any:
 
 def _score_partition(series: pd.Series, *, network: WorkerNetwork) -> pd.Series:
     flat, offsets = rows_of(network, series)
-    return _lists(ragged_rows.every_step(network.net, flat, offsets), offsets, series.index)
+    out, _ = network.net.ragged(flat, offsets)
+    return _lists(out, offsets, series.index)
 
 
 def _last_of_partition(series: pd.Series, *, network: WorkerNetwork) -> pd.DataFrame:

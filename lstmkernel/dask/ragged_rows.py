@@ -1,4 +1,4 @@
-"""Rows of unequal length, one after the other in one array: the output for each of their steps, or for the last."""
+"""Rows of unequal length, one after the other in one array, in groups of about the same length."""
 
 from __future__ import annotations
 
@@ -14,34 +14,15 @@ from lstmkernel.dask.worker_network import Net
 GROUP = 256
 
 
-def every_step(net: Net, flat: Array, offsets: Array) -> Array:
-    """flat (N, I), offsets (B + 1,) as in Arrow -> (N, O)."""
-    out = np.empty((len(flat), net.out_features), net.dtype)
-    for group in padded(net, flat, offsets):
-        answer, _ = net(group.x, lengths=group.lengths)
-        out[group.at] = rows_first(net, answer)[group.real]
-    return out
-
-
 def last_step(net: Net, flat: Array, offsets: Array) -> Array:
-    """flat (N, I), offsets (B + 1,) -> (B, O), the output at each row's last step."""
+    """flat (N, I), offsets (B + 1,) as in Arrow -> (B, O), the output at each row's last step; zeros for a row of none.
+
+    Heads run once a row, and no step's output but the last is kept, which net.ragged would do.
+    """
     out = np.zeros((len(offsets) - 1, net.out_features), net.dtype)
     for group in padded(net, flat, offsets):
-        out[group.rows] = last(net, group.x, group.lengths)
+        out[group.rows] = net.last(group.x, lengths=group.lengths)
     return out
-
-
-def last(net: Net, x: Array, lengths: Array | None) -> Array:
-    """(B, O): the output at each row's last step; zeros for a row of none."""
-    out = rows_first(net, net(x, lengths=lengths)[0])
-    B, T, _ = out.shape
-    if lengths is None:
-        lengths = np.full(B, T)
-    return (
-        np.where(lengths[:, None] > 0, out[np.arange(B), lengths - 1], 0)
-        if T
-        else np.zeros_like(out, shape=(B, out.shape[2]))
-    )
 
 
 def rows_first(net: Net, batched: Array) -> Array:

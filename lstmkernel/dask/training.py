@@ -55,6 +55,8 @@ def gradients(
     rows count as 0. Raises as ``score``.
     """
     node = on_workers(net, num_threads)
+    if not hasattr(net, "forward"):
+        raise TypeError(f"net: expected an LSTM, got a {type(net).__name__}, which has no backward pass")
     if isinstance(collection, DaskArray):
         chunks = _array_chunks(net, collection, targets, lengths)
     elif isinstance(collection, Bag):
@@ -113,7 +115,7 @@ def _added(parts: list[Answer]) -> Answer:
 
 
 def _of_array(network: WorkerNetwork, loss: Loss, x: Array, targets: Any, lengths: Any) -> Answer:
-    net = network.net
+    net: Any = network.net
     if not x.shape[arrays.row_axis(net)]:
         return _nothing(net)
     out, state, tape = net.forward(x, lengths=lengths)
@@ -123,7 +125,8 @@ def _of_array(network: WorkerNetwork, loss: Loss, x: Array, targets: Any, length
 
 def _of_pairs(network: WorkerNetwork, loss: Loss, pairs: Iterable[tuple[Any, Any]], *_: None) -> Answer:
     """One partition. Rows are padded to learn together; the loss sees each without its padding."""
-    net, (sequences, targets) = network.net, _unzipped(pairs)
+    net: Any = network.net
+    sequences, targets = _unzipped(pairs)
     flat, offsets = bags.joined(network, sequences)
     value, total = _nothing(net)
     for group in ragged_rows.padded(net, flat, offsets):
@@ -134,9 +137,7 @@ def _of_pairs(network: WorkerNetwork, loss: Loss, pairs: Iterable[tuple[Any, Any
             answer = loss(by_row[place, :steps], _state_of(state, place), targets[row])
             more, d_row, d_state = _of_loss(answer)
             if d_state is not None:
-                raise ValueError(
-                    "loss: expected (value, d_out) for a pair of a bag, got d_state, too"
-                )
+                raise ValueError("loss: expected (value, d_out) for a pair of a bag, got d_state, too")
             value += more
             if d_row is not None:
                 d_by_row[place, :steps] = _of_shape(d_row, by_row[place, :steps])

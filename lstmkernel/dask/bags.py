@@ -26,7 +26,7 @@ def lstm_score(sequences: Iterable[Any], *, network: WorkerNetwork, last: bool) 
     flat, offsets = joined(network, sequences)
     if last:
         return list(ragged_rows.last_step(network.net, flat, offsets))
-    out, _ = network.net.ragged(flat, offsets)
+    out = ragged_rows.every_step(network.net, flat, offsets)
     return [out[start:stop] for start, stop in pairwise(offsets)]
 
 

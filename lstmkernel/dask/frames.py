@@ -55,7 +55,7 @@ def score(net: Net, node: Delayed, series: Any, last: bool) -> Any:
 
 def _score_partition(series: pd.Series, *, network: WorkerNetwork) -> pd.Series:
     flat, offsets = rows_of(network, series)
-    out, _ = network.net.ragged(flat, offsets)
+    out = ragged_rows.every_step(network.net, flat, offsets)
     return _lists(out, offsets, series.index)
 
 

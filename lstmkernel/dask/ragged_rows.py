@@ -9,13 +9,21 @@ import numpy as np
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dask.worker_network import Net
+from lstmkernel.host.spinner import silenced
 
 #: Rows of about the same length that are padded together.
 GROUP = 256
 
 
+def every_step(net: Net, flat: Array, offsets: Array) -> Array:
+    """flat (N, I), offsets (B + 1,) as in Arrow -> (N, O). Dask has a progress bar of its own."""
+    with silenced():
+        out, _ = net.ragged(flat, offsets)
+    return out
+
+
 def last_step(net: Net, flat: Array, offsets: Array) -> Array:
-    """flat (N, I), offsets (B + 1,) as in Arrow -> (B, O), the output at each row's last step; zeros for a row of none.
+    """flat (N, I), offsets (B + 1,) -> (B, O), the output at each row's last step; zeros for a row of none.
 
     Heads run once a row, and no step's output but the last is kept, which net.ragged would do.
     """

@@ -6,8 +6,8 @@
 
 Each way gives the output at each row's last step, and all must give the same bits. The ways take turns, round by round,
 so that a slow moment of the machine slows all alike. The table has medians. Its last column is the median over the
-rounds of the time that one thread or worker took to that of two. "CPU time" is that of the busiest process: on a machine
-that others use, it says more than the clock on the wall what free cores would give. ``docs/at_scale.md`` has a run.
+rounds of the time that one thread or worker took, divided by that of two. "CPU time" is that of the busiest process: on
+a machine that others use, it says more than a clock about what free cores would give. ``docs/at_scale.md`` has a run.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from lstmkernel.formats import FormatError, from_torch, inspect, load, save
 from lstmkernel.gradient_flow import GradientFlow, gradient_flow
 from lstmkernel.info import info
 from lstmkernel.lstm import LSTM
+from lstmkernel.model import Model
 from lstmkernel.pool import Pool
 from lstmkernel.stack import Stack
 from lstmkernel.stream import Stream
@@ -31,6 +32,7 @@ __all__ = [
     "FormatError",
     "GradientFlow",
     "LSTMCell",
+    "Model",
     "Pool",
     "Stack",
     "Stream",

@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from lstmkernel import backends
 from lstmkernel.backends.packing import Array
-from lstmkernel.engine import arguments, parameters
+from lstmkernel.engine import arguments, head_tape, parameters
 from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.engine.head import Head
+from lstmkernel.engine.head_tape import HeadTape
 from lstmkernel.engine.parameters import Shapes
 
 #: The kernels apply all of these but softmax to each number. Softmax takes a whole row.
@@ -133,6 +134,26 @@ class Dense(FixedAttributes):
     def __call__(self, x: ArrayLike) -> Array:
         """x (..., in_features) -> y (..., out_features)."""
         return self._engine(x)
+
+    def forward(self, x: ArrayLike) -> tuple[Array, HeadTape]:
+        """x (..., in_features) -> y as a call gives it, and a tape for ``backward``.
+
+        The tape holds x itself, not a copy: do not change x before ``backward``.
+        """
+        return head_tape.record(self._engine, x)
+
+    def backward(self, tape: HeadTape, d_y: ArrayLike) -> dict[str, Array]:
+        """Gradients of a loss L, from d_y = dL/dy of y's shape.
+
+        Returns "weight" (O, K) and, with a bias, "bias" (O,), each summed over all rows of x, and "x" of x's shape.
+        NumPy computes them, so their last bits may depend on the machine. Raises ValueError for a wrong shape, for
+        another layer's tape, and if x was written to since ``forward``.
+        """
+        if not isinstance(tape, HeadTape):
+            raise TypeError(f"tape: expected what forward returned, got {type(tape).__name__}")
+        if tape.head.kind != self._engine.kind:
+            raise ValueError(f"tape: expected one of {self!r}, got {tape!r}")
+        return head_tape.backward(tape, d_y)
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, without the seed."""

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from lstmkernel import backends
 from lstmkernel.backends.packing import Array
-from lstmkernel.engine import arguments, gradients, inputs, parameters, tape
+from lstmkernel.engine import arguments, gradients, parameters, training
 from lstmkernel.engine.call import checked_call
 from lstmkernel.engine.expects import EXPECTS, IN_FORWARD, warn_without
 from lstmkernel.engine.network import Network, NetworkOptions, State
@@ -306,17 +306,8 @@ class LSTM(Model):
 
         Raises as a call, and ValueError for a model with a variant or in reverse, which have no backward pass.
         """
-        network = self._engine
-        network.require_plain("to record for backward")
-        warn_without(network, lengths, None, IN_FORWARD)
-        x_steps, batched = inputs.steps_of(network, x)
-        T, B, _ = x_steps.shape
-        first = inputs.states_of(network, state, B, batched)
-        row_lengths = inputs.lengths_of(lengths, T, B, batched)
-        every = None if checkpoint_every is None else arguments.size("checkpoint_every", checkpoint_every)
-        out, last, recorded = tape.record(network, x_steps, row_lengths, first, batched, every)
-        recorded.from_parameters = self.initial_state and state is None
-        return inputs.as_given(network, out, batched), inputs.states_as_given(last, batched), recorded
+        warn_without(self._engine, lengths, None, IN_FORWARD)
+        return training.forward(self._engine, x, state, lengths, checkpoint_every)
 
     def backward(
         self,
@@ -342,7 +333,7 @@ class LSTM(Model):
         """
         if not isinstance(tape, Tape):
             raise TypeError(f"tape: expected what forward returned, got {type(tape).__name__}")
-        if (tape.network.shape, tape.network.dtype) != (self.shape, self.dtype):
+        if tape.network.kind != self._engine.kind:
             raise ValueError(f"tape: expected one of {self!r}, got one of {tape.network!r}")
         return gradients.backward(tape, d_out, d_state)
 

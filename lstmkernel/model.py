@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
@@ -36,6 +36,11 @@ class Model(FixedAttributes):
         return self.engine.input_size
 
     @property
+    def in_features(self) -> int:
+        """As ``input_size``: what a Dense calls it."""
+        return self.engine.input_size
+
+    @property
     def out_features(self) -> int:
         """The width of ``out``: D * R, or that of the last layer."""
         return self.engine.out_features
@@ -49,6 +54,75 @@ class Model(FixedAttributes):
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64: the type of weights, inputs, states and outputs."""
         return self.engine.dtype
+
+    @property
+    def backend(self) -> str:
+        """The backend that runs, for example "c:avx2"; several joined by commas where layers differ."""
+        raise NotImplementedError
+
+    @property
+    def num_threads(self) -> int | None:
+        """The bound on threads; None for no bound."""
+        raise NotImplementedError
+
+    @property
+    def plan(self) -> Any:
+        """What ``compile`` measured and chose; None for a model that ``compile`` did not make."""
+        raise NotImplementedError
+
+    # ---------------------------------------------------------------- each has its own
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every parameter's name and shape."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Array]:
+        """Every parameter by its name: read-only arrays of the model's dtype."""
+        raise NotImplementedError
+
+    def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
+        """Replace every parameter, or, on an error, none."""
+        raise NotImplementedError
+
+    def config(self) -> dict[str, Any]:
+        """What ``from_config`` makes the model from, beside its parameters: plain values."""
+        raise NotImplementedError
+
+    def __call__(
+        self,
+        x: ArrayLike,
+        state: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+        reset: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Any]:
+        """Run over a sequence: ``out``, and the last states, which go into the next call as ``state``."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        x: ArrayLike,
+        state: Any = None,
+        *,
+        lengths: ArrayLike | None = None,
+        checkpoint_every: SupportsIndex | None = None,
+    ) -> tuple[Array, Any, Any]:
+        """Run as a call does, and record a tape for ``backward``."""
+        raise NotImplementedError
+
+    def backward(self, tape: Any, d_out: ArrayLike | None, d_state: Any = None) -> dict[str, Array]:
+        """Gradients of a loss, from those of what ``forward`` returned."""
+        raise NotImplementedError
+
+    def compile(
+        self, batch_size: SupportsIndex = 1, steps: SupportsIndex | None = None, num_threads: int | None = None
+    ) -> Model:
+        """The same model on the kernels that are fastest for inputs of these sizes."""
+        raise NotImplementedError
+
+    # ---------------------------------------------------------------- both have
 
     def last(self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None) -> Array:
         """``out`` at each row's last step alone: (B, out_features), or (out_features,) for an unbatched x.

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
-from lstmkernel.engine import arguments, inputs, parameters
+from lstmkernel.engine import arguments, inputs, parameters, training
 from lstmkernel.engine.at_once import engines_of, replace_engines
 from lstmkernel.engine.call import call_chain
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.expects import warn_without
 from lstmkernel.engine.network import State
+from lstmkernel.engine.training import ChainTape
 from lstmkernel.lstm import LSTM
 from lstmkernel.model import Model
+from lstmkernel.plan import Plan
 
 Layer = LSTM | Dense
+
+
+class Plans(tuple[Plan, ...]):
+    """What ``Stack.compile`` found for each LSTM, the lowest one first. Prints as their tables."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self))
 
 
 class Stack(Model):
@@ -52,10 +63,10 @@ class Stack(Model):
                     "a __call__ of its own, which the stack would pass over; call such a layer yourself"
                 )
         for place, (below, above) in enumerate(zip(self.layers, self.layers[1:], strict=False)):
-            if below.out_features != _in_features(above):
+            if below.out_features != above.in_features:
                 raise ValueError(
                     f"layers[{place + 1}]: expected input width {below.out_features}, the output width of "
-                    f"layers[{place}], got {_in_features(above)}"
+                    f"layers[{place}], got {above.in_features}"
                 )
         dtype = self.layers[0].dtype
         if any(layer.dtype != dtype for layer in self.layers):
@@ -89,6 +100,22 @@ class Stack(Model):
         """The input, times this, is added to the output; 0 for none."""
         return self._skip
 
+    def __len__(self) -> int:
+        """How many layers there are."""
+        return len(self._layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        """The layers, the first one first."""
+        return iter(self._layers)
+
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> Layer: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Layer, ...]: ...
+    def __getitem__(self, place: Any) -> Any:
+        """A layer by its place, or those of a slice; as ``layers``."""
+        return self._layers[place]
+
     def _lstms(self) -> list[LSTM]:
         return [layer for layer in self.layers if isinstance(layer, LSTM)]
 
@@ -96,6 +123,20 @@ class Stack(Model):
     def backend(self) -> str:
         """The backend that runs, for example "c:avx2"; several joined by commas where layers differ."""
         return ", ".join(dict.fromkeys(layer.backend for layer in self.layers))
+
+    @property
+    def num_threads(self) -> int | None:
+        """The largest of its LSTMs' bounds on threads; None if one has no bound."""
+        bounds = [lstm.num_threads for lstm in self._lstms()]
+        known = [bound for bound in bounds if bound is not None]
+        return max(known) if known and len(known) == len(bounds) else None
+
+    @property
+    def plan(self) -> Plans | None:
+        """What ``compile`` measured and chose for each LSTM; None for a stack that ``compile`` did not make."""
+        plans = [lstm.plan for lstm in self._lstms()]
+        known = [plan for plan in plans if plan is not None]
+        return Plans(known) if known and len(known) == len(plans) else None
 
     def __call__(
         self,
@@ -105,6 +146,7 @@ class Stack(Model):
         lengths: ArrayLike | None = None,
         reset: ArrayLike | None = None,
         mask: ArrayLike | None = None,
+        out: Array | None = None,
     ) -> tuple[Array, tuple[State, ...]]:
         """Run over a sequence; arguments and errors as for LSTM, ``state`` with one (h, c) or None for each LSTM."""
         chain = self.engine
@@ -115,8 +157,72 @@ class Stack(Model):
         )
         for network in chain.networks:
             warn_without(network, lengths, mask)
-        out, last = call_chain(chain, x, given, lengths, reset, mask)
-        return out, tuple(last)
+        written, last = call_chain(chain, x, given, lengths, reset, mask, out)
+        return written, tuple(last)
+
+    # ---------------------------------------------------------------- gradients
+
+    def forward(
+        self,
+        x: ArrayLike,
+        state: Sequence[tuple[ArrayLike, ArrayLike] | None] | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        checkpoint_every: SupportsIndex | None = None,
+    ) -> tuple[Array, tuple[State, ...], ChainTape]:
+        """Run as a call does, with bit-identical results, and record a tape for ``backward``.
+
+        Arguments and errors as for ``LSTM.forward``; ``state`` has one (h, c) or None for each LSTM.
+        """
+        chain = self.engine
+        return training.forward_chain(chain, x, inputs.states_given(chain, state), lengths, checkpoint_every)
+
+    def backward(
+        self,
+        tape: ChainTape,
+        d_out: ArrayLike | None,
+        d_state: Sequence[tuple[ArrayLike | None, ArrayLike | None] | None] | None = None,
+    ) -> dict[str, Array]:
+        """Gradients of a loss L, from those of what ``forward`` returned.
+
+        Parameters
+        ----------
+        tape
+            As ``forward`` returned it; it is not changed.
+        d_out
+            dL/d(out), of out's shape. Past a row's length it is ignored. None if the loss does not use ``out``.
+        d_state
+            One (dL/dh_n, dL/dc_n) or None for each LSTM; None if the loss uses none of them.
+
+        Returns the gradient of every parameter under its name in ``state_dict()``, of the first states of each LSTM
+        ("0.h_0" and "0.c_0" for the layer in place 0), and of "x". Errors as for ``LSTM.backward``.
+        """
+        if not isinstance(tape, ChainTape):
+            raise TypeError(f"tape: expected what forward returned, got {type(tape).__name__}")
+        if not tape.is_of(self.engine):
+            raise ValueError(f"tape: expected one of {self!r}, got that of other layers: {tape!r}")
+        return training.backward_chain(tape, d_out, d_state)
+
+    # ---------------------------------------------------------------- compile
+
+    def compile(
+        self,
+        batch_size: SupportsIndex = 1,
+        steps: SupportsIndex | None = None,
+        num_threads: int | None = None,
+        **more: Any,
+    ) -> Stack:
+        """The same stack with each LSTM on the kernels that are fastest for its sizes; ``plan`` prints what they took.
+
+        Arguments and errors as for ``LSTM.compile``. Dense layers stay on their backend.
+        """
+        layers = [
+            layer.compile(batch_size, steps, num_threads, **more) if isinstance(layer, LSTM) else layer
+            for layer in copy(self).layers
+        ]
+        return Stack(layers, skip=self._skip)
+
+    # ---------------------------------------------------------------- parameters
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's name and shape, as in ``state_dict()``."""
@@ -139,6 +245,27 @@ class Stack(Model):
             engines.append(engine.with_parameters({name: checked[f"{i}.{name}"] for name in engine.parameters}))
         replace_engines(self._layers, engines)
 
+    def config(self) -> dict[str, Any]:
+        """``skip``, and each layer's ``config()`` with its class as "type": plain values."""
+        layers = [{"type": type(layer).__name__, **layer.config()} for layer in self._layers]
+        return {"layers": layers, "skip": self._skip}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], mapping: Mapping[str, Any]) -> Stack:
+        """The stack of a ``config()`` and a ``state_dict()``. No initial weights are drawn."""
+        kinds: dict[str, type[Layer]] = {"LSTM": LSTM, "Dense": Dense}
+        layers = []
+        for i, described in enumerate(config["layers"]):
+            own = dict(described)
+            kind = kinds.get(own.pop("type", None))
+            if kind is None:
+                raise ValueError(f"layers[{i}]: expected type LSTM or Dense, got {described.get('type')!r}")
+            named = {name.removeprefix(f"{i}."): v for name, v in mapping.items() if name.startswith(f"{i}.")}
+            layers.append(kind.from_config(own, named))
+        stack = cls(layers, skip=config.get("skip", 0))
+        parameters.checked(mapping, stack.parameter_shapes(), stack.dtype)  # no parameter but those of the layers
+        return stack
+
     def __copy__(self) -> Stack:
         """Another stack, of copies of the layers, with the same packed weights, which never change."""
         layers, engines = [copy(layer) for layer in self._layers], engines_of(self._layers)
@@ -159,7 +286,3 @@ class Stack(Model):
     def __repr__(self) -> str:
         skip = f", skip={self._skip:g}" if self._skip else ""
         return f"Stack([{', '.join(map(repr, self.layers))}]{skip})"
-
-
-def _in_features(layer: Layer) -> int:
-    return layer.input_size if isinstance(layer, LSTM) else layer.in_features

@@ -55,8 +55,6 @@ def gradients(
     rows count as 0. Raises as ``score``.
     """
     node = on_workers(net, num_threads)
-    if not hasattr(net, "forward"):
-        raise TypeError(f"net: expected an LSTM, got a {type(net).__name__}, which has no backward pass")
     if isinstance(collection, DaskArray):
         chunks = _array_chunks(net, collection, targets, lengths)
     elif isinstance(collection, Bag):

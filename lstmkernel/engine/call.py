@@ -40,22 +40,38 @@ def call_chain(
     lengths: Array | None = None,
     reset: Array | None = None,
     mask: Array | None = None,
+    out: Array | None = None,
 ) -> tuple[Array, list[State]]:
     """As ``Stack.__call__`` says, with one (h, c) or None in ``states`` for each network; out, and the last states."""
     last_states: list[State] = []
-    out: Any = arguments.real("x", x, chain.dtype) if chain.skip else x
-    past = out
-    for layer in chain.layers:
+    given: Any = x
+    if chain.skip or out is not None:
+        given = arguments.real("x", x, chain.dtype)
+    if out is not None:
+        _check_out(out, chain, given, [("x", x), ("lengths", lengths), ("reset", reset), ("mask", mask)], states)
+    y, top = given, len(chain.layers) - 1
+    for place, layer in enumerate(chain.layers):
+        into = out if place == top else None
         if isinstance(layer, Network):
-            out, last = call(layer, out, states[len(last_states)], lengths, reset, mask)
+            y, last = call(layer, y, states[len(last_states)], lengths, reset, mask, into)
             last_states.append(last)
         else:
-            out = layer(out)
+            y = layer(y, into)
     if chain.skip:
-        out += past[..., : chain.out_features] * chain.dtype.type(chain.skip)
-    if lengths is not None and (chain.skip or not isinstance(chain.layers[-1], Network)):
-        _clear_past_ends(out, lengths, chain)
-    return out, last_states
+        y += given[..., : chain.out_features] * chain.dtype.type(chain.skip)
+    if lengths is not None and (chain.skip or chain.heads):
+        _clear_past_ends(y, lengths, chain)
+    return y, last_states
+
+
+def _check_out(
+    out: Any, chain: Chain, x: Array, given: list[tuple[str, Any]], states: Sequence[GivenState | None]
+) -> None:
+    """Refuse an ``out`` of another shape or dtype, or one that overlaps an input or a weight of any layer."""
+    inputs.steps_of(chain, x)
+    parts = [(f"state[{i}]", part) for i, state in enumerate(states) for part in state or ()]
+    weights = [item for layer in chain.layers for item in layer.parameters.items()]
+    arguments.output(out, (*x.shape[:-1], chain.out_features), chain.dtype, [*given, ("x", x), *parts, *weights])
 
 
 def _clear_past_ends(out: Array, lengths: Array, chain: Chain) -> None:

@@ -27,20 +27,30 @@ class Head:
         self._softmax = activation == "softmax"
         self._weights = backend.pack_dense(weight, bias, "linear" if self._softmax else activation)
 
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What layers that differ only in their numbers have in common."""
+        return (self.activation, self.dtype, *(value.shape for value in self.parameters.values()))
+
     def with_parameters(self, parameters: Mapping[str, Array]) -> Head:
         """Another layer of the same shape."""
         return Head(parameters, self.activation, self.dtype, self.backend)
 
-    def __call__(self, x: ArrayLike) -> Array:
-        """x (..., K) -> y (..., O), in kernel calls that are short enough for Ctrl-C."""
+    def __call__(self, x: ArrayLike, out: Array | None = None) -> Array:
+        """x (..., K) -> y (..., O), in kernel calls that are short enough for Ctrl-C.
+
+        out: where to write y, if it is given: contiguous, of the right shape and dtype; it is not checked.
+        """
         array = arguments.real("x", x, self.dtype)
         if array.ndim == 0 or array.shape[-1] != self.input_size:
             raise ValueError(f"x: expected shape (..., {self.input_size}), got {array.shape}")
         rows = np.ascontiguousarray(array).reshape(-1, self.input_size)
-        y = np.empty((len(rows), self.out_features), self.dtype)
+        if out is None:
+            out = np.empty((*array.shape[:-1], self.out_features), self.dtype)
+        y = out.reshape(-1, self.out_features)
         for part in slices(len(rows), self.call_rows(len(rows))):
             self.run(rows[part], y[part])
-        return y.reshape(*array.shape[:-1], self.out_features)
+        return out
 
     def run(self, x: Array, y: Array) -> None:
         """Without checks: x (N, K) and y (N, O), contiguous and of the right dtype."""

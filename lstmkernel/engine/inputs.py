@@ -36,12 +36,12 @@ def states_of(network: Network, state: GivenState | None, B: int, batched: bool)
     return state_of(network, "h_0", h, B, R, batched), state_of(network, "c_0", c, B, H, batched)
 
 
-def states_given(chain: Chain, states: Any) -> list[GivenState | None]:
-    """One (h, c) or None for each network of a chain."""
+def states_given(chain: Chain, states: Any, name: str = "state") -> list[Any]:
+    """One (h, c) or None for each network of a chain: first states, or gradients of the last ones."""
     count = len(chain.networks)
     given = [None] * count if states is None else list(states)
     if len(given) != count:
-        raise ValueError(f"state: expected one (h, c) for each of {count} LSTMs, got {len(given)}")
+        raise ValueError(f"{name}: expected one (h, c) for each of {count} LSTMs, got {len(given)}")
     return given
 
 

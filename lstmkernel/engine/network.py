@@ -58,6 +58,11 @@ class Network:
             self.first = parameters["h_0"][:, None], parameters["c_0"][:, None]
         self.prepared = PreparedCalls(shape, dtype, self.batch_first, parameters.values())
 
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What networks that differ only in their numbers have in common."""
+        return (self.shape, self.dtype)
+
     def with_parameters(self, parameters: Mapping[str, Array]) -> Network:
         """Another network of the same shape."""
         return Network(self.shape, parameters, self.dtype, self.backend, self.options)

@@ -25,8 +25,7 @@ from lstmkernel.formats.inspection import Contents
 from lstmkernel.formats.pytorch.from_torch import from_torch
 from lstmkernel.formats.untrusted import limits
 from lstmkernel.formats.which import format_of, path_of
-from lstmkernel.lstm import LSTM
-from lstmkernel.stack import Stack
+from lstmkernel.model import Model
 from lstmkernel.variant import Variant
 
 __all__ = ["Contents", "FormatError", "from_torch", "inspect", "load", "save"]
@@ -69,7 +68,7 @@ def load(
     reverse: bool | None = None,
     recurrent_activation: str | None = None,
     max_bytes: int | None = None,
-) -> LSTM | Stack | Any:  # Any: a file that save wrote may hold an LSTMCell or a Dense, which have no stream or pool
+) -> Model | Any:  # Any: a file that save wrote may hold an LSTMCell or a Dense, which have no stream or pool
     """Load a network from a file; the file's content decides which format it is.
 
     Parameters
@@ -98,8 +97,8 @@ def load(
     max_bytes
         How many bytes the file may unpack to. By default twice its size plus 32 MiB. Raise it for files that you trust.
 
-    Returns an LSTM or a Stack; an LSTMCell or a Dense where the file or the part of it is only that. Raises
-    FileNotFoundError; FormatError, a ValueError that names the file, the key, what was expected and what came;
+    Returns a ``Model``, an LSTM or a Stack; an LSTMCell or a Dense where the file or the part of it is only that.
+    Raises FileNotFoundError; FormatError, a ValueError that names the file, the key, what was expected and what came;
     ModuleNotFoundError, which names the extra to install. Warns of what had to be assumed because the file does not
     say it, and of weights that are NaN or infinite.
     """
@@ -141,7 +140,7 @@ def inspect(path: Path, *, max_bytes: int | None = None) -> Contents:
         return format_of(path, formats()).inspect(path)
 
 
-def save(net: AnyNetwork, path: Path) -> None:
+def save(net: AnyNetwork | Model, path: Path) -> None:
     """Save a network as ``.safetensors`` or ``.onnx``; ``load`` gives the same network back.
 
     The file is written whole or not at all. A name without a suffix is a safetensors file; there an LSTM's tensors have

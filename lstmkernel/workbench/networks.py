@@ -24,9 +24,9 @@ def load_sequence(path: str, prefix: Prefix, **options: Any) -> Net:
     net = load(path, prefix=prefix, **options)
     if isinstance(net, LSTMCell):
         return from_torch(net.state_dict(), **options)
-    if isinstance(net, Dense) or (isinstance(net, Stack) and not lstms(net)):
-        raise ValueError(f"{path}: expected an LSTM, got {net!r}")
-    return net
+    if isinstance(net, LSTM) or (isinstance(net, Stack) and lstms(net)):
+        return net
+    raise ValueError(f"{path}: expected an LSTM, got {net!r}")
 
 
 def read_input(path: str, net: Net) -> Array:

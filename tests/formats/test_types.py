@@ -25,6 +25,21 @@ net = lk.load("net.pt", prefix="rnn", dtype="float32", backend="numpy", num_thre
 out, _ = net(x)
 y = lk.load("net.safetensors").stream(2)(x)
 step = lk.load("net.onnx").pool(3).step([0], x[0])
+fast = lk.load("net.keras").compile(batch_size=1, steps=64)
+fast_y = fast.last(x, lengths=[3, 1]).mean()
+plan: str = str(fast.plan)
+sizes: tuple[int, int, int | None] = (net.in_features, net.out_features, net.num_threads)
+
+
+def trained(model: lk.Model) -> dict[str, float]:
+    out, _, tape = model.forward(x)
+    return {name: float(value.sum()) for name, value in model.backward(tape, out).items()}
+
+
+stack = lk.Stack([lk.LSTM(4, 3), lk.Dense(3, 1)])
+widths: list[int] = [layer.in_features for layer in stack]
+again: lk.Stack = lk.Stack.from_config(stack.config(), stack.state_dict()).compile()
+names_of: dict[str, float] = trained(stack) | trained(net) | trained(again)
 lstm = lk.from_torch({"weight_ih_l0": x}, prefix="rnn")
 lk.save(lstm, "net.onnx")
 lk.save(net, "net.safetensors")
@@ -37,6 +52,9 @@ lk.from_torch({}).hidden  # wrong
 lk.inspect("net.nam").network  # wrong
 lk.load("net.pt", batch_first="yes")  # wrong
 lk.load("net.pt").streams()  # wrong
+fast.last(x, length=[1])  # wrong
+stack["0"]  # wrong
+trained(lk.Dense(3, 1))  # wrong
 """
 
 WRONG = {number for number, line in enumerate(USER.splitlines(), 1) if line.endswith("# wrong")}

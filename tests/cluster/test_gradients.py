@@ -22,6 +22,14 @@ from lstmkernel.dask import gradients
 KINDS = ("two layers", "two directions", "batch first", "learned state")
 
 
+def make(kind: str) -> Any:
+    """A network in float64, where another order of the sum is hardly seen."""
+    if kind != "stack":
+        return networks.make(kind, dtype="float64")
+    lstms = [lk.LSTM(5, 4, dtype="float64", seed=0), lk.LSTM(4, 3, dtype="float64", seed=1)]
+    return lk.Stack([*lstms, lk.Dense(3, 2, "tanh", dtype="float64", seed=2)])
+
+
 def squares(out: np.ndarray, state: Any, targets: Any) -> tuple[float, np.ndarray]:
     """Half the sum of squared errors at every step."""
     error = out - targets
@@ -33,22 +41,28 @@ def squares_of_h_n(out: np.ndarray, state: Any, targets: Any) -> tuple[float, No
     return np.sum(h_n**2) / 2 + c_n.sum(), None, (h_n, np.ones_like(c_n))
 
 
+def squares_of_the_first_h_n(out: np.ndarray, states: Any, targets: Any) -> tuple[float, np.ndarray, Any]:
+    """Of a Stack of two LSTMs."""
+    (h_n, _), _ = states
+    return np.sum(h_n**2) / 2 + out.sum(), np.ones_like(out), [(h_n, None), None]
+
+
 def assert_gradients(got: dict[str, np.ndarray], expected: dict[str, np.ndarray], net: Any) -> None:
     assert list(got) == list(net.state_dict())
     for name, gradient in got.items():
         assert_close(gradient, expected[name], "float64", name)
 
 
-@pytest.mark.parametrize("network", KINDS)
+@pytest.mark.parametrize("network", [*KINDS, "stack"])
 def test_array(network: str, random: np.random.Generator) -> None:
-    """With targets at every step, and with lengths; in float64, where another order of the sum is hardly seen."""
-    net = networks.make(network, dtype="float64")
+    """With targets at every step, and with lengths."""
+    net = make(network)
     order = (17, 6) if net.batch_first else (6, 17)
     x, y = random.standard_normal((*order, net.input_size)), random.standard_normal((*order, net.out_features))
     lengths = random.integers(0, 7, 17)
     for given in (None, lengths):
         out, state, tape = net.forward(x, lengths=given)
-        for loss in (squares, squares_of_h_n):
+        for loss in (squares, squares_of_h_n) if isinstance(net, lk.LSTM) else (squares, squares_of_the_first_h_n):
             value, d_out, *d_state = loss(out, state, y)
             lazy = gradients(net, da.from_array(x, chunks=4), loss, da.from_array(y, chunks=(3, 5, -1)), lengths=given)
             got, named = lazy.compute(scheduler="sync")
@@ -75,10 +89,10 @@ def test_targets_of_rows(random: np.random.Generator) -> None:
         assert_gradients(named, net.backward(tape, d_out), net)
 
 
-@pytest.mark.parametrize("network", KINDS)
+@pytest.mark.parametrize("network", [*KINDS, "stack"])
 def test_bag_of_pairs(network: str, random: np.random.Generator) -> None:
     """Rows of unequal length: the sum over the rows alone."""
-    net = networks.make(network, dtype="float64")
+    net = make(network)
     lengths = random.integers(0, 8, 11)
     pairs = [
         (random.standard_normal((t, net.input_size)), random.standard_normal((t, net.out_features))) for t in lengths

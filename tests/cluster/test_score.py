@@ -21,9 +21,6 @@ import pyarrow.parquet as pq  # noqa: E402
 
 from lstmkernel.dask import score  # noqa: E402
 
-#: Dask's readers call pandas in ways that it will give up.
-pytestmark = pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame:DeprecationWarning")
-
 KINDS = ("two layers", "two directions", "batch first", "batch first, two directions", "learned state")
 
 

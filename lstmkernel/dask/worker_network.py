@@ -24,7 +24,8 @@ class WorkerNetwork:
     """
 
     def __init__(self, given: Net, num_threads: int) -> None:
-        self.given, self.num_threads, self.net = given, num_threads, copy(given)
+        # Copies: later load_state_dicts of the caller change neither what runs nor a pickle.
+        self.given, self.num_threads, self.net = copy(given), num_threads, copy(given)
         layers = self.net.layers if isinstance(self.net, Stack) else (self.net,)
         replace_engines(layers, [_bounded(engine, num_threads) for engine in engines_of(layers)])
 
@@ -47,5 +48,5 @@ def on_workers(net: Net, num_threads: int | None) -> Delayed:
     threads = arguments.num_threads(num_threads)
     if threads is None:
         raise TypeError("num_threads: expected an integer, the threads that one task may take; got None")
-    held = WorkerNetwork(copy(net), threads)  # later load_state_dicts of the caller change no task
+    held = WorkerNetwork(net, threads)
     return delayed(held, name=f"lstm_network-{tokenize(held)}", traverse=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import networks
@@ -20,6 +21,8 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from lstmkernel.dask import score  # noqa: E402
+from lstmkernel.dask.worker_network import WorkerNetwork  # noqa: E402
+from lstmkernel.host import cores  # noqa: E402
 
 KINDS = ("two layers", "two directions", "batch first", "batch first, two directions", "learned state")
 
@@ -265,6 +268,13 @@ def test_weights_are_those_of_the_moment() -> None:
     assert_same_bits(score(net, da.from_array(x)).compute(), net(x)[0])
 
 
+def test_a_pickle_has_the_weights_of_the_moment() -> None:
+    net, x = networks.make("plain"), np.ones((3, 2, 5), "f")
+    held, before = WorkerNetwork(net, 1), net(x)[0]
+    net.load_state_dict({name: value + 1 for name, value in net.state_dict().items()})
+    assert_same_bits(pickle.loads(pickle.dumps(held)).net(x)[0], before)
+
+
 def test_equal_networks_have_equal_names() -> None:
     x = da.zeros((3, 2, 5))
     names = {score(networks.make("plain"), x).name for _ in range(2)}
@@ -276,11 +286,6 @@ def test_equal_networks_have_equal_names() -> None:
 
 def test_threads_of_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """One, unless asked for; also behind a head, and after a pickle."""
-    import pickle
-
-    from lstmkernel.dask.worker_network import WorkerNetwork
-    from lstmkernel.host import cores
-
     monkeypatch.setattr(cores, "available", lambda: 8)
     for threads in (1, 3):
         for net in (networks.make("plain"), networks.with_head(networks.make("plain", num_threads=2))):

@@ -24,6 +24,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "bench" / "README.
 #: What the blocks of a page import and not everybody has.
 NEEDS = {
     "README.md": ["torch", "matplotlib"],
+    "at_scale.md": ["dask", "distributed"],
     "bring_your_model.md": ["torch", "onnx", "onnxscript", "onnxruntime", "h5py", "soundfile"],
     "command_line.md": ["pyarrow"],
     "training.md": ["torch"],

@@ -20,6 +20,8 @@ from lstmkernel.workbench.roofline.bounds import Peaks
 
 #: The style of what is wrong.
 WRONG = "bold red"
+#: Seconds of checking that need no word.
+PATIENCE = 10.0
 #: Columns that a narrow terminal does without, the first ones first.
 LEAST_FIRST = ("Steps/s", "Compile", "at shape", "GFLOP/s", "least", "Agrees up to", "Error", "Reached")
 
@@ -42,6 +44,9 @@ def show(found: Comparison, out: Console) -> None:
         out.print(f"\n{_legend(found)}\n", style="dim", markup=False)
     for name, reason in found.unusable.items():
         out.print(Text(f"Not here: {name}: {reason.removeprefix(f'backend {name!r}: ')}", "dim"))
+    if found.check_seconds > max(found.timing_seconds, PATIENCE):
+        taken = (numbers_text.duration(seconds) for seconds in (found.check_seconds, found.timing_seconds))
+        out.print(Text("Checking each backend took {}, and timing {}.".format(*taken), "dim"))
     for line in verdicts(found):
         out.print(line)
 

@@ -83,7 +83,9 @@ def run(request: Request) -> Comparison:
         run = _Run(request.dtype, chosen, own, steps)
         seconds = request.seconds / len(request.cases)
         steps.expect(sum(run.expected(case, seconds) for case in request.cases))
+        start = perf_counter()
         results = [result for case in request.cases for result in run.case(case, seconds)]
+        check_seconds = perf_counter() - start - run.timing_seconds
         on_inputs = []
         for name, x in request.inputs.items():
             steps.begin(f"errors on {name}")
@@ -98,6 +100,8 @@ def run(request: Request) -> Comparison:
         wrong=own.wrong,
         bounds=roofline.bounds(request.cases, chosen) if roofline else {},
         peaks=roofline.peaks if roofline else None,
+        timing_seconds=run.timing_seconds,
+        check_seconds=check_seconds,
         on_inputs=on_inputs,
     )
 
@@ -164,6 +168,7 @@ class _Run:
         self, dtype: np.dtype[Any], chosen: Mapping[str, Sequence[str]], own: _Own, steps: progress.Steps
     ) -> None:
         self._dtype, self._chosen, self._own, self._steps = dtype, chosen, own, steps
+        self.timing_seconds = 0.0  # so far
 
     def expected(self, case: Case, seconds: float) -> float:
         """About the seconds that ``case`` will take, timing for ``seconds``."""
@@ -190,7 +195,9 @@ class _Run:
         right = workloads.prepare(workload, reference, BASELINE).answer()
         baseline, candidates = self._candidates(case, workload)
         self._steps.begin(f"{case.name}: time {workload}")
+        start = perf_counter()
         found = contest.run(candidates, right, case.dtype, seconds)
+        self.timing_seconds += perf_counter() - start
         self._drop_failed(candidates, found, case, workload)
         limit = _limit(workload, reference, right, case.dtype) if any(one.error > 1 for one in found.values()) else 1.0
         medians = {name: result.seconds for name, result in found.items() if result.seconds is not None}

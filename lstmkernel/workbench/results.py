@@ -107,6 +107,8 @@ class Comparison:
     bounds: Mapping[tuple[str, str], float | None]  # of a case and workload: the least seconds; empty if not asked for
     peaks: Peaks | None = None  # of one core, where bounds were asked for
     on_inputs: Sequence[InputResult] = ()  # with a network of the user's own
+    timing_seconds: float = 0.0
+    check_seconds: float = 0.0  # that the calls before took, each backend's and the float64 reference's
 
     @property
     def names(self) -> list[str]:

@@ -23,7 +23,7 @@ WRONG = "bold red"
 #: Seconds of checking that need no word.
 PATIENCE = 10.0
 #: Columns that a narrow terminal does without, the first ones first.
-LEAST_FIRST = ("Steps/s", "Compile", "at shape", "GFLOP/s", "least", "Agrees up to", "Error", "Reached")
+LEAST_FIRST = ("Steps/s", "Compile", "at shape", "GFLOP/s", "least", "Agrees up to", "Reached")
 
 
 def show(found: Comparison, out: Console) -> None:

@@ -80,7 +80,7 @@ def run(request: Request) -> Comparison:
         if request.roofline:
             steps.begin("measure what a core can do")
             roofline = Roofline(request.cases, request.dtype)
-        run = _Run(request.dtype, chosen, own, steps)
+        run = _Run(chosen, own, steps)
         seconds = request.seconds / len(request.cases)
         steps.expect(sum(run.expected(case, seconds) for case in request.cases))
         start = perf_counter()
@@ -164,10 +164,8 @@ def first_calls(backend: str, dtype: DTypeLike, names: Iterable[str]) -> dict[st
 class _Run:
     """Checks and times case after case."""
 
-    def __init__(
-        self, dtype: np.dtype[Any], chosen: Mapping[str, Sequence[str]], own: _Own, steps: progress.Steps
-    ) -> None:
-        self._dtype, self._chosen, self._own, self._steps = dtype, chosen, own, steps
+    def __init__(self, chosen: Mapping[str, Sequence[str]], own: _Own, steps: progress.Steps) -> None:
+        self._chosen, self._own, self._steps = chosen, own, steps
         self.timing_seconds = 0.0  # so far
 
     def expected(self, case: Case, seconds: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
 from lstmkernel.host import numbers_text
@@ -12,6 +13,8 @@ from lstmkernel.workbench.results import Comparison
 LINE, WIDTH, AROUND = 0.19, 6.2, 0.9
 #: With more lines than this in all, the panels stand in two columns.
 ONE_COLUMN = 60
+#: The ends of an axis on which powers of ten alone are too few labels.
+FEW = 50
 
 
 class _Line(NamedTuple):
@@ -82,11 +85,18 @@ def _panel(axes: Any, lines: list[_Line], colours: dict[str, str]) -> None:
     axes.set_xscale("log")
     axes.set_xlim(left, right * (right / left) ** 0.15)  # room for the last number
     axes.set_xlabel("time of a call, on a logarithmic axis")
-    axes.xaxis.set_major_formatter(lambda value, _: numbers_text.duration(value).replace(".00", "").replace(".0", ""))
-    axes.xaxis.set_minor_formatter(lambda value, _: "")
+    label_axis(axes.xaxis, lambda value: numbers_text.duration(value).replace(".00", "").replace(".0", ""))
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
 def _write(axes: Any, text: str, seconds: float, y: int, colour: str) -> None:
     """To the right of a place."""
     axes.annotate(text, (seconds, y), (7, 0), textcoords="offset points", va="center", size=8, color=colour)
+
+
+def label_axis(axis: Any, text: Callable[[float], str]) -> None:
+    """On a logarithmic axis: every power of ten; 2 and 5 times that, too, where there are few of them."""
+    low, high = sorted(axis.get_view_interval())
+    few = high / low < FEW
+    axis.set_major_formatter(lambda value, _: text(value))
+    axis.set_minor_formatter(lambda value, _: text(value) if few and f"{value:e}"[0] in "25" else "")

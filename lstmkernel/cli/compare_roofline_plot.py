@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import atan2, degrees
 from typing import Any, BinaryIO
 
+from lstmkernel.cli.compare_plot import label_axis
 from lstmkernel.host import numbers_text
 from lstmkernel.workbench.colours import BLACK, GREY, SERIES
 from lstmkernel.workbench.results import Comparison, Result
@@ -75,8 +76,8 @@ def _panel(axes: Any, found: Comparison, workload: str, colours: dict[str, str],
     axes.set_ylim(slowest / 2e9, found.peaks.flops * 2.2 / 1e9)
     axes.set_xlabel("floating-point operations for each byte of weights that is read")
     axes.set_ylabel("GFLOP/s")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    label_axis(axes.yaxis, lambda value: f"{value:g}")
     axes.grid(color="#EEEEEE", zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -9,18 +9,17 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from lstmkernel import backends
-from lstmkernel.backends import Backend
 from lstmkernel.backends.packing import Array
-from lstmkernel.cli import compare_markdown, compare_plot, compare_table, console, options
+from lstmkernel.cli import compare_markdown, compare_plot, compare_roofline_plot, compare_table, console, options
 from lstmkernel.workbench import cases, compare, inputs, one_thread, shapes, workloads
 from lstmkernel.workbench.cases import Case
 from lstmkernel.workbench.networks import load_sequence, read_input
-from lstmkernel.workbench.own_kernels import load
+from lstmkernel.workbench.own_kernels.process import OwnKernels
 from lstmkernel.workbench.results import BASELINE, Comparison
 
 #: The exit status where a result is wrong or a promise is broken.
@@ -97,13 +96,26 @@ def _add_kernels(parser: argparse.ArgumentParser) -> None:
         help="also your own kernels, a .c or .py file (see examples/own_kernel.c and .py); may be repeated",
     )
     group.add_argument(
+        "--limit",
+        type=options.seconds,
+        default=10,
+        metavar="S",
+        help="with --against: a call that takes longer is an endless loop (10, and more for large shapes)",
+    )
+    group.add_argument(
         "--specialise", action="store_true", help="also C kernels with the shapes' sizes as constants, compiled now"
     )
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("measurements and output")
-    group.add_argument("--seconds", type=options.seconds, default=30, metavar="S", help="time to spend on timing (30)")
+    group.add_argument(
+        "--seconds",
+        type=options.seconds,
+        default=30,
+        metavar="S",
+        help="time to spend on timing, after all checks (30)",
+    )
     group.add_argument(
         "--roofline", action="store_true", help="also the part of one core's peak that is reached; needs a C compiler"
     )
@@ -114,7 +126,9 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--json", nargs="?", const="-", metavar="FILE", help="write JSON to FILE; without FILE, to stdout and no table"
     )
     group.add_argument("--markdown", metavar="FILE", help="write the table to FILE as Markdown")
-    group.add_argument("--png", metavar="FILE", help="draw the times to FILE; needs matplotlib")
+    group.add_argument(
+        "--png", metavar="FILE", help="draw the times to FILE, or with --roofline the rooflines; needs matplotlib"
+    )
 
 
 def command(arguments: argparse.Namespace) -> int:
@@ -123,8 +137,8 @@ def command(arguments: argparse.Namespace) -> int:
         raise ValueError("--prefix, --steps, --batch and --input go with --weights")
     if not one_thread.is_set():
         print("lstmkernel: warning: NumPy's BLAS may use several threads here", file=sys.stderr)
-    request = _request(arguments)
     with ExitStack() as stack:
+        request = _request(arguments, stack)
         json_file = options.to_write(stack, None if arguments.json == "-" else arguments.json)
         markdown_file = options.to_write(stack, arguments.markdown)
         png_file = options.to_write(stack, arguments.png)
@@ -139,23 +153,30 @@ def command(arguments: argparse.Namespace) -> int:
         if markdown_file:
             markdown_file.write(compare_markdown.table(found).encode())
         if png_file:
-            compare_plot.draw(found, png_file)
-    if arguments.json == "-":
-        print(text)
-    else:
-        compare_table.show(found, console.output())
-        if arguments.asm:
-            _show_machine_code(found)
+            _draw(found, png_file)
+        if arguments.json == "-":
+            print(text)
+        else:
+            compare_table.show(found, console.output())
+            if arguments.asm:
+                _show_machine_code(found, request.own)
     return 0 if found.all_right else DISAGREE
+
+
+def _draw(found: Comparison, file: BinaryIO) -> None:
+    """Rooflines where they were asked for and are known, else the times."""
+    picture = compare_roofline_plot if found.peaks and compare_roofline_plot.workloads_of(found) else compare_plot
+    picture.draw(found, file)
 
 
 # ---------------------------------------------------------------- what is compared
 
 
-def _request(arguments: argparse.Namespace) -> compare.Request:
+def _request(arguments: argparse.Namespace, stack: ExitStack) -> compare.Request:
+    """The processes of own kernels end with ``stack``."""
     dtype = np.dtype(arguments.dtype)
     names, unusable = _backends(arguments.backend)
-    own = _own_kernels(arguments, dtype)
+    own = _own_kernels(arguments, dtype, stack)
     chosen = _workloads(arguments, own)
     if arguments.specialise and not {*chosen} & {*compare.SPECIALISED_WORKLOADS}:
         raise ValueError("--specialise: changes layer_forward and whole networks, and neither is compared here")
@@ -184,23 +205,26 @@ def _backends(asked: list[str] | None) -> tuple[list[str], dict[str, str]]:
     return usable, {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def _own_kernels(arguments: argparse.Namespace, dtype: np.dtype[Any]) -> list[Backend]:
+def _own_kernels(arguments: argparse.Namespace, dtype: np.dtype[Any], stack: ExitStack) -> list[OwnKernels]:
     names = [os.path.basename(path) for path in arguments.against]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"--against: tables show file names without directories, and two files are called {twice[0]}")
-    own = [load.load(path, dtype) for path in arguments.against]
-    for backend in own:
-        if arguments.kernel and not set(arguments.kernel) & set(load.kernels_of(backend)):
-            raise ValueError(f"--against: {backend.name} has no {' or '.join(arguments.kernel)}")
-    return own
+    files = []
+    for path in arguments.against:
+        own = OwnKernels(path, dtype, arguments.limit)
+        stack.callback(own.close)
+        files.append(own)
+        if arguments.kernel and not set(arguments.kernel) & set(own.kernels):
+            raise ValueError(f"--against: {own.name} has no {' or '.join(arguments.kernel)}")
+    return files
 
 
-def _workloads(arguments: argparse.Namespace, own: list[Backend]) -> Sequence[str]:
+def _workloads(arguments: argparse.Namespace, own: list[OwnKernels]) -> Sequence[str]:
     """The kernels that were asked for; else the kernels of a user's own files; else everything."""
     if arguments.kernel:
         return [name for name in backends.KERNELS if name in arguments.kernel]
     if own:
-        kernels = {kernel for backend in own for kernel in load.kernels_of(backend)}
+        kernels = {kernel for file in own for kernel in file.kernels}
         return [name for name in backends.KERNELS if name in kernels]
     return workloads.NAMES
 
@@ -234,10 +258,18 @@ def _require_for_asm(arguments: argparse.Namespace) -> None:
     assembly.require_objdump()
 
 
-def _show_machine_code(found: Comparison) -> None:
+def _show_machine_code(found: Comparison, own: Sequence[OwnKernels]) -> None:
+    """A user's own kernels first."""
     from lstmkernel.workbench import assembly
 
+    files = {file.name: file for file in own}
     sizes = found.cases[0].lstm.shape.layer_sizes()[0]
     for kernel, names in found.backends.items():
-        for name in names if kernel != workloads.NETWORK else ():
-            print(f"\n{assembly.hot_loops_of(kernel, name, np.dtype(found.dtype), sizes)}")
+        if kernel == workloads.NETWORK:
+            continue
+        for name in sorted(names, key=lambda name: name not in files):
+            if name in files:
+                shown = assembly.hot_loops_of_own(kernel, name, files[name].machine_code(kernel))
+            else:
+                shown = assembly.hot_loops_of(kernel, name, np.dtype(found.dtype), sizes)
+            print(f"\n{shown}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -15,26 +16,37 @@ from lstmkernel.tuning.accuracy import tolerance_text
 from lstmkernel.tuning.candidates import SPECIALISED, promises_bits
 from lstmkernel.workbench import inputs, rounding, workloads
 from lstmkernel.workbench.results import BASELINE, Comparison, Result
+from lstmkernel.workbench.roofline.bounds import Peaks
+
+#: The style of what is wrong.
+WRONG = "bold red"
+#: Seconds of checking that need no word.
+PATIENCE = 10.0
+#: Columns that a narrow terminal does without, the first ones first.
+LEAST_FIRST = ("Steps/s", "Compile", "at shape", "GFLOP/s", "least", "Agrees up to", "Reached")
 
 
 def show(found: Comparison, out: Console) -> None:
     """The networks, the kernels, the backends that could not run, and the verdicts."""
     if workloads.NETWORK in found.backends:
         out.print(Text("Whole networks", "bold"))
-        out.print(networks(found))
+        _print(networks(found), out)
         out.print(f"\n{_legend(found)}\n", style="dim", markup=False)
         if found.on_inputs:
             out.print(Text("Errors by input", "bold"))
-            out.print(errors_by_input(found))
+            _print(errors_by_input(found), out)
             out.print(f"\n{INPUTS_LEGEND}\n", style="dim")
         out.print(Text("Kernels alone", "bold"))
-        out.print(kernels(found))
+        _print(kernels(found), out)
         out.print(f"\n{KERNELS_LEGEND}\n", style="dim")
     else:
-        out.print(kernels_by_shape(found))
+        _print(kernels_by_shape(found), out)
         out.print(f"\n{_legend(found)}\n", style="dim", markup=False)
     for name, reason in found.unusable.items():
         out.print(Text(f"Not here: {name}: {reason.removeprefix(f'backend {name!r}: ')}", "dim"))
+    if found.check_seconds > max(found.timing_seconds, PATIENCE):
+        taken = (numbers_text.duration(seconds) for seconds in (found.check_seconds, found.timing_seconds))
+        out.print(Text("Checking each backend took {}, and timing {}.".format(*taken), "dim"))
     for line in verdicts(found):
         out.print(line)
 
@@ -55,11 +67,22 @@ INPUTS_LEGEND = (
 
 def _legend(found: Comparison) -> str:
     reached = " Reached: the least time that one core needs, as a part of the time taken." if found.bounds else ""
+    if found.peaks:
+        reached += f" {_peaks(found.peaks)}"
     return (
         f"1 thread each, {found.dtype}. Shape: B,T,I,H[,L[,D]]. Compile: time for all kernels, or for loading them "
         f"from the cache. Error: the largest difference from the float64 reference, in multiples of "
         f"{tolerance_text(found.dtype)}; up to 1 agrees. Time: median of one call. Steps/s: time steps of all batch "
         f"rows. GFLOP/s: of the matrix products. xNumPy: times as fast as NumPy.{reached}"
+    )
+
+
+def _peaks(peaks: Peaks) -> str:
+    """What one core was measured to do."""
+    reads = [f"{rate / 1e9:.3g} GB/s from {numbers_text.size(size)}" for size, rate in sorted(peaks.reads.items())]
+    return (
+        f"Measured on one core: {peaks.flops / 1e9:.3g} GFLOP/s of fused multiply-adds; a cell update in "
+        f"{numbers_text.duration(peaks.cell)} a unit; reads of {', '.join(reads)}."
     )
 
 
@@ -123,17 +146,24 @@ def kernels(found: Comparison) -> Table:
 
 
 def kernels_by_shape(found: Comparison) -> Table:
-    """A row for each kernel and case."""
+    """A row for each kernel and case. Kernels that were not timed come last."""
     reached = ("Reached",) if found.bounds else ()
     table = _table("Kernel", "Shape", "Backend", right=("Error", "Time", "GFLOP/s", "xNumPy", *reached))
     for kernel in found.backends:
         for case in found.cases:
             results = sorted(found.of(kernel, case=case.name), key=lambda result: result.seconds)
+            wrong = found.wrong_in(kernel, case.name)
+            names: list[str | Text] = [
+                *(result.backend for result in results),
+                *(Text(one.backend, WRONG) for one in wrong),
+            ]
+            errors = [*(_error(result.error, result.agrees) for result in results)]
+            errors += [Text(one.word, WRONG) for one in wrong]
             table.add_row(
                 kernel,
                 _lines(dict.fromkeys((case.name, case.sizes))),
-                _lines(result.backend for result in results),
-                _lines(_error(result.error, result.agrees) for result in results),
+                _lines(names),
+                _lines(errors),
                 _lines(numbers_text.duration(result.seconds) for result in results),
                 _lines("" if result.gflops is None else numbers_text.digits(result.gflops) for result in results),
                 _lines(_ratio(result.times_numpy, result.backend) for result in results),
@@ -144,13 +174,32 @@ def kernels_by_shape(found: Comparison) -> Table:
 
 
 def _table(*left: str, right: Iterable[str]) -> Table:
-    """A table that fits 80 columns. left: headings of text; right: headings of numbers."""
+    """left: headings of text; right: headings of numbers. No cell is broken."""
     table = Table(box=box.SIMPLE, padding=0, show_edge=False)
     for heading in left:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, no_wrap=True)
     for heading in right:
         table.add_column(heading, justify="right", no_wrap=True)
     return table
+
+
+def _print(table: Table, out: Console) -> None:
+    """Without the columns that matter least, where the terminal is too narrow for all."""
+    left_out = []
+    for heading in LEAST_FIRST:
+        if _width(table, out) <= out.width:
+            break
+        if at := [i for i, column in enumerate(table.columns) if column.header == heading]:
+            del table.columns[at[0]]
+            left_out.append(heading)
+    out.print(table, width=_width(table, out), crop=False)
+    if left_out:
+        out.print(Text(f"Too narrow for: {', '.join(left_out)}", "dim"))
+
+
+def _width(table: Table, out: Console) -> int:
+    """That no cell is cut."""
+    return Measurement.get(out, out.options.update(max_width=1000), table).maximum
 
 
 # ---------------------------------------------------------------- verdicts
@@ -159,7 +208,7 @@ def _table(*left: str, right: Iterable[str]) -> Table:
 def verdicts(found: Comparison) -> Iterable[Text]:
     """Lines that say whether all is right, and how fast the networks are."""
     if not backends.c_is_built():
-        yield Text(f"NO C BACKEND, the fastest one. To get it, {backends.HOW_TO_GET_C}", "bold red")
+        yield Text(f"NO C BACKEND, the fastest one. To get it, {backends.HOW_TO_GET_C}", WRONG)
     yield from _of_errors(found)
     yield from _of_bits(found)
     if workloads.NETWORK in found.backends:
@@ -169,14 +218,15 @@ def verdicts(found: Comparison) -> Iterable[Text]:
 
 
 def _of_errors(found: Comparison) -> Iterable[Text]:
-    for name, failure in found.wrong:
-        yield Text(f"WRONG, and not timed: {name}: {failure}", style="bold red")
+    for one in found.wrong:
+        place = "" if one.case is None else f" in {one.case}"
+        yield Text(f"{one.word}, and not timed{place}: {one.backend}: {one.why}", style=WRONG)
     if found.disagreeing or found.disagreeing_inputs:
         where = [
             *map(_where, found.disagreeing),
             *(f"{one.backend} on {one.input}" for one in found.disagreeing_inputs),
         ]
-        yield Text(f"DISAGREE with the float64 reference: {'; '.join(where)}", style="bold red")
+        yield Text(f"DISAGREE with the float64 reference: {'; '.join(where)}", style=WRONG)
     elif found.wrong:
         yield Text("Everything else agrees with the float64 reference.")
     else:
@@ -194,7 +244,7 @@ def _of_bits(found: Comparison) -> Iterable[Text]:
     same = [name for name in found.names if promises_bits(name)]
     if found.other_bits:
         where = "; ".join(map(_where, found.other_bits))
-        yield Text(f"NOT BIT-IDENTICAL to {same[0]}: {where}", style="bold red")
+        yield Text(f"NOT BIT-IDENTICAL to {same[0]}: {where}", style=WRONG)
     elif len(same) > 1:
         yield Text(f"Bit-identical everywhere: {', '.join(same)}.", style="green")
 
@@ -226,7 +276,7 @@ def _largest_error(results: Sequence[Result]) -> Text:
 def _error(multiple: float, agrees: bool) -> Text:
     return Text(
         f"{multiple:.3f}" if multiple < 10 else f"{multiple:.0f}" if multiple < 1e4 else f"{multiple:.0e}",
-        "" if agrees else "bold red",
+        "" if agrees else WRONG,
     )
 
 

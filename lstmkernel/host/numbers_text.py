@@ -19,6 +19,14 @@ def count(number: float) -> str:
     return digits(number)
 
 
+def size(number: float) -> str:
+    """Bytes: "16 KiB", "1.5 MiB"."""
+    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if number >= scale:
+            return f"{number / scale:.3g} {unit}"
+    return f"{number:g} B"
+
+
 def digits(number: float) -> str:
     """Three significant digits, and no exponent."""
     if number >= 99.95:

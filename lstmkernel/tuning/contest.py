@@ -14,13 +14,14 @@ import numpy as np
 from lstmkernel.tuning import accuracy, timing
 from lstmkernel.tuning.accuracy import Answer
 from lstmkernel.tuning.candidates import promises_bits
+from lstmkernel.tuning.timing import Timed
 
 
 class Candidate(NamedTuple):
     """One backend at the work that all are given."""
 
     answer: Answer
-    call: Callable[[], object]  # what is timed
+    call: Callable[[], object] | Timed  # what is timed
 
 
 class Result(NamedTuple):

@@ -20,7 +20,6 @@ from lstmkernel.backends import BackendError
 from lstmkernel.backends.c import specialised
 from lstmkernel.backends.c.specialised import SPECIALISED
 from lstmkernel.host import compile_c
-from lstmkernel.workbench.own_kernels import load
 
 #: The names of the instruction sets' vector registers.
 _REGISTERS = {"avx512": "zmm", "avx2": "ymm", "generic": "xmm"}
@@ -47,6 +46,8 @@ _FUNCTION = re.compile(r"^[0-9a-f]+ <(.+)>:$")
 _INSTRUCTION = re.compile(r"^ *([0-9a-f]+):\t(\S+) *(.*)$")
 #: Conditional jumps only: a compiler moves rare code away, and that code returns by an unconditional jump.
 _JUMP = re.compile(r"^(j(?!mp)[a-z]+|b\.[a-z]+|cbn?z|tbn?z)$")
+#: A call, or a jump to the beginning of another function, which is a call at the end of one.
+_CALL = re.compile(r"\t(?:call|jmp|bl|b)\w? +[0-9a-f]+ <([^.+@>]+)(?:@plt|[.][^+@>]*)?>$")
 _MOST_SHOWN = 64
 _FMA = re.compile(r"^(vfn?m(add|sub)|fml[as]|fmadd)")
 _ARITHMETIC = re.compile(r"^v?(mul|add|sub|div)[ps][sd]$|^f(mul|add|sub|div)$")
@@ -140,18 +141,22 @@ def hot_loops_of(kernel: str, name: str, dtype: np.dtype[Any], sizes: tuple[int,
     if name == "numba" and not _numba_code(kernel, dtype):
         return f"{kernel}, {name}: its machine code is not in the cache; see lstmkernel cache"
     code = _code(kernel, name, dtype, sizes)
-    if code is None:
+    return _shown(kernel, name, [] if code is None else hot_loops(*code), has_code=code is not None)
+
+
+def hot_loops_of_own(kernel: str, name: str, code: bytes) -> str:
+    """The hot loops of a user's kernel, and of all functions that it calls. code: a library or an object file."""
+    listing = _of_bytes(code) if code else ""
+    return _shown(kernel, name, hot_loops(listing, functions_of(listing, kernel), "", ""), has_code=bool(code))
+
+
+def _shown(kernel: str, name: str, loops: list[Loop], *, has_code: bool) -> str:
+    if not has_code:
         return f"{kernel}, {name}: it has no machine code of its own"
-    loops = hot_loops(*code)
     return "\n".join(f"{kernel}, {name}, {loop}" for loop in loops) or f"{kernel}, {name}: no loop with arithmetic"
 
 
 def _code(kernel: str, name: str, dtype: np.dtype[Any], sizes: tuple[int, int, int]) -> _Code | None:
-    """In a user's own kernels, loops without vectors count as well."""
-    if name in load.CODE:
-        return _Code(_of_bytes(load.CODE[name]), (kernel,))
-    if own := _own_numba_code(kernel, name):
-        return _Code(_of_bytes(own), ("",))
     real = "ps" if dtype == np.float32 else "pd"
     if name == "numba":
         return _Code(_of_bytes(_numba_code(kernel, dtype)), ("",), "", real)
@@ -169,17 +174,6 @@ def _numba_code(kernel: str, dtype: np.dtype[Any]) -> bytes:
 
     entry = DiskCache(f"{kernel}-{dtype.name}").content()
     return entry[entry.index(b"\x7fELF") :] if entry and b"\x7fELF" in entry else b""
-
-
-def _own_numba_code(kernel: str, name: str) -> bytes:
-    """The object file of a user's Python kernel as compiled last; empty where Numba did not compile it."""
-    function: Any = getattr(load.MODULES.get(name), kernel, None)
-    texts = list(function.inspect_asm().values()) if hasattr(function, "inspect_asm") else []
-    if not texts:
-        return b""
-    with compile_c.as_file(b"") as path:
-        subprocess.run(["as", "-o", str(path)], input=texts[-1], text=True, check=True)
-        return path.read_bytes()
 
 
 @cache
@@ -238,6 +232,25 @@ def _functions(listing: str, wanted: tuple[str, ...]) -> Iterator[tuple[str, lis
         elif name in wanted and (found := _INSTRUCTION.match(line)):
             instructions.append(Instruction(int(found[1], 16), found[2], found[3].strip()))
     yield name, instructions
+
+
+def functions_of(listing: str, kernel: str) -> tuple[str, ...]:
+    """The kernel and the functions of the listing that it calls, itself or through others.
+
+    "", which means all of the code, where the listing has no function of the kernel's name, as Numba's.
+    """
+    calls: dict[str, set[str]] = {}
+    name = ""
+    for line in listing.splitlines():
+        if found := _FUNCTION.match(line):
+            name = found[1].partition(".")[0]
+            calls.setdefault(name, set())
+        elif found := _CALL.search(line):
+            calls[name].add(found[1])
+    known = [kernel] if kernel in calls else []
+    for function in known:
+        known += sorted(other for other in calls[function] if other in calls and other not in known)
+    return tuple(known) or ("",)
 
 
 def _innermost(instructions: list[Instruction]) -> Iterator[tuple[Instruction, ...]]:

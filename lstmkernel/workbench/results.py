@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import geometric_mean
-from typing import Any
+from typing import Any, NamedTuple
 
 import lstmkernel
 from lstmkernel.tuning import accuracy
 from lstmkernel.workbench import workloads
 from lstmkernel.workbench.cases import Case
+from lstmkernel.workbench.roofline.bounds import Peaks
 
 #: The backend that all are compared with.
 BASELINE = "numpy"
@@ -82,6 +83,16 @@ class InputResult:
         }
 
 
+class Wrong(NamedTuple):
+    """A kernel of a user's own file that was not timed."""
+
+    backend: str
+    workload: str
+    case: str | None  # None: in all cases, because a check before them failed
+    word: str  # "WRONG", "OVERRUN", "CRASH", "HANGS", "FAILED"
+    why: str
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Everything that one ``compare`` measured."""
@@ -92,9 +103,12 @@ class Comparison:
     cases: Sequence[Case]
     results: Sequence[Result]
     unusable: Mapping[str, str]  # backends that cannot run here, and why
-    wrong: Sequence[tuple[str, str]]  # files of a user's own kernels that were wrong and not timed, and why
+    wrong: Sequence[Wrong]
     bounds: Mapping[tuple[str, str], float | None]  # of a case and workload: the least seconds; empty if not asked for
+    peaks: Peaks | None = None  # of one core, where bounds were asked for
     on_inputs: Sequence[InputResult] = ()  # with a network of the user's own
+    timing_seconds: float = 0.0
+    check_seconds: float = 0.0  # that the calls before took, each backend's and the float64 reference's
 
     @property
     def names(self) -> list[str]:
@@ -134,6 +148,10 @@ class Comparison:
             if result.workload == workload and backend in (None, result.backend) and case in (None, result.case)
         ]
 
+    def wrong_in(self, workload: str, case: str) -> list[Wrong]:
+        """The kernels that were not timed there."""
+        return [one for one in self.wrong if one.workload == workload and one.case in (None, case)]
+
     def mean_times_numpy(self, workload: str, backend: str) -> float:
         """Geometric mean over the cases."""
         return geometric_mean(result.times_numpy for result in self.of(workload, backend=backend))
@@ -151,7 +169,11 @@ class Comparison:
             "shapes": [{"name": case.name, "sizes": case.sizes, "origin": case.origin} for case in self.cases],
             "results": [{**result.as_json(), "reached": self.reached(result)} for result in self.results],
             "times_numpy": {name: self.mean_times_numpy(workloads.NETWORK, name) for name in networks},
-            "wrong": [{"file": name, "why": failure} for name, failure in self.wrong],
+            "peaks": None if self.peaks is None else self.peaks.as_json(),
+            "wrong": [
+                {"file": one.backend, "work": one.workload, "problem": one.case, "what": one.word, "why": one.why}
+                for one in self.wrong
+            ],
             "inputs": [result.as_json() for result in self.on_inputs],
             "agree": not (self.disagreeing or self.disagreeing_inputs),
             "one_answer": not self.other_bits,

@@ -48,6 +48,17 @@ def prepare(name: str, case: Case, backend: str) -> Workload:
     return ALONE[name](case, backends.get(backend))
 
 
+def operations(name: str, case: Case) -> float:
+    """About the floating-point operations of one call: to say how long it will take."""
+    T, B, I = case.x_steps.shape
+    H = case.cells.shape[1]
+    if name == NETWORK:
+        weights = sum(value.size for value in case.net.state_dict().values() if value.ndim == 2)
+        return float(2 * T * B * weights)
+    steps = {"layer_forward": 1, "layer_record": 1, "layer_backward": 2}.get(name, 0)
+    return float(8 * H * (steps * T * B * (I + H) + len(case.x_rows) * I))
+
+
 def _network(case: Case, backend: str) -> Workload:
     """Through the public API, as a user calls it."""
     net = on(case.net, backend, case.dtype)

@@ -12,7 +12,7 @@ from helpers import ROOT, usable
 from lstmkernel import backends
 from lstmkernel.cli import main
 from lstmkernel.workbench import assembly, one_thread
-from lstmkernel.workbench.own_kernels import check, load
+from lstmkernel.workbench.own_kernels import check, child, load
 
 pytestmark = pytest.mark.skipif(not backends.c_is_built(), reason="the C kernels were not built")
 
@@ -123,15 +123,40 @@ def test_compare_shows_them(capsys, monkeypatch):
 def test_a_users_own(name, dtype):
     """Whether in vectors or not: the template's products by Numba are not, which is what one wants to see."""
     pytest.importorskip("numba")
-    assert assembly.hot_loops_of("gate_matmul", "never loaded.py", np.dtype(dtype), (1, 1, 0)).endswith(
-        "it has no machine code of its own"
-    )
-    own = load.load(str(ROOT / "examples" / name), np.dtype(dtype))
-    assert check.failure("gate_matmul", own, np.dtype(dtype)) is None
-    first, *loop = assembly.hot_loops_of("gate_matmul", name, np.dtype(dtype), (1, 1, 0)).splitlines()
+    path = str(ROOT / "examples" / name)
+    own = load.load(path, code := load.library(path, np.dtype(dtype)))
+    assert check.failure("gate_matmul", own.backend, np.dtype(dtype)) is None
+    code = code or child.assembled(own.assembly("gate_matmul"))
+    first, *loop = assembly.hot_loops_of_own("gate_matmul", name, code).splitlines()
     assert re.match(rf"gate_matmul, {name}, (gate_matmul|compiled code): \d+ instructions, ", first)
     products = [line for line in loop if re.match(r" *(vfn?madd\d+|v?mul|fml[as]|fmadd|fmul)", line)]
     assert len(products) > 1
+
+
+def test_what_a_users_own_kernel_calls_is_shown():
+    """A loop that calls a function, and the function's own loop; not those that it does not call."""
+    listing = """
+0000000000001000 <helper.constprop.0>:
+    1000:\tvmulss %xmm1,%xmm2,%xmm3
+    1004:\tcall   5000 <expf@plt>
+    1008:\tjne    1000 <helper.constprop.0>
+
+0000000000002000 <other>:
+    2000:\tvmulss %xmm1,%xmm2,%xmm3
+    2004:\tjne    2000 <other>
+
+0000000000003000 <cell_update>:
+    3000:\tcall   4000 <between@plt>
+    3004:\tjne    3000 <cell_update>
+
+0000000000004000 <between>:
+    4000:\tjmp    1000 <helper.constprop.0>
+"""
+    assert assembly.functions_of(listing, "cell_update") == ("cell_update", "between", "helper")
+    (loop,) = assembly.hot_loops(listing, assembly.functions_of(listing, "cell_update"), "", "")
+    assert loop.function == "helper"
+    assert assembly.functions_of(listing, "gate_matmul") == ("",)
+    assert assembly.hot_loops_of_own("cell_update", "mine.py", b"").endswith("it has no machine code of its own")
 
 
 def test_without_objdump(monkeypatch, capsys):

@@ -12,8 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,10 +26,6 @@ from lstmkernel.host import compile_c
 OWN = ("gate_matmul", "cell_update", "layer_forward")
 
 Kernels = dict[str, Callable[..., None]]
-
-#: The shared libraries of C files and the modules of Python files, by the file's name.
-CODE: dict[str, bytes] = {}
-MODULES: dict[str, ModuleType] = {}
 
 #: For a C file: every instruction of this CPU, because the library runs only here. No fused multiply-adds that the
 #: source does not ask for.
@@ -46,24 +41,54 @@ C_TYPES = {
 }
 
 
-def load(path: str, dtype: np.dtype[Any]) -> Backend:
-    """The backend of a file, named after it. A kernel that the file does not define raises BackendError when called.
+class KernelError(Exception):
+    """A kernel failed when it was called: it returned a status other than 0, or raised an exception."""
 
-    Raises FileNotFoundError; ValueError for another kind of file; CompileError, with the compiler's own message, for C
-    that does not compile; BackendError for Python that fails, and for a file without a kernel.
+
+class Own(NamedTuple):
+    """A user's file, loaded."""
+
+    backend: Backend  # named after the file; a kernel that it does not define raises BackendError when called
+    native: Callable[[LayerWeights], Any]  # the form in which its kernels take a layer's weights
+    assembly: Callable[[str], str]  # of a kernel; empty where Numba did not compile it
+
+    @property
+    def kernels(self) -> list[str]:
+        """The kernels of OWN that the file defines."""
+        return [name for name in OWN if not isinstance(getattr(self.backend, name), _Missing)]
+
+
+def _plain_scratch(size: int) -> Array:
+    return empty((size,), np.uint8)
+
+
+def library(path: str, dtype: np.dtype[Any]) -> bytes | None:
+    """Compile a C file; None for a Python file. The compiler's warnings go to stderr.
+
+    Raises FileNotFoundError; ValueError for another kind of file; BackendError where the C kernels were not built;
+    CompileError, with the compiler's own message.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(2, "No such file", path)
-    if path.endswith(".c"):
-        return _of_c(path, dtype)
     if path.endswith(".py"):
-        return _of_python(path)
-    raise ValueError(f"{path}: expected a .c or a .py file")
+        return None
+    if not path.endswith(".c"):
+        raise ValueError(f"{path}: expected a .c or a .py file")
+    if not backends.c_is_built():
+        raise BackendError(f"{path}: kernels in C need those of the package; {backends.HOW_TO_GET_C}")
+    real = "float" if dtype == np.float32 else "double"
+    made = compile_c.library(Path(path), [*C_FLAGS, f"-DREAL={real}", f"-I{sources()}"])
+    if made.warnings:
+        print(made.warnings, file=sys.stderr)
+    return made.code
 
 
-def kernels_of(backend: Backend) -> list[str]:
-    """The kernels of OWN that its file defines."""
-    return [name for name in OWN if not isinstance(getattr(backend, name), _Missing)]
+def load(path: str, code: bytes | None, scratch: Callable[[int], Array] = _plain_scratch) -> Own:
+    """Load a file whose ``library`` is ``code``. scratch: gives so many bytes of memory to a layer_forward in C.
+
+    Raises BackendError for Python that fails, and for a file without a kernel.
+    """
+    return _of_python(path) if code is None else _of_c(path, code, scratch)
 
 
 class _Missing:
@@ -76,7 +101,9 @@ class _Missing:
         raise BackendError(self._message)
 
 
-def _backend(path: str, lanes: object, own: Kernels, native: Callable[[LayerWeights], Any]) -> Backend:
+def _own(
+    path: str, lanes: object, own: Kernels, native: Callable[[LayerWeights], Any], assembly: Callable[[str], str]
+) -> Own:
     name = os.path.basename(path)
     if not own:
         raise BackendError(f"{path}: expected a function named {', '.join(OWN[:-1])} or {OWN[-1]}, found none")
@@ -95,23 +122,16 @@ def _backend(path: str, lanes: object, own: Kernels, native: Callable[[LayerWeig
 
     fields: dict[str, Any] = {field: _Missing(name, field) for field in Backend._fields}
     fields |= {"name": name, "min_gflops": 1.0, "pack_layer": pack, "pack_lstm": LSTMWeights, **own}
-    return Backend(**fields)
+    return Own(Backend(**fields), native, assembly)
 
 
 # ---------------------------------------------------------------- C
 
 
-def _of_c(path: str, dtype: np.dtype[Any]) -> Backend:
-    if not backends.c_is_built():
-        raise BackendError(f"{path}: kernels in C need those of the package; {backends.HOW_TO_GET_C}")
+def _of_c(path: str, code: bytes, scratch: Callable[[int], Array]) -> Own:
     from lstmkernel.backends.c._kernels import ffi
 
-    real = "float" if dtype == np.float32 else "double"
-    made = compile_c.library(Path(path), [*C_FLAGS, f"-DREAL={real}", f"-I{sources()}"])
-    if made.warnings:
-        print(made.warnings, file=sys.stderr)
-    loaded = compile_c.load(made.code)
-    CODE[os.path.basename(path)] = made.code
+    loaded = compile_c.load(code)
 
     def function(name: str) -> Any:
         address = ctypes.cast(getattr(loaded, name), ctypes.c_void_p).value if hasattr(loaded, name) else 0
@@ -126,35 +146,36 @@ def _of_c(path: str, dtype: np.dtype[Any]) -> Backend:
         return ffi.new("lk_layer *", (weights.input_size, weights.hidden_size, 0, *arrays))
 
     def gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
-        _check(path, functions["gate_matmul"](weights.native, len(x), address(x), x.shape[1], address(z)))
+        _check(functions["gate_matmul"](weights.native, len(x), address(x), x.shape[1], address(z)))
 
     def cell_update(z: Array, c: Array, h: Array) -> None:
-        _check(path, functions["cell_update"](*c.shape, address(z), address(c), address(h)))
+        _check(functions["cell_update"](*c.shape, address(z), address(c), address(h)))
 
     def layer_forward(
         x: Array, weights: LayerWeights, lengths: Array | None, reverse: bool, h: Array, c: Array, out: Array
     ) -> None:
         T, B, I = x.shape
         size = functions["workspace"](weights.native, T, B) if functions["workspace"] else 0
-        work = empty((size,), np.uint8)
+        work = scratch(size)
         row_lengths = ffi.NULL if lengths is None else address("int64_t[]", lengths)
         steps = (T, B, address(x), B * I, I, row_lengths, reverse, address(h), address(c))
         R = out.shape[2]
-        _check(path, functions["layer_forward"](weights.native, *steps, address(out), B * R, R, address(work)))
+        _check(functions["layer_forward"](weights.native, *steps, address(out), B * R, R, address(work)))
 
     ours: Kernels = {"gate_matmul": gate_matmul, "cell_update": cell_update, "layer_forward": layer_forward}
-    return _backend(path, lanes, {name: kernel for name, kernel in ours.items() if functions[name]}, layer)
+    own = {name: kernel for name, kernel in ours.items() if functions[name]}
+    return _own(path, lanes, own, layer, lambda kernel: "")
 
 
-def _check(path: str, status: int) -> None:
+def _check(status: int) -> None:
     if status != 0:
-        raise BackendError(f"{path}: the kernel returned {status}; 0 means success")
+        raise KernelError(f"returned {status}; 0 means success")
 
 
 # ---------------------------------------------------------------- Python
 
 
-def _of_python(path: str) -> Backend:
+def _of_python(path: str) -> Own:
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -164,13 +185,19 @@ def _of_python(path: str) -> Backend:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise BackendError(f"{path}: {_message(error, path)}") from error
-    MODULES[os.path.basename(path)] = module
 
     def call(name: str, *arguments: Any) -> None:
         try:
             getattr(module, name)(*arguments)
-        except (Exception, SystemExit) as error:  # Numba compiles at the first call
-            raise BackendError(f"{path}: {name}: {_message(error, path)}") from error
+        except (Exception, SystemExit) as error:
+            if type(error).__module__.startswith("numba."):  # it compiles at the first call
+                raise BackendError(f"{path}: {name}: {_message(error, path)}") from error
+            raise KernelError(f"raised {_message(error, path)}") from error
+
+    def assembly(kernel: str) -> str:
+        function: Any = getattr(module, kernel, None)
+        texts = list(function.inspect_asm().values()) if hasattr(function, "inspect_asm") else []
+        return texts[-1] if texts else ""
 
     def gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
         call("gate_matmul", x, weights.w_x, weights.bias, z)
@@ -186,7 +213,7 @@ def _of_python(path: str) -> Backend:
 
     ours: Kernels = {"gate_matmul": gate_matmul, "cell_update": cell_update, "layer_forward": layer_forward}
     own = {name: kernel for name, kernel in ours.items() if callable(getattr(module, name, None))}
-    return _backend(path, getattr(module, "lanes", None), own, lambda weights: None)
+    return _own(path, getattr(module, "lanes", None), own, lambda weights: None, assembly)
 
 
 def _message(error: BaseException, path: str) -> str:

@@ -21,7 +21,7 @@ out; the call itself from Python.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lstmkernel.workbench.shapes import Shape
 
@@ -38,6 +38,11 @@ class Peaks(NamedTuple):
     def read(self, size: int) -> float:
         """Bytes a second from a working set of that size. A smaller set cannot be slower than a larger one."""
         return max(rate for measured, rate in self.reads.items() if measured >= size)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values. The keys are public and stay as they are."""
+        reads = [{"bytes": size, "bytes_per_second": rate} for size, rate in sorted(self.reads.items())]
+        return {"flops_per_second": self.flops, "cell_seconds": self.cell, "reads": reads}
 
 
 class Bound(NamedTuple):
@@ -73,6 +78,12 @@ def working_set(shape: Shape, lanes: int, itemsize: int) -> int:
     if shape.T > 1:
         return packed_bytes(shape, shape.H, lanes, itemsize)
     return sum(packed_bytes(shape, I + shape.H + 1, lanes, itemsize) for I in widths(shape))
+
+
+def bytes_read(shape: Shape, lanes: int, itemsize: int) -> int:
+    """Bytes of weights that one call must read: at every step, W_hh of every layer and direction."""
+    again = shape.T * shape.L * shape.D if shape.T > 1 else 1
+    return again * working_set(shape, lanes, itemsize)
 
 
 def bound(shape: Shape, peaks: Peaks) -> Bound:

@@ -12,11 +12,13 @@ from lstmkernel.backends import Backend
 from lstmkernel.backends.packing import empty
 from lstmkernel.lstm import LSTM
 from lstmkernel.workbench.cases import Case
-from lstmkernel.workbench.roofline.bounds import Peaks, bound, packed_bytes, working_set
+from lstmkernel.workbench.roofline.bounds import Peaks, bound, bytes_read, packed_bytes, working_set
 from lstmkernel.workbench.roofline.probes import Probes, least_seconds
 from lstmkernel.workbench.shapes import Shape
 
 ROUNDS = 3
+#: Working sets whose reading is measured whatever the cases are: one for each kind of cache, and one for memory.
+SIZES = (1 << 14, 1 << 18, 1 << 22, 1 << 26)
 #: The cell update that is measured lasts so long that the call from Python is a few percent of it. Its 768 KiB in
 #: float32 come from L2, which is several times as fast as sigmoid and tanh.
 CELL_ROWS, CELL_UNITS = 256, 128
@@ -48,13 +50,13 @@ class Roofline:
         backend = backends.get("c")
         lanes = lanes_of(backend, dtype)
         probes = Probes(backend.name.removeprefix("c:"), dtype, lanes * dtype.itemsize)
-        sizes = {size for case in cases for size in _working_sets(case, lanes, dtype.itemsize)}
+        sizes = {*SIZES, *(size for case in cases for size in _working_sets(case, lanes, dtype.itemsize))}
         flops, cell, reads = 0.0, float("inf"), dict.fromkeys(sizes, 0.0)
         for _ in range(ROUNDS):
             flops, cell = max(flops, probes.flops()), min(cell, cell_seconds(backend, dtype))
             for size in sizes:
                 reads[size] = max(reads[size], probes.read(size))
-        self._peaks = Peaks(lanes, dtype.itemsize, flops, cell, reads)
+        self.peaks = Peaks(lanes, dtype.itemsize, flops, cell, reads)
 
     def bounds(self, cases: Sequence[Case], workloads: Iterable[str]) -> dict[tuple[str, str], float | None]:
         """The least seconds of each case (its name) and workload; None where no bound is known."""
@@ -62,7 +64,7 @@ class Roofline:
 
     def _bound(self, case: Case, workload: str) -> float | None:
         known = BOUNDS.get(workload)
-        return known(case, self._peaks) if known and not case.lstm.proj_size else None
+        return known(case, self.peaks) if known and not case.lstm.proj_size else None
 
 
 def _layer(case: Case) -> Shape:
@@ -87,6 +89,18 @@ def _working_sets(case: Case, lanes: int, itemsize: int) -> list[int]:
 def _bound_of_network(case: Case, peaks: Peaks) -> float | None:
     shape = _network(case)
     return None if shape is None else bound(shape, peaks).total
+
+
+def weight_bytes(case: Case, workload: str, peaks: Peaks) -> float | None:
+    """Bytes of weights that a call reads as the bound has it; None where there is no bound."""
+    if workload not in BOUNDS:
+        return None
+    shape = _network(case) if workload == "network" else _layer(case)
+    if shape is None:
+        return None
+    if workload == "gate_matmul":
+        return packed_bytes(shape, shape.I, peaks.lanes, peaks.itemsize)
+    return bytes_read(shape, peaks.lanes, peaks.itemsize)
 
 
 def _bound_of_gates(case: Case, peaks: Peaks) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import inf
 from statistics import median, quantiles
 from time import perf_counter
 from timeit import Timer
@@ -51,11 +50,11 @@ def rounds(calls: Mapping[str, Callable[[], object] | Timed], seconds: float) ->
 def spread(samples: Sequence[float], beside: Sequence[float]) -> float:
     """How much the ratio of two calls differed from round to round: the middle half of the ratios, by their median.
 
-    Infinite where there is one round only. A long call may have one sample more, from before the first round.
+    1 where there is one round only, so that no difference counts. A long call may have one sample more, from before the first round.
     """
     count = min(len(samples), len(beside))
     if count < 2:
-        return inf
+        return 1.0
     ratios = [a / b for a, b in zip(samples[-count:], beside[-count:], strict=True)]
     lower, middle, upper = quantiles(ratios, n=4, method="inclusive")
     return (upper - lower) / middle

@@ -188,7 +188,9 @@ int64_t lk_backward_workspace(const lk_kernels *kernels, const lk_tape *tape, co
  *   first, last  0 and T. Only a call of one layer in two directions may take fewer steps: the forward direction takes
  *                times first .. last - 1, the backward direction takes times T - last .. T - first - 1
  *   threads      how many to use at most
- *   reverse      1: the one direction runs from each row's last step to its first, and times count from the end */
+ *   reverse      1: the one direction runs from each row's last step to its first, and times count from the end
+ *   begins       NULL, or (B,): row b begins at step begins[b] of x and of out, x_row and out_row are not used, and out
+ *                is written within each row's length alone. There is no reset then */
 typedef struct {
     const lk_kernels *kernels;
     const lk_layer *layers;
@@ -198,6 +200,7 @@ typedef struct {
     int64_t state_rows;
     int64_t first, last;
     int threads, reverse;
+    const int64_t *begins;
 } lk_call;
 
 /* All layers: h [num_layers * directions][state_rows][R] and c [...][H] are updated, out [T][B][directions * R] is

@@ -33,16 +33,23 @@ static void choose_rows(row_group *group, int64_t b0, int64_t n, const lk_task *
  * steps. */
 INLINE int64_t time_of(int64_t s, int64_t length, int reverse) { return reverse ? length - 1 - s : s; }
 
+/* Where the first step of a row of the batch is: `row_distance` after that of the row before it or, if the rows do not
+ * lie so, `step_distance` times the row's place in `begins`. */
+INLINE int64_t first_step(int64_t row, int64_t row_distance, int64_t step_distance, const int64_t *begins)
+{
+    return begins ? begins[row] * step_distance : row * row_distance;
+}
+
 /* Where the input and the output of row r of the group at its step s are. */
 INLINE const real *x_of(const row_group *group, int64_t r, int64_t s, const lk_task *task)
 {
     return (const real *)task->x + time_of(s, group->length[r], task->reverse) * task->x_step
-           + group->row[r] * task->x_row;
+           + first_step(group->row[r], task->x_row, task->x_step, task->x_begins);
 }
 INLINE real *out_of(const row_group *group, int64_t r, int64_t s, const lk_task *task)
 {
     return (real *)task->out + time_of(s, group->length[r], task->reverse) * task->out_step
-           + group->row[r] * task->out_row;
+           + first_step(group->row[r], task->out_row, task->out_step, task->out_begins);
 }
 
 /* Where the states of row r of the group are in the caller's arrays: in the row that `places` names (task->read or
@@ -66,10 +73,10 @@ INLINE int starts_anew(const row_group *group, int64_t r, int64_t s, const lk_ta
     return task->reset && task->reset[time_of(s, group->length[r], task->reverse) * task->reset_step + group->row[r]];
 }
 
-/* Write zeros to out where a row has no steps. */
+/* Write zeros to out where a row has no steps. Where rows begin anywhere, other rows are there. */
 static void clear_past_ends(const row_group *group, int64_t n, const lk_task *task)
 {
-    for (int64_t r = 0; r < n; r++)
+    for (int64_t r = 0; r < n && !task->out_begins; r++)
         for (int64_t t = group->length[r]; t < task->T; t++)
             clear_reals((real *)task->out + t * task->out_step + group->row[r] * task->out_row,
                         output_size(group->layer));

@@ -9,6 +9,7 @@
  * lk_layer_forward, except for these:
  *   T, from          the number of steps, and the time of the first one. lengths are those of the whole sequence
  *   x, out           they begin at time `from`
+ *   x_begins, ...    NULL, or (B,): the step of x or out at which each row begins, in place of x_row or out_row
  *   reset            NULL, or [T][B] from time `from` on; steps lie reset_step apart
  *   read, write      the rows of h and c where each row's states are read and written; NULL: its own row
  *   work, own_work   workspace() bytes that all threads of the team have in common, and as many for this thread; they
@@ -23,6 +24,7 @@ typedef struct {
     int reverse;
     void *h, *c, *out;
     int64_t out_step, out_row;
+    const int64_t *x_begins, *out_begins;
     const uint8_t *reset;
     int64_t reset_step;
     const int64_t *read, *write;

@@ -45,25 +45,33 @@ typedef struct {
     int64_t layer, direction, row, rows, first, last;
 } chunk;
 
-/* What a layer reads or writes: element (t, b, i) at at[(t * step + b * row + i) * itemsize]. */
+/* What a layer reads or writes: element (t, b, i) at at[(t * step + b * row + i) * itemsize] or, unless begins is NULL,
+ * at[((begins[b] + t) * step + i) * itemsize]. */
 typedef struct {
     const char *at;
     int64_t step, row;
+    const int64_t *begins;
 } sequence;
 
 static sequence output_of(const call_arrays *arrays, int64_t layer)
 {
     const lk_call *call = arrays->call;
     if (call->directions == 1 || (call->num_layers - 1 - layer) % 2 == 0)
-        return (sequence){arrays->out, call->out_step, call->out_row};
+        return (sequence){arrays->out, call->out_step, call->out_row, call->begins};
     const int64_t row = call->directions * output_size(call->layers);
-    return (sequence){arrays->between, call->B * row, row};
+    return (sequence){arrays->between, call->B * row, row, NULL};
 }
 static sequence input_of(const call_arrays *arrays, int64_t layer)
 {
     const lk_call *call = arrays->call;
-    return layer == 0 ? (sequence){arrays->x, call->x_step, call->x_row} : output_of(arrays, layer - 1);
+    return layer == 0 ? (sequence){arrays->x, call->x_step, call->x_row, call->begins} : output_of(arrays, layer - 1);
 }
+/* Where row 0 of some rows would take the step `first`, in bytes. Rows that begin anywhere have one origin. */
+static int64_t origin(sequence s, int64_t first, int64_t row, int64_t itemsize)
+{
+    return (first * s.step + (s.begins ? 0 : row * s.row)) * itemsize;
+}
+static const int64_t *begins_of(sequence s, int64_t row) { return s.begins ? s.begins + row : NULL; }
 
 /* work: of the threads that share the chunk. own_work: of this one. */
 static void run_chunk(const call_arrays *arrays, chunk part, lk_team *team, char *work, char *own_work)
@@ -87,8 +95,10 @@ static void run_chunk(const call_arrays *arrays, chunk part, lk_team *team, char
                     .work = work,
                     .own_work = own_work,
                     .team = team};
-    task.x = x.at + (first * x.step + part.row * x.row) * itemsize;
-    task.out = (char *)out.at + (first * out.step + part.row * out.row + part.direction * R) * itemsize;
+    task.x = x.at + origin(x, first, part.row, itemsize);
+    task.out = (char *)out.at + origin(out, first, part.row, itemsize) + part.direction * R * itemsize;
+    task.x_begins = begins_of(x, part.row);
+    task.out_begins = begins_of(out, part.row);
     task.h = arrays->h + states * R * itemsize;
     task.c = arrays->c + states * H * itemsize;
     if (arrays->read) {

@@ -149,6 +149,22 @@ class LSTMForwardKernel(Protocol):
         """
 
 
+class Ragged(NamedTuple):
+    """The arrays of one ``lstm_ragged``: rows that begin anywhere in x and, at the same steps, in out."""
+
+    x: Array  # (N, I), contiguous
+    begins: Array  # (B,) int64: the step of x at which each row begins
+    lengths: Array  # (B,) int64, the longest first
+    h: Array  # as in Batch
+    c: Array
+    out: Array  # (N, D*R), contiguous; nothing else of it is written
+
+
+class LSTMRaggedKernel(Protocol):
+    def __call__(self, weights: LSTMWeights, rows: Ragged, threads: int, /) -> None:
+        """As lstm_forward."""
+
+
 #: A kernel call that was prepared for one shape: of x, h, c and out, all contiguous.
 Prepared = Callable[[Array, Array, Array, Array], None]
 
@@ -194,3 +210,4 @@ class Backend(NamedTuple):
     prepare: PrepareKernel
     prepare_advance: PrepareAdvanceKernel
     address: Callable[[Array], Any]
+    lstm_ragged: LSTMRaggedKernel | None = None  # None: lstm_forward, on copies of the rows

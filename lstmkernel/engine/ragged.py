@@ -1,7 +1,8 @@
 """Rows of unequal length that lie one after the other in one array: no row is padded.
 
-The rows are sorted by length, so that the rows of a block end at about the same step. A block's inputs are copied to
-memory that the cache holds, and its outputs from there, because the kernels take rows that lie equally far apart.
+The rows are sorted by length, so that rows that run together end at about the same step. Some kernels take rows where
+they lie (``Backend.lstm_ragged``). For others, and where there is more than one network, rows are copied to blocks that
+the cache holds, and their outputs from there.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lstmkernel.backends.contract import Ragged
 from lstmkernel.backends.large import fill, slices
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments
-from lstmkernel.engine.blocks import Blocks
+from lstmkernel.engine.blocks import Blocks, Cut
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.network import Network, State
 from lstmkernel.host.progress import progress
 
-#: Rows that are sorted at once. They lie near each other in memory.
-SORTED_ROWS = 1 << 16
+#: Rows of a thread that are sorted at once. They lie near each other in memory: caches then hold what they read and
+#: write. Of 60,000 rows of 4 to 60 steps, more at once made the kernels slower.
+SORTED_ROWS = 1 << 10
 
 
 def ragged(
@@ -48,6 +51,8 @@ class _Rows:
 
     def __init__(self, chain: Chain, x: Array, first_steps: Array, out: Array) -> None:
         self._x, self._out, self._blocks = x, out, Blocks(chain)
+        self._in_place = chain.networks[0] if _takes_them_in_place(chain, x) else None
+        self._sorted_rows = SORTED_ROWS * max((network.threads() for network in chain.networks), default=1)
         self._starts, self._lengths = first_steps[:-1], np.diff(first_steps)
         self._outside = slice(0, int(first_steps[0])), slice(int(first_steps[-1]), len(x))
 
@@ -65,7 +70,7 @@ class _Rows:
 
     def _groups(self) -> Iterator[Array]:
         """Rows that run together, the longest first. Rows without a step are in none."""
-        for some in slices(len(self._lengths), SORTED_ROWS):
+        for some in slices(len(self._lengths), self._sorted_rows):
             lengths = self._lengths[some]
             shorter = lengths.max() - lengths
             if shorter.max() < 1 << 16:
@@ -74,21 +79,38 @@ class _Rows:
             first = 0
             while first < len(order):
                 longest = int(self._lengths[order[first]])
-                group = order[first : first + self._blocks.cut(longest).rows]
+                group = order[first : first + self._cut(longest).rows]
                 if self._blocks.whole_rows:  # a block of a few long rows and many short ones would be padding
                     group = group[: np.count_nonzero(2 * self._lengths[group] >= longest)]
                 yield group
                 first += len(group)
 
+    def _cut(self, longest: int) -> Cut:
+        """For rows of at most so many steps."""
+        cut, network = self._blocks.cut(longest), self._in_place
+        if network is None or self._blocks.whole_rows:
+            return cut
+        return Cut(self._sorted_rows, max(1, network.call_rows(self._sorted_rows) // self._sorted_rows))
+
     def _run_group(self, rows: Array) -> list[State]:
         """All steps of these rows. Returns their last states."""
         starts, lengths = self._starts[rows], self._lengths[rows]
         longest, states = int(lengths[0]), self._blocks.first_states(len(rows))
-        for times in self._blocks.parts(longest, self._blocks.cut(longest).steps):
+        for times in self._blocks.parts(longest, self._cut(longest).steps):
             active = int(np.count_nonzero(lengths > times.start))
             steps = np.minimum(lengths[:active], times.stop) - times.start
-            self._run_block(starts[:active] + times.start, steps, [(h[:, :active], c[:, :active]) for h, c in states])
+            own = [(h[:, :active], c[:, :active]) for h, c in states]
+            if self._in_place and active * int(steps[0]) <= self._in_place.call_rows(active):
+                self._run_in_place(self._in_place, starts[:active] + times.start, steps, own[0])
+            else:
+                self._run_block(starts[:active] + times.start, steps, own)
         return states
+
+    def _run_in_place(self, network: Network, starts: Array, lengths: Array, state: State) -> None:
+        """Steps of rows that begin at ``starts``, the longest first, in one kernel call."""
+        assert network.backend.lstm_ragged is not None
+        rows = Ragged(self._x, starts, lengths, *state, self._out)
+        network.backend.lstm_ragged(network.weights, rows, network.threads())
 
     def _run_block(self, starts: Array, lengths: Array, states: Sequence[State]) -> None:
         """Steps of rows that begin at ``starts``. The longest come first, so equal lengths are neighbours."""
@@ -100,6 +122,13 @@ class _Rows:
         out = self._blocks.finish(self._blocks.run(x, lengths, states), x)
         for rows, length in runs:
             _every(self._out, length)[starts[rows]] = out[rows, :length]
+
+
+def _takes_them_in_place(chain: Chain, x: Array) -> bool:
+    """Whether the kernels of all layers take the rows of x as they are."""
+    alone = chain.layers == tuple(chain.networks[:1]) and not chain.skip
+    as_it_is = x.dtype is chain.dtype and x.flags.aligned
+    return alone and as_it_is and chain.networks[0].backend.lstm_ragged is not None
 
 
 def _every(flat: Array, length: int) -> Array:

@@ -6,22 +6,26 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers import assert_close, assert_ctrl_c_is_heard, assert_same_bits, normal, readonly
+from helpers import Watched, assert_close, assert_ctrl_c_is_heard, assert_same_bits, normal, readonly
 from networks import NETWORKS, each, make, with_head
 
 import lstmkernel as lk
-from lstmkernel.engine import blocks, ragged
+from lstmkernel import backends
+from lstmkernel.engine import blocks, call_length, ragged
 from lstmkernel.host import progress, spinner
 
 
-@pytest.fixture
-def small_blocks(monkeypatch):
-    """So that few rows and steps fill several blocks."""
+@pytest.fixture(params=["in place", "in blocks"])
+def small_blocks(request, monkeypatch):
+    """So that few rows and steps fill several blocks or, where the kernels take rows in place, several calls."""
+    if request.param == "in blocks":
+        monkeypatch.setattr(ragged, "_takes_them_in_place", lambda chain, x: False)
+    monkeypatch.setattr(call_length, "CALL_SECONDS", 1e-5)
     monkeypatch.setattr(blocks, "THREAD_BYTES", 1 << 11)
     monkeypatch.setattr(blocks, "THREAD_ROWS", 8)
     monkeypatch.setattr(blocks, "LEAST_ROWS", 3)
     monkeypatch.setattr(blocks, "LEAST_STEPS", 4)
-    monkeypatch.setattr(ragged, "SORTED_ROWS", 32)
+    monkeypatch.setattr(ragged, "SORTED_ROWS", 16)
 
 
 def rows_of(random, count=40, width=5, dtype="float32", longest=13):
@@ -94,6 +98,21 @@ def test_threads_give_the_same_bits(random, eight_cores):
     expected, expected_states = alone.ragged(flat, offsets)
     assert_same_bits(out, expected)
     assert_same_bits(states[1], expected_states[1])
+
+
+@pytest.mark.skipif(not backends.c_is_built(), reason="the C kernels were not built")
+def test_c_takes_rows_where_they_lie(random):
+    """As long as they are one network's, and of its dtype."""
+    kernels = Watched("c")
+    net, (flat, offsets) = make("two directions", kernels.name), rows_of(random)
+    for model, given, called in (
+        (net, flat, "lstm_ragged"),
+        (with_head(net), flat, "lstm_forward"),
+        (net, flat.astype("float64"), "lstm_forward"),
+    ):
+        kernels.calls.clear()
+        model.ragged(given, offsets)
+        assert {name for name in kernels.called if name.startswith("lstm")} == {called}
 
 
 def test_steps_of_no_row_are_zero(random):

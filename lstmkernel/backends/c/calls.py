@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 
 from lstmkernel.backends.c._kernels import ffi, lib
-from lstmkernel.backends.contract import ACTIVATIONS, VARIANT_ACTIVATIONS, Advance, Backend, BackendError, Batch
+from lstmkernel.backends.contract import (
+    ACTIVATIONS,
+    VARIANT_ACTIVATIONS,
+    Advance,
+    Backend,
+    BackendError,
+    Batch,
+    Ragged,
+)
 from lstmkernel.backends.packing import (
     Array,
     DenseWeights,
@@ -73,6 +81,7 @@ def backend(isa: str, specialised: Specialised | None = None) -> Backend:
         prepare=_prepare,
         prepare_advance=_prepare_advance,
         address=ffi.from_buffer,
+        lstm_ragged=_lstm_ragged,
     )
 
 
@@ -329,6 +338,27 @@ def _planned(call: Any) -> Any:
         lib.lk_lstm_plan(call, ffi.NULL, plan)
         call.threads = plan.threads
     return call
+
+
+def _lstm_ragged(weights: LSTMWeights, rows: Ragged, threads: int) -> None:
+    x, begins, lengths, h, c, out = rows
+    native, shape, size = weights.native, (int(lengths[0]), len(lengths), x.shape[1]), x.itemsize
+    strides = (x.shape[1], 0, out.shape[1], 0)
+    call = _call(native, shape, strides, h.strides[0] // (h.shape[2] * size), slice(0, shape[0]), threads)
+    call.begins = places = ffi.from_buffer("int64_t[]", begins)
+    status = lib.lk_lstm_forward(
+        call,
+        _address(x),
+        ffi.from_buffer("int64_t[]", lengths),
+        ffi.NULL,
+        _address(h),
+        _address(c),
+        _address(out),
+        _between(native, shape, x.dtype),
+        _workspace(lib.lk_lstm_workspace(call)),
+    )
+    del places  # C reads it until here
+    _check(status)
 
 
 def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Array, Array, Array, Array], None]:

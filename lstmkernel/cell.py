@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -13,6 +13,9 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments, parameters
 from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.lstm import LSTM
+
+if TYPE_CHECKING:
+    from lstmkernel.plan import Plan
 
 
 class LSTMCell(FixedAttributes):
@@ -44,6 +47,11 @@ class LSTMCell(FixedAttributes):
     @property
     def input_size(self) -> int:
         """I: how many numbers x has."""
+        return self._lstm.input_size
+
+    @property
+    def in_features(self) -> int:
+        """As ``input_size``: what a Dense calls it."""
         return self._lstm.input_size
 
     @property
@@ -94,6 +102,15 @@ class LSTMCell(FixedAttributes):
         _, (h_n, c_n) = self._lstm(x[None], state)
         return h_n[0], c_n[0]
 
+    @property
+    def plan(self) -> Plan | None:
+        """What ``compile`` measured and chose; None for a cell that ``compile`` did not make."""
+        return self._lstm.plan
+
+    def compile(self, batch_size: SupportsIndex = 1) -> LSTMCell:
+        """The same cell on the kernels that are fastest for ``batch_size`` rows; see ``LSTM.compile``."""
+        return self._with(self._lstm.compile(batch_size, 1))
+
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, without the seed."""
         config = self._lstm.config()
@@ -101,8 +118,11 @@ class LSTMCell(FixedAttributes):
 
     def __copy__(self) -> LSTMCell:
         """Another cell with the same packed weights, which never change."""
+        return self._with(copy(self._lstm))
+
+    def _with(self, lstm: LSTM) -> LSTMCell:
         other = type(self).__new__(type(self))
-        vars(other).update(vars(self), _lstm=copy(self._lstm))
+        vars(other).update(vars(self), _lstm=lstm)
         return other
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -24,6 +24,7 @@ def read_tensor(path):
     return numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes()))
 
 
+@pytest.mark.filterwarnings("ignore:.*the model gives only the last:RuntimeWarning")
 @pytest.mark.parametrize("backend", COMPILED)
 @pytest.mark.parametrize(
     "folder", node_cases(), ids=lambda folder: folder and f"{folder.parents[1].name[:6]} {folder.name}"

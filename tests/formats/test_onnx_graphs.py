@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -252,11 +253,47 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*the model gives only:RuntimeWarning")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_outputs_may_lie_in_any_order_of_their_axes(tmp_path, layout):
     constants = {k: parameters(D=2)[k] for k in "WRB"} | {"flat": np.array([-1, 8]), "one": np.array([1])}
     nodes = [lstm_node(hidden_size=4, direction="bidirectional"), *LAYOUTS[layout]]
     assert lk.load(saved(model_of(nodes, constants, outputs=("out",)), tmp_path)).bidirectional
+
+
+LAST = "the model gives only the last step: net.last(x) gives that, net(x) gives every step"
+STATES = "the model gives only the last states: h_n in what net(x) returns has them; out has every step"
+PART = "the model gives only a part of the output: net(x) gives all of it, at every step"
+
+
+@pytest.mark.parametrize(
+    ("direction", "nodes", "outputs", "warning"),
+    [
+        ("forward", [], ("Y",), None),
+        ("forward", [], ("Y", "Y_h"), None),
+        ("forward", [], ("Y_h",), LAST),
+        ("forward", [], ("Y_h", "Y_c"), LAST),
+        ("forward", [], ("Y_c",), STATES),
+        ("forward", [node("Gather", ["Y", "last"], "out", axis=0)], ("out",), LAST),
+        ("forward", [node("Gather", ["Y", "first"], "out", axis=0)], ("out",), PART),
+        ("forward", [node("Squeeze", ["Y_h", "first"], "h"), node("MatMul", ["h", "M"], "out")], ("out",), LAST),
+        ("reverse", [], ("Y_h",), STATES),
+        ("bidirectional", [], ("Y_h",), STATES),
+        ("bidirectional", [], ("Y_h", "Y"), None),
+        ("bidirectional", [node("Gather", ["Y", "last"], "out", axis=0)], ("out",), LAST),
+    ],
+)
+def test_a_graph_that_gives_a_part_of_the_output_says_so(tmp_path, direction, nodes, outputs, warning):
+    constants = {k: parameters(D=2 if direction == "bidirectional" else 1)[k] for k in "WRB"}
+    constants |= {"last": np.array([-1]), "first": np.array([0]), "M": np.ones((4, 2), "f")}
+    nodes = [lstm_node(hidden_size=4, direction=direction), *nodes]
+    path = saved(model_of(nodes, constants, outputs=outputs), tmp_path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        lk.load(path)
+    assert [str(each.message).partition(": ")[2] for each in caught] == ([warning] if warning else [])
+    assert [note for note in lk.inspect(path).notes if "gives only" in note] == ([warning] if warning else [])
+    lk.load(path, prefix="lstm")  # an LSTM node by itself gives what it gives
 
 
 BESIDE = {

@@ -167,3 +167,12 @@ def test_a_compiled_stack_has_weights_of_its_own(compiled, random):
     assert_same_bits(net(x)[0], before)
     for again in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
         assert_same_bits(again(x)[0], fast(x)[0])
+
+
+def test_compile_compiles_a_cell(compiled, random):
+    cell = lk.LSTMCell(3, 4, seed=0)
+    fast = cell.compile(8)
+    assert compiled == [(3, 8, 1, None, {})]
+    assert (cell.plan, fast.plan.batch_size, fast.in_features) == (None, 8, 3)
+    x = normal(random, (8, 3), "float32")
+    assert_same_bits(fast(x)[0], cell(x)[0])

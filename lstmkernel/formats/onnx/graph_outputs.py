@@ -40,7 +40,7 @@ def joins(outputs: Mapping[str, Signal | None], top: LSTMNode | DenseNodes, out:
 ONLY = {
     "last step": "the model gives only the last step: net.last(x) gives that, net(x) gives every step",
     "last states": "the model gives only the last states: h_n in what net(x) returns has them; out has every step",
-    "some steps": "the model gives only some steps of the output: net(x) gives every step",
+    "a part": "the model gives only a part of the output: net(x) gives all of it, at every step",
 }
 
 
@@ -58,7 +58,7 @@ def given_steps(outputs: Mapping[str, Signal | None], top: LSTMNode | DenseNodes
     last_states = not held.any() or (
         isinstance(top, LSTMNode) and np.array_equal(np.sort(out[held]), np.sort(states[-1][0], axis=None))
     )
-    return "last states" if last_states else "some steps"
+    return "last states" if last_states else "a part"
 
 
 def parts(layers: Sequence[LSTMNode | DenseNodes], joins: Sequence[bool]) -> list[list[LSTMNode] | DenseNodes]:

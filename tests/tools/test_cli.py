@@ -36,26 +36,6 @@ def plain_output(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def weights(tmp_path: Path) -> str:
-    """An LSTM 3 -> 5 in a file."""
-    path = str(tmp_path / "weights.safetensors")
-    lk.save(lk.LSTM(3, 5, seed=0), path)
-    return path
-
-
-@pytest.fixture
-def save(tmp_path: Path, random: np.random.Generator) -> Callable[..., tuple[str, Any]]:
-    """``save(*shape)``: a file of random numbers, and the numbers."""
-
-    def save(*shape: int) -> tuple[str, Any]:
-        x = random.standard_normal(shape, np.float32)
-        np.save(tmp_path / "x.npy", x)
-        return str(tmp_path / "x.npy"), x
-
-    return save
-
-
-@pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """``pretend(name, **kernels)``: a backend of that name, NumPy's but for those kernels; no other than NumPy runs."""
     pretended = {"numpy": backends.get("numpy")}

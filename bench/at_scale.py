@@ -96,8 +96,8 @@ def write_rows(folder: Path, rows: int) -> int:
 def clusters() -> Iterator[dict[int, Client]]:
     """One cluster of one worker and one of two, all with one thread. Both live as long as the run."""
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as one,
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as two,
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as one,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as two,
         Client(one, set_as_default=False) as of_one,
         Client(two, set_as_default=False) as of_two,
     ):

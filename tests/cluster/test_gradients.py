@@ -119,7 +119,9 @@ def test_a_row_of_a_bag_has_its_own_state(random: np.random.Generator) -> None:
             assert_same_bits(got, expected)
         return 1.0, None
 
-    value, _ = gradients(net, db.from_sequence([(row, row) for row in rows]), loss).compute(scheduler="sync")
+    value, _ = gradients(net, db.from_sequence([(row, row) for row in rows], npartitions=1), loss).compute(
+        scheduler="sync"
+    )
     assert value == 2.0
 
 

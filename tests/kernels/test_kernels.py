@@ -4,6 +4,7 @@ import ctypes
 import importlib
 import mmap
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -421,6 +422,7 @@ def guarded(request, backend, dtype, monkeypatch):
         monkeypatch.setattr(arrays.scratch, "of", place)
         training = importlib.import_module("lstmkernel.backends.numba.run.training")
         monkeypatch.setattr(training, "empty_reused", guarded.empty)
+        monkeypatch.setattr(training, "_per_thread", threading.local())
     return guarded
 
 

@@ -1,22 +1,30 @@
-"""How the Numba backend divides a call between threads, and the threads themselves."""
+"""How the Numba backend divides a call between threads, the teams that share a layer, and the threads themselves."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
-from functools import partial
 from itertools import product
 
 import numpy as np
 import pytest
-from helpers import run_python
+from helpers import assert_same_answer, normal, run_python
 
 pytest.importorskip("numba")
 
-from lstmkernel.backends.numba.run import cost, threads
+from numba import float32, float64, int64, njit
 
-WORK = 10 * cost.MIN_SHARED_NS
+import lstmkernel as lk
+from lstmkernel.backends.numba import frames, jit
+from lstmkernel.backends.numba.kernels import one_row
+from lstmkernel.backends.numba.memory import pointer
+from lstmkernel.backends.numba.run import atomics, board, job, plan, team, threads
+from lstmkernel.backends.numba.run.forward import run_chunk, run_variant_chunk
+
+#: Sizes of a layer of which a step of 12 rows takes a while.
+WIDE = plan.Sizes(512, 512, 512, 4, 8)
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 8])
@@ -24,7 +32,7 @@ WORK = 10 * cost.MIN_SHARED_NS
 @pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("layers", [1, 3])
 def test_everything_once_and_layers_in_order(layers, directions, rows, most):
-    rounds = threads.divide(layers, directions, rows, WORK, most)
+    rounds = plan.divide(layers, directions, rows, most)
     done = set()
     for tasks in rounds:
         assert len(tasks) <= most * directions
@@ -40,163 +48,181 @@ def test_everything_once_and_layers_in_order(layers, directions, rows, most):
     assert done == set(product(range(layers), range(directions), range(rows)))
 
 
-def test_when_it_divides():
-    whole = [[threads.Task(0, 2, 0, 1, 0, 12)]]
-    assert threads.divide(2, 1, 12, cost.MIN_SHARED_NS - 1, 8) == whole, "too little work"
-    assert threads.divide(2, 1, 12, WORK, 1) == whole, "one thread"
-    assert threads.divide(2, 1, 7, WORK, 8) == [[threads.Task(0, 2, 0, 1, 0, 7)]], "too few rows"
-    assert len(threads.divide(2, 1, 12, WORK, 8)[0]) == 3
-    assert [len(tasks) for tasks in threads.divide(3, 2, 7, WORK, 8)] == [2, 2, 2], "directions"
-    assert [len(tasks) for tasks in threads.divide(3, 2, 12, WORK, 2)] == [2], "rows do not wait for each other"
-    assert [task.row for task in threads.divide(1, 1, 250, WORK, 3)[0]] == [0, 96, 192], "in sixteens"
+def test_how_it_divides():
+    assert plan.divide(2, 1, 7, 8) == [[plan.Task(0, 2, 0, 1, 0, 7)]], "too few rows"
+    assert len(plan.divide(2, 1, 12, 8)[0]) == 3
+    assert [len(tasks) for tasks in plan.divide(3, 2, 7, 8)] == [2, 2, 2], "directions"
+    assert [len(tasks) for tasks in plan.divide(3, 2, 12, 2)] == [2], "rows do not wait for each other"
+    assert [task.row for task in plan.divide(1, 1, 250, 3)[0]] == [0, 96, 192], "in sixteens"
+
+
+@pytest.mark.parametrize(
+    ("directions", "steps", "rows", "most", "threads", "tasks"),
+    [
+        (1, 100, 12, 1, 1, []),  # one thread
+        (1, 1, 1, 8, 1, []),  # too little work
+        (1, 100, 1, 8, 8, []),  # a team: one row is no tasks
+        (1, 100, 384, 4, 4, [4]),  # rows
+        (2, 100, 1, 2, 2, [2]),  # directions
+    ],
+)
+def test_the_way_with_the_least_predicted_time(directions, steps, rows, most, threads, tasks):
+    sizes = WIDE if steps > 1 else plan.Sizes(20, 20, 20, 4, 8)
+    chosen = plan.plan_lstm(1, directions, [sizes] * directions, steps, rows, most)
+    assert (chosen.threads, [len(found) for found in chosen.rounds]) == (threads, tasks)
+
+
+def test_a_team_that_is_larger_than_pays_is_not_asked_for():
+    narrow = plan.Sizes(64, 64, 64, 4, 8)  # 8 blocks of units
+    assert plan.plan_lstm(1, 1, [narrow], 1000, 1, 64).threads <= 8
+    assert plan.plan_training(WIDE, 50, 64, 1) == (1, False)
+    assert plan.plan_training(WIDE, 50, 64, 4) == (4, False), "rows"
+    assert plan.plan_training(WIDE, 50, 1, 4) == (4, True), "units"
+
+
+# ---------------------------------------------------------------- teams
+
+
+@jit.internal
+def count_blocks(given, of_team):
+    """A job: each block of each phase adds one to its count. Now and then, a thread is late."""
+    words = pointer(given, int64)
+    counts, phases, n, delay = pointer(words[0], int64), words[1], words[2], words[3]
+    for phase in range(phases):
+        part = team.first_part(of_team, n)
+        while part[1] >= 0:
+            if delay and (team.rank_of(of_team) * 7 + phase) % 5 == 0:
+                for _ in range(delay):
+                    atomics.spin(1)
+            for block in range(part[0], part[1]):
+                counts[phase * n + block] += 1
+            part = team.next_part(of_team, n)
+        if team.is_over(of_team):
+            return
+
+
+@njit(nogil=True, error_model="numpy")
+def run_count_blocks(board, size, counts, phases, n, delay):
+    job.run_job(board, size, job.address_of(count_blocks), job.words_of((counts, phases, n, delay)))
+
+
+@pytest.mark.parametrize("delay", [0, 3000], ids=["in time", "late"])
+@pytest.mark.parametrize("n", [1, 3, 40])
+def test_each_block_of_each_phase_once(eight_cores, n, delay):
+    for size, _ in product((1, 2, 3, 8), range(3)):
+        counts = np.zeros((20, n), np.int64)
+        run_count_blocks(threads.board_address, threads.called(size), counts.ctypes.data, *counts.shape, delay)
+        assert (counts == 1).all(), size
+
+
+def test_the_caller_alone_can_do_all(eight_cores):
+    """Where helpers are asked for that do not come, or another call has them."""
+    counts = np.zeros((5, 8), np.int64)
+    run_count_blocks(threads.board_address, 60, counts.ctypes.data, 5, 8, 0)
+    assert (counts == 1).all()
+    threads._board[board.TAKEN] = 1
+    try:
+        run_count_blocks(threads.board_address, 8, counts.ctypes.data, 5, 8, 0)
+    finally:
+        threads._board[board.TAKEN] = 0
+    assert (counts == 2).all()
+
+
+def test_without_helpers_the_call_runs_here(monkeypatch, eight_cores):
+    def refused(function, arguments):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "start_new_thread", refused)
+    monkeypatch.setattr(threads, "_started", 0)
+    assert threads.called(4) == 1
+
+
+def test_helpers_sleep_after_the_last_job(eight_cores):
+    counts, end = np.zeros((5, 8), np.int64), time.monotonic() + 30
+    run_count_blocks(threads.board_address, threads.called(3), counts.ctypes.data, 5, 8, 0)
+    while threads._awake.any():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+# ---------------------------------------------------------------- signals and forks
 
 
 class InterruptError(Exception):
     """What a signal handler raises."""
 
 
-def test_an_error_waits_for_the_others(eight_cores):
-    """An interrupt leaves when no thread writes to the caller's arrays any more."""
-    began, finish, finished = threading.Event(), threading.Event(), threading.Event()
-
-    def other():
-        began.set()
-        finish.wait(10)
-        finished.set()
-
-    def interrupted():
-        assert began.wait(10)
-        threading.Timer(0.05, finish.set).start()
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        threads.run([interrupted, other])
-    assert finished.is_set()
+@pytest.fixture
+def large():
+    """A network for which helpers are called, x, and its answer on one thread."""
+    x = normal(np.random.default_rng(0), (20, 3, 150), "float32")
+    lstm = lk.LSTM(150, 150, num_threads=4, backend="numba", seed=0)
+    return lstm, x, lk.LSTM(150, 150, num_threads=1, backend="numba", seed=0)(x)
 
 
-def test_an_error_of_a_helper_is_the_callers(eight_cores):
-    failed, here = threading.Event(), threading.current_thread()
-
-    def task():
-        if threading.current_thread() is here:
-            assert failed.wait(10)
-        else:
-            failed.set()
-            raise MemoryError("no workspace")
-
-    with pytest.raises(MemoryError, match="no workspace"):
-        threads.run([task, task])
-
-
-def test_without_helpers_the_call_runs_here(monkeypatch):
-    def refused(function, arguments):
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threads, "start_new_thread", refused)
-    monkeypatch.setattr(threads, "_started", 0)
-    ran = []
-    threads.run([lambda: ran.append(1), lambda: ran.append(2), lambda: ran.append(3)])
-    assert ran == [1, 2, 3]
-
-
-def test_interrupts_at_any_moment(eight_cores):
-    """Signals that come as fast as they can: whenever the call ends, no task runs any more, and none begins."""
-    here, helping, calls, interrupted = threading.current_thread(), [], 0, 0
-
-    def task():
-        if threading.current_thread() is here:
-            return
-        helping.append(1)
-        time.sleep(0.0002)
-        helping.pop()
-
-    raises = []  # how many interrupts are left for a call
+def test_interrupts_at_any_moment(eight_cores, large):
+    """Signals that come as fast as they can: whenever the call ends, no helper is at work on it any more."""
+    lstm, x, expected = large
+    interrupted, here, raises = 0, threading.main_thread(), []
 
     def handler(*_):
+        assert threading.current_thread() is here
         if raises:
             raises.pop()
             raise InterruptError
 
-    threads.run([lambda: None, lambda: None])  # compiles the wait
     random = np.random.default_rng(0)
     before = signal.signal(signal.SIGALRM, handler)
     try:
-        while calls < 1500:
-            calls += 1
+        for _ in range(300):
+            raises.append(1)
             try:
-                raises += [1, 1]
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, random.uniform(2e-6, 6e-4), 5e-5)
-                    threads.run([task] * 4)
-                except InterruptError:
-                    interrupted += 1
-                raises.clear()
-            except InterruptError:  # the second one
-                pass
-            for _ in range(3):
-                assert not helping, "a helper runs a task after the call"
-                time.sleep(0.0001)
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(2e-6, 6e-4))
+                lstm(x)
+                time.sleep(6e-4)
+            except InterruptError:
+                interrupted += 1
+            raises.clear()
+            assert not threads._board[board.TAKEN]
+            assert not threads._running.any()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert interrupted > calls / 10
+    assert interrupted > 30
+    assert_same_answer(lstm(x), expected)
 
 
-def test_a_handler_that_runs_tasks_of_its_own(eight_cores):
-    """As a handler that calls a network in the middle of a call."""
-    ran = []
-
-    def outer():
-        threads.run([partial(ran.append, "inner")] * 3)
-
-    threads.run([outer] * 4)
-    assert len(ran) == 12
+def test_a_handler_that_calls_a_network_in_the_middle_of_a_call(eight_cores, large):
+    lstm, x, expected = large
+    answers = []
+    before = signal.signal(signal.SIGALRM, lambda *_: answers.append(lstm(x)))
+    try:
+        while len(answers) < 5:
+            signal.setitimer(signal.ITIMER_REAL, 1e-4)
+            assert_same_answer(lstm(x), expected)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    for answer in answers:
+        assert_same_answer(answer, expected)
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_of_fork_has_helpers_of_its_own():
     run_python("""
-import os, signal, sys
+import os, signal
 from lstmkernel.host import cores
 cores.available = lambda: 4
 from lstmkernel.backends.numba.run import threads
-threads.run([lambda: None] * 4)
-assert threads._started == 3
+assert threads.called(4) == 4
 child = os.fork()
 if child == 0:
     signal.alarm(60)
-    assert threads._started == 0
-    threads.run([lambda: None] * 4)
+    assert threads._started == 0 and not threads._board.any()
+    threads.called(4)
     os._exit(3 - threads._started)
 assert os.waitpid(child, 0)[1] == 0
-""")
-
-
-@pytest.mark.slow
-def test_a_handler_that_forks_inside_of_a_call():
-    """The child has no helper that would finish what one had begun: it says so, and does not wait."""
-    run_python("""
-import os, signal, sys, threading, time
-from lstmkernel.host import cores
-cores.available = lambda: 2
-from lstmkernel.backends.numba.run import threads
-threads.run([lambda: None] * 2)
-began, children = threading.Event(), []
-def other():
-    if threading.current_thread() is threading.main_thread():
-        began.wait(10)
-        children.append(os.fork())
-        if not children[0]:
-            signal.alarm(60)
-    else:
-        began.set()
-        time.sleep(0.5)
-try:
-    threads.run([other, other])
-except RuntimeError as error:
-    os._exit(0 if children == [0] and "forked" in str(error) else 1)
-assert children[0]
-assert os.waitpid(children[0], 0)[1] == 0
 """)
 
 
@@ -208,9 +234,19 @@ import sys
 import numpy as np, lstmkernel as lk
 from lstmkernel.backends.numba.run import cost, threads
 from lstmkernel.host import cores
-cores.available, cost.MIN_SHARED_NS = lambda: 4, 0
+cores.available, cost.MIN_SHARED_NS, cost.JOIN_NS = lambda: 4, 0, 0
 lk.LSTM(3, 20, 2, bidirectional=True, backend="numba", seed=0)(np.zeros((4, 30, 3)))
 assert threads._started
 layers = ("omppool", "tbbpool", "workqueue")
 assert not [name for name in sys.modules if name.startswith("numba.np.ufunc.") and name.endswith(layers)]
 """)
+
+
+def test_no_two_jobs_share_a_name():
+    """Symbols are named after functions, and all jobs have the same arguments; code may come from several processes."""
+    jobs = [
+        *(kernel(real) for kernel in (frames._layer_record, frames._layer_backward) for real in (float32, float64)),
+        *(frames._lstm_forward(real, of) for of in (run_chunk, run_variant_chunk) for real in (float32, float64)),
+        *(one_row.kernel_of(*sizes, 4) for sizes in ((3, 8), (3, 9), (4, 8))),
+    ]
+    assert len({job.py_func.__qualname__ for job in jobs}) == len(jobs)

@@ -38,16 +38,16 @@ def note(rows, blocks, row, block, line, job):
 @cache
 def compiled_sweep(most_rows):
     @njit(error_model="numpy")
-    def sweep(N, blocks, K, backwards, job):
-        tile.sweep(most_rows, N, blocks, K, backwards, note, job)
+    def sweep(N, first, blocks, K, backwards, job):
+        tile.sweep(most_rows, N, (first, first + blocks), K, backwards, note, job)
 
     return sweep
 
 
-def tiles(most_rows, N, blocks, K=5, backwards=False):
+def tiles(most_rows, N, blocks, K=5, backwards=False, first=0):
     """[(rows, blocks, row, block, line), ...] in the order of the sweep."""
     calls = np.zeros(1 + 5 * 1000, np.int64)
-    compiled_sweep(most_rows)(N, blocks, K, backwards, calls.ctypes.data)
+    compiled_sweep(most_rows)(N, first, blocks, K, backwards, calls.ctypes.data)
     return [tuple(map(int, call)) for call in calls[1:].reshape(-1, 5)[: calls[0]]]
 
 
@@ -80,6 +80,14 @@ def test_rows_are_split_evenly_for_each_block(most_rows):
         assert len(visited) == 3 * -(-N // most_rows)
         assert max(heights) - min(heights) <= 1
         assert all((width, line) == (1, NONE) for _, width, _, _, line in visited)
+
+
+@pytest.mark.parametrize(("N", "backwards"), [(1, False), (1, True), (7, False)])
+@pytest.mark.parametrize("blocks", [1, 2, 3, 5])
+def test_a_part_of_the_blocks(blocks, N, backwards):
+    """As it takes the first ones, but further on."""
+    whole, part = (tiles(3, N, blocks, backwards=backwards, first=first) for first in (0, 4))
+    assert part == [(rows, width, row, block + 4, line) for rows, width, row, block, line in whole]
 
 
 def test_tiles_prefetch_a_line_each_of_weights_that_are_far():
@@ -132,10 +140,11 @@ def test_groups_of_transposed_rows(vectors):
 
 #: Constants of Numba's that differ from C's, or that C does not have, and why.
 OTHER = {
-    "GFLOPS_FORWARD": "C predicts in csrc/run/plan.c",
-    "MIN_COST_ROWS": "C predicts in csrc/run/plan.c",
-    "MIN_SHARED_NS": "Python threads cost more",
-    "MIN_ROWS_PER_TASK": "Python threads cost more",
+    "GFLOPS_FORWARD": "C predicts with lanes",
+    "MIN_COST_ROWS": "C predicts with the caches",
+    "MIN_SHARED_NS": "C asks JOIN_NS",
+    "MOST_PACKED": "C has it in Python",
+    "MIN_ROWS_PER_TASK": "Numba's tasks are all of time",
     "TILE_ROWS": "C's depends on the instruction set, in vec/",
     "SMALL_TILE_ROWS": "follows from TILE_ROWS",
     "VECTOR_BYTES": "C has LANES",
@@ -163,6 +172,8 @@ def constants_of_numba():
     found = {}
     for folder in ("kernels", "run"):
         for path in sorted((ROOT / "lstmkernel/backends/numba" / folder).glob("*.py")):
+            if path.stem == "board":  # places of words, where C has structs
+                continue
             module = importlib.import_module(f"lstmkernel.backends.numba.{folder}.{path.stem}")
             found |= {
                 name: value

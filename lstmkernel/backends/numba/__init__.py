@@ -14,7 +14,7 @@ A module has the name and the place of the header or file in csrc that it mirror
     backend.py           lstmkernel/backends/c/calls.py, its neighbour
 
 What C has by itself, Numba needs modules for: jit.py (how functions are compiled), jit_cache.py (compiled code on
-disk), memory.py (pointers), arrays.py (addresses of NumPy arrays), vec/registers.py (a register tile as a value) and
-weights.py (packed weights as structs). C alone has kernels/team.h, run/team.c and run/plan.c, because
-threads here share no layer, and kernels/sizes.h.
+disk), memory.py (pointers), arrays.py (addresses of NumPy arrays), vec/registers.py (a register tile as a value),
+weights.py (packed weights as structs), run/atomics.py, and run/board.py (what threads know of each other). run/job.py
+and run/threads.py are the machine code and the Python of run/threads.c. C alone has kernels/sizes.h.
 """

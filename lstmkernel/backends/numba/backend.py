@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from itertools import chain
 
+import numpy as np
 from numba.core import config
 
 from lstmkernel.backends.contract import ACTIVATIONS, Advance, Backend, BackendError, Batch
 from lstmkernel.backends.numba.arrays import ADDRESS, address, ffi, scratch
 from lstmkernel.backends.numba.kernels.input_product import ROWS_AT_ONCE
 from lstmkernel.backends.numba.kernels.layout import WORD, workspace
-from lstmkernel.backends.numba.run import cost, threads
+from lstmkernel.backends.numba.kernels.tile import LINE_BYTES
+from lstmkernel.backends.numba.run.plan import Sizes, plan_lstm
+from lstmkernel.backends.numba.run.threads import board_address, called
 from lstmkernel.backends.numba.run.training import layer_backward, layer_record
 from lstmkernel.backends.numba.structs import Call, packed
 from lstmkernel.backends.numba.weights import (
@@ -95,7 +98,7 @@ def _layer_forward(
 
 
 class _Call:
-    """What lstm_forward does with arrays of one shape: the call as compiled code reads it, and its tasks."""
+    """What lstm_forward does with arrays of one shape: the call as compiled code reads it, and how it is run."""
 
     def __init__(
         self, net: Network, T: int, B: int, strides: tuple[int, ...], state_rows: int, times: slice, most: int
@@ -116,14 +119,15 @@ class _Call:
         self._address = address(self._words)
         self._kernel = net.kernels.lstm_forward if net.is_plain else net.kernels.variant_forward
         self._between = (T, B, 2 * net.output_size) if net.directions == 2 and net.num_layers > 1 else None
-        steps, item_size = times.stop - times.start, net.dtype.itemsize
-        step_ns = sum(
-            cost.step_ns(B, layer.input_size, layer.hidden_size, layer.output_size, item_size) for layer in layers
-        )
-        self._rounds = threads.divide(net.num_layers, net.directions, B, steps * step_ns, most)
-        self._alone = self._rounds[0][0] if len(self._rounds) == len(self._rounds[0]) == 1 else None
-        rows = max(task.rows - task.row for tasks in self._rounds for task in tasks)
-        self._work_size = max(workspace(*layer[:3], steps, rows, lanes_of(net.dtype), item_size) for layer in layers)
+        steps, item_size, lanes = times.stop - times.start, net.dtype.itemsize, lanes_of(net.dtype)
+        sizes = [Sizes(*layer[:2], layer.output_size, item_size, lanes) for layer in layers]
+        self._plan = plan_lstm(net.num_layers, net.directions, sizes, steps, B, most)
+        rounds = [number for tasks in self._plan.rounds for number in (len(tasks), *chain(*tasks))]
+        self._rounds = np.array([len(self._plan.rounds), *rounds], np.int64)
+        self._rounds_at = address(self._rounds) if rounds else 0
+        rows = max((task.rows - task.row for tasks in self._plan.rounds for task in tasks), default=B)
+        work_size = max(workspace(*layer[:3], steps, rows, lanes, item_size) for layer in layers)
+        self._work_size = -(-work_size // LINE_BYTES) * LINE_BYTES
 
     def run(
         self,
@@ -140,28 +144,22 @@ class _Call:
         self.run_at([0 if array is None else address(array) for array in arrays])
 
     def run_at(self, addresses: list[int]) -> None:
-        if self._alone is not None:
-            self._run_task(addresses, self._alone)
-            return
-        for tasks in self._rounds:
-            threads.run([partial(self._run_task, addresses, task) for task in tasks])
-
-    def _run_task(self, addresses: list[int], task: threads.Task) -> None:
-        _held, work = scratch.of(self._work_size)
-        self._kernel(self._address, *addresses, work, *task)
+        threads = called(self._plan.threads)
+        _held, work = scratch.of(self._work_size * threads)
+        self._kernel(self._address, *addresses, work, self._work_size, self._rounds_at, board_address, threads)
 
     def prepared(self) -> Callable[[Array, Array, Array, Array], None]:
         """``run`` for contiguous arrays without lengths; on one thread with no more around the kernel than it needs."""
-        if self._alone is None or self._between is not None:
+        if self._plan.threads > 1 or self._between is not None:
             return lambda x, h, c, out: self.run(x, None, None, (None, None), h, c, out)
-        kernel, call, work_size, task = self._kernel, self._address, self._work_size, tuple(self._alone)
+        kernel, call, work_size = self._kernel, self._address, self._work_size
         cast, buffer, kind, memory = ffi.cast, ffi.from_buffer, ADDRESS, scratch
 
         def run(x: Array, h: Array, c: Array, out: Array) -> None:
             _held, work = memory.place if memory.size >= work_size else memory.of(work_size)
             x_at, h_at = int(cast(kind, buffer(x))), int(cast(kind, buffer(h)))
             c_at, out_at = int(cast(kind, buffer(c))), int(cast(kind, buffer(out)))
-            kernel(call, x_at, 0, 0, 0, 0, h_at, c_at, out_at, 0, work, *task)
+            kernel(call, x_at, 0, 0, 0, 0, h_at, c_at, out_at, 0, work, work_size, 0, 0, 1)
 
         run.__dict__["keep_alive"] = self
         return run

@@ -4,7 +4,8 @@ The Numba form of lk_activation and its neighbours in csrc/run/dispatch.c. Argum
 address of 0 is C's NULL.
 
 Each kernel is a body and a frame around it. The body is not inlined into the frame, for run/float_control.py's reason.
-Frames are compiled when they are first asked for, for one dtype, and kept on disk (jit_cache.py).
+Kernels that run on several threads have a job for a body (run/job.py). Frames are compiled when they are first asked
+for, for one dtype, and kept on disk (jit_cache.py).
 """
 
 # mypy: ignore-errors
@@ -22,7 +23,8 @@ from lstmkernel.backends.numba.compiled import compiled
 from lstmkernel.backends.numba.jit import internal, never_inline, spliced
 from lstmkernel.backends.numba.kernels import one_row
 from lstmkernel.backends.numba.kernels.activation import activation
-from lstmkernel.backends.numba.kernels.backward import BackwardPass, layer_backward
+from lstmkernel.backends.numba.kernels.backward import layer_backward
+from lstmkernel.backends.numba.kernels.backward_plan import Gradients
 from lstmkernel.backends.numba.kernels.cell import cell_update
 from lstmkernel.backends.numba.kernels.dense import dense_forward
 from lstmkernel.backends.numba.kernels.input_product import gate_matmul
@@ -33,6 +35,8 @@ from lstmkernel.backends.numba.kernels.rows import LayerTask
 from lstmkernel.backends.numba.memory import pointer, pointer_to_rows
 from lstmkernel.backends.numba.run.float_control import enter_kernel, leave_kernel
 from lstmkernel.backends.numba.run.forward import Arrays, lstm_forward, run_chunk, run_variant_chunk
+from lstmkernel.backends.numba.run.job import address_of, run_job, words_of
+from lstmkernel.backends.numba.run.team import ALONE
 from lstmkernel.backends.numba.structs import Call, Dense, Layer, Tape, struct_at
 
 Kernel = Callable[..., None]
@@ -72,43 +76,61 @@ def _layer_forward(real, layer, T, B, x, x_step, x_row, lengths, reverse, h, c, 
     no_reset, no_places = (False, pointer(0, uint8), 0), (False, pointer(0, int64), pointer(0, int64))
     given = (lengths != 0, pointer(lengths, int64), *no_reset, 0, reverse != 0, *no_places)
     task = LayerTask(T, *rows_of_x, *given, pointer(h, real), pointer(c, real), *rows_of_out)
-    layer_forward(fields, lay_out(fields, T, B, work, real), B, task)
+    layer_forward(fields, lay_out(fields, T, B, work, work, real, True), B, task, ALONE)
 
 
-@internal
-def _layer_record(real, layer, tape, work):
-    never_inline()
-    layer_record(struct_at(Layer, layer, real), struct_at(Tape, tape, real), work, real)
+def _job(function, *names):
+    """A job (run/job.py): it takes what it is given, and its team.
+
+    Symbols are named after functions. Code from two processes' caches must not share a name, and all jobs have the same
+    arguments.
+    """
+    function.__qualname__ = "-".join(map(str, ("job", *names)))
+    return internal(function)
 
 
-@internal
-def _layer_backward(real, back, tape):
-    never_inline()
-    layer_backward(struct_at(BackwardPass, back, real), struct_at(Tape, tape, real))
+def _layer_record(real):
+    def job(given, team):
+        never_inline()
+        words = pointer(given, int64)
+        layer, tape = struct_at(Layer, words[0], real), struct_at(Tape, words[1], real)
+        layer_record(layer, tape, words[2], real, words[4], words[3] != 0, team)
+
+    return _job(job, "layer_record", real)
 
 
-@spliced
-def _run_lstm(real, run_chunk, call, arrays, layers, directions, rows):
-    x, lengths, reset, read, write, h, c, out, between, work = arrays
-    fields = struct_at(Call, call, real)
-    given = (lengths != 0, pointer(lengths, int64), reset != 0, pointer(reset, uint8))
-    places = (read != 0, pointer(read, int64), pointer(write, int64))
-    states = (pointer(h, real), pointer(c, real))
-    scratch = (pointer(between, real), work)
-    typed = Arrays(pointer(x, real), *given, *places, *states, pointer(out, real), *scratch)
-    lstm_forward(real, fields, typed, fields.B, layers, directions, rows, run_chunk)
+def _layer_backward(real):
+    def job(given, team):
+        never_inline()
+        words = pointer(given, int64)
+        gradients, tape = struct_at(Gradients, words[0], real), struct_at(Tape, words[1], real)
+        layer_backward(gradients, tape, words[5], words[2], real, words[3] != 0, team)
+
+    return _job(job, "layer_backward", real)
 
 
-@internal
-def _lstm_forward(real, call, arrays, layers, directions, rows):
-    never_inline()
-    _run_lstm(real, run_chunk, call, arrays, layers, directions, rows)
+def _lstm_forward(real, run_chunk):
+    def job(given, team):
+        never_inline()
+        words = pointer(given, int64)
+        call = struct_at(Call, words[0], real)
+        arrays = Arrays(
+            pointer(words[1], real),
+            words[2] != 0,
+            pointer(words[2], int64),
+            words[3] != 0,
+            pointer(words[3], uint8),
+            words[4] != 0,
+            pointer(words[4], int64),
+            pointer(words[5], int64),
+            pointer(words[6], real),
+            pointer(words[7], real),
+            pointer(words[8], real),
+            pointer(words[9], real),
+        )
+        lstm_forward(real, call, arrays, words[12], words[10], words[11], run_chunk, team)
 
-
-@internal
-def _variant_forward(real, call, arrays, layers, directions, rows):
-    never_inline()
-    _run_lstm(real, run_variant_chunk, call, arrays, layers, directions, rows)
+    return _job(job, run_chunk.py_func.__name__, real)
 
 
 @spliced
@@ -126,14 +148,28 @@ def _layer_frame(real):
     return kernel
 
 
-def _lstm_frame(real, body):
-    """call: a structs.Call. Then csrc/lstmkernel.h's arguments with lk_task's read and write, then threads.Task's."""
+@spliced
+def in_job_frame(job, words, board, threads):
+    callers = enter_kernel()
+    run_job(board, threads, address_of(job), words_of(words))
+    leave_kernel(callers)
 
-    def kernel(
-        call, x, lengths, reset, read, write, h, c, out, between, work, layer, layers, direction, directions, row, rows
-    ):
-        arrays = (x, lengths, reset, read, write, h, c, out, between, work)
-        in_frame(body, real, (call, arrays, (layer, layers), (direction, directions), (row, rows)))
+
+def _training_frame(job):
+    """of: a layer for layer_record, gradients for layer_backward, which has a plan. `work` is for so many threads."""
+
+    def kernel(of, tape, plan, work, by_units, board, threads):
+        in_job_frame(job, (of, tape, work, by_units, threads, plan), board, threads)
+
+    return kernel
+
+
+def _lstm_frame(job):
+    """call: a structs.Call. Then csrc/lstmkernel.h's arguments with lk_task's read and write; then forward.py's."""
+
+    def kernel(call, x, lengths, reset, read, write, h, c, out, between, work, work_size, rounds, board, threads):
+        arrays = (call, x, lengths, reset, read, write, h, c, out, between, work, work_size, rounds)
+        in_job_frame(job, arrays, board, threads)
 
     return kernel
 
@@ -149,10 +185,10 @@ FRAMES = {
         lambda dense, N, x, x_row, y, y_row: in_frame(_dense_forward, real, (dense, N, x, x_row, y, y_row))
     ),
     "layer_forward": _layer_frame,
-    "layer_record": lambda real: lambda layer, tape, work: in_frame(_layer_record, real, (layer, tape, work)),
-    "layer_backward": lambda real: lambda back, tape: in_frame(_layer_backward, real, (back, tape)),
-    "lstm_forward": lambda real: _lstm_frame(real, _lstm_forward),
-    "variant_forward": lambda real: _lstm_frame(real, _variant_forward),  # lstm_forward of layers with variants
+    "layer_record": lambda real: _training_frame(_layer_record(real)),
+    "layer_backward": lambda real: _training_frame(_layer_backward(real)),
+    "lstm_forward": lambda real: _lstm_frame(_lstm_forward(real, run_chunk)),
+    "variant_forward": lambda real: _lstm_frame(_lstm_forward(real, run_variant_chunk)),  # of layers with variants
 }
 
 

@@ -9,7 +9,7 @@ from collections import namedtuple
 
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.kernels.activation import activate
-from lstmkernel.backends.numba.kernels.tile import accumulate, sweep
+from lstmkernel.backends.numba.kernels.tile import ZERO, accumulate, sweep
 from lstmkernel.backends.numba.memory import at, lanes
 from lstmkernel.backends.numba.target import TILE_ROWS
 from lstmkernel.backends.numba.vec.operations import v_load
@@ -53,11 +53,17 @@ def store_outputs(linear, width, row, first, job):
 
 
 @internal
-def dense_rows(job, N):
-    blocks = (job.dense.out_features + block_size(job.y) - 1) // block_size(job.y)
-    sweep(TILE_ROWS, N, blocks, job.dense.in_features, False, dense_tile, job)
+def dense_rows(job, N, part):
+    """part: the first of the blocks of outputs to compute, and the last + 1."""
+    sweep(TILE_ROWS, N, part, job.dense.in_features, False, dense_tile, job)
+
+
+@spliced
+def blocks_of(outputs, p):
+    """How many blocks they are, of the pointer's dtype."""
+    return (outputs + block_size(p) - 1) // block_size(p)
 
 
 @spliced
 def dense_forward(dense, N, x, x_row, y, y_row):
-    dense_rows(DenseJob(dense, True, x, x_row, y, y_row), N)
+    dense_rows(DenseJob(dense, True, x, x_row, y, y_row), N, (ZERO, blocks_of(dense.out_features, y)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import namedtuple
 
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
-from lstmkernel.backends.numba.kernels.tile import accumulate, sweep
+from lstmkernel.backends.numba.kernels.tile import ZERO, accumulate, sweep
 from lstmkernel.backends.numba.memory import at
 from lstmkernel.backends.numba.target import TILE_ROWS
 from lstmkernel.backends.numba.vec.registers import block_size, load_pointers, load_tile, store_tile
@@ -31,10 +31,10 @@ def gate_matmul_tile(rows, blocks, row, block, line, job):
 
 
 @internal
-def input_product(layer, N, x, z):
-    """x: N row pointers."""
+def input_product(layer, N, x, z, part):
+    """x: N row pointers. part: the first of the blocks to compute, and the last + 1."""
     job = GateMatmulJob(layer, x, z, layer.blocks * block_size(z))
-    sweep(TILE_ROWS, N, layer.blocks, layer.input_size, False, gate_matmul_tile, job)
+    sweep(TILE_ROWS, N, part, layer.input_size, False, gate_matmul_tile, job)
 
 
 @spliced
@@ -45,4 +45,4 @@ def gate_matmul(layer, N, x, x_row, z, rows):
         n = min(N - n0, ROWS_AT_ONCE)
         for r in range(n):
             rows[r] = at(x, (n0 + r) * x_row)
-        input_product(layer, n, rows, at(z, n0 * z_row))
+        input_product(layer, n, rows, at(z, n0 * z_row), (ZERO, layer.blocks))

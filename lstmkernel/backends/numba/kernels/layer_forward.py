@@ -2,7 +2,8 @@
 
 Rows are taken in groups that keep their states in a small workspace and run through all of time together (layout.py).
 Time is taken in chunks: the input product of a chunk is one matrix product, whose result stays in L2. Then the steps
-follow one by one (step.py): each is a recurrent product whose tiles finish in registers with the cell.
+follow one by one (step.py): each is a recurrent product whose tiles finish in registers with the cell. The threads of a
+team (run/team.py) have their own blocks of units, and wait for each other after every step, when h is complete.
 
 C keeps all of this in one struct that it updates. Compiled tuples are values. So what never changes is a tuple here;
 what does (h and h_next, which swap, and the number of active rows) is a local variable.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.kernels.cell import cell
+from lstmkernel.backends.numba.kernels.dense import blocks_of
 from lstmkernel.backends.numba.kernels.input_product import input_product
 from lstmkernel.backends.numba.kernels.rows import (
     choose_inputs,
@@ -26,10 +28,19 @@ from lstmkernel.backends.numba.kernels.rows import (
     still_active,
     write_to,
 )
-from lstmkernel.backends.numba.kernels.step import small_step_sums, step_sums, sweep_step, take_step
+from lstmkernel.backends.numba.kernels.step import (
+    StepJob,
+    outputs_of,
+    project,
+    small_step_sums,
+    step_sums,
+    sweep_step,
+    units_of,
+)
 from lstmkernel.backends.numba.kernels.tile import BLOCKS_1, ROWS_1, ZERO
 from lstmkernel.backends.numba.kernels.transposed import run_transposed_group
 from lstmkernel.backends.numba.memory import at, clear, copy, lanes
+from lstmkernel.backends.numba.run.team import ONE, first_part, is_over, next_part
 from lstmkernel.backends.numba.vec.operations import v_load, v_store
 from lstmkernel.backends.numba.vec.registers import block_size, load_tile
 
@@ -61,72 +72,140 @@ def small_step_tile(rows, blocks, row, block, line, job):
 
 
 @inlined
-def step_tiles(job, active, backwards):
-    sweep_step(job.layer, active, backwards, small_step_tile, step_tile, job)
-
-
-@internal
-def load_states(layer, group, n, task):
-    """The group's states before the first step."""
-    H, R = layer.hidden_size, layer.output_size
-    for r in range(n):
-        row = read_from(group, r, task)
-        copy(at(group.h, r * group.h_stride), at(task.h, row * R), R)
-        clear(at(group.c, r * group.c_stride), group.c_stride)  # units past H too: they are computed, never read
-        copy(at(group.c, r * group.c_stride), at(task.c, row * H), H)
-
-
-@internal
-def reset_states(layer, group, h, s, active, task):
-    """Zero states before step s, where that is asked for."""
-    for r in range(active):
-        if starts_anew(group, r, s, task):
-            clear(at(h, r * group.h_stride), layer.output_size)
-            clear(at(group.c, r * group.c_stride), layer.hidden_size)
-
-
-@inlined
-def report(layer, group, h, s, active, task):
-    """h goes to out; rows whose last step this was go to the caller. Returns how many rows go on."""
-    H, R = layer.hidden_size, layer.output_size
-    for r in range(active):
-        copy(out_of(group, r, s, task), at(h, r * group.h_stride), R)
-    while active > 0 and group.length[active - 1] == s + 1:
-        active -= 1
-        row = write_to(group, active, task)
-        copy(at(task.h, row * R), at(h, active * group.h_stride), R)
-        copy(at(task.c, row * H), at(group.c, active * group.c_stride), H)
-    return active
+def step_tiles(job, active, part, backwards):
+    sweep_step(job.layer, active, part, backwards, small_step_tile, step_tile, job)
 
 
 @spliced
-def run_group(layer, group, active, task, tiles):
+def copy_columns(to, source, columns):
+    copy(at(to, columns[0]), at(source, columns[0]), columns[1] - columns[0])
+
+
+@spliced
+def clear_columns(to, columns):
+    clear(at(to, columns[0]), columns[1] - columns[0])
+
+
+@internal
+def load_states(layer, group, n, part, task):
+    """Some blocks of units of the group's states, before the first step.
+
+    With a projection h has other columns, and whoever has the first units loads all of them.
+    """
+    H, R, units = layer.hidden_size, layer.output_size, units_of(layer, part, group.c)
+    outputs = (ZERO, R if part[0] == 0 else ZERO) if layer.proj_size else units
+    for r in range(n):
+        h, c, row = at(group.h, r * group.h_stride), at(group.c, r * group.c_stride), read_from(group, r, task)
+        clear_columns(c, (part[0] * lanes(c), part[1] * lanes(c)))  # units past H too: they are computed, never read
+        if group.length[r] > 0 and starts_anew(group, r, ZERO, task):
+            clear_columns(h, outputs)
+        else:
+            copy_columns(h, at(task.h, row * R), outputs)
+            copy_columns(c, at(task.c, row * H), units)
+
+
+@internal
+def report_h(layer, group, h, columns, s, active, go_on, task):
+    """After step s: these columns of h go to out, and to the caller's states in rows whose last step this was.
+
+    Those are all but the first `go_on`. Where a row starts anew in the next step, h becomes zero.
+    """
+    R = layer.output_size
+    for r in range(active):
+        h_of_row = at(h, r * group.h_stride)
+        copy_columns(out_of(group, r, s, task), h_of_row, columns)
+        if r >= go_on:
+            copy_columns(at(task.h, write_to(group, r, task) * R), h_of_row, columns)
+        elif starts_anew(group, r, s + 1, task):
+            clear_columns(h_of_row, columns)
+
+
+@internal
+def report_c(layer, group, columns, s, active, go_on, task):
+    """The same for c, which has no out."""
+    for r in range(0 if task.has_reset else go_on, active):
+        c = at(group.c, r * group.c_stride)
+        if r >= go_on:
+            copy_columns(at(task.c, write_to(group, r, task) * layer.hidden_size), c, columns)
+        elif starts_anew(group, r, s + 1, task):
+            clear_columns(c, columns)
+
+
+@internal
+def begin_rows(layer, group, n, part, task):
+    """Before the first step. Whoever has the first units writes the zeros of out."""
+    load_states(layer, group, n, part, task)
+    if part[0] == 0:
+        clear_past_ends(layer, group, n, task)
+
+
+@spliced
+def input_phase(layer, group, n, s0, z_rows, task, team):
+    """z of a chunk, of z_rows rows. Before the first step the states are loaded, too.
+
+    It is a phase of its own, because a step may write its output over the chunk's inputs.
+    """
+    part = first_part(team, layer.blocks)
+    while part[1] >= 0:
+        if s0 == 0:
+            begin_rows(layer, group, n, part, task)
+        input_product(layer, z_rows, group.x, group.z, part)
+        part = next_part(team, layer.blocks)
+
+
+@spliced
+def step_phases(layer, group, z, h, h_next, s, active, go_on, tiles, task, team):
+    """Step s of the first `active` rows, from h to h_next; `go_on` of them take another one. c changes in place."""
+    job = StepJob(layer, group, z, h, group.c, group.hidden if layer.proj_size else h_next)
+    part = first_part(team, layer.blocks)
+    while part[1] >= 0:
+        tiles(job, active, part, s & 1)  # every other step backwards
+        if not layer.proj_size:
+            report_h(layer, group, h_next, units_of(layer, part, h), s, active, go_on, task)
+        report_c(layer, group, units_of(layer, part, h), s, active, go_on, task)
+        part = next_part(team, layer.blocks)
+    if layer.proj_size and not is_over(team):
+        outputs = blocks_of(layer.proj_size, h)
+        part = first_part(team, outputs)
+        while part[1] >= 0:
+            project(layer, group, h_next, active, part)
+            report_h(layer, group, h_next, outputs_of(layer, part, h), s, active, go_on, task)
+            part = next_part(team, outputs)
+
+
+@spliced
+def run_group(layer, group, n, task, tiles, team):
     """tiles: step_tiles, or those of a variant."""
     h, h_next = group.h, group.h_next
-    active = still_active(group, active, 0)
+    active = still_active(group, n, ZERO)
+    if active == 0:
+        part = first_part(team, ONE)
+        while part[1] >= 0:
+            clear_past_ends(layer, group, n, task)
+            part = next_part(team, ONE)
     s0 = ZERO
-    while active > 0:
-        s1 = min(s0 + group.steps, group.length[0])
-        input_product(layer, choose_inputs(group, s0, s1, active, task), group.x, group.z)
-        z = group.z
-        for s in range(s0, s1):
-            if task.has_reset:
-                reset_states(layer, group, h, s, active, task)
-            take_step(layer, group, z, h, h_next, active, s & 1, tiles)  # every other step backwards
+    while active > 0 and not is_over(team):
+        s, s1, z = s0, min(s0 + group.steps, group.length[0]), group.z
+        input_phase(layer, group, n, s0, choose_inputs(group, s0, s1, active, task), task, team)
+        while s < s1 and not is_over(team):
+            go_on = still_active(group, active, s + 1)
+            step_phases(layer, group, z, h, h_next, s, active, go_on, tiles, task, team)
             h, h_next = h_next, h
             z = at(z, active * group.z_stride)
-            active = report(layer, group, h, s, active, task)
-        s0 += group.steps
+            active = go_on
+            s += 1
+        s0 = s1
 
 
 @spliced
-def layer_forward(layer, group, B, task):
-    for b0 in range(0, B, group.rows):
+def layer_forward(layer, group, B, task, team):
+    b0 = ZERO
+    while b0 < B and not is_over(team):
         n = min(group.rows, B - b0)
         choose_rows(group, b0, n, task)
-        clear_past_ends(layer, group, n, task)
         if group.transposed:
+            clear_past_ends(layer, group, n, task)
             run_transposed_group(layer, group, n, task)
         else:
-            load_states(layer, group, n, task)
-            run_group(layer, group, n, task, step_tiles)
+            run_group(layer, group, n, task, step_tiles, team)
+        b0 += group.rows

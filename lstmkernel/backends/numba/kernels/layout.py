@@ -100,11 +100,14 @@ def _whole_words(size):
 
 
 @internal
-def lay_out(layer, T, B, work, real):
-    """What vectors are loaded from comes first, so that it stays within cache lines."""
+def lay_out(layer, T, B, work, own_work, real, can_transpose):
+    """What vectors are loaded from comes first, so that it stays within cache lines.
+
+    work: of the threads that share the layer. own_work: of this one. They are the same where it is alone.
+    """
     I, H, P = layer.input_size, layer.hidden_size, layer.proj_size
     c_stride, h_stride, z_stride, rows, steps, transposed = plan_group(
-        I, H, P, T, B, lanes(layer.bias), item_size(layer.bias), layer.variant == 0
+        I, H, P, T, B, lanes(layer.bias), item_size(layer.bias), can_transpose and layer.variant == 0
     )
     z = pointer(work, real)
     c = at(z, steps * rows * z_stride)
@@ -112,7 +115,7 @@ def lay_out(layer, T, B, work, real):
     h = at(hidden, rows * c_stride)
     h_next = at(h, rows * h_stride)
     reals = rows * (I + 3 * H) if transposed else rows * (steps * z_stride + 2 * c_stride + 2 * h_stride)
-    words = work + _whole_words(reals * item_size(z))
+    words = own_work + _whole_words(reals * item_size(z))
     row, length = pointer(words, int64), pointer(words + rows * WORD, int64)
     x = pointer_to_rows(words + 2 * rows * WORD, real)
     return RowGroup(c_stride, h_stride, z_stride, rows, steps, transposed, row, length, x, z, c, h, h_next, hidden)

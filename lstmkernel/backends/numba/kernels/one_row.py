@@ -63,7 +63,6 @@ def kernel_of(I: int, H: int, item_size: int):
     width, half, summed_apart = len(blocks) * lanes, 4 * len(blocks), H <= FEW_UNITS
     input_product, recurrent_product = _product(I, 4 * lanes, blocks), _product(H, 4 * lanes, blocks)
 
-    @internal
     def row_forward(real, layer, T, x, x_step, h, c, out, out_step, work):
         never_inline()
         fields = struct_at(Layer, layer, real)
@@ -92,4 +91,5 @@ def kernel_of(I: int, H: int, item_size: int):
         copy(callers_h, row_h, H)
         copy(callers_c, row_c, H)
 
-    return row_forward
+    row_forward.__qualname__ = f"row_forward_{I}_{H}"  # code from two processes' caches must not share a name
+    return internal(row_forward)

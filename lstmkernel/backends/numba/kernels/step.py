@@ -1,7 +1,7 @@
 """One step of a row group, for every kind of layer: csrc/kernels/step.h, which states the bounds.
 
 First the tiles: z of the inputs plus the recurrent product, then the cell, which each kind of layer has for itself.
-Then the projection, in a layer that has one.
+Then the projection, in a layer that has one. Each of the two is a phase, of blocks of units or outputs (run/team.py).
 """
 
 # mypy: ignore-errors
@@ -15,7 +15,7 @@ from lstmkernel.backends.numba.jit import inlined, spliced
 from lstmkernel.backends.numba.kernels.activation import LINEAR
 from lstmkernel.backends.numba.kernels.dense import DenseJob, dense_rows
 from lstmkernel.backends.numba.kernels.tile import FEW_UNITS, accumulate, sweep
-from lstmkernel.backends.numba.memory import at
+from lstmkernel.backends.numba.memory import at, lanes
 from lstmkernel.backends.numba.structs import Dense
 from lstmkernel.backends.numba.target import TILE_ROWS
 from lstmkernel.backends.numba.vec.operations import v_add
@@ -75,25 +75,28 @@ def small_step_sums(rows, blocks, row, block, job):
 
 
 @spliced
-def sweep_step(layer, active, backwards, small_tile, tile, job):
-    """Cover the units of the active rows with one of two tiles; small_tile is for layers of at most FEW_UNITS."""
+def sweep_step(layer, active, part, backwards, small_tile, tile, job):
+    """Cover some blocks of units of the active rows with one of two tiles; small_tile is for layers of FEW_UNITS."""
     if layer.hidden_size <= FEW_UNITS:
-        sweep(SMALL_TILE_ROWS, active, layer.blocks, layer.output_size, False, small_tile, job)
+        sweep(SMALL_TILE_ROWS, active, part, layer.output_size, False, small_tile, job)
     else:
-        sweep(TILE_ROWS, active, layer.blocks, layer.output_size, backwards, tile, job)
+        sweep(TILE_ROWS, active, part, layer.output_size, backwards, tile, job)
 
 
 @inlined
-def project(layer, group, h_next, active):
-    """h_next from `hidden`, where there is a projection."""
-    if layer.proj_size:
-        projection = Dense(layer.hidden_size, layer.proj_size, LINEAR, layer.w_r, layer.w_r)
-        dense_rows(DenseJob(projection, False, group.hidden, group.c_stride, h_next, group.h_stride), active)
+def project(layer, group, h_next, active, part):
+    """Some blocks of h_next, from `hidden`."""
+    projection = Dense(layer.hidden_size, layer.proj_size, LINEAR, layer.w_r, layer.w_r)
+    dense_rows(DenseJob(projection, False, group.hidden, group.c_stride, h_next, group.h_stride), active, part)
 
 
 @spliced
-def take_step(layer, group, z, h, h_next, active, backwards, tiles):
-    """One step of the first `active` rows: c in place, from h to h_next. tiles: those of a kind of layer."""
-    job = StepJob(layer, group, z, h, group.c, group.hidden if layer.proj_size else h_next)
-    tiles(job, active, backwards)
-    project(layer, group, h_next, active)
+def units_of(layer, part, p):
+    """The columns of c of some blocks of units, and of h without a projection: the first, and the last + 1."""
+    return part[0] * lanes(p), min(part[1] * lanes(p), layer.hidden_size)
+
+
+@spliced
+def outputs_of(layer, part, p):
+    """The columns of h of some blocks of a projection's outputs."""
+    return part[0] * block_size(p), min(part[1] * block_size(p), layer.proj_size)

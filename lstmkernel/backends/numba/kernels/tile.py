@@ -56,7 +56,7 @@ def accumulate(tile, x, K, w, line, blocks):
 
 
 @spliced
-def sweep_row(blocks, backwards, tile, job):
+def sweep_row(part, backwards, tile, job):
     """One row: every weight is used once, so what counts is that they stream, and that enough sums run side by side.
 
     Small layers take all their blocks at once, which hides the latency of an FMA. Last block first where `backwards`:
@@ -65,14 +65,15 @@ def sweep_row(blocks, backwards, tile, job):
     C takes single blocks on AVX-512 where the weights come from L2. Numba was measured to be faster with pairs there
     too, so it always takes them and has no use for C's NEARLY_L1_BYTES.
     """
+    blocks = part[1] - part[0]
     if blocks == 3:
-        tile(ROWS_1, BLOCKS_3, ZERO, ZERO, NO_LINE, job)
+        tile(ROWS_1, BLOCKS_3, ZERO, part[0], NO_LINE, job)
         return
     pairs = blocks // 2
     done = ZERO
     while done < blocks:
         width = 2 if done < 2 * pairs else 1
-        block = blocks - done - width if backwards else done
+        block = part[1] - done - width if backwards else part[0] + done
         if width == 2:
             tile(ROWS_1, BLOCKS_2, ZERO, block, NO_LINE, job)
         else:
@@ -81,7 +82,7 @@ def sweep_row(blocks, backwards, tile, job):
 
 
 @spliced
-def sweep_rows(most_rows, N, blocks, K, tile, job):
+def sweep_rows(most_rows, N, part, K, tile, job):
     """Several rows, in tiles of at most `most_rows`, a constant to Numba.
 
     Blocks are the outer loop, so that a block's weights come from far away once, and for every further tile of rows
@@ -91,8 +92,8 @@ def sweep_rows(most_rows, N, blocks, K, tile, job):
     tiles = (N + most_rows - 1) // most_rows
     least = N // tiles if tiles else 0
     taller = N % tiles if tiles else 0
-    far = blocks * K * INPUT_BYTES > FAR_BYTES and tiles >= LINES
-    for block in range(blocks):
+    far = (part[1] - part[0]) * K * INPUT_BYTES > FAR_BYTES and tiles >= LINES
+    for block in range(part[0], part[1]):
         row = ZERO
         for t in range(tiles):
             line = t % LINES if far else NO_LINE
@@ -119,9 +120,9 @@ def _tile_of_height(most_rows, rows, tile, row, block, line, job):
 
 
 @spliced
-def sweep(most_rows, N, blocks, K, backwards, tile, job):
-    """Call `tile` on tiles that cover N rows and `blocks` blocks; K inputs each."""
+def sweep(most_rows, N, part, K, backwards, tile, job):
+    """Call `tile` on tiles that cover N rows and blocks part[0] .. part[1] - 1; K inputs each."""
     if N == 1:
-        sweep_row(blocks, backwards, tile, job)
+        sweep_row(part, backwards, tile, job)
     else:
-        sweep_rows(most_rows, N, blocks, K, tile, job)
+        sweep_rows(most_rows, N, part, K, tile, job)

@@ -163,7 +163,7 @@ def run_transposed_group(layer, group, n, task):
     for r in range(n):
         rows[r] = at(task.c, read_from(group, r, task) * H)
     transpose(c, stride, rows, n, H)
-    active = still_active(group, n, 0)
+    active = still_active(group, n, ZERO)
     s = ZERO
     while active > 0:
         choose_inputs(group, s, s + 1, active, task)

@@ -16,11 +16,12 @@ from numba.extending import intrinsic
 from lstmkernel.backends.contract import VARIANT_ACTIVATIONS
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.kernels.activation import activate, exp_parts, v_constant, v_number, v_relu, v_tanh
-from lstmkernel.backends.numba.kernels.layer_forward import load_states, run_group
-from lstmkernel.backends.numba.kernels.rows import choose_rows, clear_past_ends
+from lstmkernel.backends.numba.kernels.layer_forward import run_group
+from lstmkernel.backends.numba.kernels.rows import choose_rows
 from lstmkernel.backends.numba.kernels.step import step_sums
-from lstmkernel.backends.numba.kernels.tile import sweep
+from lstmkernel.backends.numba.kernels.tile import ZERO, sweep
 from lstmkernel.backends.numba.memory import at, lanes
+from lstmkernel.backends.numba.run.team import is_over
 from lstmkernel.backends.numba.structs import Variant, struct_at
 from lstmkernel.backends.numba.target import TILE_ROWS
 from lstmkernel.backends.numba.vec.operations import (
@@ -160,10 +161,10 @@ def variant_tile(rows, blocks, row, block, line, job):
 
 
 @internal
-def variant_cells(job, active):
+def variant_cells(job, active, part):
     group, v = job.group, struct_at(Variant, job.layer.variant, job.z)
     for r in range(active):
-        for block in range(job.layer.blocks):
+        for block in range(part[0], part[1]):
             unit = r * group.c_stride + block * lanes(job.z)
             z = at(job.z, r * group.z_stride + block * block_size(job.z))
             p = at(v.peephole, block * block_size(job.z))
@@ -171,18 +172,17 @@ def variant_cells(job, active):
 
 
 @inlined
-def variant_tiles(job, active, backwards):
-    layer = job.layer
-    sweep(TILE_ROWS, active, layer.blocks, layer.output_size, backwards, variant_tile, job)
-    variant_cells(job, active)
+def variant_tiles(job, active, part, backwards):
+    sweep(TILE_ROWS, active, part, job.layer.output_size, backwards, variant_tile, job)
+    variant_cells(job, active, part)
 
 
 @spliced
-def variant_forward(layer, group, B, task):
+def variant_forward(layer, group, B, task, team):
     """layer_forward of a layer with a variant."""
-    for b0 in range(0, B, group.rows):
+    b0 = ZERO
+    while b0 < B and not is_over(team):
         n = min(group.rows, B - b0)
         choose_rows(group, b0, n, task)
-        clear_past_ends(layer, group, n, task)
-        load_states(layer, group, n, task)
-        run_group(layer, group, n, task, variant_tiles)
+        run_group(layer, group, n, task, variant_tiles, team)
+        b0 += group.rows

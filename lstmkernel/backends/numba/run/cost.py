@@ -1,19 +1,21 @@
 """How long things take and how much the caches hold.
 
 Sizes of caches, and cycles, are those of csrc/run/cost.h. How long a call takes is estimated more simply than in
-csrc/run/plan.c, because Numba divides calls only into tasks. The numbers do not change a result, because no choice
-changes the order of a sum.
+csrc/run/plan.c: without the caches. The numbers do not change a result, because no choice changes the order of a sum.
 """
 
 from __future__ import annotations
 
 #: Speed of the forward pass in float32 on one core; float64 takes twice as long. One row takes as long as
-#: MIN_COST_ROWS, because it waits for the weights.
-GFLOPS_FORWARD, MIN_COST_ROWS = 100, 2
+#: MIN_COST_ROWS, because it waits for the weights. A recording forward pass and a backward pass take TRAINING_PARTS
+#: times as long as a forward pass.
+GFLOPS_FORWARD, MIN_COST_ROWS, TRAINING_PARTS = 100, 2, 2
 
-#: The work of a call from which on a second thread pays: a Python thread takes some 30 us to wake,
-#: and the call waits for the last one.
-MIN_SHARED_NS = 200_000
+#: The cost of several threads. MIN_SHARED_NS: calls of less work run alone, because a helper that sleeps takes a while
+#: to wake. JOIN_NS: until a helper that is awake has joined a job. CLAIM_NS, MEETING_NS: in each phase, threads of a
+#: team claim blocks, and meet; the second for each doubling of a team. GAIN: one thread more must save one part in GAIN
+#: of the time.
+MIN_SHARED_NS, JOIN_NS, CLAIM_NS, MEETING_NS, GAIN = 60_000, 8_000, 80, 350, 20
 
 #: L1_BYTES: an L1 data cache. FAR_BYTES: more weights than these do not stay in L2. CHUNK_BYTES: this much of z stays
 #: in L2. CHUNK_ROWS: W_ih should be read once for this many rows of z. HANDOVER_BYTES: this much output of a layer
@@ -30,3 +32,8 @@ VECTOR_CYCLES, CELL_CYCLES, TRANSPOSED_PER_CYCLE, FAR_PARTS = 2, 46, 3, 7
 def step_ns(rows: int, I: int, H: int, R: int, item_size: int) -> float:
     """Of one step of so many rows through one layer and direction."""
     return max(rows, MIN_COST_ROWS) * 8 * H * (I + R) / GFLOPS_FORWARD * item_size / 4
+
+
+def meeting_ns(threads: int) -> float:
+    """Of a phase of a team, beside its work."""
+    return CLAIM_NS + MEETING_NS * (threads - 1).bit_length()

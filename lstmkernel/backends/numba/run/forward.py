@@ -1,9 +1,11 @@
-"""All layers of an LSTM over a sequence, on the calling thread: run_chunk and run_alone of csrc/run/forward.c.
+"""All layers of an LSTM over a sequence, on one thread or several: csrc/run/forward.c.
 
 One direction: time goes up through all layers a chunk at a time, so that what one layer hands to the next is in cache.
 Every layer reads its input from out, where the layer below left it, and writes over it. Two directions: each needs all
-of time below it, so layers alternate between out and `between`. A call may be for some of the rows, of the layers or of
-the directions: threads.py divides the work so.
+of time below it, so layers alternate between out and `between`.
+
+Several threads share the work in one of two ways, which plan.py chooses. Tasks are some of the rows, of the layers and
+of the directions, each run by one thread. A team runs one layer after the other, and shares its units.
 """
 
 # mypy: ignore-errors
@@ -13,13 +15,17 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+from numba import int64
+
 from lstmkernel.backends.numba.jit import internal, spliced
 from lstmkernel.backends.numba.kernels.layer_forward import layer_forward
 from lstmkernel.backends.numba.kernels.layout import lay_out
 from lstmkernel.backends.numba.kernels.rows import LayerTask
+from lstmkernel.backends.numba.kernels.tile import ZERO
 from lstmkernel.backends.numba.kernels.variant import variant_forward
-from lstmkernel.backends.numba.memory import at, item_size
+from lstmkernel.backends.numba.memory import at, item_size, pointer
 from lstmkernel.backends.numba.run.cost import CHUNK_ROWS, HANDOVER_BYTES
+from lstmkernel.backends.numba.run.team import ALONE, first_part, is_alone, is_over, next_part, rank_of
 from lstmkernel.backends.numba.structs import Layer, struct_at
 
 #: A chunk has at least CHUNK_STEPS steps, because states are copied at both of its ends, and at least CHUNK_ROWS rows
@@ -27,7 +33,7 @@ from lstmkernel.backends.numba.structs import Layer, struct_at
 CHUNK_STEPS = 32
 
 #: The caller's arrays.
-Arrays = namedtuple("Arrays", "x has_lengths lengths has_reset reset has_places read write h c out between work")
+Arrays = namedtuple("Arrays", "x has_lengths lengths has_reset reset has_places read write h c out between")
 
 
 @spliced
@@ -76,17 +82,21 @@ def task_of(call, arrays, B, layer, direction, row, first, last):
 
 
 @internal
-def run_chunk(real, call, arrays, B, layer, direction, row, rows, first, last):
-    task = task_of(call, arrays, B, layer, direction, row, first, last)
+def run_chunk(real, call, arrays, layer, direction, row, rows, times, work, team):
+    first, last = times
+    task = task_of(call, arrays, call.B, layer, direction, row, first, last)
     fields = struct_at(Layer, call.layers[layer * call.directions + direction], real)
-    layer_forward(fields, lay_out(fields, last - first, rows, arrays.work, real), rows, task)
+    group = lay_out(fields, last - first, rows, work[0], work[1], real, is_alone(team))
+    layer_forward(fields, group, rows, task, team)
 
 
 @internal
-def run_variant_chunk(real, call, arrays, B, layer, direction, row, rows, first, last):
-    task = task_of(call, arrays, B, layer, direction, row, first, last)
+def run_variant_chunk(real, call, arrays, layer, direction, row, rows, times, work, team):
+    first, last = times
+    task = task_of(call, arrays, call.B, layer, direction, row, first, last)
     fields = struct_at(Layer, call.layers[layer * call.directions + direction], real)
-    variant_forward(fields, lay_out(fields, last - first, rows, arrays.work, real), rows, task)
+    group = lay_out(fields, last - first, rows, work[0], work[1], real, is_alone(team))
+    variant_forward(fields, group, rows, task, team)
 
 
 @spliced
@@ -101,19 +111,60 @@ def chunk_of(call, arrays, B):
 
 
 @spliced
-def lstm_forward(real, call, arrays, B, layers, directions, rows, run_chunk):
-    """layers, directions and rows: (first, last + 1) of those to run. The calls for all rows of B give the whole.
-
-    run_chunk: the one above, or that of variants.
-    """
+def run_task(real, call, arrays, task, work, run_chunk):
+    """task: plan.Task. The calls for all rows of B give the whole. run_chunk: the one above, or that of variants."""
+    first_layer, layers, first_direction, directions, first_row, rows = task
     if call.directions == 2:
-        for layer in range(layers[0], layers[1]):
-            for direction in range(directions[0], directions[1]):
-                run_chunk(real, call, arrays, B, layer, direction, rows[0], rows[1] - rows[0], call.first, call.last)
+        n, times = rows - first_row, (call.first, call.last)
+        for layer in range(first_layer, layers):
+            for direction in range(first_direction, directions):
+                run_chunk(real, call, arrays, layer, direction, first_row, n, times, (work, work), ALONE)
         return
-    most_rows, steps = chunk_of(call, arrays, rows[1] - rows[0])
-    for row in range(rows[0], rows[1], most_rows):
-        for first in range(0, call.T, steps):
+    most_rows, steps = chunk_of(call, arrays, rows - first_row)
+    for row in range(first_row, rows, most_rows):
+        for first in range(ZERO, call.T, steps):
             for layer in range(call.num_layers):
-                last = min(first + steps, call.T)
-                run_chunk(real, call, arrays, B, layer, 0, row, min(most_rows, rows[1] - row), first, last)
+                n, times = min(most_rows, rows - row), (first, min(first + steps, call.T))
+                run_chunk(real, call, arrays, layer, ZERO, row, n, times, (work, work), ALONE)
+
+
+@spliced
+def run_tasks(real, call, arrays, rounds, work, run_chunk, team):
+    """rounds: how many; then for each the number of its tasks, and their six numbers."""
+    place = 1
+    for _ in range(rounds[0]):
+        n = rounds[place]
+        part = first_part(team, n)
+        while part[1] >= 0:
+            for index in range(part[0], part[1]):
+                run_task(real, call, arrays, six_numbers(at(rounds, place + 1 + 6 * index)), work, run_chunk)
+            part = next_part(team, n)
+        if is_over(team):
+            return
+        place += 1 + 6 * n
+
+
+@spliced
+def six_numbers(p):
+    return p[0], p[1], p[2], p[3], p[4], p[5]
+
+
+@spliced
+def run_with_team(real, call, arrays, work, run_chunk, team):
+    for layer in range(call.num_layers):
+        for direction in range(call.directions):
+            run_chunk(real, call, arrays, layer, direction, ZERO, call.B, (call.first, call.last), work, team)
+            if is_over(team):
+                return
+
+
+@spliced
+def lstm_forward(real, call, arrays, rounds, work, work_size, run_chunk, team):
+    """rounds: an address, 0 where there are no tasks. work: an address, of work_size bytes for each thread."""
+    own = work + rank_of(team) * work_size
+    if rounds != 0:
+        run_tasks(real, call, arrays, pointer(rounds, int64), own, run_chunk, team)
+    elif is_alone(team):
+        run_task(real, call, arrays, (ZERO, call.num_layers, ZERO, call.directions, ZERO, call.B), work, run_chunk)
+    else:
+        run_with_team(real, call, arrays, (work, own), run_chunk, team)

@@ -1,34 +1,52 @@
-"""layer_record and layer_backward: they give the tape and the workspace to the compiled kernels as structs."""
+"""layer_record and layer_backward: they give the tape and the gradients to the compiled kernels as structs."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from lstmkernel.backends.numba.arrays import address, scratch
-from lstmkernel.backends.numba.kernels.backward import BackwardPass
+from lstmkernel.backends.numba.kernels.backward_plan import (
+    LOAD,
+    STEPS,
+    STORE,
+    Gradients,
+    Planned,
+    plan_backward,
+)
 from lstmkernel.backends.numba.kernels.record import record_workspace
-from lstmkernel.backends.numba.kernels.tile import LINE_BYTES
+from lstmkernel.backends.numba.run.plan import Sizes, plan_training
+from lstmkernel.backends.numba.run.threads import board_address, called
 from lstmkernel.backends.numba.structs import Tape, packed
 from lstmkernel.backends.numba.weights import KERNELS, lanes_of
-from lstmkernel.backends.packing import Array, LayerWeights, fill_rows
+from lstmkernel.backends.packing import Array, LayerWeights
 from lstmkernel.backends.reuse import empty_reused
-from lstmkernel.backends.tape import LayerGradients, LayerTape, ParameterGradients, Parameters, RowsOfTape
+from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters, RowsOfTape
 
-#: Rows of a chunk: at most CHUNK_STEPS_ROWS, and fewer where their d_z would be more than CHUNK_D_Z_BYTES, but at least
-#: CHUNK_LEAST_ROWS. As in csrc/kernels/backward.h.
-CHUNK_STEPS_ROWS, CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES = 256, 96, 1 << 21
+#: Bytes of weights that one call of a backward pass loads or stores.
+MOST_PACKED = 1 << 26
+
+ALL_ROWS = slice(None)
+
+_per_thread = threading.local()
 
 
-def layer_record(tape: LayerTape, weights: LayerWeights, _threads: int) -> None:
-    native, B = weights.native, tape.x.shape[1]
-    lanes, size = weights.bias.shape[-1], tape.x.itemsize
-    _held, work = scratch.of(record_workspace(weights.hidden_size, weights.proj_size, B, lanes, size))
-    words = packed(_tape(tape))
-    native.kernels.layer_record(native.address, address(words), work)
+def layer_record(tape: LayerTape, weights: LayerWeights, most: int) -> None:
+    native, B, size, lanes = weights.native, tape.x.shape[1], tape.x.itemsize, lanes_of(tape.x.dtype)
+    layer = Sizes(*weights[:2], weights.output_size, size, lanes)
+    threads, by_units = _plan(layer, tape, most)
+    work_size = record_workspace(weights.hidden_size, weights.proj_size, B, threads, lanes, size)
+    words, (_held, work) = packed(_tape(tape)), scratch.of(work_size)
+    native.kernels.layer_record(native.address, address(words), 0, work, by_units, board_address, threads)
+
+
+def _plan(layer: Sizes, tape: LayerTape, most: int) -> tuple[int, bool]:
+    """The number of threads, and whether they share units instead of rows."""
+    threads, by_units = plan_training(layer, tape.last - tape.first, tape.x.shape[1], most)
+    return called(threads), by_units
 
 
 def _tape(tape: LayerTape) -> Any:
@@ -39,117 +57,73 @@ def _tape(tape: LayerTape) -> Any:
     return Tape(T=T, B=B, has_lengths=tape.lengths is not None, **strides, **tape._asdict())
 
 
-def _strides(array: Array) -> tuple[int, int]:
+def _strides(array: Array | None) -> tuple[int, int]:
     """Along T and B, in elements."""
-    return array.strides[0] // array.itemsize, array.strides[1] // array.itemsize
+    return (0, 0) if array is None else (array.strides[0] // array.itemsize, array.strides[1] // array.itemsize)
 
 
-def layer_backward(
-    tapes: Iterable[RowsOfTape], parameters: Parameters, gradients: LayerGradients, _threads: int
-) -> None:
-    work: _Work | None = None
+def layer_backward(tapes: Iterable[RowsOfTape], parameters: Parameters, gradients: LayerGradients, most: int) -> None:
+    work = _Backward(parameters, gradients, most)
+    to_do = LOAD | STORE
     for tape, rows in tapes:
-        work = work or _Work(parameters, gradients)
-        work.run(tape, gradients.rows(rows))
-    if work is not None and gradients.parameters is not None:
-        work.store_weights(gradients.parameters)
+        of_rows = gradients if rows == ALL_ROWS else gradients.rows(rows)
+        if work.parts > 1 and to_do & LOAD:
+            work.run_in_parts(tape, of_rows, LOAD)
+            to_do = STORE
+        is_last = work.parts == 1 and tape.first == 0 and rows == ALL_ROWS  # then this call stores, too: one call less
+        stages = to_do if is_last else to_do & LOAD
+        work.run(tape, of_rows, STEPS | stages)
+        to_do &= ~stages
+    if to_do == STORE:
+        work.run_in_parts(tape, of_rows, STORE)
+    if work.parts == 1:
+        _per_thread.packed = work.packed
 
 
-class _Work:
-    """Sizes and the workspace of a backward pass. Attributes have the names of BackwardPass's fields."""
+def _take_packed(size: int) -> Array:
+    """Memory for the weights of a backward pass: this thread's, which is away until it is given back.
 
-    def __init__(self, parameters: Parameters, gradients: LayerGradients) -> None:
+    A signal handler may run another backward pass meanwhile.
+    """
+    found: Array | None = _per_thread.__dict__.pop("packed", None)
+    return empty_reused((size,), np.uint8) if found is None or len(found) < size else found
+
+
+class _Backward:
+    """The backward pass of one layer and direction."""
+
+    def __init__(self, parameters: Parameters, gradients: LayerGradients, most: int) -> None:
         w_ih, w_hh, w_hr = parameters
-        self.dtype, self.lanes = w_ih.dtype, lanes_of(w_ih.dtype)
-        self.H, self.I, self.R, self.P = len(w_ih) // 4, w_ih.shape[1], w_hh.shape[1], 0 if w_hr is None else len(w_hr)
-        self.of_x, self.of_weights = gradients.x is not None, gradients.parameters is not None
-        self._take_weights(parameters, gradients.parameters)
+        dtype, self._most = w_ih.dtype, most
+        self._parameters, self._kernel = parameters, KERNELS[dtype].layer_backward
+        self._sizes = (w_ih.shape[1], len(w_ih) // 4, 0 if w_hr is None else len(w_hr))
+        self._asked = gradients.x is not None, gradients.parameters is not None
+        self._layer = Sizes(*self._sizes[:2], w_hh.shape[1], dtype.itemsize, lanes_of(dtype))
+        size = self._plan(0, 0).packed_bytes
+        self.packed, self.parts = _take_packed(size), max(1, -(-size // MOST_PACKED))
 
-    def run(self, tape: LayerTape, gradients: LayerGradients) -> None:
-        self._take_sizes(tape)
-        self._take_states(tape.x.shape[1], gradients)
-        self._take_chunk()
-        words, tape_words = packed(self.struct(gradients)), packed(_tape(tape))
-        KERNELS[self.dtype].layer_backward(address(words), address(tape_words))
-        gradients.h[...], gradients.c[...] = self.d_h[:, : self.R], self.d_c[:, : self.H]
+    def _plan(self, rows: int, steps: int) -> Planned:
+        layer = self._layer
+        return plan_backward(*self._sizes, rows, steps, *self._asked, layer.lanes, layer.item_size)
 
-    def _take_sizes(self, tape: LayerTape) -> None:
-        H, R, B, lanes = self.H, self.R, tape.x.shape[1], self.lanes
-        line = LINE_BYTES // self.dtype.itemsize
-        self.c_stride, self.h_stride = _whole(H, lanes), _whole(R, lanes)
-        self.d_z_stride = _whole(4 * H, 4 * lanes) + line  # rows a power of two apart would share few cache sets
-        self.hidden_stride, self.d_x_stride = _whole(H, 4 * lanes), _whole(self.I, line)
-        self.most_rows = self._most_rows(B, B * (tape.last - tape.first))
-        self.transposed_stride = _whole(self.most_rows, line) + line
+    def run_in_parts(self, tape: LayerTape, gradients: LayerGradients, stage: int) -> None:
+        """A stage of all weights: part by part, since Ctrl-C waits for the end of a part."""
+        for part in range(self.parts):
+            self.run(tape, gradients, stage, part, self.parts)
 
-    def _most_rows(self, B: int, all_rows: int) -> int:
-        most: int = min(CHUNK_STEPS_ROWS, max(CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES // (4 * self.H * self.dtype.itemsize)))
-        return max(B, min(most, all_rows))
+    def run(self, tape: LayerTape, gradients: LayerGradients, stages: int, part: int = 0, parts: int = 1) -> None:
+        threads, by_units = _plan(self._layer, tape, self._most)
+        plan = self._plan(tape.x.shape[1], tape.last - tape.first)
+        _held, work = scratch.of(plan.work_bytes(threads))
+        words, tape_words = packed(self._gradients(gradients, stages, part, parts)), packed(_tape(tape))
+        self._kernel(address(words), address(tape_words), plan.address, work, by_units, board_address, threads)
 
-    def _take_states(self, B: int, gradients: LayerGradients) -> None:
-        """The gradients of the states at the step at hand. Columns past the last are zero, and stay so."""
-        self.d_h, self.d_c = self._zeros(B, self.h_stride), self._zeros(B, self.c_stride)
-        self.d_h[:, : self.R], self.d_c[:, : self.H] = gradients.h, gradients.c
-        self.d_hidden = self._zeros(B, self.c_stride) if self.P else self.d_h
-
-    def _take_weights(self, parameters: Parameters, found: ParameterGradients | None) -> None:
-        """Weights packed for transposed_product, and their gradients so far, packed likewise."""
-        w_ih, w_hh, w_hr = parameters
-        none = self._zeros(0)
-        self.w_hh = self._in_rows(w_hh.T)
-        self.w_ih = self._in_rows(w_ih.T) if self.of_x else none
-        self.w_hr = none if w_hr is None else self._in_rows(w_hr.T)
-        self.d_weights = self.d_w_hr = none
-        if found is not None:
-            self.d_weights = self._in_rows(found.w_ih, found.bias[:, None], found.w_hh)
-        if found is not None and found.w_hr is not None:
-            self.d_w_hr = self._in_rows(found.w_hr.T)
-
-    def _in_rows(self, *matrices: Array) -> Array:
-        """Matrices (O, K_1), (O, K_2), ... side by side, as pack_rows packs one."""
-        outputs, widths = len(matrices[0]), [matrix.shape[1] for matrix in matrices]
-        found = empty_reused((-(-outputs // (4 * self.lanes)), sum(widths), 4, self.lanes), self.dtype)
-        for matrix, stop in zip(matrices, accumulate(widths), strict=True):
-            fill_rows(found[:, stop - matrix.shape[1] : stop], matrix)
-        return found
-
-    def _take_chunk(self) -> None:
-        """For each row of a chunk: d_z, d_x, a pointer, and what the weights' gradients multiply d_z by, transposed."""
-        rows, inputs, of_projection = self.most_rows, self.I + 1 + self.R, self.most_rows if self.P else 0
-        self.d_z = self._zeros(rows, self.d_z_stride)
-        self.d_x_rows = empty_reused((rows if self.of_x else 0, self.d_x_stride), self.dtype)
-        self.transposed = empty_reused((inputs if self.of_weights else 0, self.transposed_stride), self.dtype)
-        self.hidden = self._zeros(of_projection, self.hidden_stride)
-        self.d_h_rows = self._zeros(of_projection, self.h_stride)
-        self.d_h_transposed = self._zeros(self.P, self.transposed_stride)
-        self.pointers = np.zeros(rows, np.int64)
-
-    def _zeros(self, *shape: int) -> Array:
-        array = empty_reused(shape, self.dtype)
-        array[...] = 0
-        return array
-
-    def struct(self, gradients: LayerGradients) -> Any:
-        self.add_x, self.has_d_out = gradients.add_x, gradients.out is not None
-        none = np.zeros((0, 0, 0), self.dtype)
-        self.d_out = none if gradients.out is None else gradients.out
-        self.d_x = none if gradients.x is None else gradients.x
-        self.d_out_step, self.d_out_row = _strides(self.d_out)
-        self.x_step, self.x_row = _strides(self.d_x)
-        return BackwardPass(*(getattr(self, name) for name in BackwardPass._fields))
-
-    def store_weights(self, found: ParameterGradients) -> None:
-        """The sums go to the caller's arrays, block by block, so that Ctrl-C is heard between two of them."""
-        outputs = 4 * self.lanes
-        for block, sums in enumerate(self.d_weights):  # [inputs, 4, lanes]
-            rows = slice(block * outputs, min((block + 1) * outputs, 4 * self.H))
-            of_rows = sums.reshape(-1, outputs)[:, : rows.stop - rows.start].T
-            found.w_ih[rows], found.w_hh[rows] = of_rows[:, : self.I], of_rows[:, self.I + 1 :]
-            found.bias[rows] = of_rows[:, self.I]
-        if found.w_hr is not None:
-            found.w_hr[...] = self.d_w_hr.transpose(1, 0, 2, 3).reshape(self.P, -1)[:, : self.H]
-
-
-def _whole(count: int, of: int) -> int:
-    """The next multiple."""
-    return -(-count // of) * of
+    def _gradients(self, gradients: LayerGradients, stages: int, part: int, parts: int) -> Any:
+        out, x, of_x, of_weights = gradients.out, gradients.x, *self._asked
+        return Gradients(
+            *self._parameters,
+            *(out is not None, out, *_strides(out), gradients.h, gradients.c),
+            *(of_x, x, *_strides(x), gradients.add_x),
+            *(of_weights, *(gradients.parameters or (None,) * 4)),
+            *(self.packed, stages, part, parts),
+        )

@@ -1,4 +1,4 @@
-"""A wait that no exception can end: machine code runs no signal handlers."""
+"""Numbers that several threads read and write: each operation is one, and all threads see the same order of them."""
 
 # mypy: ignore-errors
 # Compiled code: its types are Numba's, and inferred.
@@ -6,18 +6,18 @@
 from __future__ import annotations
 
 import sys
-from functools import cache
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from lstmkernel.backends.numba.compiled import compiled
+from lstmkernel.backends.numba.jit import inlined
 from lstmkernel.backends.numba.target import IS_AARCH64, IS_X86
 
 #: After so many looks the core is given to the scheduler: there may be more threads than cores.
-_LOOKS = 1024
+_LOOKS = 256
+_ORDER, _BYTES = "seq_cst", 8
 
 
 def _call(builder, name, result, *operands):
@@ -26,14 +26,33 @@ def _call(builder, name, result, *operands):
 
 
 @intrinsic
-def _byte(typingctx, address):
-    """The byte there, read anew each time."""
+def load(typingctx, p, n):
+    """p[n], read anew each time."""
 
     def codegen(context, builder, signature, args):
-        place = builder.inttoptr(args[0], cgutils.voidptr_t)
-        return builder.zext(builder.load_atomic(place, "acquire", 1), ir.IntType(64))
+        return builder.load_atomic(builder.gep(args[0], [args[1]]), _ORDER, _BYTES)
 
-    return types.int64(address), codegen
+    return types.int64(p, n), codegen
+
+
+@intrinsic
+def store(typingctx, p, n, value):
+    def codegen(context, builder, signature, args):
+        builder.store_atomic(args[2], builder.gep(args[0], [args[1]]), _ORDER, _BYTES)
+        return context.get_dummy_value()
+
+    return types.void(p, n, types.int64), codegen
+
+
+@intrinsic
+def replace(typingctx, p, n, old, new):
+    """p[n] = new where it is old. Returns whether it was."""
+
+    def codegen(context, builder, signature, args):
+        found = builder.cmpxchg(builder.gep(args[0], [args[1]]), args[2], args[3], _ORDER, _ORDER)
+        return builder.extract_value(found, 1)
+
+    return types.boolean(p, n, types.int64, types.int64), codegen
 
 
 @intrinsic
@@ -58,20 +77,9 @@ def _give_way(typingctx):
     return types.void(), codegen
 
 
-def _settle(flags, count, forks, seen):
-    """Until the bytes at flags are all 0; or until the byte at forks is no longer ``seen``."""
-    looks, place = 0, 0
-    while place < count and _byte(forks) == seen:
-        if _byte(flags + place) == 0:
-            place += 1
-            continue
-        looks += 1
-        _pause()
-        if looks % _LOOKS == 0:
-            _give_way()
-
-
-@cache
-def settle():
-    """The machine code of ``_settle``."""
-    return compiled("settle", _settle, "the threads")
+@inlined
+def spin(looks):
+    """One turn of a wait that has looked so many times."""
+    _pause()
+    if looks % _LOOKS == 0:
+        _give_way()

@@ -50,7 +50,8 @@ def rounds(calls: Mapping[str, Callable[[], object] | Timed], seconds: float) ->
 def spread(samples: Sequence[float], beside: Sequence[float]) -> float:
     """How much the ratio of two calls differed from round to round: the middle half of the ratios, by their median.
 
-    1 where there is one round only, so that no difference counts. A long call may have one sample more, from before the first round.
+    1 where there is one round only, so that no difference counts. A long call may have one sample more, from before
+    the first round.
     """
     count = min(len(samples), len(beside))
     if count < 2:

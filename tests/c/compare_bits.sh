@@ -9,11 +9,30 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-flags=(-O3 -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror -Icsrc)
+plain=(-std=gnu11 -ffp-contract=off -Icsrc)
+flags=(-O3 "${plain[@]}" -Wall -Wextra -Werror)
 
-gcc "${flags[@]}" tests/c/bits.c csrc/run/*.c csrc/tables/*_f??.c -pthread -o "$work/native"
+# The program that runs instruction set $1, from "$2 $3 ..." with its flags. It links the tables of all, and those that it
+# does not run are not optimised: they are most of the time.
+build() {
+    local isa=$1 compiler=$2 folder="$work/of_$1" source
+    mkdir "$folder"
+    "${@:2}" -c "csrc/tables/${isa}_f32.c" -o "$folder/${isa}_f32.o" &
+    local first=$!
+    "${@:2}" -c "csrc/tables/${isa}_f64.c" -o "$folder/${isa}_f64.o"
+    for source in tests/c/bits.c csrc/run/*.c csrc/tables/*_f??.c; do
+        case $source in
+            csrc/tables/"$isa"_*) ;;
+            *) "$compiler" "${plain[@]}" -c "$source" -o "$folder/$(basename "$source" .c).o" ;;
+        esac
+    done
+    wait "$first"
+    "$compiler" ${static:+"$static"} "$folder"/*.o -pthread -o "$work/$isa"
+}
+
 native=$([ "$(uname -m)" = aarch64 ] && echo neon || echo avx2)
-"$work/native" "$native" > "$work/$native.txt"
+build "$native" gcc "${flags[@]}"
+"$work/$native" "$native" > "$work/$native.txt"
 lines=$(wc -l < "$work/$native.txt")
 failed=0
 compare() {
@@ -26,22 +45,24 @@ compare() {
     fi
 }
 
-if command -v aarch64-linux-gnu-gcc > /dev/null && command -v qemu-aarch64 > /dev/null; then
-    aarch64-linux-gnu-gcc -static "${flags[@]}" tests/c/bits.c csrc/run/*.c csrc/tables/*_f??.c -pthread -o "$work/arm"
-    qemu-aarch64 "$work/arm" neon > "$work/neon.txt"
+if [ "$native" = neon ]; then
+    echo "neon: on this CPU"
+elif command -v aarch64-linux-gnu-gcc > /dev/null && command -v qemu-aarch64 > /dev/null; then
+    static=-static build neon aarch64-linux-gnu-gcc "${flags[@]}"
+    qemu-aarch64 "$work/neon" neon > "$work/neon.txt"
     compare neon "under qemu-user"
 else
     echo "neon: left out, needs aarch64-linux-gnu-gcc and qemu-aarch64"
 fi
 
 if [ "$native" = avx2 ] && grep -qsw avx512f /proc/cpuinfo; then
-    "$work/native" avx512 > "$work/avx512.txt"
+    build avx512 gcc "${flags[@]}"
+    "$work/avx512" avx512 > "$work/avx512.txt"
     compare avx512 "on this CPU"
 elif [ -e /usr/include/simde/x86/avx512.h ] && [ "$native" = avx2 ]; then
     # -O1: with -O3, GCC 12 needs four minutes for a table. -w: SIMDe's own headers warn. -mfma: its fma rounds once
     # only on the FMA of the host.
-    gcc -w -Wno-psabi -O1 -std=gnu11 -ffp-contract=off -mavx2 -mfma -include tests/c/emulated_avx512.h -Icsrc \
-        tests/c/bits.c csrc/run/*.c csrc/tables/*_f??.c -pthread -o "$work/avx512"
+    build avx512 gcc -w -Wno-psabi -O1 "${plain[@]}" -mavx2 -mfma -include tests/c/emulated_avx512.h
     "$work/avx512" avx512 > "$work/avx512.txt"
     compare avx512 "through SIMDe"
 else

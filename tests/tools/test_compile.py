@@ -64,8 +64,9 @@ NETWORKS = {
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    """The session's compiled code: compiling takes seconds."""
-    return str(tmp_path_factory.mktemp("built"))
+    """The session's compiled code, which xdist's workers share: compiling takes seconds."""
+    own = tmp_path_factory.getbasetemp()
+    return str((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "built")
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ def random_case(random):
 def test_as_torch_nn_lstm(part):
     random = np.random.default_rng(part)
     torch.manual_seed(part)
-    for _ in range(250):
+    for _ in range(100):
         (ours, theirs), given, make_input, what = random_case(random)
         seeds = [random_seed(random) for _ in range(3)]
         got, expected = (results_and_gradients(module, given, make_input, seeds) for module in (ours, theirs))

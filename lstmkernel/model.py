@@ -119,7 +119,13 @@ class Model(FixedAttributes):
         raise NotImplementedError
 
     def compile(
-        self, batch_size: SupportsIndex = 1, steps: SupportsIndex | None = None, num_threads: int | None = None
+        self,
+        batch_size: SupportsIndex = 1,
+        steps: SupportsIndex | None = None,
+        num_threads: int | None = None,
+        *,
+        stream: bool = False,
+        refresh: bool = False,
     ) -> Model:
         """The same model on the kernels that are fastest for inputs of these sizes."""
         raise NotImplementedError

@@ -210,16 +210,21 @@ class Stack(Model):
         batch_size: SupportsIndex = 1,
         steps: SupportsIndex | None = None,
         num_threads: int | None = None,
-        **more: Any,
+        *,
+        stream: bool = False,
+        refresh: bool = False,
     ) -> Stack:
         """The same stack with each LSTM on the kernels that are fastest for its sizes; ``plan`` prints what they took.
 
         Arguments and errors as for ``LSTM.compile``. Dense layers stay on their backend.
         """
-        layers = [
-            layer.compile(batch_size, steps, num_threads, **more) if isinstance(layer, LSTM) else layer
-            for layer in copy(self).layers
-        ]
+
+        def compiled(layer: Layer) -> Layer:
+            if isinstance(layer, Dense):
+                return layer
+            return layer.compile(batch_size, steps, num_threads, stream=stream, refresh=refresh)
+
+        layers = [compiled(layer) for layer in copy(self).layers]
         return Stack(layers, skip=self._skip)
 
     # ---------------------------------------------------------------- parameters

@@ -88,13 +88,51 @@ static void run_lstm(const example *e, const lk_layer *layers, int64_t parts, in
                               s->T * part / parts,
                               s->T * (part + 1) / parts,
                               threads,
-                              s->reverse};
+                              s->reverse,
+                              NULL};
         void *work = take_work(lk_lstm_workspace(&call));
         lk_lstm_forward(&call, b.x.memory, e->lengths, reset, b.h.memory, b.c.memory, b.out.memory, between, work);
         free(work);
     }
     free(reset);
     free(between);
+    close_buffers(&b, e, table);
+}
+
+/* The steps that rows have, to or from an array of those alone. `begins`: each row's first one. */
+static void move_steps(window *w, const int64_t *lengths, const int64_t *begins, char *steps, int to_steps)
+{
+    const int64_t size = w->width * w->itemsize;
+    for (int64_t b = 0; b < w->B; b++)
+        for (int64_t t = 0; t < lengths[b]; t++) {
+            char *ours = (char *)w->memory + (t * w->B + b) * size, *theirs = steps + (begins[b] + t) * size;
+            memcpy(to_steps ? theirs : ours, to_steps ? ours : theirs, (size_t)size);
+        }
+}
+
+/* Rows one after the other, the last one first, in arrays of exactly their steps. */
+static void run_ragged(const example *e, const lk_layer *layers, int threads, int table)
+{
+    const sizes *s = &e->s;
+    const int64_t B = s->B, I = s->I, width = s->D * e->R, itemsize = tables[table]->itemsize;
+    buffers b = open_buffers(e, 0, 0, B, itemsize);
+    int64_t *begins = take(B, sizeof *begins), steps = 0;
+    for (int64_t r = B - 1; r >= 0; r--) {
+        begins[r] = steps;
+        steps += e->lengths[r];
+    }
+    char *x = take(steps * I, itemsize), *out = take(steps * width, itemsize);
+    void *between = s->D == 2 && s->L > 1 ? take(s->T * B * width, itemsize) : NULL;
+    const lk_call call = {tables[table], layers, s->L, s->D, s->T, B,       I,          0,
+                          width,         0,      B,    0,    s->T, threads, s->reverse, begins};
+    void *work = take_work(lk_lstm_workspace(&call));
+    move_steps(&b.x, e->lengths, begins, x, 1);
+    lk_lstm_forward(&call, x, e->lengths, NULL, b.h.memory, b.c.memory, out, between, work);
+    memset(b.out.memory, 0, (size_t)(reals_of(&b.out) * itemsize));
+    move_steps(&b.out, e->lengths, begins, out, 0);
+    void *all[] = {begins, x, out, between, work};
+    for (int n = 0; n < 5; n++)
+        free(all[n]);
     close_buffers(&b, e, table);
 }
 
@@ -126,7 +164,7 @@ static void run_chunks(const example *e, const lk_layer *layers, int64_t steps, 
     int side = 0;
     for (int64_t t = 0; t < s->T; t += steps, side = 1 - side) {
         const int64_t T = s->T - t < steps ? s->T - t : steps;
-        const lk_call call = {tables[table], layers, s->L, 1, T, B, B * I, I, B * R, R, 2 * B, 0, T, threads, 0};
+        const lk_call call = {tables[table], layers, s->L, 1, T, B, B * I, I, B * R, R, 2 * B, 0, T, threads, 0, NULL};
         void *work = take_work(lk_lstm_workspace(&call));
         const lk_stream stream = {call, rows[side], rows[1 - side], h, c, work};
         lk_advance(&stream, (char *)b.x.memory + t * B * I * itemsize, (char *)b.out.memory + t * B * R * itemsize);
@@ -177,6 +215,10 @@ static void check_stack(sizes s, int64_t variant)
         run_lstm(&e, layers, 1, 3, i);
         if (s.D == 2 && s.L == 1)
             run_lstm(&e, layers, 3, 2, i);
+        if (s.ragged) {
+            run_ragged(&e, layers, 1, i);
+            run_ragged(&e, layers, 3, i);
+        }
         if (s.D == 1 && !s.ragged && !s.reverse) {
             run_chunks(&e, layers, 1, 1 + s.H % 2, i);
             run_chunks(&e, layers, 1 + s.T / 2, 1 + s.H % 2, i);

@@ -53,8 +53,8 @@ static char *answer(const example *e, int threads)
 {
     const shared *s = &e->s;
     const int64_t D = s->D, itemsize = e->kernels->itemsize, row = D * e->R;
-    const lk_call call = {e->kernels, e->layers, s->L, D,    s->T,    s->B, s->B * s->I, s->I, s->B * row,
-                          row,        s->B,      0,    s->T, threads, 0};
+    const lk_call call = {e->kernels, e->layers, s->L, D, s->T, s->B,    s->B * s->I, s->I,
+                          s->B * row, row,       s->B, 0, s->T, threads, 0,           NULL};
     char *out = take(e->outs + e->hs + e->cs, itemsize), *h = out + e->outs * itemsize, *c = h + e->hs * itemsize;
     memcpy(h, e->state, (size_t)((e->hs + e->cs) * itemsize));
     void *between = take(e->outs, itemsize), *work = take_work(lk_lstm_workspace(&call));

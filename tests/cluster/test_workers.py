@@ -114,7 +114,7 @@ def test_a_killed_worker_costs_what_it_had(client: Any, random: np.random.Genera
     assert set(runs) == set(range(20))
     again = [processes for processes in runs.values() if len(processes) > 1]
     assert again, "nothing ran on the worker that was killed"
-    assert all(victim in processes and len(processes) == 2 for processes in again)
+    assert all(victim in processes for processes in again)
 
 
 def halved_squares(out: np.ndarray, state: Any, targets: np.ndarray) -> tuple[float, np.ndarray]:

@@ -138,7 +138,7 @@ def compiled(monkeypatch):
 
     def compile_(self, batch_size=1, steps=None, num_threads=None, **more):
         calls.append((self.input_size, batch_size, steps, num_threads, more))
-        plan = lk.plan.Plan(repr(self), batch_size, steps, 1, "a cpu", self.backend, self.backend, ())
+        plan = lk.plan.Plan(repr(self), batch_size, steps, "calls", 1, "a cpu", self.backend, self.backend, (), 0.0)
         return self._copy(_plan=plan)
 
     monkeypatch.setattr(lk.LSTM, "compile", compile_)
@@ -148,8 +148,9 @@ def compiled(monkeypatch):
 def test_compile_compiles_every_lstm(compiled, random):
     net = lk.Stack([lk.LSTM(3, 4, seed=0), lk.Dense(4, 5, "relu", seed=0), lk.LSTM(5, 2, seed=0)], skip=0.5)
     assert net.plan is None
-    fast = net.compile(8, 64, 2)
-    assert compiled == [(3, 8, 64, 2, {}), (5, 8, 64, 2, {})]
+    fast = net.compile(8, 64, 2, stream=True)
+    more = {"stream": True, "refresh": False}
+    assert compiled == [(3, 8, 64, 2, more), (5, 8, 64, 2, more)]
     x = normal(random, (6, 8, 3), "float32")
     assert_same_bits(fast(x)[0], net(x)[0])
     assert len(fast.plan) == 2

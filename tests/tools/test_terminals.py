@@ -54,7 +54,7 @@ def test_a_plan_prints_as_ascii():
         plan.Contender("c:avx2", seconds=1e-5, error=0.1),
         plan.Contender("c:avx2 special", note="der Compiler sagt: \u2018x\u2019 ungültig"),
     )
-    made = plan.Plan("LSTM(2, 3)", 1, None, 1, "CPU\xae", "c:avx2", "c:avx2", contenders)
+    made = plan.Plan("LSTM(2, 3)", 1, None, "calls", 1, "CPU\xae", "c:avx2", "c:avx2", contenders, 0.0)
     assert str(made).isascii()
     assert "taken" in str(made)
     assert repr(made).isascii()

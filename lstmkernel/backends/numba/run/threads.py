@@ -54,6 +54,8 @@ if hasattr(os, "register_at_fork"):
 
 def called(wanted: int) -> int:
     """How many threads a job may have, of so many; its helpers are started or awake."""
+    if wanted <= 1:  # a stream's step: it makes no system call, and allocates nothing
+        return 1
     threads = min(wanted, cores.available(), board.MOST_THREADS)
     if threads <= 1:
         return 1

@@ -76,8 +76,12 @@ if can_run address,undefined "${launch[@]}"; then
         done
     }
     all_specialised() {
-        specialised_in generic "" ""
-        ! grep -qw avx2 /proc/cpuinfo || specialised_in avx2 'LK_TARGET_BEGIN("avx2,fma")' LK_TARGET_END
+        if grep -qsw avx2 /proc/cpuinfo; then
+            specialised generic "" "" 2 7 3
+            specialised_in avx2 'LK_TARGET_BEGIN("avx2,fma")' LK_TARGET_END
+        else
+            specialised_in generic "" ""
+        fi
     }
     run_all &
     first=$!

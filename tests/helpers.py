@@ -20,6 +20,7 @@ import pytest
 
 import lstmkernel as lk
 from lstmkernel import backends, cli
+from lstmkernel.host import compile_c
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Data that others made; tests that need it skip, visibly, where it is absent.
@@ -290,3 +291,12 @@ def in_one_storage(state: Mapping[str, Any]) -> dict[str, Any]:
     whole = torch.cat([value.reshape(-1) for value in state.values()])
     parts = whole.split([value.numel() for value in state.values()])
     return {name: part.view(value.shape) for (name, value), part in zip(state.items(), parts, strict=True)}
+
+
+def compiler_is_missing() -> str:
+    """Why no C compiler can be used; empty where one can."""
+    try:
+        compile_c.compiler()
+    except compile_c.CompileError as reason:
+        return str(reason)
+    return ""

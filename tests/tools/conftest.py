@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,3 +39,16 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some rows and some steps a block, so that small arrays take many."""
     for name, value in {"BLOCK_BYTES": 1000, "LEAST_STEPS": 1, "LEAST_ROWS": 2, "LEAST_TIMES": 3}.items():
         monkeypatch.setattr(cut, name, value)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The session's compiled code, which xdist's workers share: compiling takes seconds."""
+    own = tmp_path_factory.getbasetemp()
+    return str((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "built")
+
+
+@pytest.fixture
+def kept(built: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compiled goes there."""
+    monkeypatch.setenv("LSTMKERNEL_CACHE_DIR", built)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
     from lstmkernel.window import Window
 
 
-class Model(FixedAttributes):
+class Model(FixedAttributes, ABC):
     """The base of ``LSTM`` and ``Stack``."""
 
     @property
+    @abstractmethod
     def engine(self) -> Network | Chain:
         """What runs: packed, with the current parameters. Its interface may change."""
-        raise NotImplementedError
 
     @property
     def input_size(self) -> int:
@@ -58,38 +59,39 @@ class Model(FixedAttributes):
         return self.engine.dtype
 
     @property
+    @abstractmethod
     def backend(self) -> str:
         """The backend that runs, for example "c:avx2"; several joined by commas where layers differ."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def num_threads(self) -> int | None:
         """The bound on threads; None for no bound."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def plan(self) -> Any:
         """What ``compile`` measured and chose; None for a model that ``compile`` did not make."""
-        raise NotImplementedError
 
     # ---------------------------------------------------------------- each has its own
 
+    @abstractmethod
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's name and shape."""
-        raise NotImplementedError
 
+    @abstractmethod
     def state_dict(self) -> dict[str, Array]:
         """Every parameter by its name: read-only arrays of the model's dtype."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
         """Replace every parameter, or, on an error, none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def config(self) -> dict[str, Any]:
         """What ``from_config`` makes the model from, beside its parameters: plain values."""
-        raise NotImplementedError
 
+    @abstractmethod
     def __call__(
         self,
         x: ArrayLike,
@@ -101,8 +103,8 @@ class Model(FixedAttributes):
         out: Array | None = None,
     ) -> tuple[Array, Any]:
         """Run over a sequence: ``out``, and the last states, which go into the next call as ``state``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(
         self,
         x: ArrayLike,
@@ -112,12 +114,12 @@ class Model(FixedAttributes):
         checkpoint_every: SupportsIndex | None = None,
     ) -> tuple[Array, Any, Any]:
         """Run as a call does, and record a tape for ``backward``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def backward(self, tape: Any, d_out: ArrayLike | None, d_state: Any = None) -> dict[str, Array]:
         """Gradients of a loss, from those of what ``forward`` returned."""
-        raise NotImplementedError
 
+    @abstractmethod
     def compile(
         self,
         batch_size: SupportsIndex = 1,
@@ -128,7 +130,6 @@ class Model(FixedAttributes):
         refresh: bool = False,
     ) -> Model:
         """The same model on the kernels that are fastest for inputs of these sizes."""
-        raise NotImplementedError
 
     # ---------------------------------------------------------------- both have
 

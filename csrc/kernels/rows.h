@@ -76,7 +76,9 @@ INLINE int starts_anew(const row_group *group, int64_t r, int64_t s, const lk_ta
 /* Write zeros to out where a row has no steps. Where rows begin anywhere, other rows are there. */
 static void clear_past_ends(const row_group *group, int64_t n, const lk_task *task)
 {
-    for (int64_t r = 0; r < n && !task->out_begins; r++)
+    if (task->out_begins)
+        return;
+    for (int64_t r = 0; r < n; r++)
         for (int64_t t = group->length[r]; t < task->T; t++)
             clear_reals((real *)task->out + t * task->out_step + group->row[r] * task->out_row,
                         output_size(group->layer));

@@ -81,11 +81,9 @@ def checked_states(engine: Network | Chain, given: Any, rows: int) -> list[State
 
     Raises ValueError and TypeError as a call.
     """
-    networks = Chain.of(engine).networks
-    parts = [given] if isinstance(engine, Network) else [None] * len(networks) if given is None else list(given)
-    if len(parts) != len(networks):
-        raise ValueError(f"state: expected one (h, c) for each of {len(networks)} LSTMs, got {len(parts)}")
-    return [inputs.states_of(network, part, rows, True) for network, part in zip(networks, parts, strict=True)]
+    chain = Chain.of(engine)
+    parts = [given] if isinstance(engine, Network) else inputs.states_given(chain, given)
+    return [inputs.states_of(network, part, rows, True) for network, part in zip(chain.networks, parts, strict=True)]
 
 
 def as_given(engine: Network | Chain, states: Sequence[State]) -> Any:

@@ -111,6 +111,16 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cores, "available", lambda: 8)
 
 
+@pytest.fixture
+def threads_as_asked(monkeypatch: pytest.MonkeyPatch, eight_cores: None) -> None:
+    """``eight_cores``, and Numba uses threads for little work, too."""
+    if not backends.unavailable("numba"):
+        from lstmkernel.backends.numba.run import cost
+
+        for limit in ("MIN_SHARED_NS", "JOIN_NS", "WAKING_NS"):
+            monkeypatch.setattr(cost, limit, 0)
+
+
 @pytest.fixture(params=["two layers", "two directions", "projected"])
 def lstm(request: pytest.FixtureRequest, backend: str, dtype: str) -> lk.LSTM:
     """Three networks of 5 inputs, 9 units and 2 layers, on every backend."""

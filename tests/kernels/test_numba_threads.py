@@ -75,9 +75,9 @@ def test_the_way_with_the_least_predicted_time(directions, steps, rows, most, th
 def test_a_team_that_is_larger_than_pays_is_not_asked_for():
     narrow = plan.Sizes(64, 64, 64, 4, 8)  # 8 blocks of units
     assert plan.plan_lstm(1, 1, [narrow], 1000, 1, 64).threads <= 8
-    assert plan.plan_training(WIDE, 50, 64, 1) == (1, False)
-    assert plan.plan_training(WIDE, 50, 64, 4) == (4, False), "rows"
-    assert plan.plan_training(WIDE, 50, 1, 4) == (4, True), "units"
+    for rows, most, count, by_units in [(64, 1, 1, False), (64, 4, 4, False), (1, 4, 4, True)]:
+        chosen, shares_units = plan.plan_training(WIDE, 50, rows, most)
+        assert (chosen.threads, shares_units) == (count, by_units)
 
 
 # ---------------------------------------------------------------- teams
@@ -135,6 +135,15 @@ def test_without_helpers_the_call_runs_here(monkeypatch, eight_cores):
     monkeypatch.setattr(threads, "start_new_thread", refused)
     monkeypatch.setattr(threads, "_started", 0)
     assert threads.called(4) == 1
+
+
+def test_a_short_call_wakes_helpers_only_in_a_busy_program(eight_cores, monkeypatch):
+    monkeypatch.setattr(threads, "_ended", -np.inf)
+    assert threads.called(3, is_long=False) == 1
+    assert threads.called(3, is_long=True) == 3
+    threads.ended()
+    monkeypatch.setattr(threads, "BUSY_SECONDS", 60.0)  # however slow this machine is
+    assert threads.called(3, is_long=False) == 3
 
 
 def test_helpers_sleep_after_the_last_job(eight_cores):
@@ -234,7 +243,7 @@ import sys
 import numpy as np, lstmkernel as lk
 from lstmkernel.backends.numba.run import cost, threads
 from lstmkernel.host import cores
-cores.available, cost.MIN_SHARED_NS, cost.JOIN_NS = lambda: 4, 0, 0
+cores.available, cost.MIN_SHARED_NS, cost.JOIN_NS, cost.WAKING_NS = lambda: 4, 0, 0, 0
 lk.LSTM(3, 20, 2, bidirectional=True, backend="numba", seed=0)(np.zeros((4, 30, 3)))
 assert threads._started
 layers = ("omppool", "tbbpool", "workqueue")

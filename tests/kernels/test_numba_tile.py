@@ -143,6 +143,7 @@ OTHER = {
     "GFLOPS_FORWARD": "C predicts with lanes",
     "MIN_COST_ROWS": "C predicts with the caches",
     "MIN_SHARED_NS": "C asks JOIN_NS",
+    "WAKING_NS": "C's threads wake without the GIL",
     "MOST_PACKED": "C has it in Python",
     "MIN_ROWS_PER_TASK": "Numba's tasks are all of time",
     "TILE_ROWS": "C's depends on the instruction set, in vec/",

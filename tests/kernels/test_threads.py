@@ -32,16 +32,6 @@ SHARED = {
 }
 
 
-@pytest.fixture
-def threads_as_asked(monkeypatch, eight_cores):
-    """``eight_cores``, and Numba uses threads for little work, too."""
-    if "numba" in NAMES:
-        from lstmkernel.backends.numba.run import cost
-
-        monkeypatch.setattr(cost, "MIN_SHARED_NS", 0)
-        monkeypatch.setattr(cost, "JOIN_NS", 0)
-
-
 @pytest.mark.parametrize("way", sampled(SHARED, "directions and rows", "layers", "rows of one step", "projected team"))
 @pytest.mark.parametrize("ragged", [False, True], ids=["full", "lengths"])
 @pytest.mark.parametrize("backend", NAMES)

@@ -14,7 +14,7 @@ from lstmkernel.backends.numba.kernels.input_product import ROWS_AT_ONCE
 from lstmkernel.backends.numba.kernels.layout import WORD, workspace
 from lstmkernel.backends.numba.kernels.tile import LINE_BYTES
 from lstmkernel.backends.numba.run.plan import Sizes, plan_lstm
-from lstmkernel.backends.numba.run.threads import board_address, called
+from lstmkernel.backends.numba.run.threads import board_address, called, ended
 from lstmkernel.backends.numba.run.training import layer_backward, layer_record
 from lstmkernel.backends.numba.structs import Call, packed
 from lstmkernel.backends.numba.weights import (
@@ -144,22 +144,29 @@ class _Call:
         self.run_at([0 if array is None else address(array) for array in arrays])
 
     def run_at(self, addresses: list[int]) -> None:
-        threads = called(self._plan.threads)
+        threads = called(self._plan.threads, self._plan.is_long)
         _held, work = scratch.of(self._work_size * threads)
         self._kernel(self._address, *addresses, work, self._work_size, self._rounds_at, board_address, threads)
+        if self._plan.threads > 1:
+            ended()
 
     def prepared(self) -> Callable[[Array, Array, Array, Array], None]:
-        """``run`` for contiguous arrays without lengths; on one thread with no more around the kernel than it needs."""
-        if self._plan.threads > 1 or self._between is not None:
+        """``run`` for contiguous arrays without lengths, with no more around the kernel than it needs."""
+        if self._between is not None:
             return lambda x, h, c, out: self.run(x, None, None, (None, None), h, c, out)
-        kernel, call, work_size = self._kernel, self._address, self._work_size
+        kernel, call, work_size, rounds = self._kernel, self._address, self._work_size, self._rounds_at
+        wanted, is_long = self._plan.threads, self._plan.is_long
         cast, buffer, kind, memory = ffi.cast, ffi.from_buffer, ADDRESS, scratch
 
         def run(x: Array, h: Array, c: Array, out: Array) -> None:
-            _held, work = memory.place if memory.size >= work_size else memory.of(work_size)
+            threads = called(wanted, is_long) if wanted > 1 else 1
+            size = work_size * threads
+            _held, work = memory.place if memory.size >= size else memory.of(size)
             x_at, h_at = int(cast(kind, buffer(x))), int(cast(kind, buffer(h)))
             c_at, out_at = int(cast(kind, buffer(c))), int(cast(kind, buffer(out)))
-            kernel(call, x_at, 0, 0, 0, 0, h_at, c_at, out_at, 0, work, work_size, 0, 0, 1)
+            kernel(call, x_at, 0, 0, 0, 0, h_at, c_at, out_at, 0, work, work_size, rounds, board_address, threads)
+            if wanted > 1:
+                ended()
 
         run.__dict__["keep_alive"] = self
         return run

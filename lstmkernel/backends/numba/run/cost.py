@@ -11,11 +11,11 @@ from __future__ import annotations
 #: times as long as a forward pass.
 GFLOPS_FORWARD, MIN_COST_ROWS, TRAINING_PARTS = 100, 2, 2
 
-#: The cost of several threads. MIN_SHARED_NS: calls of less work run alone, because a helper that sleeps takes a while
-#: to wake. JOIN_NS: until a helper that is awake has joined a job. CLAIM_NS, MEETING_NS: in each phase, threads of a
-#: team claim blocks, and meet; the second for each doubling of a team. GAIN: one thread more must save one part in GAIN
-#: of the time.
-MIN_SHARED_NS, JOIN_NS, CLAIM_NS, MEETING_NS, GAIN = 60_000, 8_000, 80, 350, 20
+#: The cost of several threads. MIN_SHARED_NS: calls of less work run alone. WAKING_NS: calls of less work wake no
+#: helper that sleeps, unless the program is busy (threads.py). JOIN_NS: until a helper that is awake has joined a job.
+#: CLAIM_NS, MEETING_NS: in each phase, threads of a team claim blocks, and meet; the second for each doubling of a
+#: team. GAIN: one thread more must save one part in GAIN of the time.
+MIN_SHARED_NS, WAKING_NS, JOIN_NS, CLAIM_NS, MEETING_NS, GAIN = 100_000, 1_000_000, 8_000, 80, 350, 20
 
 #: L1_BYTES: an L1 data cache. FAR_BYTES: more weights than these do not stay in L2. CHUNK_BYTES: this much of z stays
 #: in L2. CHUNK_ROWS: W_ih should be read once for this many rows of z. HANDOVER_BYTES: this much output of a layer

@@ -29,7 +29,7 @@ from lstmkernel.backends.numba.run.atomics import load, replace, spin, store
 from lstmkernel.backends.numba.run.float_control import enter_kernel, leave_kernel
 from lstmkernel.backends.numba.run.team import ALONE, join, thread_of
 
-#: A helper that has looked for a job so many times goes to sleep: after some 0.1 ms.
+#: A helper that has looked for a job so many times goes to sleep: after 0.1 to 0.2 ms.
 _IDLE_LOOKS = 4096
 
 _ARGUMENTS = (types.int64, types.int64)

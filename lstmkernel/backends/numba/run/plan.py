@@ -53,6 +53,11 @@ class Plan(NamedTuple):
     threads: int
     rounds: list[list[Task]]
 
+    @property
+    def is_long(self) -> bool:
+        """Whether helpers that sleep are woken for it."""
+        return self.ns >= cost.WAKING_NS
+
 
 def plan_lstm(num_layers: int, directions: int, layers: list[Sizes], steps: int, rows: int, most: int) -> Plan:
     """layers: of each layer and direction. most: threads."""
@@ -68,11 +73,11 @@ def plan_lstm(num_layers: int, directions: int, layers: list[Sizes], steps: int,
     return best
 
 
-def plan_training(layer: Sizes, steps: int, rows: int, most: int) -> tuple[int, bool]:
-    """The number of threads, and whether they share units instead of rows."""
+def plan_training(layer: Sizes, steps: int, rows: int, most: int) -> tuple[Plan, bool]:
+    """A plan without rounds, and whether its threads share units instead of rows."""
     best, by_units = Plan(cost.TRAINING_PARTS * steps * layer.step_ns(rows), 1, []), False
     if best.ns < cost.MIN_SHARED_NS:
-        return 1, False
+        return best, False
     for threads in _doubling(most):
         of_rows = layer.step_ns(-(-rows // threads))
         of_units = layer.team_step_ns(rows, threads)
@@ -80,7 +85,7 @@ def plan_training(layer: Sizes, steps: int, rows: int, most: int) -> tuple[int, 
         other = _better(best, Plan(ns, threads, []))
         if other is not best:
             best, by_units = other, of_units < of_rows
-    return best.threads, by_units
+    return best, by_units
 
 
 def divide(layers: int, directions: int, rows: int, threads: int) -> list[list[Task]]:

@@ -2,7 +2,7 @@
 
 Numba's own threads are never started: they break on fork, and a program may have chosen some for itself.
 
-A helper that had no job for some 0.1 ms sleeps in Python until a caller wakes it. Whether it comes in time does not
+A helper that had no job for 0.1 to 0.2 ms sleeps in Python until a caller wakes it. Whether it comes in time does not
 matter: a call begins without it, and may end without it. So an exception from a signal handler, which may come between
 any two lines here, costs no more than a helper that is woken in vain.
 """
@@ -15,7 +15,7 @@ from _thread import start_new_thread
 from collections.abc import Callable
 from itertools import count
 from queue import SimpleQueue
-from time import monotonic, sleep
+from time import monotonic, perf_counter, sleep
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from lstmkernel.host import cores
 #: Within so many seconds, helpers without a job are asleep.
 MOST_SECONDS_TO_SLEEP = 1.0
 
+#: A program is busy where its last call ended less than so many seconds ago: helpers look for jobs for about as long.
+BUSY_SECONDS = 0.0002
+
 _board = empty((board.WORDS,), np.int64)
 board_address = address(_board)
 _running, _awake = (_board[board.THREADS + word :: board.THREAD_WORDS] for word in (board.RUNNING, board.AWAKE))
@@ -38,6 +41,8 @@ _wakes: list[SimpleQueue[None]] = []
 #: Ranks of helpers that are yet to come, and how many were started.
 _ranks = count(1)
 _started = 0
+#: When the last call for several threads ended.
+_ended = 0.0
 
 
 def _forget_helpers() -> None:
@@ -52,9 +57,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_helpers)
 
 
-def called(wanted: int) -> int:
-    """How many threads a job may have, of so many; its helpers are started or awake."""
-    if wanted <= 1:  # a stream's step: it makes no system call, and allocates nothing
+def called(wanted: int, is_long: bool = True) -> int:
+    """How many threads a job may have, of so many; its helpers are started, and awake or about to be.
+
+    A helper that sleeps takes a while to wake, and slows the call that wakes it. So it is woken for a long call, or if
+    the program is busy: then it is awake for the calls that follow. Any other call has one thread.
+    """
+    if wanted <= 1 or not (is_long or perf_counter() - _ended < BUSY_SECONDS):
         return 1
     threads = min(wanted, cores.available(), board.MOST_THREADS)
     if threads <= 1:
@@ -64,6 +73,12 @@ def called(wanted: int) -> int:
         if not _awake[rank] and _wakes[rank].empty():
             _wakes[rank].put(None)
     return threads
+
+
+def ended() -> None:
+    """A call for several threads has ended."""
+    global _ended
+    _ended = perf_counter()
 
 
 def _start(helpers: int) -> int:

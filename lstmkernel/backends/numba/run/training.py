@@ -19,7 +19,7 @@ from lstmkernel.backends.numba.kernels.backward_plan import (
 )
 from lstmkernel.backends.numba.kernels.record import record_workspace
 from lstmkernel.backends.numba.run.plan import Sizes, plan_training
-from lstmkernel.backends.numba.run.threads import board_address, called
+from lstmkernel.backends.numba.run.threads import board_address, called, ended
 from lstmkernel.backends.numba.structs import Tape, packed
 from lstmkernel.backends.numba.weights import KERNELS, lanes_of
 from lstmkernel.backends.packing import Array, LayerWeights
@@ -41,12 +41,13 @@ def layer_record(tape: LayerTape, weights: LayerWeights, most: int) -> None:
     work_size = record_workspace(weights.hidden_size, weights.proj_size, B, threads, lanes, size)
     words, (_held, work) = packed(_tape(tape)), scratch.of(work_size)
     native.kernels.layer_record(native.address, address(words), 0, work, by_units, board_address, threads)
+    ended()
 
 
 def _plan(layer: Sizes, tape: LayerTape, most: int) -> tuple[int, bool]:
     """The number of threads, and whether they share units instead of rows."""
-    threads, by_units = plan_training(layer, tape.last - tape.first, tape.x.shape[1], most)
-    return called(threads), by_units
+    plan, by_units = plan_training(layer, tape.last - tape.first, tape.x.shape[1], most)
+    return called(plan.threads, plan.is_long), by_units
 
 
 def _tape(tape: LayerTape) -> Any:
@@ -117,6 +118,7 @@ class _Backward:
         _held, work = scratch.of(plan.work_bytes(threads))
         words, tape_words = packed(self._gradients(gradients, stages, part, parts)), packed(_tape(tape))
         self._kernel(address(words), address(tape_words), plan.address, work, by_units, board_address, threads)
+        ended()
 
     def _gradients(self, gradients: LayerGradients, stages: int, part: int, parts: int) -> Any:
         out, x, of_x, of_weights = gradients.out, gradients.x, *self._asked

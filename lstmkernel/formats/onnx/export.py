@@ -8,7 +8,7 @@ before their names, as in the state_dict: "1.h_0".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ _LSTM_NAMES = {ours: name for name, ours in LSTM_ACTIVATIONS.items()}
 _DENSE_NAMES = {ours: name for name, ours in ACTIVATIONS.items()}
 
 
-def model(net: Any) -> Any:
+def model(net: Any, metadata: Mapping[str, str]) -> Any:
     """The ModelProto of an LSTM, or of a Stack that holds one; ValueError for what ONNX's operators cannot express."""
     layers = net.layers if isinstance(net, Stack) else (net,)
     if not any(isinstance(layer, LSTM) for layer in layers):
@@ -56,7 +56,9 @@ def model(net: Any) -> Any:
     graph.node(
         "Transpose" if batch_first else "Identity", [value], "out", **({"perm": [1, 0, 2]} if batch_first else {})
     )
-    return graph.model([*order, layers[-1].out_features])
+    made = graph.model([*order, layers[-1].out_features])
+    helper.set_model_props(made, dict(metadata))
+    return made
 
 
 class _Graph:

@@ -11,8 +11,10 @@ SUMMARY = "convert a network from one file format to another"
 
 DESCRIPTION = """\
 Load a network from a file of any known format, and save it in the format that
-the suffix of OUT names. There is no writer for PyTorch's own files; PyTorch can
-read .safetensors.
+the suffix of OUT names: .safetensors, which keeps everything and which PyTorch
+can read (safetensors.torch.load_file), or .onnx, for ONNX runtimes. No other
+format is written. ONNX's LSTM has no projection, no cell_clip, no mask and no
+skip around the network: such networks are refused.
 """
 
 EXAMPLES = """\
@@ -34,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def command(arguments: argparse.Namespace) -> int:
     """Do ``convert``."""
+    formats.saving_format_of(arguments.target)  # raises before the long work
     net = formats.load(arguments.source, prefix=arguments.prefix, dtype=arguments.dtype)
     formats.save(net, arguments.target)
     print(f"{arguments.source} -> {arguments.target}: {net!r}")

@@ -151,11 +151,20 @@ def save(net: AnyNetwork | Model, path: Path) -> None:
     if not isinstance(net, AnyNetwork):
         raise TypeError(f"net: expected an LSTM, LSTMCell, Dense or Stack, got {type(net).__name__}")
     path = path_of(path)
+    saving_format_of(path).save(copy(net), path)  # somebody may load other weights meanwhile
+
+
+def saving_format_of(path: Path) -> SavingFormat:
+    """The format that the suffix of a new file names; ValueError for one that is not written."""
+    path = path_of(path)
     suffix = os.path.splitext(path)[1].lower() or ".safetensors"
     savers = saving_formats()
     if suffix not in savers:
-        raise ValueError(f"{path}: expected a suffix of {', '.join(savers)}, got {suffix}")
-    savers[suffix].save(copy(net), path)  # somebody may load other weights meanwhile
+        raise ValueError(
+            f"{path}: expected a suffix of {', '.join(savers)}, got {suffix}; no other format is written (PyTorch's "
+            "safetensors.torch.load_file reads .safetensors)"
+        )
+    return savers[suffix]
 
 
 def _recurrent_activation(given: str | None) -> str | None:

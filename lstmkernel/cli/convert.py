@@ -31,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     names = ", ".join(f"*{suffix}" for suffix in formats.saving_formats())
     parser.add_argument("target", metavar="OUT", help=f"the new file, named {names}")
     options.add_prefix(parser, "which part of a larger model, as lstmkernel info lists them")
+    parser.add_argument(
+        "--no-state-inputs",
+        action="store_true",
+        help="of an ONNX model: leave out the inputs h_0 and c_0, of which ONNX Runtime warns",
+    )
     parser.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the weights")
 
 
@@ -38,6 +43,6 @@ def command(arguments: argparse.Namespace) -> int:
     """Do ``convert``."""
     formats.saving_format_of(arguments.target)  # raises before the long work
     net = formats.load(arguments.source, prefix=arguments.prefix, dtype=arguments.dtype)
-    formats.save(net, arguments.target)
+    formats.save(net, arguments.target, state_inputs=not arguments.no_state_inputs)
     print(f"{arguments.source} -> {arguments.target}: {net!r}")
     return 0

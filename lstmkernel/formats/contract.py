@@ -90,5 +90,5 @@ class Format(Protocol):
 class SavingFormat(Format, Protocol):
     """A format that lstmkernel writes as well."""
 
-    def save(self, net: AnyNetwork, path: str) -> None:
-        """Write the whole file or leave what was there; ValueError for a network that the format cannot express."""
+    def save(self, net: AnyNetwork, path: str, state_inputs: bool) -> None:
+        """Write the whole file or leave what was there; ValueError for what the format cannot express."""

@@ -7,8 +7,7 @@ import re
 import pytest
 
 import lstmkernel as lk
-from lstmkernel import formats
-from lstmkernel.cli import main, options
+from lstmkernel.cli import main
 
 NUMBER = re.compile(r"-?\d+\.\d+")
 
@@ -51,22 +50,3 @@ def test_threads(printed):
 
 def test_a_wide_terminal_sees_what_it_saw(printed):
     assert all(len(line) <= 80 for line in printed(80, "explain").splitlines())
-
-
-# ---------------------------------------------------------------- what commands say of formats
-
-
-def test_the_formats_that_help_names_are_those_that_load():
-    named = set(re.findall(r"\.\w+", options.WEIGHTS))
-    known = {suffix for each in formats.formats() for suffix in each.SUFFIXES}
-    assert named <= known
-    assert {".pt", ".onnx", ".nam"} <= named
-
-
-def test_convert_says_what_it_cannot_write_before_it_loads(tmp_path, capsys):
-    assert main(["convert", str(tmp_path / "not there.pt"), str(tmp_path / "x.nam")]) == 2
-    error = capsys.readouterr().err
-    assert "x.nam: expected a suffix of .safetensors, .onnx, got .nam; no other format is written" in error
-    lk.save(lk.LSTM(1, 2, seed=0), tmp_path / "net.onnx")
-    assert main(["convert", str(tmp_path / "net.onnx"), str(tmp_path / "out")]) == 0
-    assert lk.inspect(tmp_path / "out").format == "safetensors"

@@ -75,14 +75,15 @@ def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stac
     return _built(found, options, notes)
 
 
-def save(net: AnyNetwork, path: str) -> None:
+def save(net: AnyNetwork, path: str, state_inputs: bool) -> None:
     """Save as an ONNX model; ``export.py`` says with which inputs and outputs."""
     errors.needed("onnx", "onnx", f"saving {path}")
     from lstmkernel.formats.onnx import export  # imports onnx
 
     notes = Notes(net.gives, net.sample_rate).given() if isinstance(net, Model) else {}
     with replacing(path) as file:
-        file.write(export.model(net, {KEY: json.dumps(notes)} if notes else {}).SerializeToString())
+        made = export.model(net, {KEY: json.dumps(notes)} if notes else {}, state_inputs)
+        file.write(made.SerializeToString())
 
 
 def _model(path: str) -> tuple[Any, TensorReader]:

@@ -32,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="OUT", help=f"the new file, named {names}")
     options.add_prefix(parser, "which part of a larger model, as lstmkernel info lists them")
     parser.add_argument(
+        "--batch-first",
+        action="store_true",
+        default=None,
+        help="the network takes (B, T, I); PyTorch's files do not say",
+    )
+    parser.add_argument(
         "--no-state-inputs",
         action="store_true",
         help="of an ONNX model: leave out the inputs h_0 and c_0, of which ONNX Runtime warns",
@@ -42,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def command(arguments: argparse.Namespace) -> int:
     """Do ``convert``."""
     formats.saving_format_of(arguments.target)  # raises before the long work
-    net = formats.load(arguments.source, prefix=arguments.prefix, dtype=arguments.dtype)
+    net = formats.load(
+        arguments.source, prefix=arguments.prefix, dtype=arguments.dtype, batch_first=arguments.batch_first
+    )
     formats.save(net, arguments.target, state_inputs=not arguments.no_state_inputs)
     print(f"{arguments.source} -> {arguments.target}: {net!r}")
     return 0

@@ -76,7 +76,7 @@ def array_of(name: str, value: ArrayLike) -> Array:
     except (RuntimeError, TypeError) as error:
         if not hasattr(value, "requires_grad"):
             raise
-        raise TypeError(f"{name}: expected an array, got a tensor: {error}; {_of_tensor(name, value)}") from error
+        raise TypeError(f"{name}: expected an array, got a tensor {_of_tensor(name, value, error)}") from error
     if array is None or isinstance(array, MaskedArray):
         way_out = _WITHOUT_MASK.get(name, "fill it: numpy.ma.filled(array, ...)")
         raise TypeError(f"{name}: expected an array without a mask, got a masked one; {way_out}")
@@ -97,14 +97,14 @@ _UNEQUAL_ROWS = (
 )
 
 
-def _of_tensor(name: str, tensor: Any) -> str:
-    """What to do with a tensor of PyTorch that NumPy cannot read."""
+def _of_tensor(name: str, tensor: Any, error: Exception) -> str:
+    """What a tensor of PyTorch has that NumPy cannot read, and what to do."""
     if tensor.requires_grad:
         return (
-            f"give {name}.detach() if you need no gradients; lstmkernel.torch.LSTM takes tensors, and PyTorch "
-            "differentiates through it"
+            f"that requires a gradient; give {name}.detach() if you need none; lstmkernel.torch.LSTM takes tensors and "
+            "gives gradients"
         )
-    return f"give {name}.float().cpu()"
+    return f"that NumPy cannot read: {error}; give {name}.float().cpu()"
 
 
 def _are_unequal_rows(value: Any) -> bool:

@@ -28,14 +28,19 @@ CALLS = {
 def test_a_tensor_with_a_gradient(call):
     x = torch.randn(4, 2, 3)
     expected = CALLS[call](x)
-    with pytest.raises(TypeError, match=r"got a tensor: .*; give (\w+)\.detach\(\) .*; lstmkernel\.torch\.LSTM takes"):
+    with pytest.raises(
+        TypeError,
+        match=r"got a tensor that requires a gradient; give (\w+)\.detach\(\) .*; lstmkernel\.torch\.LSTM takes",
+    ):
         CALLS[call](x.requires_grad_())
     assert_same_bits(CALLS[call](x.detach()), expected)
 
 
 def test_a_tensor_of_16_bits():
     x = torch.randn(4, 2, 3).bfloat16()
-    with pytest.raises(TypeError, match=r"x: expected an array, got a tensor: .*BFloat16; give x\.float\(\)\.cpu\(\)"):
+    with pytest.raises(
+        TypeError, match=r"x: expected an array, got a tensor that NumPy .*BFloat16; give x\.float\(\)\.cpu\(\)"
+    ):
         lstm(x)
     assert lstm(x.float().cpu())[0].shape == (4, 2, 5)
 

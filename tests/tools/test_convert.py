@@ -28,6 +28,8 @@ def test_convert_both_ways_and_without_inputs_for_states(tmp_path):
     onnx = pytest.importorskip("onnx")
     net, model = str(tmp_path / "net"), str(tmp_path / "net.onnx")
     lk.save(lk.LSTM(1, 2, seed=0), net)
+    assert main(["convert", net, net, "--batch-first"]) == 0
+    assert lk.load(net).batch_first
     for more, inputs in ([], ["x", "h_0", "c_0"]), (["--no-state-inputs"], ["x"]):
         assert main(["convert", net, model, *more]) == 0
         assert [info.name for info in onnx.load(model).graph.input] == inputs

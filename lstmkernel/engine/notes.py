@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NamedTuple
 
 #: What ``load`` says of a network whose model gives something else than every step of ``out``, in the order of x.
@@ -21,13 +22,15 @@ class Notes(NamedTuple):
     sample_rate: float | None = None  # Hz, of the sound that the network was made for
 
     def checked(self) -> Notes:
-        """The same; ValueError for what they cannot be."""
+        """The same, the rate as a float; ValueError for what they cannot be."""
         gives, rate = self
         if gives is not None and not (isinstance(gives, str) and gives in GIVES):
             raise ValueError(f"gives: expected {', '.join(map(repr, GIVES))} or None, got {repr(gives)[:100]}")
-        if rate is not None and not (isinstance(rate, int | float) and 0 < rate < float("inf")):
+        if rate is None:
+            return self
+        if isinstance(rate, bool) or not (isinstance(rate, int | float) and 0 < rate <= sys.float_info.max):
             raise ValueError(f"sample_rate: expected a number of Hz or None, got {repr(rate)[:100]}")
-        return self
+        return Notes(gives, float(rate))
 
     def given(self) -> dict[str, Any]:
         """Those that are not None."""

@@ -111,6 +111,8 @@ def test_it_stays_with_the_object():
         ({"sample_rate": -1}, "sample_rate: expected a number of Hz or None, got -1"),
         ({"sample_rate": float("inf")}, "sample_rate: expected"),
         ({"sample_rate": "48k"}, "sample_rate: expected"),
+        ({"sample_rate": True}, "sample_rate: expected"),
+        ({"sample_rate": 10**400}, "sample_rate: expected"),
     ],
 )
 def test_what_they_cannot_be(notes, message, tmp_path):

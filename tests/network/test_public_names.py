@@ -52,6 +52,7 @@ PATHS = [
     "lstmkernel.torch.accelerate",
     "lstmkernel.trace.Trace",
     "lstmkernel.variant.Variant",
+    "lstmkernel.window.Window",
 ]
 #: Packages that ``import lstmkernel`` leaves alone: slow to import, or of an extra that may not be installed.
 HEAVY = ("asyncio", "h5py", "llvmlite", "matplotlib", "numba", "onnx", "onnxruntime", "rich", "scipy", "torch")

@@ -69,6 +69,21 @@ class Model(FixedAttributes, ABC):
         """The bound on threads; None for no bound."""
 
     @property
+    def gives(self) -> str | None:
+        """Where the file of the network says that its model gives something else than every step of ``out``: what.
+
+        "last step": ``net.last(x)`` gives that. "first step", "last states" (h_n), "reverse" or "a part". Else None.
+        """
+        found = (network.options.notes.gives for network in Chain.of(self.engine).networks)
+        return next((gives for gives in found if gives), None)
+
+    @property
+    def sample_rate(self) -> float | None:
+        """Hz, of the sound that the network was made for, where its file says so; else None."""
+        found = (network.options.notes.sample_rate for network in Chain.of(self.engine).networks)
+        return next((rate for rate in found if rate), None)
+
+    @property
     @abstractmethod
     def plan(self) -> Any:
         """What ``compile`` measured and chose; None for a model that ``compile`` did not make."""

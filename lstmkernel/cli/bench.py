@@ -85,11 +85,11 @@ def command(arguments: argparse.Namespace) -> int:
     out.print(f"lstmkernel {__version__}, {backend}, {cpu.model()}, one thread", markup=False)
     for kind in dict.fromkeys(row.subject.kind for row in found):
         out.print()
-        out.print(_table(kind, [row for row in found if row.subject.kind == kind], found))
+        console.print_whole(out, _table(kind, [row for row in found if row.subject.kind == kind], found))
     with_deadline = [row for row in found if row.subject.audio_seconds is not None]
     if with_deadline:
         out.print()
-        out.print(_deadlines(with_deadline))
+        console.print_whole(out, _deadlines(with_deadline))
     return 0
 
 

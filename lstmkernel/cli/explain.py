@@ -57,7 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SENTENCE",
         help=f"words to read ({SENTENCE}); with --weights, a .npy file with an array (T, I)",
     )
-    parser.add_argument("--weights", metavar="W", help="show the first LSTM of this file of weights")
+    parser.add_argument(
+        "--weights",
+        metavar="W",
+        help=f"show the first LSTM of {options.WEIGHTS}",
+    )
     options.add_prefix(parser, "which LSTM of a larger model: the names of its tensors begin with P")
     parser.add_argument(
         "--layer", type=int, default=0, metavar="N", help="the layer whose four moves are shown; 0 is the lowest (0)"
@@ -82,7 +86,7 @@ def command(arguments: argparse.Namespace) -> int:
     out.print(about, markup=False)
     for part in (explain_text.moves(shown, k, step), explain_text.grid(shown, step), explain_text.results(shown)):
         out.print()
-        out.print(part)
+        console.print_whole(out, part)
     if written:
         out.print()
     for path in written:

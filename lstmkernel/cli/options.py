@@ -13,6 +13,11 @@ from lstmkernel.host import files
 from lstmkernel.workbench import shapes
 from lstmkernel.workbench.shapes import Shape
 
+#: What --weights takes.
+WEIGHTS = (
+    "a file of weights, of any format that lstmkernel info can read: .safetensors, .pt, .keras, .h5, .onnx, .nam, .json"
+)
+
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
     """--backend, for one backend."""

@@ -77,7 +77,7 @@ ONLY = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="INPUT", help="an array, a table or a sound file")
     parser.add_argument("-o", "--output", metavar="OUTPUT", required=True, help="the file to write")
-    parser.add_argument("--weights", metavar="W", help="a file of weights, of any format that lstmkernel info can read")
+    parser.add_argument("--weights", metavar="W", help=options.WEIGHTS)
     options.add_prefix(parser, "which LSTM of a larger model: the names of its tensors begin with P")
     parser.add_argument(
         "--last", action="store_true", default=None, help="save only the output at each row's last step: (B, width)"

@@ -69,7 +69,7 @@ def command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([{**row._asdict(), "shape": row.shape.sizes()} for row in found], indent=2))
     else:
-        console.output().print(_table(found))
+        console.print_whole(console.output(), _table(found))
     return 0
 
 
@@ -101,7 +101,7 @@ def _calls(shape: Shape, counts: Sequence[int]) -> dict[str, Callable[[], object
 def _table(found: Sequence[Row]) -> Table:
     table = Table(box=box.SIMPLE, padding=(0, 1), show_edge=False)
     for name in ("Shape", "Allowed", "Way", "Threads", "Predicted", "Measured", "Speedup"):
-        table.add_column(name, justify="left" if name in ("Shape", "Way") else "right")
+        table.add_column(name, justify="left" if name in ("Shape", "Way") else "right", no_wrap=True)
     for row in found:
         first = next(other for other in found if other.shape == row.shape)
         name = row.shape.name if row is first else ""

@@ -153,19 +153,19 @@ def _step(arguments: argparse.Namespace, shown: Explained) -> int:
 
 def _draw(arguments: argparse.Namespace, shown: Explained, step: int) -> list[str]:
     """Draw the pictures; their paths, with what each of them shows."""
-    from lstmkernel.workbench.explain import grid, plots
+    from lstmkernel.workbench.explain import flow, gates, grid
 
     panels = _flows(shown) if arguments.weights else example.experiment()
     pictures = {
-        "gates": plots.draw_gates(shown),
+        "gates": gates.draw_gates(shown),
         "grid": grid.draw_grid(shown, step),
-        "gradient": plots.draw_flow(panels),
+        "gradient": flow.draw_flow(panels),
     }
     os.makedirs(arguments.png_dir, exist_ok=True)
     paths = {name: os.path.join(arguments.png_dir, f"{name}.png") for name in pictures}
     with ExitStack() as stack:
         for name, figure in pictures.items():
-            plots.save(figure, stack.enter_context(files.replacing(paths[name])))
+            figure.savefig(stack.enter_context(files.replacing(paths[name])), format="png", dpi=110, facecolor="white")
     return [f"{path} ({PICTURES[name]})" for name, path in paths.items()]
 
 

@@ -252,10 +252,10 @@ def test_of_many_units_those_that_change_most_are_drawn(recorded: Callable[..., 
     assert len(units) == gates.MOST_UNITS
     assert sorted(moves[units]) == sorted(moves)[-gates.MOST_UNITS :]
     heat = gates.draw_gates(shown)
-    assert "16 of 40 units" in heat.get_suptitle()
+    assert "32 of 40 units" in heat.get_suptitle()
     (forget,) = heat.axes[0].images
     np.testing.assert_array_equal(forget.get_array(), shown.trace.f[0].T[units])
-    assert [text.get_text() for text in heat.axes[0].get_yticklabels()] == [str(unit) for unit in units[::4]]
+    assert [text.get_text() for text in heat.axes[0].get_yticklabels()] == [str(unit) for unit in units[::8]]
 
 
 def test_the_gradients_axes_end_where_the_lines_end() -> None:

@@ -27,7 +27,7 @@ FIELDS = {
 }
 
 #: Of a layer with more units than this, so many are drawn: more rows would be too thin to see.
-MOST_UNITS = 16
+MOST_UNITS = 32
 
 
 def draw_gates(shown: Explained) -> Figure:

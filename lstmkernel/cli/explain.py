@@ -63,11 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--layer", type=int, default=0, metavar="N", help="the layer whose four moves are shown; 0 is the lowest (0)"
     )
     parser.add_argument(
-        "--reverse", action="store_true", help="of a bidirectional model, the layer's reverse direction"
+        "--reverse", action="store_true", help="show the layer's reverse direction, of a bidirectional model"
     )
     at = parser.add_mutually_exclusive_group()
     at.add_argument("--step", type=int, metavar="T", help="the step that is shown, from 0 (the middle one)")
-    at.add_argument("--word", metavar="WORD", help="or the word of the sentence; where it occurs twice, the first")
+    at.add_argument("--word", metavar="WORD", help="or the word of the sentence; if it occurs twice, the first one")
     parser.add_argument("--png-dir", metavar="DIR", help="draw gates.png, grid.png and gradient.png; needs matplotlib")
 
 

@@ -48,7 +48,7 @@ class Window(OneAtATime):
         for network in chain.networks:
             if any(network.shape.backwards):
                 raise ValueError(
-                    f"{network!r} has a backward direction, which begins anew with each window's last input; for a "
+                    f"{network!r} has a backward direction, which begins again with each window's last input; for a "
                     "recording, use net.windows(x, length)"
                 )
         # Heads run once a window. A chain of heads alone is a body, too.
@@ -218,7 +218,7 @@ class Window(OneAtATime):
             turn.free = True
 
     def reset(self, mask: ArrayLike | None = None) -> None:
-        """Begin anew in all rows, or only in the rows where mask (B,), bool, is True: as if no input had come."""
+        """Start again in all rows, or only in those where mask (B,), bool, is True: as if no input had come."""
         rows = np.ones(self._batch_size, np.bool_) if mask is None else arguments.array_of("mask", mask)
         if rows.dtype != np.bool_:
             raise TypeError(f"mask: expected bool, got {rows.dtype}")

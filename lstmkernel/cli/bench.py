@@ -55,7 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stream.add_argument("--weights", metavar="W", help="measure the network of this file, on one thread")
     options.add_prefix(stream, "with --weights: which LSTM of a larger model")
     stream.add_argument(
-        "--block", type=options.positive, action="append", metavar="N", help=f"steps of a block ({BLOCK}); may be repeated"
+        "--block",
+        type=options.positive,
+        action="append",
+        metavar="N",
+        help=f"steps of a block ({BLOCK}); may be repeated",
     )
     stream.add_argument(
         "--rate", type=options.rate, metavar="HZ", help=f"steps a second (the file's sample rate, else {RATE})"

@@ -96,7 +96,7 @@ def _add_reading(group: Any) -> None:
         "--batch-first",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="read an array of 3 axes as (B, T, I), or with --no-batch-first as (T, B, I); default: as the weights' file says",
+        help="read 3 axes as (B, T, I), or with --no-batch-first as (T, B, I); default: as the file of weights says",
     )
     group.add_argument("--lengths", metavar="FILE", help="how many steps each row has: B whole numbers (.npy)")
     group.add_argument(
@@ -106,7 +106,9 @@ def _add_reading(group: Any) -> None:
         "--offsets", metavar="FILE", help="with --ragged: B + 1 numbers, where each row begins, and N at the end (.npy)"
     )
     group.add_argument("--array", metavar="NAME", help="which array of a .npz file that has several")
-    group.add_argument("--column", metavar="NAME", action="append", help="which column of a table; repeat it for the next one")
+    group.add_argument(
+        "--column", metavar="NAME", action="append", help="which column of a table; repeat it for the next one"
+    )
     group.add_argument(
         "--raw", type=options.raw_array, metavar="DTYPE,SHAPE", help="a file without a header: float32,50,3,40"
     )

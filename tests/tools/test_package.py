@@ -9,7 +9,6 @@ from pathlib import Path
 from helpers import ROOT
 
 
-
 def package_data() -> dict[str, list[str]]:
     """Of the call of setup() in setup.py: patterns of file names by package."""
     for node in ast.walk(ast.parse((ROOT / "setup.py").read_text())):

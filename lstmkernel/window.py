@@ -24,8 +24,8 @@ _ndarray = np.ndarray
 class Window(OneAtATime):
     """A network that answers for the last ``length`` inputs, at each new input: ``y = window.step(x_t)``.
 
-    ``LSTM.window(length)`` and ``Stack.window(length)`` make one. The answer is bit-identical to the last step of a call
-    on the last ``length`` inputs from the first states. While there are fewer inputs, the call has all of them.
+    ``LSTM.window(length)`` and ``Stack.window(length)`` make one. The answer is bit-identical to the last step of a
+    call on the last ``length`` inputs from the first states. While there are fewer inputs, the call has all of them.
 
     ``length`` windows are in progress at any time, each one input behind the one before, so that no input is computed
     twice for a window. ``step`` gives the new input to the oldest one alone and answers: this takes about one step of a

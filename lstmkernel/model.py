@@ -100,11 +100,11 @@ class Model(FixedAttributes, ABC):
 
     @abstractmethod
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
-        """Replace every parameter, or, on an error, none."""
+        """Replace every parameter. An error changes none."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """What ``from_config`` makes the model from, beside its parameters: plain values."""
+        """Plain values, from which and the parameters ``from_config`` makes the model."""
 
     @abstractmethod
     def __call__(
@@ -151,9 +151,9 @@ class Model(FixedAttributes, ABC):
     def last(self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None) -> Array:
         """``out`` at each row's last step alone: (B, out_features), or (out_features,) for an unbatched x.
 
-        Its numbers are bit-identical to ``out`` of a call at that step. A call stores ``out`` of every step, ``last``
-        does not: it needs no memory that grows with T, unless a backward direction reads what lies below it. Dense
-        layers at the end run once a row. Arguments and errors as for a call.
+        Its numbers are bit-identical to ``out`` of a call at that step. A call stores ``out`` of every step;
+        ``last`` does not, and its memory does not grow with T, unless a backward direction reads the output of a layer
+        below. Dense layers at the end run once a row. Arguments and errors as for a call.
 
         With ``lengths``, a row's last step is step ``lengths - 1``. A row without any step gives 0, as ``out`` is 0
         past a row's end. At a row's last step, a backward direction has taken one step only; its state after all of

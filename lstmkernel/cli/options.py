@@ -36,7 +36,7 @@ class _Parts(argparse.Action):
 
 def add_prefix(parser: Any, which: str) -> None:
     """--prefix, for one part of a file or, given several times, for parts one after the other."""
-    parser.add_argument("--prefix", metavar="P", action=_Parts, help=f"{which}; again for the part that follows it")
+    parser.add_argument("--prefix", metavar="P", action=_Parts, help=f"{which}; repeat it for the part that follows")
 
 
 def to_write(stack: ExitStack, path: str | None) -> BinaryIO | None:

@@ -24,11 +24,12 @@ from lstmkernel.workbench.shapes import Shape
 SUMMARY = "see how a call is run on several threads, as predicted and as measured"
 
 DESCRIPTION = """\
-Show for each number of threads how the C kernels run a call: on one thread; in
-tasks, where any thread takes the next steps of a layer, a direction or a group
-of rows; or in teams, where threads share the units of a layer. Beside it: the
-time that was predicted, from which the way was chosen, and the measured one.
-All numbers of threads take turns. docs/scaling.md explains the prediction.
+Show for each number of threads how the C kernels run a call. They run it on one
+thread; in tasks, where any thread takes the next steps of a layer, a direction
+or a group of rows; or in teams, where threads share the units of a layer. The
+way with the least predicted time is chosen; the table shows this time and the
+measured one. All numbers of threads take turns. docs/scaling.md explains the
+prediction.
 """
 
 EXAMPLES = """\

@@ -137,7 +137,7 @@ def _obstacle(module: nn.Module) -> str | None:
     own = dict(module.named_parameters(recurse=False))
     names = module._flat_weights_names if isinstance(module, nn.LSTM) else ["weight_ih", "weight_hh"]  # noqa: SLF001 - PyTorch's only list
     if any(name not in own for name in names):
-        return "a weight is computed anew at every call: remove_weight_norm or the like first"
+        return "a weight is computed again at every call: remove_weight_norm or the like first"
     weight = next(module.parameters())
     if weight.device.type != "cpu":
         return f"on {weight.device}: lstmkernel runs on the CPU"

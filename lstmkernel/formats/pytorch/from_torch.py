@@ -152,7 +152,7 @@ def _batch_first(module: Any, weights: list[Weight], prefix: str) -> bool:
 
 
 def _warn_of_copies(module: Any) -> None:
-    """A wrapper that computes a weight anew at each call puts a plain tensor where a Parameter was."""
+    """A wrapper that computes a weight again at each call puts a plain tensor where a Parameter was."""
     for name, inner in module.named_modules():
         for own, value in getattr(inner, "_parameters", {}).items():
             if value is not None and not getattr(value, "_is_param", type(value).__name__ == "Parameter"):

@@ -398,8 +398,7 @@ static int layer_backward(const lk_tape *tape, const lk_gradients *gradients, in
     const lk_tape own_tape = *tape; /* the caller's may be gone where the job is over for this thread */
     const lk_gradients own = *gradients;
     backward_pass pass;
-    plan_backward(&pass, &own_tape, &own, team, work);
-    pass.by_units = by_units;
+    plan_backward(&pass, &own_tape, &own, by_units, team, work);
     if (own.stages & LK_LOAD)
         load_weights(&pass);
     if (own.stages & LK_STEPS && !is_over(team))

@@ -7,7 +7,8 @@
 #include "kernels/tile.h"
 
 /* A chunk has CHUNK_STEPS_ROWS rows of d_z, which are enough to pay for loading and storing the weights' gradients. It
- * has fewer where units are many, so that d_z stays within CHUNK_D_Z_BYTES, but at least CHUNK_LEAST_ROWS.
+ * has fewer where units are many, so that d_z stays within CHUNK_D_Z_BYTES, but at least CHUNK_LEAST_ROWS. Threads that
+ * share the rows of a chunk meet at its end, so it has so many rows for each of them.
  * The tape is read from its end on, and prefetched FETCH_BYTES ahead. */
 enum { CHUNK_STEPS_ROWS = 256, CHUNK_LEAST_ROWS = 96, CHUNK_D_Z_BYTES = 1 << 21, FETCH_BYTES = 1 << 12 };
 
@@ -82,26 +83,27 @@ static int64_t packed_bytes(const lk_gradients *gradients)
     return plan_packed(&pass, gradients);
 }
 
-static void plan_sizes(backward_pass *pass, const lk_tape *tape, const lk_gradients *gradients, lk_team *team)
+static void plan_sizes(backward_pass *pass, const lk_tape *tape, const lk_gradients *gradients, int by_units,
+                       lk_team *team)
 {
     const int64_t I = gradients->input_size, H = gradients->hidden_size, P = gradients->proj_size, R = P ? P : H,
                   B = tape->B;
-    pass->tape = tape, pass->gradients = gradients, pass->team = team;
+    pass->tape = tape, pass->gradients = gradients, pass->by_units = by_units, pass->team = team;
     pass->I = I, pass->H = H, pass->R = R, pass->P = P;
     pass->c_stride = divide_up(H, LANES) * LANES, pass->h_stride = divide_up(R, LANES) * LANES;
     pass->d_z_stride = whole_lines(4 * H) + LINE;
     const int64_t fitting = larger(CHUNK_LEAST_ROWS, CHUNK_D_Z_BYTES / (4 * H * (int64_t)sizeof(real)));
-    const int64_t rows = smaller(CHUNK_STEPS_ROWS, fitting);
+    const int64_t rows = smaller(CHUNK_STEPS_ROWS, fitting) * (by_units ? 1 : team->size);
     pass->chunk.most_rows = larger(B, smaller(rows, B * (tape->last - tape->first)));
     pass->chunk.transposed_stride = whole_lines(pass->chunk.most_rows) + LINE;
 }
 
 /* Sizes and places; returns the bytes of work. */
-static int64_t plan_backward(backward_pass *pass, const lk_tape *tape, const lk_gradients *gradients, lk_team *team,
-                             char *work)
+static int64_t plan_backward(backward_pass *pass, const lk_tape *tape, const lk_gradients *gradients, int by_units,
+                             lk_team *team, char *work)
 {
     plan_packed(pass, gradients);
-    plan_sizes(pass, tape, gradients, team);
+    plan_sizes(pass, tape, gradients, by_units, team);
     const int64_t P = pass->P, B = tape->B, rows = pass->chunk.most_rows;
     const int64_t transposed_stride = pass->chunk.transposed_stride;
     const int d_w = gradients->d_w_ih != NULL;
@@ -126,8 +128,8 @@ static int64_t plan_backward(backward_pass *pass, const lk_tape *tape, const lk_
 static int64_t backward_workspace(const lk_tape *tape, const lk_gradients *gradients)
 {
     backward_pass pass;
-    lk_team alone = {.size = 1};
-    return plan_backward(&pass, tape, gradients, &alone, NULL);
+    lk_team largest = {.size = (int)larger(1, tape->threads)}; /* of those that may share rows */
+    return plan_backward(&pass, tape, gradients, 0, &largest, NULL);
 }
 
 #endif

@@ -217,7 +217,8 @@ class Model(FixedAttributes, ABC):
             row, without ``offsets``.
         offsets
             (rows + 1,), integers: row r has the steps ``flat[offsets[r]:offsets[r + 1]]``. They begin at 0 or later and
-            never decrease; a row may be empty.
+            never decrease; a row may be empty. From lengths: ``numpy.concatenate([[0], numpy.cumsum(lengths)])``.
+            Without that 0, the first row would be left out.
         out
             Where to write the output: C-contiguous, of the right shape and dtype, overlapping no input. A call that is
             interrupted may have written part of it.

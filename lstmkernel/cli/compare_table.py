@@ -30,8 +30,8 @@ def show(found: Comparison, out: Console) -> None:
     """The networks, the kernels, the backends that could not run, and the verdicts."""
     if workloads.NETWORK in found.backends:
         out.print(Text("Whole networks", "bold"))
-        _print(networks(found), out)
-        out.print(f"\n{_legend(found)}\n", style="dim", markup=False)
+        shown = _print(networks(found), out)
+        out.print(f"\n{_legend(found, shown)}\n", style="dim", markup=False)
         if found.on_inputs:
             out.print(Text("Errors by input", "bold"))
             _print(errors_by_input(found), out)
@@ -40,8 +40,8 @@ def show(found: Comparison, out: Console) -> None:
         _print(kernels(found), out)
         out.print(f"\n{KERNELS_LEGEND}\n", style="dim")
     else:
-        _print(kernels_by_shape(found), out)
-        out.print(f"\n{_legend(found)}\n", style="dim", markup=False)
+        shown = _print(kernels_by_shape(found), out)
+        out.print(f"\n{_legend(found, shown)}\n", style="dim", markup=False)
     for name, reason in found.unusable.items():
         out.print(Text(f"Not here: {name}: {reason.removeprefix(f'backend {name!r}: ')}", "dim"))
     if found.check_seconds > max(found.timing_seconds, PATIENCE):
@@ -65,16 +65,21 @@ INPUTS_LEGEND = (
 )
 
 
-def _legend(found: Comparison) -> str:
-    reached = " Reached: the least time that one core needs, as a part of the time taken." if found.bounds else ""
-    if found.peaks:
-        reached += f" {_peaks(found.peaks)}"
-    return (
-        f"1 thread each, {found.dtype}. Shape: B,T,I,H[,L[,D]]. Compile: time for all kernels, or for loading them "
-        f"from the cache. Error: the largest difference from the float64 reference, in multiples of "
-        f"{tolerance_text(found.dtype)}; up to 1 agrees. Time: median of one call. Steps/s: time steps of all batch "
-        f"rows. GFLOP/s: of the matrix products. xNumPy: times as fast as NumPy.{reached}"
-    )
+def _legend(found: Comparison, shown: Sequence[str]) -> str:
+    """What the columns that are shown mean, and what was measured on the way."""
+    columns = {
+        "Shape": "B,T,I,H[,L[,D]]",
+        "Compile": "time for all kernels, or for loading them from the cache",
+        "Error": "the largest difference from the float64 reference, in multiples of "
+        f"{tolerance_text(found.dtype)}; up to 1 agrees",
+        "Time": "median of one call",
+        "Steps/s": "time steps of all batch rows",
+        "GFLOP/s": "of the matrix products",
+        "xNumPy": "times as fast as NumPy",
+        "Reached": "the least time that one core needs, as a part of the time taken",
+    }
+    meanings = [f"{name}: {meaning}." for name, meaning in columns.items() if name in shown]
+    return " ".join([f"1 thread each, {found.dtype}.", *meanings, *([_peaks(found.peaks)] if found.peaks else [])])
 
 
 def _peaks(peaks: Peaks) -> str:
@@ -183,8 +188,8 @@ def _table(*left: str, right: Iterable[str]) -> Table:
     return table
 
 
-def _print(table: Table, out: Console) -> None:
-    """Without the columns that matter least, where the terminal is too narrow for all."""
+def _print(table: Table, out: Console) -> list[str]:
+    """Without the columns that matter least, where the terminal is too narrow for all. Returns the headings shown."""
     left_out = []
     for heading in LEAST_FIRST:
         if console.width_of(table, out) <= out.width:
@@ -195,6 +200,7 @@ def _print(table: Table, out: Console) -> None:
     console.print_whole(out, table)
     if left_out:
         out.print(Text(f"Too narrow for: {', '.join(left_out)}", "dim"))
+    return [str(column.header) for column in table.columns]
 
 
 # ---------------------------------------------------------------- verdicts

@@ -137,7 +137,9 @@ def _check_options(arguments: argparse.Namespace, kind: str) -> None:
         if getattr(arguments, option) is not None and kind not in fitting:
             raise ValueError(f"--{option.replace('_', '-')}: not for {arguments.input}, which is read as {kind}")
     if bool(arguments.ragged) != bool(arguments.offsets):
-        raise ValueError("--ragged, --offsets: expected both or none")
+        raise ValueError(
+            "--ragged, --offsets: expected both or none; offsets are where each row begins, and N at the end"
+        )
     if arguments.ragged and arguments.lengths:
         raise ValueError("--lengths: not with --ragged, whose offsets say how long each row is")
     if kind == kinds.SOUND and arguments.weights is None:

@@ -22,10 +22,14 @@ from lstmkernel.engine.blocks import Blocks, Cut
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.network import Network, State
 from lstmkernel.host.progress import progress
+from lstmkernel.host.warning import warn
 
 #: Rows of a thread that are sorted at once. They lie near each other in memory: caches then hold what they read and
 #: write. Of 60,000 rows of 4 to 60 steps, more at once made the kernels slower.
 SORTED_ROWS = 1 << 10
+
+#: How to get offsets, for messages.
+FROM_LENGTHS = "numpy.concatenate([[0], numpy.cumsum(lengths)])"
 
 
 def ragged(
@@ -152,6 +156,7 @@ def _checked(flat: ArrayLike, offsets: ArrayLike, chain: Chain) -> tuple[Array, 
         raise TypeError(f"offsets: expected integers, got {given.dtype}")
     found = given.astype(np.int64)  # a copy: what was checked must not change while kernels run
     _check_order(found, len(x))
+    _doubt_lengths(found, len(x))
     return np.ascontiguousarray(x), found
 
 
@@ -164,7 +169,7 @@ def _check_order(offsets: Array, N: int) -> None:
         row = int(shrinking.argmax())
         raise ValueError(
             f"offsets: row {row} ends at step {offsets[row + 1]}, before its start, {offsets[row]}; if you have "
-            "lengths, give numpy.concatenate([[0], numpy.cumsum(lengths)])"
+            f"lengths, give {FROM_LENGTHS}"
         )
     beyond = offsets > N
     if beyond.any():
@@ -173,12 +178,23 @@ def _check_order(offsets: Array, N: int) -> None:
         raise ValueError(f"offsets: expected 0..{N} (the steps of flat), got {offsets[place]}, {which}")
 
 
+def _doubt_lengths(offsets: Array, N: int) -> None:
+    """Warn where offsets leave out steps of flat, and would be the lengths of rows that leave out none."""
+    if offsets[-1] < N and offsets.sum() == N:
+        left_out = N - int(offsets[-1] - offsets[0])
+        warn(
+            f"offsets: they add up to {N}, the steps of flat, as lengths do; as offsets they leave out {left_out} of "
+            f"these steps. If you have lengths, give {FROM_LENGTHS}",
+            UserWarning,
+        )
+
+
 def _joined(rows: Any, chain: Chain) -> tuple[Array, Array]:
     """The rows (T, I) of a list, one after the other, and their offsets."""
     if not isinstance(rows, list | tuple) and not (isinstance(rows, np.ndarray) and rows.dtype == object):
         raise TypeError(
             f"offsets: expected integers (rows + 1,) for a flat array, got None; without offsets, give a list of "
-            f"arrays (T, I), not {type(rows).__name__}"
+            f"arrays (T, I), not {type(rows).__name__}{_of_arrow(rows)}"
         )
     arrays = [_row(place, row, chain) for place, row in enumerate(rows)]
     offsets = np.zeros(len(arrays) + 1, np.int64)
@@ -187,6 +203,16 @@ def _joined(rows: Any, chain: Chain) -> tuple[Array, Array]:
     for start, array in zip(offsets.tolist(), arrays, strict=False):
         x[start : start + len(array)] = array
     return x, offsets
+
+
+def _of_arrow(rows: Any) -> str:
+    """How to get flat and offsets from a column of Arrow; nothing for what is none."""
+    if type(rows).__module__.partition(".")[0] != "pyarrow":
+        return ""
+    return (
+        "; for a pyarrow.ListArray of lists of I numbers, give column.values.flatten().to_numpy().reshape(-1, I) and "
+        "column.offsets (a ChunkedArray: combine_chunks() first)"
+    )
 
 
 def _row(place: int, row: ArrayLike, chain: Chain) -> Array:

@@ -254,6 +254,30 @@ def test_refused(flat, offsets, error, message):
         make("plain").ragged(flat, offsets)
 
 
+def test_a_column_of_arrow_is_refused_with_a_way_out():
+    pa = pytest.importorskip("pyarrow")
+    net, rows = make("plain"), [[[0.5] * 5] * 4, [], [[1.0] * 5] * 3]
+    chunked = pa.chunked_array([rows[:1], rows[1:]])
+    with pytest.raises(
+        TypeError, match=r"give column.values.flatten\(\).* column.offsets .* combine_chunks"
+    ) as refused:
+        net.ragged(chunked)
+    column = chunked.combine_chunks()
+    out, _ = net.ragged(column.values.flatten().to_numpy().reshape(-1, 5), column.offsets)
+    assert_same_bits(out[4:], net(np.ones((3, 5), "float32"))[0])
+    assert "ChunkedArray" in str(refused.value)
+
+
+@pytest.mark.parametrize("lengths", [[5, 5, 5, 5], [0, 3, 7, 10]])  # ascending: they could be offsets
+def test_lengths_in_place_of_offsets_give_a_warning(lengths):
+    net = make("plain")
+    with pytest.warns(UserWarning, match=r"add up to 20, .* leave out .* give numpy.concatenate") as seen:
+        net.ragged(FLAT, lengths)
+    assert seen[0].filename == __file__
+    net.ragged(FLAT, np.concatenate([[0], np.cumsum(lengths)]))  # the way out; this does not warn
+    net.ragged(FLAT, [0, 20])  # nor do offsets that leave out nothing
+
+
 def test_outs_that_are_refused(random):
     net, (flat, offsets) = make("plain"), rows_of(random)
     wrong = {

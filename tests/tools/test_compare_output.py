@@ -22,6 +22,7 @@ from lstmkernel.workbench.roofline.bounds import Peaks, bound, bytes_read
 from lstmkernel.workbench.roofline.roofline import BOUNDS, SIZES, weight_bytes
 
 PEAKS = Peaks(8, 4, 1e11, 1e-9, dict(zip(SIZES, (3e11, 1e11, 4e10, 1e10), strict=True)))
+COLUMNS = ("Compile", "Steps/s", "GFLOP/s", "xNumPy", "Reached")
 KERNELS = ("gate_matmul", "cell_update", "layer_forward")
 
 
@@ -65,6 +66,10 @@ def test_tables_leave_out_columns_and_break_no_cell(found, of, width):
         assert f"{name} " in text
     if of is alone:
         assert "mine.c " in text
+    table, _, legend = text.partition("1 thread each, ")
+    heads = {name: re.search(rf"(?<![:,] ){name} *(?= |$)", table.partition("─")[0], re.MULTILINE) for name in COLUMNS}
+    for name, head in heads.items():  # the legend explains what is shown, and nothing else
+        assert (f"{name}:" in legend.partition("Kernels alone")[0]) == bool(head), name
 
 
 def test_a_kernel_that_was_not_timed_has_a_row(found):

@@ -223,6 +223,10 @@ def test_run_reads_numbers_without_a_header(tmp_path, weights, save, capsys):
     x.tofile(tmp_path / "x.dat")
     run = ["run", "--weights", weights, str(tmp_path / "x.dat"), "-o", str(tmp_path / "out.npy")]
     assert "for numbers without a header, say --raw" in refused(capsys, *run)
+    np.savetxt(tmp_path / "x.csv", x[0], delimiter=",")
+    assert "numpy.loadtxt('x.csv', delimiter=',', ndmin=2)" in refused(
+        capsys, "run", "--weights", weights, str(tmp_path / "x.csv"), "-o", str(tmp_path / "out.npy")
+    )
     assert "expected 7200 bytes for float32 (600, 3), got 7560" in refused(capsys, *run, "--raw", "float32,600,3")
     for wrong in ("float32", "text,3", "float32,a,3", "float32,-1,3", "complex64,3,3"):
         with pytest.raises(SystemExit):

@@ -14,6 +14,11 @@ _SOUNDS = (
     *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf"),
     *(".w64", ".rf64", ".raw", ".voc", ".svx", ".ircam", ".mat4", ".mat5", ".paf", ".nist", ".sph", ".sd2"),
 )
+_TEXTS = (".csv", ".tsv", ".txt")
+_FROM_TEXT = (
+    "from text, make an array first: numpy.save('x.npy', numpy.loadtxt('x.csv', delimiter=',', ndmin=2)), with "
+    "skiprows=1 if the first line has names"
+)
 _BEGINNINGS = {
     **{b"\x93NUMPY": NPY, b"PK\3\4": NPZ, b"PK\5\6": NPZ, b"PAR1": PARQUET, b"ARROW1": ARROW},
     **{b"RIFF": SOUND, b"RF64": SOUND, b"fLaC": SOUND, b"OggS": SOUND, b"FORM": SOUND, b"ID3": SOUND},
@@ -33,7 +38,7 @@ def of_input(path: str) -> str:
     if suffix not in _SUFFIXES:
         raise ValueError(
             f"{path}: expected an array (.npy, .npz), a table (.parquet, .arrow) or a sound file (.wav, .flac, ...); "
-            "for numbers without a header, say --raw DTYPE,SHAPE"
+            + (_FROM_TEXT if suffix in _TEXTS else "for numbers without a header, say --raw DTYPE,SHAPE")
         )
     return _SUFFIXES[suffix]
 

@@ -49,7 +49,7 @@ def checked_offsets(path: str, offsets: Array, N: int) -> Array:
         some = np.array2string(offsets, threshold=6, separator=", ")
         raise ValueError(
             f"{path}: expected offsets from 0 to {N}, the number of steps in the input, ascending (one more than there "
-            f"are rows), got {some}"
+            f"are rows), got {some}; if you have lengths, save numpy.concatenate([[0], numpy.cumsum(lengths)])"
         )
     return offsets.astype(np.int64)
 

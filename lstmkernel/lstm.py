@@ -16,6 +16,8 @@ from lstmkernel.engine.call import checked_call
 from lstmkernel.engine.expects import EXPECTS, IN_FORWARD, warn_without
 from lstmkernel.engine.network import Network, NetworkOptions, State
 from lstmkernel.engine.parameters import LSTMShape, Shapes
+from lstmkernel.engine.precision import checked as checked_precision
+from lstmkernel.engine.precision import require_rounded
 from lstmkernel.engine.tape import Tape
 from lstmkernel.model import Model
 from lstmkernel.variant import Variant
@@ -68,7 +70,7 @@ class LSTM(Model):
 
     Raises ValueError or TypeError for a wrong argument, and BackendError for a backend that cannot run here.
 
-    Only ``load_state_dict`` changes a model. Any number of threads may call it at once, also while one loads.
+    Only ``load_state_dict`` changes a model; one that ``quantize`` made never changes. Any number of threads may call it at once, also while one loads.
     """
 
     def __init__(
@@ -102,12 +104,17 @@ class LSTM(Model):
     def from_config(cls, config: Mapping[str, Any], mapping: Mapping[str, Any]) -> LSTM:
         """The model of a ``config()`` and a ``state_dict()``. No initial weights are drawn."""
         options = dict(config)
+        precision = options.pop("precision", None)
         shape = LSTMShape(**{name: options.pop(name) for name in LSTMShape._fields if name in options}).checked()
         if shape.num_layers > len(mapping):  # a lie in a file must not cost time or memory
             raise ValueError(f"num_layers: {shape.num_layers} layers, but only {len(mapping)} parameters in all")
         self = cls.__new__(cls)
         self._make(partial(parameters.checked, mapping), shape, **options)
-        return self
+        if precision is None:
+            return self
+        quantized = self.quantize(precision)
+        require_rounded(self._engine.parameters, quantized._engine.parameters)
+        return quantized
 
     def _make(
         self,
@@ -212,17 +219,48 @@ class LSTM(Model):
         return self._engine.shape.parameters()
 
     def state_dict(self) -> dict[str, Array]:
-        """Every parameter by PyTorch's name: read-only arrays of the model's dtype."""
-        return dict(self._engine.parameters)
+        """Every parameter by PyTorch's name: read-only arrays of the model's dtype.
+
+        Of a quantized model they are the rounded weights.
+        """
+        return self._engine.state_dict()
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
         """Replace every parameter by those of ``mapping`` (names and shapes as ``state_dict()``, any float dtype).
 
         Raises ValueError for a missing, superfluous or misshapen key and TypeError for a wrong dtype, naming it; the
-        model then keeps the parameters that it had.
+        model then keeps the parameters that it had. A quantized model never changes: ValueError.
         """
         engine = self._engine
+        engine.require_loadable()
         self._engine = engine.with_parameters(parameters.checked(mapping, engine.shape.parameters(), engine.dtype))
+
+    # ---------------------------------------------------------------- fewer bits
+
+    @property
+    def precision(self) -> str:
+        """What the weights are rounded to: "float16" after ``quantize``, else the dtype's name."""
+        return self._engine.precision
+
+    def quantize(self, precision: str) -> LSTM:
+        """The same model with weights of fewer bits, which never change.
+
+        Parameters
+        ----------
+        precision
+            "float16": weight_ih, weight_hh and weight_hr are rounded to the nearest float16, ties to even, and take
+            half the memory where the backend runs them so (docs/smaller_weights.md). Biases, peepholes, learned states,
+            sums and states stay float32.
+
+        The results have the bits of a float32 model with the rounded weights. ``dtype`` stays float32: x, out, states
+        and ``state_dict()``. The result runs in every way that this model does, but it is not compiled, it has no
+        ``forward``, and ``load_state_dict`` refuses.
+
+        Raises ValueError for an unknown precision, for a float64 model, and for a weight that is NaN, infinite or
+        larger than 65504, by its name.
+        """
+        quantized = self._engine.quantized(checked_precision(precision), backends.get(self._asked["backend"]))
+        return self._copy(_engine=quantized, _plan=None)
 
     # ---------------------------------------------------------------- forward
 
@@ -305,7 +343,8 @@ class LSTM(Model):
             For ``backward``, once or several times. ``tape.nbytes`` is its size. It keeps the parameters that the model
             had.
 
-        Raises as a call, and ValueError for a model with a variant or in reverse, which have no backward pass.
+        Raises as a call, and ValueError for a model with a variant or in reverse or that is quantized, which have no
+        backward pass.
         """
         warn_without(self._engine, lengths, None, IN_FORWARD)
         return training.forward(self._engine, x, state, lengths, checkpoint_every)
@@ -392,7 +431,10 @@ class LSTM(Model):
     # ---------------------------------------------------------------- the object itself
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values, without the seed; and ``expects``, where it is not None."""
+        """The constructor's arguments as plain values, without the seed.
+
+        Also ``expects``, where it is not None, and ``precision``, where ``quantize`` has made the model.
+        """
         variant = self._engine.shape.variant
         return {
             **self.shape._asdict(),
@@ -400,11 +442,12 @@ class LSTM(Model):
             "batch_first": self.batch_first,
             "dtype": self.dtype.name,
             **({"expects": self.expects} if self.expects else {}),
+            **({"precision": self.precision} if self._engine.is_quantized else {}),
             **self._asked,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).from_config, (self.config(), self.state_dict())
+        return type(self).from_config, (self.config(), dict(self._engine.parameters))
 
     def __copy__(self) -> LSTM:
         """Another model with the same packed weights, which never change."""

@@ -2,7 +2,7 @@
  * package's build: lstmkernel/backends/c/specialised.py compiles it at run time, where there is a compiler, with
  *
  *   LK_VECTORS      "vec/avx2.h", ...
- *   LK_REGION_BEGIN, LK_REGION_END   of the target: LK_TARGET_BEGIN("avx2,fma"), ...; empty where none is needed
+ *   LK_REGION_BEGIN, LK_REGION_END   of the target: LK_TARGET_BEGIN("avx2,fma,f16c"), ...; empty where none is needed
  *   the parameters of kernels/all.h
  *
  * The result has one symbol, a table for lk_layer.specialised of which only layer_forward is called. It needs nothing

@@ -43,7 +43,7 @@ for compiler in gcc clang; do
         continue
     fi
     if grep -qw avx2 /proc/cpuinfo; then
-        try avx2 'LK_TARGET_BEGIN("avx2,fma")' "$compiler"
+        try avx2 'LK_TARGET_BEGIN("avx2,fma,f16c")' "$compiler"
     else
         left_out avx2 "this CPU lacks it"
     fi

@@ -110,7 +110,10 @@ class LSTMCell(FixedAttributes):
 
     def quantize(self, precision: str) -> LSTMCell:
         """The same cell with weights of fewer bits, which never change; see ``LSTM.quantize``."""
-        return self._with(self._lstm.quantize(precision))
+        try:
+            return self._with(self._lstm.quantize(precision))
+        except ValueError as error:
+            raise ValueError(str(error).replace("_l0:", ":", 1)) from None
 
     @property
     def plan(self) -> Plan | None:

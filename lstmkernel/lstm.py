@@ -112,6 +112,11 @@ class LSTM(Model):
         self._make(partial(parameters.checked, mapping), shape, **options)
         if precision is None:
             return self
+        if self.dtype != np.float32:
+            raise ValueError(
+                f"dtype: expected float32, for a network with precision={precision!r}, got {self.dtype}; leave the dtype "
+                "out"
+            )
         quantized = self.quantize(precision)
         require_rounded(self._engine.parameters, quantized._engine.parameters)
         return quantized

@@ -12,5 +12,5 @@
 LK_REGION_BEGIN
 #include "kernels/all.h"
 LK_REGION_END
-__attribute__((visibility("default")))
-const lk_kernels lk_specialised = {.lanes = LANES, .itemsize = sizeof(real), .layer_forward = layer_forward};
+__attribute__((visibility("default"))) const lk_kernels lk_specialised = {
+    .lanes = LANES, .itemsize = sizeof(real), .weight_size = sizeof(weight), .layer_forward = layer_forward};

@@ -80,8 +80,7 @@ class Network:
 
     def quantized(self, precision: str, backend: Backend) -> Network:
         """The network with weights of that precision. Raises ValueError if they or the dtype cannot have it."""
-        require_float32(self.dtype, "make a float32 network of it: LSTM.from_config({**lstm.config(), 'dtype': "
-                        "'float32'}, lstm.state_dict())")
+        require_float32(self.dtype)
         return Network(self.shape, rounded(self.parameters), self.dtype, backend, self.options, precision)
 
     def wide(self) -> Network:

@@ -38,10 +38,13 @@ def _known() -> str:
     return " or ".join(map(repr, PRECISIONS))
 
 
-def require_float32(dtype: np.dtype[Any], way_out: str) -> None:
+def require_float32(dtype: np.dtype[Any]) -> None:
     """Raises ValueError for the dtype of a network that cannot have fewer bits."""
     if dtype != np.float32:
-        raise ValueError(f"dtype: expected float32 for weights of fewer bits, got {dtype.name}; {way_out}")
+        raise ValueError(
+            f"dtype: expected float32, to quantize the network, got {dtype.name}; save it, and "
+            "load(path, dtype='float32') gives it in float32"
+        )
 
 
 def rounded(parameters: Mapping[str, Array]) -> dict[str, Array]:
@@ -59,7 +62,7 @@ def _round(name: str, value: Array) -> Array:
         place = tuple(map(int, np.argwhere(~np.isfinite(narrow))[0]))
         raise ValueError(
             f"{name}: expected numbers of at most {_LARGEST:g}, float16's largest, got {value[place]:g} at "
-            f"{list(place)}; keep this network in float32, or scale that weight"
+            f"{list(place)}; keep this network in float32"
         )
     narrow.flags.writeable = False
     return narrow

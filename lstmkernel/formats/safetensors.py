@@ -11,7 +11,7 @@ from safetensors.numpy import save as serialize
 from lstmkernel.backends.packing import Array
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
-from lstmkernel.engine import parameters
+from lstmkernel.engine import parameters, precision
 from lstmkernel.formats import describe
 from lstmkernel.formats.contract import AnyNetwork, Options
 from lstmkernel.formats.inspection import Contents, LoadableNetwork, Tensor
@@ -93,7 +93,16 @@ def _weights(path: str, header: _Header) -> list[Weight]:
 def save(net: AnyNetwork, path: str) -> None:
     metadata = _stack_config(net) if isinstance(net, Stack) else _layer_config(net)
     with replacing(path) as file:
-        file.write(serialize(net.state_dict(), {KEY: json.dumps(metadata)}))
+        file.write(serialize(_tensors(net), {KEY: json.dumps(metadata)}))
+
+
+def _tensors(net: AnyNetwork) -> dict[str, Array]:
+    """The parameters, and weights of fewer bits in those bits."""
+    if isinstance(net, Stack):
+        inside = ((place, _tensors(layer)) for place, layer in enumerate(net.layers))
+        return {f"{place}.{name}": value for place, named in inside for name, value in named.items()}
+    is_narrow = not isinstance(net, Dense) and net.precision == precision.FLOAT16
+    return precision.rounded(net.state_dict()) if is_narrow else net.state_dict()
 
 
 def _header(path: str) -> _Header:

@@ -184,7 +184,7 @@ extern const lk_kernels lk_specialised;
 
 static int is_run(const lk_kernels *kernels)
 {
-    return kernels->lanes == lk_specialised.lanes && kernels->itemsize == lk_specialised.itemsize;
+    return kernels->lanes == lk_specialised.lanes && kernels->weight_size == lk_specialised.weight_size;
 }
 
 static void specialise(lk_layer *layers, sizes s)

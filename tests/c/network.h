@@ -79,7 +79,7 @@ static inline double *draw_matrix(int64_t count, double scale)
 {
     double *numbers = draw(count, 1);
     for (int64_t n = 0; n < count; n++)
-        numbers[n] = scale * trunc(numbers[n] * 1024) / 1024;
+        numbers[n] = scale * (double)(int)(numbers[n] * 1024) / 1024;
     return numbers;
 }
 

@@ -16,8 +16,6 @@ from lstmkernel.engine.call import checked_call
 from lstmkernel.engine.expects import EXPECTS, IN_FORWARD, warn_without
 from lstmkernel.engine.network import Network, NetworkOptions, State
 from lstmkernel.engine.parameters import LSTMShape, Shapes
-from lstmkernel.engine.precision import checked as checked_precision
-from lstmkernel.engine.precision import require_rounded
 from lstmkernel.engine.tape import Tape
 from lstmkernel.model import Model
 from lstmkernel.variant import Variant
@@ -70,7 +68,8 @@ class LSTM(Model):
 
     Raises ValueError or TypeError for a wrong argument, and BackendError for a backend that cannot run here.
 
-    Only ``load_state_dict`` changes a model; one that ``quantize`` made never changes. Any number of threads may call it at once, also while one loads.
+    Only ``load_state_dict`` changes a model, and none that ``quantize`` made. Any number of threads may call it at
+    once, also while one loads.
     """
 
     def __init__(
@@ -110,16 +109,9 @@ class LSTM(Model):
             raise ValueError(f"num_layers: {shape.num_layers} layers, but only {len(mapping)} parameters in all")
         self = cls.__new__(cls)
         self._make(partial(parameters.checked, mapping), shape, **options)
-        if precision is None:
-            return self
-        if self.dtype != np.float32:
-            raise ValueError(
-                f"dtype: expected float32, for a network with precision={precision!r}, got {self.dtype}; leave the dtype "
-                "out"
-            )
-        quantized = self.quantize(precision)
-        require_rounded(self._engine.parameters, quantized._engine.parameters)
-        return quantized
+        if precision is not None:
+            self._engine = self._engine.as_quantized(precision)
+        return self
 
     def _make(
         self,
@@ -137,7 +129,7 @@ class LSTM(Model):
             arguments.addressable(name, parameter_shape, found)
         threads, kernels = arguments.num_threads(num_threads), backends.get(backend)
         # "auto" and None stay what they are when the model moves to another machine.
-        self._asked = {"backend": backend, "num_threads": num_threads}
+        self._asked: dict[str, Any] = {"backend": backend, "num_threads": num_threads}
         self._plan: Plan | None = None
         if expects not in (None, *EXPECTS):
             raise ValueError(f"expects: expected {' or '.join(map(repr, EXPECTS))} or None, got {expects!r}")
@@ -224,10 +216,7 @@ class LSTM(Model):
         return self._engine.shape.parameters()
 
     def state_dict(self) -> dict[str, Array]:
-        """Every parameter by PyTorch's name: read-only arrays of the model's dtype.
-
-        Of a quantized model they are the rounded weights.
-        """
+        """Every parameter by PyTorch's name: read-only arrays of the model's dtype; rounded, if it is quantized."""
         return self._engine.state_dict()
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
@@ -250,22 +239,16 @@ class LSTM(Model):
     def quantize(self, precision: str) -> LSTM:
         """The same model with weights of fewer bits, which never change.
 
-        Parameters
-        ----------
-        precision
-            "float16": weight_ih, weight_hh and weight_hr are rounded to the nearest float16, ties to even, and take
-            half the memory where the backend runs them so (docs/smaller_weights.md). Biases, peepholes, learned states,
-            sums and states stay float32.
+        "float16", the one ``precision`` that there is, rounds weight_ih, weight_hh and weight_hr to the nearest
+        float16, ties to even. The results have the bits of a float32 model with the rounded weights. All else stays
+        float32: biases, sums, x, out, states, ``state_dict()``. The result runs in every way that this model does, but
+        it is not compiled, and ``forward`` and ``load_state_dict`` refuse. See docs/smaller_weights.md.
 
-        The results have the bits of a float32 model with the rounded weights. ``dtype`` stays float32: x, out, states
-        and ``state_dict()``. The result runs in every way that this model does, but it is not compiled, it has no
-        ``forward``, and ``load_state_dict`` refuses.
-
-        Raises ValueError for an unknown precision, for a float64 model, and for a weight that is NaN, infinite or
-        larger than 65504, by its name.
+        Raises ValueError for an unknown precision, for a float64 model, and for a weight that is NaN, infinite or above
+        65504, by its name.
         """
-        quantized = self._engine.quantized(checked_precision(precision), backends.get(self._asked["backend"]))
-        return self._copy(_engine=quantized, _plan=None)
+        kernels = backends.get(self._asked["backend"])
+        return self._copy(_engine=self._engine.quantized(precision, kernels), _plan=None)
 
     # ---------------------------------------------------------------- forward
 

@@ -17,7 +17,7 @@ from lstmkernel.backends.packing import Array, LayerWeights, LSTMWeights
 from lstmkernel.engine import call_length
 from lstmkernel.engine.call_length import FULL_ROWS, Cut
 from lstmkernel.engine.parameters import LSTMShape, layer_parameters
-from lstmkernel.engine.precision import require_float32, rounded, widened
+from lstmkernel.engine.precision import checked, require_float32, require_rounded, rounded, widened
 from lstmkernel.engine.prepared_calls import PreparedCalls
 from lstmkernel.host import cores
 
@@ -80,8 +80,16 @@ class Network:
 
     def quantized(self, precision: str, backend: Backend) -> Network:
         """The network with weights of that precision. Raises ValueError if they or the dtype cannot have it."""
-        require_float32(self.dtype)
+        precision = checked(precision)
+        require_float32(self.dtype, "to quantize it", "save it, and load(path, dtype='float32') gives it in float32")
         return Network(self.shape, rounded(self.parameters), self.dtype, backend, self.options, precision)
+
+    def as_quantized(self, precision: str) -> Network:
+        """The network that once was quantized, from its own numbers. Raises as ``quantized``, and if one changes."""
+        require_float32(self.dtype, f"as precision={checked(precision)!r} says", "leave the dtype out")
+        narrow = self.quantized(precision, self.backend)
+        require_rounded(self.parameters, narrow.parameters)
+        return narrow
 
     def wide(self) -> Network:
         """The network with the same numbers as weights of the dtype: itself, unless it is quantized."""
@@ -197,8 +205,8 @@ class Network:
         """Raises ValueError for a quantized network, which never changes."""
         if self.is_quantized:
             raise ValueError(
-                f"precision: expected a {self.dtype.name} network to load parameters into, got one with {self.precision} "
-                "weights, which never change; load them into the network that was quantized, then quantize it again"
+                f"precision: expected {self.dtype.name} weights, to load others in their place, got {self.precision} "
+                "ones, which never change; load them into the network that was quantized, then quantize it again"
             )
 
     def require_trainable(self) -> None:
@@ -206,8 +214,8 @@ class Network:
         self.require_plain("to record for backward")
         if self.is_quantized:
             raise ValueError(
-                f"precision: expected float32 or float64 to record for backward, got {self.precision}; train the network "
-                "that was quantized, then quantize it again"
+                f"precision: expected float32 or float64 to record for backward, got {self.precision}; train the "
+                "network that was quantized, then quantize it again"
             )
 
     def require_plain(self, purpose: str) -> None:

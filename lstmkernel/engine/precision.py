@@ -1,7 +1,7 @@
 """Weights of fewer bits. NumPy defines them: a float16 weight is what ``astype(np.float16)`` makes of a float32 one.
 
-Only the matrices are rounded: weight_ih, weight_hh and weight_hr. Biases, peepholes and learned states stay float32, and
-so do all sums and states. float32 has every number that float16 has, so such a network gives the bits of a float32
+Only the matrices are rounded: weight_ih, weight_hh and weight_hr. Biases, peepholes and learned states stay float32,
+and so do all sums and states. float32 has every number that float16 has, so such a network gives the bits of a float32
 network with the rounded weights.
 """
 
@@ -38,13 +38,10 @@ def _known() -> str:
     return " or ".join(map(repr, PRECISIONS))
 
 
-def require_float32(dtype: np.dtype[Any]) -> None:
+def require_float32(dtype: np.dtype[Any], purpose: str, way_out: str) -> None:
     """Raises ValueError for the dtype of a network that cannot have fewer bits."""
     if dtype != np.float32:
-        raise ValueError(
-            f"dtype: expected float32, to quantize the network, got {dtype.name}; save it, and "
-            "load(path, dtype='float32') gives it in float32"
-        )
+        raise ValueError(f"dtype: expected a float32 network, {purpose}, got {dtype.name}; {way_out}")
 
 
 def rounded(parameters: Mapping[str, Array]) -> dict[str, Array]:

@@ -145,7 +145,8 @@ def save(net: AnyNetwork | Model, path: Path) -> None:
 
     The file is written whole or not at all. A name without a suffix is a safetensors file; there an LSTM's tensors have
     PyTorch's names, so that ``torch.nn.LSTM`` can load them. An ONNX model has the inputs x, h_0, c_0 and the outputs
-    out, h_n, c_n, and runs in ONNX Runtime; the package onnx writes it. Any other suffix is a ValueError, and so is a
+    out, h_n, c_n, and runs in ONNX Runtime; the package onnx writes it. A safetensors file has float16 weights as such;
+    an ONNX model has them in float32, and loads as a float32 network. Any other suffix is a ValueError, and so is a
     network that the format cannot express.
     """
     if not isinstance(net, AnyNetwork):

@@ -105,7 +105,8 @@ def test_what_is_packed(compiled_backend, monkeypatch):
     """Half the bytes where the kernels widen; float32 elsewhere, and in layers of few weights."""
     (layer,) = lk.LSTM(40, 64, proj_size=3, backend=compiled_backend).quantize("float16").engine.weights.layers[0]
     narrow = compiled_backend not in ("c:generic", "numba")
-    assert {array.dtype for array in (layer.w_x, layer.w_h, layer.w_r)} == {np.dtype("float16" if narrow else "float32")}
+    expected = np.dtype("float16" if narrow else "float32")
+    assert {array.dtype for array in (layer.w_x, layer.w_h, layer.w_r)} == {expected}
     assert layer.bias.dtype == np.float32
     monkeypatch.undo()
     (layer,) = lk.LSTM(40, 64, backend=compiled_backend).quantize("float16").engine.weights.layers[0]
@@ -291,7 +292,7 @@ def test_a_weight_that_float16_does_not_have(value):
         lk.Stack([lk.LSTM(1, 2), lstm]).quantize("float16")
     cell = lk.LSTMCell(2, 3)
     cell.load_state_dict({**cell.state_dict(), "weight_hh": np.full((12, 3), value, "float32")})
-    with pytest.raises(ValueError, match="^weight_hh: expected"):
+    with pytest.raises(ValueError, match=r"^weight_hh: expected"):
         cell.quantize("float16")
 
 
@@ -305,7 +306,7 @@ def test_a_bias_may_be_what_it_is(random):
 
 def test_float64_and_the_way_out(tmp_path):
     for net in (lk.LSTM(2, 3, dtype="float64"), lk.LSTMCell(2, 3, dtype="float64")):
-        with pytest.raises(ValueError, match="dtype: expected float32, to quantize the network, got float64; save it"):
+        with pytest.raises(ValueError, match="dtype: expected a float32 network, to quantize it, got float64; save it"):
             net.quantize("float16")
         lk.save(net, tmp_path / "net.safetensors")
         assert lk.load(tmp_path / "net.safetensors", dtype="float32").quantize("float16").precision == "float16"
@@ -316,7 +317,7 @@ def test_a_config_whose_weights_are_not_rounded():
     config = lstm.quantize("float16").config()
     with pytest.raises(ValueError, match="weight_ih_l0: expected numbers that float16 has, for precision='float16'"):
         lk.LSTM.from_config(config, lstm.state_dict())
-    with pytest.raises(ValueError, match="dtype: expected float32, for a network with precision='float16'"):
+    with pytest.raises(ValueError, match="expected a float32 network, as precision='float16' says, got float64; leave"):
         lk.LSTM.from_config({**config, "dtype": "float64"}, lstm.quantize("float16").state_dict())
 
 

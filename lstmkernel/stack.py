@@ -214,8 +214,10 @@ class Stack(Model):
         """The same stack with weights of fewer bits in every LSTM; see ``LSTM.quantize``.
 
         Dense layers stay float32: they are copies of this stack's. ``load_state_dict`` refuses. Raises as
-        ``LSTM.quantize``, and names the layer.
+        ``LSTM.quantize``, and names the layer; and ValueError for a stack without an LSTM.
         """
+        if not self._lstms():
+            raise ValueError(f"layers: expected an LSTM to quantize, got {self!r}; Dense layers stay as they are")
 
         def quantized(place: int, layer: Layer) -> Layer:
             try:

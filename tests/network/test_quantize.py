@@ -189,6 +189,8 @@ def test_a_stack_of_both_precisions():
     assert both.precision == "float16, float32"
     assert lk.Stack([lk.Dense(2, 3)]).precision == "float32"
     assert lk.LSTM(2, 3, dtype="float64").precision == "float64"
+    with pytest.raises(ValueError, match="layers: expected an LSTM to quantize, got Stack"):
+        lk.Stack([lk.Dense(2, 3)]).quantize("float16")
     with pytest.raises(ValueError, match="never change"):
         both.load_state_dict(both.state_dict())
 

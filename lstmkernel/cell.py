@@ -84,7 +84,6 @@ class LSTMCell(FixedAttributes):
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
         """Replace the parameters; errors as ``LSTM.load_state_dict``."""
-        self._lstm.engine.require_loadable()
         mapping = parameters.checked(mapping, self.parameter_shapes(), self._lstm.dtype)
         self._lstm.load_state_dict({f"{name}_l0": value for name, value in mapping.items()})
 

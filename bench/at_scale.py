@@ -1,6 +1,6 @@
 """Rows of unequal length from files: one machine, then Dask's workers, each the same work.
 
-    python bench/at_scale.py                       # 1,000,000 rows: 1.2 GB of input, made anew
+    python bench/at_scale.py                       # 1,000,000 rows: 1.2 GB of input, made by the script
     python bench/at_scale.py --rows 200000 --rounds 5 --folder /data/tmp
     python bench/at_scale.py --way memmap.*1 --way "2 workers"
 

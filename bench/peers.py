@@ -138,14 +138,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", action="append", type=shapes.parse, help="a name of the grid, or B,T,I,H[,L[,D]]")
     parser.add_argument("--threads", type=thread_counts, default=[1], help="one or more numbers, as 1,2 (1)")
+    parser.add_argument(
+        "--peer", action="append", choices=[name for name in CONTENDERS if name != OURS], help="only this one (all)"
+    )
     parser.add_argument("--seconds", type=float, default=120, help="to spend on timing, in all (120)")
     parser.add_argument("--json", metavar="FILE", help="also write all that was measured")
     parser.add_argument("--plot", metavar="FILE", help="also draw it; needs matplotlib")
     options = parser.parse_args()
     if options.plot:
         import peers_plot  # fails here, before an hour of measuring, if matplotlib is missing
-    missing = {name: contender.missing() for name, contender in CONTENDERS.items() if contender.missing()}
-    names = [name for name in CONTENDERS if name not in missing]
+    asked = [OURS, *(options.peer or CONTENDERS)]
+    missing = {name: CONTENDERS[name].missing() for name in asked if CONTENDERS[name].missing()}
+    names = [name for name in CONTENDERS if name in asked and name not in missing]
     chosen = options.shape or shapes.GRID
     runs = []
     for threads in options.threads:

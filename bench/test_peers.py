@@ -95,6 +95,14 @@ def run():
     return Run(2, [OURS, ALONE, "PyTorch", "JAX", BASELINE], rows)
 
 
+def test_only_the_peers_that_were_asked_for(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["peers.py", "--peer", BASELINE, "--shape", "1,2,3,4", "--seconds", "0.01"])
+    peers.main()
+    table = capsys.readouterr().out
+    assert f"{BASELINE}, us" in table
+    assert "PyTorch" not in table
+
+
 def test_the_table(run):
     assert markdown(run).splitlines() == [
         "| shape | B,T,I,H[,L[,D]] | lstmkernel, us | PyTorch, us | JAX, us | NumPy, us | best peer "

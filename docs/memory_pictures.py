@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
-from drawing import CELL_STATE, GATE, GREY, HIDDEN_STATE, INK, SMALL, Point, arrow, box, canvas, label, operation, panel
+from drawing import (
+    CELL_STATE,
+    GATE,
+    GREY,
+    HIDDEN_STATE,
+    INK,
+    SMALL,
+    TEXT,
+    Point,
+    arrow,
+    box,
+    canvas,
+    label,
+    line,
+    operation,
+    panel,
+)
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Polygon, Rectangle, Wedge
@@ -52,44 +68,43 @@ def person(axes: Axes, feet: Point, size: float) -> None:
 
 def draw_whiteboard() -> Figure:
     """One step of one layer in the numbers of ``lstmkernel explain``: wipe, write, report."""
-    figure, axes = canvas(14.1, 6.4)
+    figure, axes = canvas(15.0, 6.7)
     trace = example().trace
     i, f, g, o, c, h = (part[0, 3] for part in trace)
     before = trace.c[0, 2]
-    height, width, low = 2.6, 1.6, 2.75
-    middle = low + height / 2
+    height, width, low = 2.6, 1.6, 3.2
+    middle, top = low + height / 2, low + height + 0.3
     for left, name, values in ((0.3, "$c_{t-1}$", before), (4.1, "$f_t\\,c_{t-1}$", f * before), (8.9, "$c_t$", c)):
         whiteboard(axes, (left, low), width, height)
         _numbers(axes, left + width / 2, low, values)
-        label(axes, (left + width / 2, low + height + 0.3), name)
-    columns = ((2.97, "f", f), (6.68, "i", i), (7.83, "g", g), (11.55, "o", o))
-    for x, gate, values in columns:
+        label(axes, (left + width / 2, top), name)
+    for x, gate, values in ((2.97, "f", f), (6.68, "i", i), (7.83, "g", g), (12.6, "o", o)):
         _numbers(axes, x, low, values, GATE[gate])
-        label(axes, (x, low + height + 0.3), f"${gate}_t$")
-    for x, sign in ((2.25, "$\\times$"), (6.02, "+"), (7.25, "$\\times$"), (10.85, "$\\times$")):
+        label(axes, (x, top), f"${gate}_t$")
+    for x, sign in ((2.25, "$\\times$"), (6.02, "+"), (7.25, "$\\times$"), (11.95, "$\\times$")):
         operation(axes, (x, middle), sign, size=0.22)
-    label(axes, (10.85, middle + 0.5), "tanh", size=SMALL)
     for x in (3.45, 8.3):
         arrow(axes, (x, middle), (x + 0.5, middle), color=CELL_STATE, width=4)
-    arrow(axes, (12.03, middle), (12.48, middle), color=HIDDEN_STATE, width=3)
-    sticky_note(axes, (12.6, low + 0.1), 1.25, height - 0.2)
-    _numbers(axes, 13.22, low, h)
-    label(axes, (13.22, low + height + 0.3), "$h_t = o_t\\,\\tanh\\,c_t$")
+    line(axes, (10.5, middle), (11.75, middle), color=CELL_STATE)
+    box(axes, (11.2, middle), 0.85, 0.5, "tanh")
+    arrow(axes, (13.05, middle), (13.42, middle), color=HIDDEN_STATE, width=3)
+    sticky_note(axes, (13.5, low + 0.1), 1.25, height - 0.2)
+    _numbers(axes, 14.12, low, h)
+    label(axes, (14.12, top), "$h_t$")
     told = (
-        (1.1, "", "the whiteboard", "so far"),
-        (2.97, "1  forget", "how much of each", "line is kept"),
-        (4.9, "", "wiped in part"),
-        (7.25, "2  input", "the candidate g, and", "i, how much is written"),
-        (9.7, "3  update", "what was kept, plus", "what is new: a sum"),
-        (12.3, "4  output", "the sticky note: of each line,", "o says how much is told"),
+        (1.1, "", "", "the whiteboard", "so far"),
+        (2.97, "1  forget", "$f_t\\,c_{t-1}$", "how much of each", "line is kept"),
+        (4.9, "", "", "wiped in part"),
+        (7.25, "2  input", "$i_t\\,g_t$", "the candidate g, and", "i, how much is written"),
+        (9.7, "3  update", "$c_t = f_t\\,c_{t-1} + i_t\\,g_t$", "what was kept,", "plus what is new"),
+        (12.95, "4  output", "$h_t = o_t\\,\\tanh\\,c_t$", "the sticky note: of each line,", "o says how much is told"),
     )
-    for x, move, *lines in told:
-        label(axes, (x, 2.1), move)
-        for row, text in enumerate(lines):
-            label(axes, (x, 1.65 - 0.38 * row), text, size=SMALL)
-    person(axes, (2.6, 0.12), 0.7)
+    for x, *lines in told:
+        for y, size, text in zip((2.55, 2.12, 1.65, 1.27), (TEXT, TEXT, SMALL, SMALL), lines, strict=False):
+            label(axes, (x, y), text, size=size)
+    person(axes, (2.6, 0.08), 0.7)
     heard = "the note-taker of layer 0 hears “attack”: these are the numbers of lstmkernel explain, step 3"
-    label(axes, (3.2, 0.35), heard, ha="left", size=SMALL)
+    label(axes, (3.2, 0.31), heard, ha="left", size=SMALL)
     return figure
 
 
@@ -109,8 +124,8 @@ def draw_desk() -> Figure:
     places = [2.4 + 1.28 * n for n in range(len(words))]
     levels, top, half = (2.1, 3.95, 5.8), 7.3, (0.46, 0.55)
     ends = [*(x - half[0] for x in places[1:]), 11.4]
-    axes.add_patch(Rectangle((1.9, 0.35), 8.75, 0.55, fc="#FFF6DC", ec=GREY, lw=1, zorder=1))
-    panel(axes, (1.9, top - 0.4), 8.75, 0.8, HIDDEN_STATE)
+    axes.add_patch(Rectangle((1.7, 0.35), 9.0, 0.55, fc="#FFF6DC", ec=GREY, lw=1, zorder=1))
+    panel(axes, (1.7, top - 0.4), 9.0, 0.8, HIDDEN_STATE)
     for x, word in zip(places, words, strict=True):
         label(axes, (x, 0.62), word)
         arrow(axes, (x, 0.9), (x, levels[0] - half[1]))
@@ -135,8 +150,8 @@ def draw_desk() -> Figure:
         (12.65, 1.15, "$c_n$"),
     ):
         label(axes, (x, y), text)
-    label(axes, (11.5, 0.75), "last notes", size=SMALL)
-    label(axes, (12.7, 0.75), "boards", size=SMALL)
+    label(axes, (11.55, 0.75), "last notes", size=SMALL)
+    label(axes, (12.75, 0.75), "boards", size=SMALL)
     legend = (
         (0.4, CELL_STATE, "whiteboard c: each analyst keeps it, from word to word"),
         (7.05, HIDDEN_STATE, "sticky note h: handed up, and kept for the next word"),
@@ -157,34 +172,53 @@ def _desk_icons(axes: Axes, center: Point) -> None:
 
 
 def draw_road() -> Figure:
-    """The gradient of an LSTM's cell state, and of a plain RNN's hidden state, from step t back to step t - 3."""
-    figure, axes = canvas(13.4, 6.0)
-    places, names = [12.2, 8.8, 5.4, 2.0], ["t", "t-1", "t-2", "t-3"]
-    road, other, plain = 4.3, 3.0, 1.0
-    label(axes, (0.2, 5.65), "LSTM: the straight road multiplies by a gate, line by line of the board", ha="left")
-    label(axes, (0.2, 1.85), "plain RNN: every step multiplies by the same matrix", ha="left")
+    """The gradient of an LSTM's states, and of a plain RNN's hidden state, from step t back to step t - 3."""
+    figure, axes = canvas(13.6, 7.4)
+    places, names = [12.0, 8.6, 5.2, 1.8], ["t", "t-1", "t-2", "t-3"]
+    road, note, plain = 5.75, 3.5, 0.95
+    for y, text, size, color in (
+        (7.1, "LSTM: on the straight road, every step multiplies by a gate, line by line of the board", TEXT, INK),
+        (2.65, "Gradients are added where arrows meet. Grey: the gates that a way goes through.", SMALL, GREY),
+        (1.8, "plain RNN: every step multiplies by the same matrix", TEXT, INK),
+    ):
+        label(axes, (0.2, y), text, ha="left", size=size, color=color)
     for n, (x, name) in enumerate(zip(places, names, strict=True)):
-        box(axes, (x, road), 1.3, 0.7, f"$dL/dc_{{{name}}}$", edge=CELL_STATE)
-        box(axes, (x, plain), 1.3, 0.7, f"$dL/dh_{{{name}}}$", edge=HIDDEN_STATE)
-        if n == len(places) - 1:
-            break
-        before, middle = places[n + 1], (x + places[n + 1]) / 2
-        gate = f"$f_{{{name}}}$"
-        arrow(axes, (x - 0.65, road), (before + 0.65, road), color=CELL_STATE, width=5)
-        operation(axes, (middle, road), "$\\times$")
-        label(axes, (middle, road + 0.5), gate, color=INK)
-        down, up, below = x - 0.3, before + 0.3, road - 0.35
-        arrow(axes, (down, below), (down, other), (up, other), (up, below), color=HIDDEN_STATE, width=2)
-        box(axes, (middle, other), 1.5, 0.5, f"$W_{{hh}},\\;h_{{{names[n + 1]}}}$", edge=HIDDEN_STATE)
-        arrow(axes, (x - 0.65, plain), (before + 0.65, plain), color=HIDDEN_STATE, width=2)
-        box(axes, (middle, plain), 1.15, 0.5, "$W_{hh}$", edge=INK)
-        label(axes, (middle, plain - 0.5), f"and $1 - h_{{{name}}}^2$", size=SMALL, color=GREY)
-    label(
-        axes,
-        (0.2, 5.2),
-        "each is a sum: what comes along the road, and what comes through the sticky notes",
-        ha="left",
-        size=SMALL,
-        color=GREY,
-    )
+        for y, state, edge in ((road, "c", CELL_STATE), (note, "h", HIDDEN_STATE), (plain, "h", HIDDEN_STATE)):
+            box(axes, (x, y), 1.4, 0.7, f"$dL/d{state}_{{{name}}}$", edge=edge)
+        arrow(axes, (x + 0.3, note + 0.35), (x + 0.3, road - 0.35), color=HIDDEN_STATE)
+        label(axes, (x + 0.4, (road + note) / 2), "o, tanh", size=SMALL, color=GREY, ha="left")
+        if n < len(places) - 1:
+            _back_by_road(axes, (x, road), places[n + 1], name)
+            _back_by_notes(axes, (x, note), places[n + 1], road)
+            _back_in_plain(axes, (x, plain), places[n + 1], name)
     return figure
+
+
+def _back_by_road(axes: Axes, at: Point, before: float, name: str) -> None:
+    """From dL/dc at a step, whose name is given, to the step before it."""
+    x, y = at
+    middle = (x + before) / 2
+    arrow(axes, (x - 0.7, y), (before + 0.7, y), color=CELL_STATE, width=5)
+    operation(axes, (middle, y), "$\\times$")
+    label(axes, (middle, y + 0.5), f"$f_{{{name}}}$")
+
+
+def _back_by_notes(axes: Axes, at: Point, before: float, road: float) -> None:
+    """From dL/dc and dL/dh at a step, through the product with h of the step before, to its dL/dh."""
+    x, y = at
+    middle, turn = (x + before) / 2, (road + y) / 2
+    arrow(axes, (x - 0.3, road - 0.35), (x - 0.3, turn), (middle, turn), (middle, y + 0.27), color=HIDDEN_STATE)
+    label(axes, ((x - 0.3 + middle) / 2, turn + 0.25), "i, f, g", size=SMALL, color=GREY)
+    arrow(axes, (x - 0.7, y), (middle + 0.45, y), color=HIDDEN_STATE)
+    label(axes, (middle + 0.72, y + 0.25), "o", size=SMALL, color=GREY)
+    box(axes, (middle, y), 0.9, 0.54, "$W_{hh}$", edge=INK)
+    arrow(axes, (middle - 0.45, y), (before + 0.7, y), color=HIDDEN_STATE)
+
+
+def _back_in_plain(axes: Axes, at: Point, before: float, name: str) -> None:
+    """From dL/dh of the plain RNN at a step, whose name is given, to the step before it."""
+    x, y = at
+    middle = (x + before) / 2
+    arrow(axes, (x - 0.7, y), (before + 0.7, y), color=HIDDEN_STATE)
+    box(axes, (middle, y), 0.9, 0.54, "$W_{hh}$", edge=INK)
+    label(axes, (middle, y - 0.55), f"and $1 - h_{{{name}}}^2$", size=SMALL, color=GREY)

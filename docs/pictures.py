@@ -40,8 +40,9 @@ from PIL import Image
 from words_picture import draw_words
 
 from lstmkernel.workbench.explain import example as explain_example
+from lstmkernel.workbench.explain import flow as explain_flow
+from lstmkernel.workbench.explain import gates as explain_gates
 from lstmkernel.workbench.explain import grid as explain_grid
-from lstmkernel.workbench.explain import plots as explain_plot
 
 STYLE = {
     "svg.hashsalt": "lstmkernel",
@@ -237,13 +238,13 @@ PICTURES = {
     "stack": draw_stack,
     "desk": draw_desk,
     "road": draw_road,
-    "flow": lambda: explain_plot.draw_flow(explain_example.experiment()),
+    "flow": lambda: explain_flow.draw_flow(explain_example.experiment()),
     "packed": draw_packed,
     "words": draw_words,
 }
 #: Those of very many marks, which are smaller as pixels.
 DENSE = {
-    "gates": lambda: explain_plot.draw_gates(example()),
+    "gates": lambda: explain_gates.draw_gates(example()),
     "grid": lambda: explain_grid.draw_grid(example(), 3),
 }
 
@@ -261,10 +262,11 @@ def write_svg(figure: Figure, path: Path) -> None:
 
 
 def write_png(figure: Figure, path: Path) -> None:
-    """In 256 colours, which makes a third of the file."""
+    """In 256 colours, which makes a third of the file; but not gates, whose colour bars have more."""
     pixels = io.BytesIO()
     figure.savefig(pixels, format="png", dpi=110)
-    Image.open(pixels).convert("RGB").quantize(256, kmeans=1).save(path, optimize=True)
+    image = Image.open(pixels).convert("RGB")
+    (image if path.stem == "gates" else image.quantize(256, kmeans=1)).save(path, optimize=True)
 
 
 def main() -> None:

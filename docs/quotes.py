@@ -1,4 +1,4 @@
-"""Quotes of source code in the documentation: ``python docs/quotes.py`` checks them, ``--write`` takes them anew.
+"""Quotes of source code in the documentation: ``python docs/quotes.py`` checks them, ``--write`` renews them.
 
 A quote is a code block below a marker, an HTML comment that readers of the page do not see. It names a file and a
 function in it, of Python or of C:

@@ -16,14 +16,14 @@ THREADS = ("#0072B2", "#D55E00", "#009E73")
 
 def draw_words() -> Figure:
     """Units in blocks of lanes, shared by a team; rows in groups and steps in chunks, which make tasks."""
-    figure, axes = canvas(13.6, 7.4)
-    label(axes, (0.3, 7.05), f"units of a layer (H = {UNITS}), with their gates", ha="left")
-    _blocks(axes, (0.9, 4.6))
-    label(axes, (0.3, 2.75), "a team: threads share the units of one layer", ha="left")
-    _team(axes, (0.9, 1.35))
-    label(axes, (7.3, 7.05), f"a batch of {ROWS} rows, {STEPS} steps, two layers", ha="left")
-    _time(axes, (9.0, 4.25), 1)
-    _time(axes, (9.0, 1.75), 0)
+    figure, axes = canvas(13.6, 6.4)
+    label(axes, (0.3, 6.05), f"units of a layer (H = {UNITS}), with their gates", ha="left")
+    _blocks(axes, (0.9, 4.1))
+    label(axes, (0.3, 2.2), "a team: threads share the units of one layer", ha="left")
+    _team(axes, (0.9, 0.85))
+    label(axes, (7.3, 6.05), f"a batch of {ROWS} rows, {STEPS} steps, two layers", ha="left")
+    _time(axes, (9.0, 3.5), 1)
+    _time(axes, (9.0, 1.0), 0)
     return figure
 
 

@@ -31,6 +31,11 @@ class GradientFlow(NamedTuple):
     total: Array  # the size of the whole; at most straight + other
     rnn: Array  # the size of the plain RNN's d h_at / d h_t
 
+    def __repr__(self) -> str:
+        """Names and shapes; the arrays themselves are long."""
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(self._fields, self, strict=True))
+        return f"GradientFlow({shapes})"
+
 
 def gradient_flow(
     lstm: LSTM, x: ArrayLike, at: SupportsIndex = -1, *, state: tuple[ArrayLike, ArrayLike] | None = None

@@ -15,6 +15,7 @@ from lstmkernel.engine import arguments, gradients, parameters, training
 from lstmkernel.engine.call import checked_call
 from lstmkernel.engine.expects import EXPECTS, IN_FORWARD, warn_without
 from lstmkernel.engine.network import Network, NetworkOptions, State
+from lstmkernel.engine.notes import Notes
 from lstmkernel.engine.parameters import LSTMShape, Shapes
 from lstmkernel.engine.tape import Tape
 from lstmkernel.model import Model
@@ -122,6 +123,7 @@ class LSTM(Model):
         backend: str,
         num_threads: int | None,
         expects: str | None = None,
+        **notes: Any,
     ) -> None:
         """Check the arguments and pack the parameters, which ``values`` makes for given shapes in a given dtype."""
         shape, found = shape.checked(), arguments.float_dtype(dtype)
@@ -133,7 +135,7 @@ class LSTM(Model):
         self._plan: Plan | None = None
         if expects not in (None, *EXPECTS):
             raise ValueError(f"expects: expected {' or '.join(map(repr, EXPECTS))} or None, got {expects!r}")
-        options = NetworkOptions(threads, bool(batch_first), expects)
+        options = NetworkOptions(threads, bool(batch_first), expects, Notes(**notes).checked())
         self._engine = Network(shape, values(shape.parameters(), found), found, kernels, options)
 
     @property
@@ -419,10 +421,7 @@ class LSTM(Model):
     # ---------------------------------------------------------------- the object itself
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values, without the seed.
-
-        Also ``expects``, where it is not None, and ``precision``, where ``quantize`` has made the model.
-        """
+        """The arguments of the constructor but the seed, and what else ``from_config`` takes, if it is set; plain values."""
         variant = self._engine.shape.variant
         return {
             **self.shape._asdict(),
@@ -430,6 +429,7 @@ class LSTM(Model):
             "batch_first": self.batch_first,
             "dtype": self.dtype.name,
             **({"expects": self.expects} if self.expects else {}),
+            **self._engine.options.notes.given(),
             **({"precision": self.precision} if self._engine.is_quantized else {}),
             **self._asked,
         }

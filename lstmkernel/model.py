@@ -74,6 +74,21 @@ class Model(FixedAttributes, ABC):
         """The bound on threads; None for no bound."""
 
     @property
+    def gives(self) -> str | None:
+        """Where the file of the network says that its model gives something else than every step of ``out``: what.
+
+        "last step": ``net.last(x)`` gives that. "first step", "last states" (h_n), "reverse" or "a part". Else None.
+        """
+        found = (network.options.notes.gives for network in Chain.of(self.engine).networks)
+        return next((gives for gives in found if gives), None)
+
+    @property
+    def sample_rate(self) -> float | None:
+        """Hz, of the sound that the network was made for, where its file says so; else None."""
+        found = (network.options.notes.sample_rate for network in Chain.of(self.engine).networks)
+        return next((rate for rate in found if rate), None)
+
+    @property
     @abstractmethod
     def plan(self) -> Any:
         """What ``compile`` measured and chose; None for a model that ``compile`` did not make."""
@@ -90,11 +105,11 @@ class Model(FixedAttributes, ABC):
 
     @abstractmethod
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
-        """Replace every parameter, or, on an error, none."""
+        """Replace every parameter. An error changes none."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """What ``from_config`` makes the model from, beside its parameters: plain values."""
+        """Plain values, from which and the parameters ``from_config`` makes the model."""
 
     @abstractmethod
     def __call__(
@@ -145,9 +160,9 @@ class Model(FixedAttributes, ABC):
     def last(self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None) -> Array:
         """``out`` at each row's last step alone: (B, out_features), or (out_features,) for an unbatched x.
 
-        Its numbers are bit-identical to ``out`` of a call at that step. A call stores ``out`` of every step, ``last``
-        does not: it needs no memory that grows with T, unless a backward direction reads what lies below it. Dense
-        layers at the end run once a row. Arguments and errors as for a call.
+        Its numbers are bit-identical to ``out`` of a call at that step. A call stores ``out`` of every step;
+        ``last`` does not, and its memory does not grow with T, unless a backward direction reads the output of a layer
+        below. Dense layers at the end run once a row. Arguments and errors as for a call.
 
         With ``lengths``, a row's last step is step ``lengths - 1``. A row without any step gives 0, as ``out`` is 0
         past a row's end. At a row's last step, a backward direction has taken one step only; its state after all of

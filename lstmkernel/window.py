@@ -22,14 +22,14 @@ _ndarray = np.ndarray
 
 
 class Window(OneAtATime):
-    """A network over the last ``length`` inputs, again at each new one: ``y = window.step(x_t)``.
+    """A network that answers for the last ``length`` inputs, at each new input: ``y = window.step(x_t)``.
 
-    ``LSTM.window(length)`` and ``Stack.window(length)`` make one. The answer is that of a call on the last ``length``
-    inputs from the first states, at its last step, bit by bit. While there are fewer inputs, it is that of all of them.
+    ``LSTM.window(length)`` and ``Stack.window(length)`` make one. The answer is bit-identical to the last step of a
+    call on the last ``length`` inputs from the first states. While there are fewer inputs, the call has all of them.
 
     ``length`` windows are in progress at any time, each one input behind the one before, so that no input is computed
-    twice for a window. ``step`` takes the new input into the oldest one alone and answers: this takes about one step of
-    a ``Stream``. The others have still to take that input. ``advance()`` does it, in one call; if nobody calls it, the
+    twice for a window. ``step`` gives the new input to the oldest one alone and answers: this takes about one step of a
+    ``Stream``. The others still need that input. ``advance()`` gives it to them in one call; if nobody calls it, the
     next ``step`` does it first. So a program that waits for its inputs calls ``advance()`` after each answer.
 
     The window keeps the weights that the network had when it was made. One thread at a time may use it: a call while
@@ -48,7 +48,7 @@ class Window(OneAtATime):
         for network in chain.networks:
             if any(network.shape.backwards):
                 raise ValueError(
-                    f"{network!r} has a backward direction, which begins anew with each window's last input; for a "
+                    f"{network!r} has a backward direction, which begins again with each window's last input; for a "
                     "recording, use net.windows(x, length)"
                 )
         # Heads run once a window. A chain of heads alone is a body, too.
@@ -82,7 +82,7 @@ class Window(OneAtATime):
 
     @property
     def length(self) -> int:
-        """Of how many inputs a window is."""
+        """How many inputs a window has."""
         return self._length
 
     @property
@@ -151,7 +151,7 @@ class Window(OneAtATime):
             y += x_t.reshape(self._batch_size, -1)[:, :width] * self._dtype.type(self._chain.skip)
 
     def advance(self) -> None:
-        """Let all windows in progress take the last input, if they have not. The next ``step`` would do it first."""
+        """Give the last input to all windows in progress that do not have it. The next ``step`` would do it first."""
         turn = self._turn
         try:
             del turn.free
@@ -218,7 +218,7 @@ class Window(OneAtATime):
             turn.free = True
 
     def reset(self, mask: ArrayLike | None = None) -> None:
-        """Begin anew in all rows, or only in the rows where mask (B,), bool, is True: as if no input had come."""
+        """Start again in all rows, or only in those where mask (B,), bool, is True: as if no input had come."""
         rows = np.ones(self._batch_size, np.bool_) if mask is None else arguments.array_of("mask", mask)
         if rows.dtype != np.bool_:
             raise TypeError(f"mask: expected bool, got {rows.dtype}")

@@ -15,11 +15,12 @@ enum { FLOPS_PER_LANE = 10, TRAINING_PARTS = 2, PHASE_NS = 60, CELL_NS_PER_100 =
 
 /* Weights: bytes a nanosecond of one core, by where they are. OWN_CACHE_BYTES: this many stay in a core's own cache,
  * SHARED_CACHE_BYTES in the one that it shares. ALL_CORES: all together get at most so many times as much from memory as
- * one. The system mostly says how large the caches are. */
+ * one. EXCHANGE_SPEED: of states that another core has just written. The system mostly says how large the caches are. */
 enum {
     OWN_CACHE_SPEED = 50,
     SHARED_CACHE_SPEED = 25,
     MEMORY_SPEED = 12,
+    EXCHANGE_SPEED = 3,
     OWN_CACHE_BYTES = 3 << 18,
     SHARED_CACHE_BYTES = 24 << 20,
     ALL_CORES = 10

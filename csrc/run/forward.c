@@ -208,6 +208,8 @@ static int64_t take_task(task_job *job, int64_t before, int size, int *finished)
 /* Chunks that were done, in all calls. A thread without a task waits for the next one. */
 static lk_signal chunks_done;
 
+static int more_are_done(const void *before) { return lk_signal_value(&chunks_done) > *(const uint64_t *)before; }
+
 static void give_back(task_job *job, int64_t task)
 {
     lock(job);
@@ -236,12 +238,12 @@ static void run_tasks(void *job_, int rank, int size)
     task_job *job = job_;
     int64_t task = -1;
     for (int finished = 0; !finished;) {
-        const uint64_t before = atomic_load_explicit(&chunks_done.value, memory_order_acquire);
+        const uint64_t before = lk_signal_value(&chunks_done);
         task = take_task(job, task, size, &finished);
         if (task >= 0) {
             run_next_chunk(job, task, rank);
             give_back(job, task);
-        } else if (!finished && !lk_wait_until(&chunks_done, before + 1, rank)) {
+        } else if (!finished && !lk_wait_until(more_are_done, &before, rank)) {
             return;
         }
     }

@@ -19,7 +19,7 @@
  * chunks are then smaller.
  * A task has at least MIN_ROWS_PER_TASK rows. From ROUND_ROWS_FROM rows on, they are a multiple of ROUND_ROWS, because
  * rows may be lanes of vectors (transposed.h). */
-enum { MAX_CHUNKS = 32, MIN_CHUNKS = 12, MIN_ROWS_PER_TASK = 6, ROUND_ROWS_FROM = 64, ROUND_ROWS = 16 };
+enum { MAX_CHUNKS = 32, MIN_CHUNKS = 12, MIN_ROWS_PER_TASK = 4, ROUND_ROWS_FROM = 64, ROUND_ROWS = 16 };
 
 /* CHUNK_NS: where layers do not follow each other, chunks only let another thread take over, and take this long at least.
  */
@@ -222,13 +222,21 @@ static double meeting_ns(int64_t threads)
     return CLAIM_NS + (double)MEETING_NS * doublings;
 }
 
+/* Each thread reads the outputs of all others, and all inputs, which others wrote, too, but not just now. */
+static double exchange_ns(const layer_plan *layer, int64_t rows, int64_t threads)
+{
+    const double itemsize = (double)layer->kernels->itemsize, others = 1 - 1 / (double)threads;
+    return (double)rows * itemsize
+           * ((double)layer->R * others / EXCHANGE_SPEED + (double)layer->I / SHARED_CACHE_SPEED);
+}
+
 /* One step of a layer on a team of so many threads, while `cores` are at work. */
 static double team_step_ns(const layer_plan *layer, int64_t rows, int64_t threads, int64_t cores)
 {
     /* The outputs, maybe those of a projection, and once a chunk the inputs. */
     const int64_t chunk = larger(1, smaller(layer->steps, CHUNK_ROWS / rows));
     const double meetings = (layer->R == layer->H ? 1 : 2) + 1 / (double)chunk;
-    return step_ns(layer, rows, threads, cores) + meetings * meeting_ns(threads);
+    return step_ns(layer, rows, threads, cores) + exchange_ns(layer, rows, threads) + meetings * meeting_ns(threads);
 }
 
 double lk_team_step_ns(const lk_call *call, int64_t layer, int64_t threads)
@@ -294,7 +302,8 @@ lk_training_plan lk_plan_training(const lk_kernels *kernels, const lk_tape *tape
     lk_training_plan best = {.threads = 1, .ns = parts * step_ns(&layer, tape->B, 1, 1)};
     for (int64_t n = more_threads(1, tape->threads); n; n = more_threads(n, tape->threads)) {
         const double by_rows = parts * step_ns(&layer, divide_up(tape->B, n), 1, n);
-        const double by_units = parts * (step_ns(&layer, tape->B, n, n) + meeting_ns(n));
+        const double by_units =
+            parts * (step_ns(&layer, tape->B, n, n) + exchange_ns(&layer, tape->B, n) + meeting_ns(n));
         const double ns = JOIN_NS + least(by_rows, by_units);
         if (ns < best.ns - best.ns / GAIN)
             best = (lk_training_plan){.threads = (int)n, .by_units = by_units < by_rows, .ns = ns};

@@ -12,15 +12,18 @@
  *
  * So a thread that the system does not let run delays the others by no more than the piece that it has claimed.
  *
- * Phases have numbers that only grow, over all calls. Every number below is a phase, times 2^16, plus a count within it:
- * one of an earlier phase counts as zero, and a thread that comes too late sees that by the number. The counts of finished
- * shares form a tree of FAN_IN branches, because many threads that write to one cache line wait for each other. The thread
- * that counts to the end tells the others, by one signal for each FAN_IN of them. */
+ * Phases have numbers that only grow, over all calls. Counts within a share are a phase, times 2^16, plus the count: one of
+ * an earlier phase counts as zero, and a thread that comes too late sees that by the number.
+ *
+ * Threads meet by signals. Whoever finishes a share sets its signal to the phase, and all threads look at the signals of all
+ * shares. A signal has a cache line of its own, so a meeting takes as long as a line takes from one core to another, and all
+ * lines go at the same time. A count that every thread adds to would go from core to core as often as there are threads.
+ * With more than GROUP shares, whoever finishes a group sets the signal of the group, and all threads look at those. */
 #include <stddef.h>
 #include "kernels/sizes.h"
 #include "run/team.h"
 
-enum { FAN_IN = 4, GROUPS = LK_MOST_THREADS / FAN_IN, COUNT_BITS = 16, COUNTED = (1 << COUNT_BITS) - 1 };
+enum { GROUP = 8, GROUPS = LK_MOST_THREADS / GROUP, COUNT_BITS = 16, COUNTED = (1 << COUNT_BITS) - 1 };
 
 /* PATIENCE: turns of waiting before a thread takes over pieces of an owner that was in time before. 3 to 6 us. */
 enum { PATIENCE = 100 };
@@ -41,27 +44,23 @@ typedef struct {
     count finished;
 } share_counts;
 
-typedef struct {
-    _Alignas(64) count finished;
-} node;
-
 /* late: a bit for each share whose first piece was claimed by another thread than its owner, when last claimed.
- * over: rank 0 has been through all phases. before: the phase before the job's first one. */
+ * over: rank 0 has been through all phases. before: the phase before the job's first one. latest: the phase that rank 0 is in,
+ * or was in. */
 struct lk_meeting {
     share_counts shares[LK_MOST_THREADS];
-    node groups[GROUPS], quarters[FAN_IN], root;
-    lk_signal done[GROUPS];
+    lk_signal done[LK_MOST_THREADS], groups[GROUPS];
     _Alignas(64) _Atomic uint64_t late;
     atomic_int over;
     uint64_t before;
+    _Alignas(64) uint64_t latest;
 };
 
 static lk_meeting meetings[LK_MEETINGS];
 
 static void open_meeting(lk_meeting *meeting)
 {
-    /* One more than what is done: a child of fork may have been made in the midst of a phase. */
-    meeting->before = atomic_load_explicit(&meeting->done[0].value, memory_order_relaxed) + 1;
+    meeting->before = meeting->latest;
     atomic_store_explicit(&meeting->late, ~UINT64_C(1), memory_order_relaxed); /* all but the caller's */
     atomic_store_explicit(&meeting->over, 0, memory_order_relaxed);
 }
@@ -76,6 +75,15 @@ void lk_end_meetings(void)
 {
     for (int direction = 0; direction < LK_MEETINGS; direction++)
         atomic_store(&meetings[direction].over, 1);
+}
+
+/* Other threads may have been in a later phase than rank 0, and may have claimed pieces of the next one. */
+void lk_forget_meetings(void)
+{
+    for (lk_meeting *meeting = meetings; meeting < meetings + LK_MEETINGS; meeting++)
+        for (int share = 0; share < LK_MOST_THREADS; share++)
+            if (lk_signal_value(&meeting->done[share]) >= meeting->latest)
+                meeting->latest = lk_signal_value(&meeting->done[share]) + 1;
 }
 
 lk_team lk_join_team(int direction, int size, int share, int rank)
@@ -123,46 +131,55 @@ static int64_t claim(count *claimed, uint64_t phase, int64_t pieces)
 
 /* ---------------------------------------------------------------- shares of n blocks */
 
-static int64_t shares_of(const lk_team *team, int64_t n) { return smaller(team->size, n); }
 static int64_t begin_of(int64_t n, int64_t share, int64_t shares) { return n * share / shares; }
 static int64_t pieces_of(const lk_team *team, int64_t n, int64_t share)
 {
-    const int64_t shares = shares_of(team, n);
-    return smaller(team->pieces, begin_of(n, share + 1, shares) - begin_of(n, share, shares));
+    return smaller(team->pieces, begin_of(n, share + 1, team->shares) - begin_of(n, share, team->shares));
 }
 
-static void tell_all(lk_meeting *meeting, int64_t size, uint64_t phase)
+/* ---------------------------------------------------------------- what is done */
+
+static int are_done(const lk_signal *signals, int64_t n, uint64_t phase)
 {
-    for (int64_t group = 0; group * FAN_IN < size; group++)
-        lk_set_signal(&meeting->done[group], phase);
+    int done = 1;
+    for (int64_t i = 0; i < n; i++) /* all, so that the core asks for all lines at the same time */
+        done &= lk_signal_value(&signals[i]) >= phase;
+    return done;
 }
 
-/* The piece at hand is finished. Whoever finishes the last one of a share counts the share, and so on up the tree. */
+static int is_group_done(const lk_team *team, int64_t group)
+{
+    const int64_t left = team->shares - group * GROUP;
+    return are_done(&team->meeting->done[group * GROUP], smaller(GROUP, left), team->phase);
+}
+
+/* The condition that a phase is over. */
+static int is_phase_done(const void *team_)
+{
+    const lk_team *team = team_;
+    if (team->shares <= GROUP)
+        return is_group_done(team, 0);
+    return are_done(team->meeting->groups, divide_up(team->shares, GROUP), team->phase);
+}
+
+/* The piece at hand is finished. Whoever finishes the last one of a share, or of a group of shares, says so. */
 static void finish_piece(lk_team *team, int64_t n)
 {
     lk_meeting *meeting = team->meeting;
-    const uint64_t phase = team->phase;
-    const int64_t share = team->working_for, shares = shares_of(team, n);
-    const int64_t groups = divide_up(shares, FAN_IN), quarters = divide_up(groups, FAN_IN);
-    const int64_t group = share / FAN_IN, quarter = group / FAN_IN;
+    const int64_t share = team->working_for, group = share / GROUP;
     team->working_for = -1;
-    if (is_last(&meeting->shares[share].finished, phase, pieces_of(team, n, share))
-        && is_last(&meeting->groups[group].finished, phase, smaller(FAN_IN, shares - group * FAN_IN))
-        && is_last(&meeting->quarters[quarter].finished, phase, smaller(FAN_IN, groups - quarter * FAN_IN))
-        && is_last(&meeting->root.finished, phase, quarters))
-        tell_all(meeting, team->size, phase);
+    if (!is_last(&meeting->shares[share].finished, team->phase, pieces_of(team, n, share)))
+        return;
+    lk_set_signal(&meeting->done[share], team->phase);
+    if (team->shares > GROUP && is_group_done(team, group))
+        lk_raise_signal_to(&meeting->groups[group], team->phase);
 }
 
 /* ---------------------------------------------------------------- the next piece */
 
-static const lk_signal *signal_of(const lk_team *team)
+static uint64_t late_owners(const lk_team *team)
 {
-    return &team->meeting->done[(team->share >= 0 ? team->share : team->rank % team->size) / FAN_IN];
-}
-
-static int is_late(const lk_team *team, int64_t share)
-{
-    return (int)(atomic_load_explicit(&team->meeting->late, memory_order_relaxed) >> share & 1);
+    return atomic_load_explicit(&team->meeting->late, memory_order_relaxed);
 }
 
 /* Remember whether the owner of a share was late. Mostly it is as it was, and nothing is written. */
@@ -170,7 +187,7 @@ static void note_owner(lk_team *team, int64_t share)
 {
     const uint64_t bit = UINT64_C(1) << share;
     const int late = share != team->share;
-    if (late == is_late(team, share))
+    if (late == (int)(late_owners(team) >> share & 1))
         return;
     if (late)
         atomic_fetch_or_explicit(&team->meeting->late, bit, memory_order_relaxed);
@@ -183,7 +200,7 @@ static const lk_blocks NO_BLOCKS = {0, -1};
 /* The next piece of a share, if one is left. */
 static lk_blocks take_from(lk_team *team, int64_t share, int64_t n, int backwards)
 {
-    const int64_t shares = shares_of(team, n), pieces = pieces_of(team, n, share);
+    const int64_t shares = team->shares, pieces = pieces_of(team, n, share);
     int64_t piece = claim(&team->meeting->shares[share].claimed, team->phase, pieces);
     if (piece < 0)
         return NO_BLOCKS;
@@ -199,34 +216,39 @@ static lk_blocks take_from(lk_team *team, int64_t share, int64_t n, int backward
 
 enum { OWN, LATE_OWNERS, ANY_OWNER, NONE };
 
-/* Whether pieces of this share may be taken at this stage. */
-static int is_open(const lk_team *team, int64_t share)
+/* The shares of which pieces may be taken at this stage, as bits. */
+static uint64_t open_shares(const lk_team *team)
 {
-    if (share == team->share)
-        return team->stage == OWN;
-    return team->stage == ANY_OWNER || (team->stage == LATE_OWNERS && is_late(team, share));
+    const uint64_t all = ~UINT64_C(0) >> (64 - team->shares);
+    const uint64_t own = team->share >= 0 ? UINT64_C(1) << team->share : 0;
+    if (team->stage == OWN)
+        return all & own;
+    return all & ~own & (team->stage == LATE_OWNERS ? late_owners(team) : ~UINT64_C(0));
 }
 
 static lk_blocks take_at_stage(lk_team *team, int64_t n, int backwards)
 {
-    const int64_t shares = shares_of(team, n), first = team->share >= 0 ? team->share : team->rank;
-    const int64_t others = team->stage == OWN ? 1 : shares;
+    const uint64_t open = open_shares(team);
     lk_blocks blocks = NO_BLOCKS;
-    for (int64_t after = 0; after < others && blocks.to < 0; after++) {
-        const int64_t share = (first + after) % shares;
-        if (is_open(team, share))
+    int share = (team->share >= 0 ? team->share : team->rank) % team->shares;
+    for (int left = open ? team->shares : 0; left > 0 && blocks.to < 0; left--) {
+        if (open >> share & 1)
             blocks = take_from(team, share, n, backwards);
+        share = share + 1 < team->shares ? share + 1 : 0;
     }
     return blocks;
 }
 
 /* Begin the next phase. Returns 0 if it is done already: this thread came late. */
-static int begin_phase(lk_team *team)
+static int begin_phase(lk_team *team, int64_t n)
 {
     lk_test_delay();
     team->phase++;
+    team->shares = (int)smaller(team->size, n);
     team->stage = OWN;
-    if (!lk_spin_until(signal_of(team), team->phase, 0))
+    if (team->rank == 0)
+        team->meeting->latest = team->phase;
+    if (!is_phase_done(team))
         return 1;
     team->over = atomic_load_explicit(&team->meeting->over, memory_order_relaxed);
     return 0;
@@ -238,15 +260,15 @@ lk_blocks lk_team_next(lk_team *team, int64_t n, int backwards)
         return NO_BLOCKS;
     if (team->working_for >= 0)
         finish_piece(team, n);
-    else if (n == 0 || !begin_phase(team))
+    else if (n == 0 || !begin_phase(team, n))
         return NO_BLOCKS;
     for (; team->stage < NONE; team->stage++) {
-        if (team->stage == ANY_OWNER && lk_spin_until(signal_of(team), team->phase, PATIENCE))
+        if (team->stage == ANY_OWNER && lk_spin_until(is_phase_done, team, PATIENCE))
             return NO_BLOCKS;
         const lk_blocks blocks = take_at_stage(team, n, backwards);
         if (blocks.to >= 0)
             return blocks;
     }
-    team->over = !lk_wait_until(signal_of(team), team->phase, team->rank);
+    team->over = !lk_wait_until(is_phase_done, team, team->rank);
     return NO_BLOCKS;
 }

@@ -32,14 +32,16 @@ lk_next_function lk_team_next;
 struct lk_team {
     int size, share, pieces, over;
     lk_next_function *next;
-    int rank, stage, working_for;
+    int rank, shares, stage, working_for;
     uint64_t phase;
     lk_meeting *meeting;
 };
 
-/* lk_run opens all meetings before a job. Rank 0 ends them after its own last phase. */
+/* lk_run opens all meetings before a job. Rank 0 ends them after its own last phase. A child of fork forgets the phase
+ * in whose midst it may have been made. */
 void lk_open_meetings(void);
 void lk_end_meetings(void);
+void lk_forget_meetings(void);
 
 /* A thread's view of the team of a direction; `size` and `share` as above. A share has one piece. */
 lk_team lk_join_team(int direction, int size, int share, int rank);

@@ -74,6 +74,7 @@ static void forget_threads(void)
         atomic_store(&seats[rank].state, AWAY);
         atomic_store(&seats[rank].sleeping, 0);
     }
+    lk_forget_meetings();
 }
 
 static void prepare(void) { pthread_atfork(NULL, NULL, forget_threads); }
@@ -108,11 +109,6 @@ static void wake_sleepers(void)
     pthread_mutex_unlock(&pool.mutex);
 }
 
-static int reached(const lk_signal *signal, uint64_t value)
-{
-    return atomic_load_explicit(&signal->value, memory_order_acquire) >= value;
-}
-
 /* Change the seat's state from `before`. Returns 0 if it was another one. */
 static int change(int rank, int before, int after)
 {
@@ -121,48 +117,56 @@ static int change(int rank, int before, int after)
 
 static int is(int rank, int state) { return atomic_load_explicit(&seats[rank].state, memory_order_acquire) == state; }
 
-int lk_spin_until(const lk_signal *signal, uint64_t value, int spins)
+int lk_spin_until(lk_condition *is_met, const void *about, int spins)
 {
     for (int turn = 0; turn < spins; turn++) {
-        if (reached(signal, value))
+        if (is_met(about))
             return 1;
         lk_spin();
     }
-    return reached(signal, value);
+    return is_met(about);
 }
 
-static void sleep_until(const lk_signal *signal, uint64_t value, int rank)
+static void sleep_until(lk_condition *is_met, const void *about, int rank)
 {
     pthread_mutex_lock(&pool.mutex);
     atomic_fetch_add(&pool.sleepers, 1);
-    while (atomic_load(&signal->value) < value && (!rank || is(rank, WAITING)))
+    while (!is_met(about) && (!rank || is(rank, WAITING)))
         pthread_cond_wait(&pool.changed, &pool.mutex);
     atomic_fetch_sub(&pool.sleepers, 1);
     pthread_mutex_unlock(&pool.mutex);
 }
 
-int lk_wait_until(const lk_signal *signal, uint64_t value, int rank)
+int lk_wait_until(lk_condition *is_met, const void *about, int rank)
 {
-    if (lk_spin_until(signal, value, CONFIDENT))
+    if (lk_spin_until(is_met, about, CONFIDENT))
         return 1;
     if (rank == 0) {
-        if (!lk_spin_until(signal, value, MOST_SPINS))
-            sleep_until(signal, value, rank);
+        if (!lk_spin_until(is_met, about, MOST_SPINS))
+            sleep_until(is_met, about, rank);
         return 1;
     }
     change(rank, AT_WORK, WAITING);
     wake_sleepers(); /* the caller may wait for this thread to leave */
-    for (int turn = 0; !reached(signal, value) && is(rank, WAITING); turn++)
+    for (int turn = 0; !is_met(about) && is(rank, WAITING); turn++)
         if (turn < MOST_SPINS)
             spin_politely(turn);
         else
-            sleep_until(signal, value, rank);
+            sleep_until(is_met, about, rank);
     return change(rank, WAITING, AT_WORK);
 }
 
 void lk_set_signal(lk_signal *signal, uint64_t value)
 {
     atomic_store(&signal->value, value);
+    wake_sleepers();
+}
+
+void lk_raise_signal_to(lk_signal *signal, uint64_t value)
+{
+    uint64_t before = atomic_load(&signal->value);
+    while (before < value && !atomic_compare_exchange_weak(&signal->value, &before, value))
+        ;
     wake_sleepers();
 }
 

@@ -23,19 +23,24 @@ typedef struct {
     _Alignas(64) _Atomic uint64_t value;
 } lk_signal;
 
-/* Wait until the signal's value is at least `value`. Returns 0 if the job is over for this thread: it must then leave the
- * worker, and must not touch the job's memory. Rank 0 always gets 1. */
-int lk_wait_until(const lk_signal *signal, uint64_t value, int rank);
+/* Whether what a thread waits for has come. It looks at signals, and at memory of the waiting thread. */
+typedef int lk_condition(const void *about);
 
-/* Spin until then, but not for long. Returns whether the value was reached. */
-int lk_spin_until(const lk_signal *signal, uint64_t value, int spins);
+/* Wait until the condition is met. Returns 0 if the job is over for this thread: it must then leave the worker, and must
+ * not touch the job's memory. Rank 0 always gets 1. */
+int lk_wait_until(lk_condition *is_met, const void *about, int rank);
+
+/* Spin until then, but not for long. Returns whether the condition was met. */
+int lk_spin_until(lk_condition *is_met, const void *about, int spins);
 
 /* One turn of spinning. */
 void lk_spin(void);
 
-/* Set the value, or add one to it, and wake threads that sleep until it is reached. */
+/* Set a signal, raise it to a value, or add one to it, and wake threads that sleep, so that they look at it. */
 void lk_set_signal(lk_signal *signal, uint64_t value);
+void lk_raise_signal_to(lk_signal *signal, uint64_t value);
 void lk_raise_signal(lk_signal *signal);
+static inline uint64_t lk_signal_value(const lk_signal *signal) { return atomic_load(&signal->value); }
 
 /* In a build for tests, with -DLK_TEST_DELAYS: now and then, a thread sleeps here. */
 #ifdef LK_TEST_DELAYS

@@ -26,10 +26,10 @@ through Stream.step, pools of 1 to 1024 streams through Pool.step, and blocks of
 audio through a Stream, as multiples of real time at 48 kHz. The subjects take
 turns, so a slow phase of the machine slows all of them.
 
-With --weights: your own network, in blocks of --block steps. A block must be
-done before the next one comes: that is its deadline, and calls that take longer
-have missed it. "an hour" is how many of an hour's blocks would miss it; "<" is
-in front where none of those measured did.
+With --weights, this measures your own network, in blocks of --block steps. A
+block must be done before the next one comes: that is its deadline, and calls
+that take longer have missed it. "an hour" is how many blocks of an hour would
+miss it. If no measured call missed it, "<" is in front of the number.
 """
 
 EXAMPLES = """\
@@ -55,7 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stream.add_argument("--weights", metavar="W", help="measure the network of this file, on one thread")
     options.add_prefix(stream, "with --weights: which LSTM of a larger model")
     stream.add_argument(
-        "--block", type=options.positive, action="append", metavar="N", help=f"steps of a block ({BLOCK}); again: more"
+        "--block",
+        type=options.positive,
+        action="append",
+        metavar="N",
+        help=f"steps of a block ({BLOCK}); may be repeated",
     )
     stream.add_argument(
         "--rate", type=options.rate, metavar="HZ", help=f"steps a second (the file's sample rate, else {RATE})"
@@ -85,11 +89,11 @@ def command(arguments: argparse.Namespace) -> int:
     out.print(f"lstmkernel {__version__}, {backend}, {cpu.model()}, one thread", markup=False)
     for kind in dict.fromkeys(row.subject.kind for row in found):
         out.print()
-        out.print(_table(kind, [row for row in found if row.subject.kind == kind], found))
+        console.print_whole(out, _table(kind, [row for row in found if row.subject.kind == kind], found))
     with_deadline = [row for row in found if row.subject.audio_seconds is not None]
     if with_deadline:
         out.print()
-        out.print(_deadlines(with_deadline))
+        console.print_whole(out, _deadlines(with_deadline))
     return 0
 
 

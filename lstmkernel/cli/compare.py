@@ -100,7 +100,7 @@ def _add_kernels(parser: argparse.ArgumentParser) -> None:
         type=options.seconds,
         default=10,
         metavar="S",
-        help="with --against: a call that takes longer is an endless loop (10, and more for large shapes)",
+        help="with --against: a call that takes longer counts as an endless loop (10, and more for large shapes)",
     )
     group.add_argument(
         "--specialise", action="store_true", help="also C kernels with the shapes' sizes as constants, compiled now"

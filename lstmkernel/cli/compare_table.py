@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from lstmkernel import backends
+from lstmkernel.cli import console
 from lstmkernel.host import numbers_text
 from lstmkernel.tuning.accuracy import tolerance_text
 from lstmkernel.tuning.candidates import SPECIALISED, promises_bits
@@ -187,19 +187,14 @@ def _print(table: Table, out: Console) -> None:
     """Without the columns that matter least, where the terminal is too narrow for all."""
     left_out = []
     for heading in LEAST_FIRST:
-        if _width(table, out) <= out.width:
+        if console.width_of(table, out) <= out.width:
             break
         if at := [i for i, column in enumerate(table.columns) if column.header == heading]:
             del table.columns[at[0]]
             left_out.append(heading)
-    out.print(table, width=_width(table, out), crop=False)
+    console.print_whole(out, table)
     if left_out:
         out.print(Text(f"Too narrow for: {', '.join(left_out)}", "dim"))
-
-
-def _width(table: Table, out: Console) -> int:
-    """That no cell is cut."""
-    return Measurement.get(out, out.options.update(max_width=1000), table).maximum
 
 
 # ---------------------------------------------------------------- verdicts

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
 
 
 class _PipedConsole(Console):
@@ -14,6 +16,25 @@ class _PipedConsole(Console):
 def output() -> Console:
     """For results, on stdout."""
     return _PipedConsole(highlight=False)
+
+
+def print_whole(out: Console, shown: RenderableType) -> None:
+    """Print tables in their own width where the terminal is narrower, so that no number is cut: lines run over."""
+    if isinstance(shown, Group):
+        for part in shown.renderables:
+            print_whole(out, part)
+    elif isinstance(shown, Table):
+        terminal = out.width
+        out.width = max(terminal, width_of(shown, out))
+        out.print(shown)
+        out.width = terminal
+    else:
+        out.print(shown)
+
+
+def width_of(table: Table, out: Console) -> int:
+    """The width in which no cell is cut."""
+    return Measurement.get(out, out.options.update(max_width=1000), table).maximum
 
 
 def printable(text: str) -> str:

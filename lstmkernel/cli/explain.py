@@ -57,17 +57,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SENTENCE",
         help=f"words to read ({SENTENCE}); with --weights, a .npy file with an array (T, I)",
     )
-    parser.add_argument("--weights", metavar="W", help="show the first LSTM of this file of weights")
+    parser.add_argument(
+        "--weights",
+        metavar="W",
+        help=f"show the first LSTM of {options.WEIGHTS}",
+    )
     options.add_prefix(parser, "which LSTM of a larger model: the names of its tensors begin with P")
     parser.add_argument(
         "--layer", type=int, default=0, metavar="N", help="the layer whose four moves are shown; 0 is the lowest (0)"
     )
     parser.add_argument(
-        "--reverse", action="store_true", help="of a bidirectional model, the layer's reverse direction"
+        "--reverse", action="store_true", help="show the layer's reverse direction, of a bidirectional model"
     )
     at = parser.add_mutually_exclusive_group()
     at.add_argument("--step", type=int, metavar="T", help="the step that is shown, from 0 (the middle one)")
-    at.add_argument("--word", metavar="WORD", help="or the word of the sentence; where it occurs twice, the first")
+    at.add_argument("--word", metavar="WORD", help="or the word of the sentence; if it occurs twice, the first one")
     parser.add_argument("--png-dir", metavar="DIR", help="draw gates.png, grid.png and gradient.png; needs matplotlib")
 
 
@@ -82,7 +86,7 @@ def command(arguments: argparse.Namespace) -> int:
     out.print(about, markup=False)
     for part in (explain_text.moves(shown, k, step), explain_text.grid(shown, step), explain_text.results(shown)):
         out.print()
-        out.print(part)
+        console.print_whole(out, part)
     if written:
         out.print()
     for path in written:
@@ -153,19 +157,19 @@ def _step(arguments: argparse.Namespace, shown: Explained) -> int:
 
 def _draw(arguments: argparse.Namespace, shown: Explained, step: int) -> list[str]:
     """Draw the pictures; their paths, with what each of them shows."""
-    from lstmkernel.workbench.explain import grid, plots
+    from lstmkernel.workbench.explain import flow, gates, grid
 
     panels = _flows(shown) if arguments.weights else example.experiment()
     pictures = {
-        "gates": plots.draw_gates(shown),
+        "gates": gates.draw_gates(shown),
         "grid": grid.draw_grid(shown, step),
-        "gradient": plots.draw_flow(panels),
+        "gradient": flow.draw_flow(panels),
     }
     os.makedirs(arguments.png_dir, exist_ok=True)
     paths = {name: os.path.join(arguments.png_dir, f"{name}.png") for name in pictures}
     with ExitStack() as stack:
         for name, figure in pictures.items():
-            plots.save(figure, stack.enter_context(files.replacing(paths[name])))
+            figure.savefig(stack.enter_context(files.replacing(paths[name])), format="png", dpi=110, facecolor="white")
     return [f"{path} ({PICTURES[name]})" for name, path in paths.items()]
 
 

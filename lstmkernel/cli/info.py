@@ -20,8 +20,8 @@ SUMMARY = "show CPU, backends, threads and versions; or the content of a file of
 
 DESCRIPTION = """\
 Show the CPU, its instruction sets, which backends can run and why the others
-cannot, threads and versions. With FILE: the names and shapes in this file of
-weights, and the networks in it that can be loaded.
+cannot, threads and versions. With FILE, show the names and shapes in this file
+of weights, and the networks in it that can be loaded.
 """
 
 EXAMPLES = """\

@@ -13,6 +13,11 @@ from lstmkernel.host import files
 from lstmkernel.workbench import shapes
 from lstmkernel.workbench.shapes import Shape
 
+#: What --weights takes.
+WEIGHTS = (
+    "a file of weights, of any format that lstmkernel info can read: .safetensors, .pt, .keras, .h5, .onnx, .nam, .json"
+)
+
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
     """--backend, for one backend."""
@@ -31,7 +36,7 @@ class _Parts(argparse.Action):
 
 def add_prefix(parser: Any, which: str) -> None:
     """--prefix, for one part of a file or, given several times, for parts one after the other."""
-    parser.add_argument("--prefix", metavar="P", action=_Parts, help=f"{which}; again for the part that follows it")
+    parser.add_argument("--prefix", metavar="P", action=_Parts, help=f"{which}; repeat it for the part that follows")
 
 
 def to_write(stack: ExitStack, path: str | None) -> BinaryIO | None:

@@ -21,20 +21,20 @@ SUMMARY = "run a trained network over an input file"
 
 DESCRIPTION = """\
 Run the LSTM of a weights file over an input, and save its output at every step.
-What is read is said first, such as "T = 50 steps x B = 3 rows of I = 40
-numbers". The input may be larger than memory: it is taken in blocks, with a
-progress bar. The output is written completely or not at all.
+First the command says how it reads the input, such as "T = 50 steps x B = 3
+rows of I = 40 numbers". The input may be larger than memory: it is read in
+blocks, with a progress bar. The output is written completely or not at all.
 
 An array (.npy, .npz) is (T, I), or (T, B, I) for a batch: T time steps, B rows,
 I numbers each. It is (B, T, I) with --batch-first, or if the file of weights
-says so (Keras's do). Rows of unequal length are padded and have --lengths, or
-lie one after the other in one (N, I) array and have --ragged --offsets. The
-output, .npy or .npz, has the axes of the input.
+says so (Keras's files do). For padded rows of unequal length, use --lengths. If
+such rows lie one after the other in one (N, I) array, use --ragged --offsets.
+The output, .npy or .npz, has the axes of the input.
 
-A table (.parquet, .arrow, .feather; pip install 'lstmkernel[arrow]') has one
-row for each step: I columns of numbers, or a column of lists of I numbers. Or
-it has one row for each sequence: a column of lists of steps. The output is a
-table with the column "out" in the same order, or an array where the rows are
+A table (.parquet, .arrow, .feather; pip install 'lstmkernel[arrow]') may have
+one row for each step: I columns of numbers, or a column of lists of I numbers.
+Or it has one row for each sequence: a column of lists of steps. The output is a
+table with the column "out" in the same order, or an array if the rows are
 steps.
 
 A sound file (.wav, .flac, ...; pip install 'lstmkernel[audio]') needs a network
@@ -77,7 +77,7 @@ ONLY = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="INPUT", help="an array, a table or a sound file")
     parser.add_argument("-o", "--output", metavar="OUTPUT", required=True, help="the file to write")
-    parser.add_argument("--weights", metavar="W", help="a file of weights, of any format that lstmkernel info can read")
+    parser.add_argument("--weights", metavar="W", help=options.WEIGHTS)
     options.add_prefix(parser, "which LSTM of a larger model: the names of its tensors begin with P")
     parser.add_argument(
         "--last", action="store_true", default=None, help="save only the output at each row's last step: (B, width)"
@@ -96,17 +96,19 @@ def _add_reading(group: Any) -> None:
         "--batch-first",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="an array of 3 axes is (B, T, I), or with --no-batch-first (T, B, I); default: as the weights' file says",
+        help="read 3 axes as (B, T, I), or with --no-batch-first as (T, B, I); default: as the file of weights says",
     )
     group.add_argument("--lengths", metavar="FILE", help="how many steps each row has: B whole numbers (.npy)")
     group.add_argument(
         "--ragged", action="store_true", default=None, help="the rows lie one after the other in one array (N, I)"
     )
     group.add_argument(
-        "--offsets", metavar="FILE", help="with --ragged: where each row begins, and N at the end: B + 1 numbers (.npy)"
+        "--offsets", metavar="FILE", help="with --ragged: B + 1 numbers, where each row begins, and N at the end (.npy)"
     )
     group.add_argument("--array", metavar="NAME", help="which array of a .npz file that has several")
-    group.add_argument("--column", metavar="NAME", action="append", help="which column of a table; again for the next")
+    group.add_argument(
+        "--column", metavar="NAME", action="append", help="which column of a table; repeat it for the next one"
+    )
     group.add_argument(
         "--raw", type=options.raw_array, metavar="DTYPE,SHAPE", help="a file without a header: float32,50,3,40"
     )

@@ -24,11 +24,12 @@ from lstmkernel.workbench.shapes import Shape
 SUMMARY = "see how a call is run on several threads, as predicted and as measured"
 
 DESCRIPTION = """\
-Show for each number of threads how the C kernels run a call: on one thread; in
-tasks, where any thread takes the next steps of a layer, a direction or a group
-of rows; or in teams, where threads share the units of a layer. Beside it: the
-time that was predicted, from which the way was chosen, and the measured one.
-All numbers of threads take turns. docs/scaling.md explains the prediction.
+Show for each number of threads how the C kernels run a call. They run it on one
+thread; in tasks, where any thread takes the next steps of a layer, a direction
+or a group of rows; or in teams, where threads share the units of a layer. The
+way with the least predicted time is chosen; the table shows this time and the
+measured one. All numbers of threads take turns. docs/scaling.md explains the
+prediction.
 """
 
 EXAMPLES = """\
@@ -69,7 +70,7 @@ def command(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([{**row._asdict(), "shape": row.shape.sizes()} for row in found], indent=2))
     else:
-        console.output().print(_table(found))
+        console.print_whole(console.output(), _table(found))
     return 0
 
 
@@ -101,7 +102,7 @@ def _calls(shape: Shape, counts: Sequence[int]) -> dict[str, Callable[[], object
 def _table(found: Sequence[Row]) -> Table:
     table = Table(box=box.SIMPLE, padding=(0, 1), show_edge=False)
     for name in ("Shape", "Allowed", "Way", "Threads", "Predicted", "Measured", "Speedup"):
-        table.add_column(name, justify="left" if name in ("Shape", "Way") else "right")
+        table.add_column(name, justify="left" if name in ("Shape", "Way") else "right", no_wrap=True)
     for row in found:
         first = next(other for other in found if other.shape == row.shape)
         name = row.shape.name if row is first else ""

@@ -21,3 +21,8 @@ from lstmkernel.dask.scoring import score
 from lstmkernel.dask.training import gradients
 
 __all__ = ["gradients", "score"]
+
+
+def __dir__() -> list[str]:
+    """The public names, without modules."""
+    return sorted(__all__)

@@ -73,6 +73,10 @@ def array_of(name: str, value: ArrayLike) -> Array:
         if name == "x" and _are_unequal_rows(value):
             raise ValueError(_UNEQUAL_ROWS) from None
         raise ValueError(f"{name}: expected an array, got {type(value).__name__}: {error}") from error
+    except (RuntimeError, TypeError) as error:
+        if not hasattr(value, "requires_grad"):
+            raise
+        raise TypeError(f"{name}: expected an array, got a tensor {_of_tensor(name, value, error)}") from error
     if array is None or isinstance(array, MaskedArray):
         way_out = _WITHOUT_MASK.get(name, "fill it: numpy.ma.filled(array, ...)")
         raise TypeError(f"{name}: expected an array without a mask, got a masked one; {way_out}")
@@ -91,6 +95,16 @@ _UNEQUAL_ROWS = (
     "x: expected an array, got a list of rows of unequal length; use net.ragged(list), or pad the rows and give "
     "lengths="
 )
+
+
+def _of_tensor(name: str, tensor: Any, error: Exception) -> str:
+    """What a tensor of PyTorch has that NumPy cannot read, and what to do."""
+    if tensor.requires_grad:
+        return (
+            f"that requires a gradient; give {name}.detach() if you need none; lstmkernel.torch.LSTM takes tensors and "
+            "gives gradients"
+        )
+    return f"that NumPy cannot read: {error}; give {name}.float().cpu()"
 
 
 def _are_unequal_rows(value: Any) -> bool:

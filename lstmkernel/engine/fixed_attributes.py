@@ -15,7 +15,7 @@ class FixedAttributes:
         if not name.startswith("_") and type(self).__module__.partition(".")[0] == "lstmkernel":
             kind = type(self).__name__
             raise AttributeError(
-                f"{kind}.{name} cannot be set: an {kind} is fixed when it is made; load_state_dict replaces its "
+                f"{kind}.{name} cannot be set: each {kind} is fixed when it is made; load_state_dict replaces its "
                 f"parameters, {kind}.from_config makes another one"
             )
         object.__setattr__(self, name, value)

@@ -16,6 +16,7 @@ from lstmkernel.backends.large import slices
 from lstmkernel.backends.packing import Array, LayerWeights, LSTMWeights
 from lstmkernel.engine import call_length
 from lstmkernel.engine.call_length import FULL_ROWS, Cut
+from lstmkernel.engine.notes import Notes
 from lstmkernel.engine.parameters import LSTMShape, layer_parameters
 from lstmkernel.engine.precision import checked, require_float32, require_rounded, rounded, widened
 from lstmkernel.engine.prepared_calls import PreparedCalls
@@ -30,6 +31,7 @@ class NetworkOptions(NamedTuple):
     num_threads: int | None = None  # at most; None: no bound
     batch_first: bool = False  # callers give (B, T, I); the kernels always get (T, B, I)
     expects: str | None = None  # "mask" or "lengths", if a call without either has to warn
+    notes: Notes = Notes()
 
 
 class Network:

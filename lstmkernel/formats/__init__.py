@@ -140,23 +140,34 @@ def inspect(path: Path, *, max_bytes: int | None = None) -> Contents:
         return format_of(path, formats()).inspect(path)
 
 
-def save(net: AnyNetwork | Model, path: Path) -> None:
+def save(net: AnyNetwork | Model, path: Path, *, state_inputs: bool = True) -> None:
     """Save a network as ``.safetensors`` or ``.onnx``; ``load`` gives the same network back.
 
     The file is written whole or not at all. A name without a suffix is a safetensors file; there an LSTM's tensors have
     PyTorch's names, so that ``torch.nn.LSTM`` can load them. An ONNX model has the inputs x, h_0, c_0 and the outputs
-    out, h_n, c_n, and runs in ONNX Runtime; the package onnx writes it. A safetensors file has float16 weights as such;
-    an ONNX model has them in float32, and loads as a float32 network. Any other suffix is a ValueError, and so is a
-    network that the format cannot express.
+    out, h_n, c_n, and runs in ONNX Runtime; the package onnx writes it. h_0 and c_0 may be left out of a call, and ONNX
+    Runtime warns of each such input when it loads the model. With ``state_inputs=False`` the only input is x: there are
+    no warnings, and every call begins with zeros or the model's own initial state. A safetensors file has float16
+    weights as such; an ONNX model has them in float32, and loads as a float32 network. Any other suffix is a
+    ValueError, and so is a network that the format cannot express.
     """
     if not isinstance(net, AnyNetwork):
         raise TypeError(f"net: expected an LSTM, LSTMCell, Dense or Stack, got {type(net).__name__}")
     path = path_of(path)
+    saving_format_of(path).save(copy(net), path, bool(state_inputs))  # somebody may load other weights meanwhile
+
+
+def saving_format_of(path: Path) -> SavingFormat:
+    """The format that the suffix of a new file names; ValueError for one that is not written."""
+    path = path_of(path)
     suffix = os.path.splitext(path)[1].lower() or ".safetensors"
     savers = saving_formats()
     if suffix not in savers:
-        raise ValueError(f"{path}: expected a suffix of {', '.join(savers)}, got {suffix}")
-    savers[suffix].save(copy(net), path)  # somebody may load other weights meanwhile
+        raise ValueError(
+            f"{path}: expected a suffix of {', '.join(savers)}, got {suffix}; no other format is written (PyTorch's "
+            "safetensors.torch.load_file reads .safetensors)"
+        )
+    return savers[suffix]
 
 
 def _recurrent_activation(given: str | None) -> str | None:

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike
 
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
+from lstmkernel.engine.notes import Notes
 from lstmkernel.engine.parameters import LSTMShape
 from lstmkernel.formats.inspection import Contents
 from lstmkernel.lstm import LSTM
@@ -37,6 +38,7 @@ class Options(NamedTuple):
     variant: Variant | None = None
     reverse: bool | None = None
     recurrent_activation: str | None = None
+    notes: Notes = Notes()  # what the file says of its network's use
 
     def applied(self, shape: LSTMShape) -> LSTMShape:
         """The shape with what the caller has said, for files that do not say it themselves."""
@@ -66,7 +68,7 @@ class Options(NamedTuple):
     def of_lstm(self) -> dict[str, Any]:
         """What the caller has given, as entries of an LSTM's ``config()``."""
         order = {} if self.batch_first is None else {"batch_first": self.batch_first}
-        return {**self.of_dense(), "num_threads": self.num_threads, **order}
+        return {**self.of_dense(), "num_threads": self.num_threads, **order, **self.notes.given()}
 
 
 class Format(Protocol):
@@ -88,5 +90,5 @@ class Format(Protocol):
 class SavingFormat(Format, Protocol):
     """A format that lstmkernel writes as well."""
 
-    def save(self, net: AnyNetwork, path: str) -> None:
-        """Write the whole file or leave what was there; ValueError for a network that the format cannot express."""
+    def save(self, net: AnyNetwork, path: str, state_inputs: bool) -> None:
+        """Write the whole file or leave what was there; ValueError for what the format cannot express."""

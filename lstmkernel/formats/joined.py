@@ -1,8 +1,9 @@
-"""``prefix=`` as a list: parts of one file, each loaded by itself, one after the other in a Stack."""
+"""Parts of a network, each loaded by itself, one after the other in a Stack: ``prefix=`` as a list, modules."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -30,12 +31,17 @@ def load(
     """What ``one`` gives for a prefix that was checked; for a list of them, all layers as one Stack."""
     if not isinstance(prefix, list):
         return one(prefix, options)
-    nets = [one(part, options) for part in prefix]
+    return chain([(f"prefix {part!r}", partial(one, part)) for part in prefix], options)
+
+
+def chain(parts: Sequence[tuple[str, Callable[[Options], AnyNetwork]]], options: Options) -> AnyNetwork:
+    """What the functions give, one after the other. A name stands before each, for errors."""
+    nets = [load_part(options) for _, load_part in parts]
     if options.dtype is None and len({net.dtype for net in nets}) > 1:
-        nets = [one(part, options._replace(dtype=np.float32)) for part in prefix]
+        nets = [load_part(options._replace(dtype=np.float32)) for _, load_part in parts]
     layers: list[LSTM | Dense] = []
-    for part, net in zip(prefix, nets, strict=True):
+    for (name, _), net in zip(parts, nets, strict=True):
         if not isinstance(net, LSTM | Dense | Stack) or (isinstance(net, Stack) and net.skip):
-            raise ValueError(f"prefix {part!r}: expected layers that can stand in a Stack, got {net!r}")
+            raise ValueError(f"{name}: expected layers that can stand in a Stack, got {net!r}")
         layers += net.layers if isinstance(net, Stack) else [net]
     return layers[0] if len(layers) == 1 else Stack(layers)

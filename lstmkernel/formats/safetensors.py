@@ -12,7 +12,8 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
 from lstmkernel.engine import parameters, precision
-from lstmkernel.formats import describe
+from lstmkernel.engine.notes import GIVES
+from lstmkernel.formats import assumptions, describe, kept_notes
 from lstmkernel.formats.contract import AnyNetwork, Options
 from lstmkernel.formats.inspection import Contents, LoadableNetwork, Tensor
 from lstmkernel.formats.pytorch import names, state_dict
@@ -21,6 +22,7 @@ from lstmkernel.formats.untrusted.json import parse_json
 from lstmkernel.formats.untrusted.raw_tensors import as_array
 from lstmkernel.host.files import replacing
 from lstmkernel.lstm import LSTM
+from lstmkernel.model import Model
 from lstmkernel.stack import Stack
 
 NAME = "safetensors"
@@ -60,7 +62,9 @@ def inspect(path: str) -> Contents:
     networks = [LoadableNetwork("", _in_words(layers, skip))]
     if _is_stack(header):
         networks += [LoadableNetwork(str(place), _in_words([layer])) for place, layer in enumerate(layers)]
-    return Contents(NAME, header.tensors, networks, ["written by lstmkernel.save"])
+    notes = kept_notes.first(map(kept_notes.of_config, layers))
+    words = ["written by lstmkernel.save", *kept_notes.in_words(notes)]
+    return Contents(NAME, header.tensors, networks, words, notes.sample_rate)
 
 
 def load(path: str, prefix: str | None, options: Options) -> AnyNetwork:
@@ -70,14 +74,21 @@ def load(path: str, prefix: str | None, options: Options) -> AnyNetwork:
         return state_dict.load(weights, prefix, options, ordered=False)
     description = parse_json(header.metadata[KEY].encode())
     if not prefix:
-        return _restore(description, {weight.name: weight.read() for weight in weights}, options)
+        return _told(_restore(description, {weight.name: weight.read() for weight in weights}, options))
     place = prefix.removesuffix(".")
     layers, _ = _layers(description)
     if not _is_stack(header) or place not in map(str, range(len(layers))):
         known = f"0 to {len(layers) - 1}" if _is_stack(header) else "none, for the file is one layer"
         raise ValueError(f"prefix {place[:100]!r}: expected the number of a layer, {known}")
     inside = {weight.name: weight.read() for weight in weights if weight.name.startswith(f"{place}.")}
-    return _restore_layer(layers[int(place)], names.within(inside, f"{place}."), options)
+    return _told(_restore_layer(layers[int(place)], names.within(inside, f"{place}."), options))
+
+
+def _told(net: AnyNetwork) -> AnyNetwork:
+    """The same network; what its model gives instead of every step is told."""
+    if isinstance(net, Model) and net.gives:
+        assumptions.assume(GIVES[net.gives])
+    return net
 
 
 def _weights(path: str, header: _Header) -> list[Weight]:
@@ -90,7 +101,9 @@ def _weights(path: str, header: _Header) -> list[Weight]:
     return state_dict.of_tensors(header.tensors, read)
 
 
-def save(net: AnyNetwork, path: str) -> None:
+def save(net: AnyNetwork, path: str, state_inputs: bool) -> None:
+    if not state_inputs:
+        raise ValueError(f"state_inputs: expected True for {path}, since only an ONNX model has inputs")
     metadata = _stack_config(net) if isinstance(net, Stack) else _layer_config(net)
     with replacing(path) as file:
         file.write(serialize(_tensors(net), {KEY: json.dumps(metadata)}))

@@ -4,6 +4,7 @@
 
     lstm = LSTM(40, 128, num_layers=2)    # a torch.nn.LSTM: constructor, state_dict, results, gradients
     print(accelerate(model))              # every nn.LSTM and nn.LSTMCell of a model; prints what was replaced
+    restore(model)                        # and back
 
 Needs PyTorch: ``pip install lstmkernel[torch]``.
 """
@@ -17,8 +18,13 @@ except ModuleNotFoundError as error:
         "lstmkernel.torch: expected PyTorch, which is not installed; pip install lstmkernel[torch]", name="torch"
     ) from error
 
-from lstmkernel.torch.accelerated import Accelerated, accelerate
+from lstmkernel.torch.accelerated import Accelerated, accelerate, restore
 from lstmkernel.torch.cell import LSTMCell
 from lstmkernel.torch.lstm import LSTM
 
-__all__ = ["LSTM", "Accelerated", "LSTMCell", "accelerate"]
+__all__ = ["LSTM", "Accelerated", "LSTMCell", "accelerate", "restore"]
+
+
+def __dir__() -> list[str]:
+    """The public names, without modules: the module ``lstm`` would stand beside the class ``LSTM``."""
+    return sorted(__all__)

@@ -1,4 +1,7 @@
-"""``accelerate``: run every LSTM of a model on lstmkernel's kernels. A report says which were not replaced, and why."""
+"""``accelerate``: run every LSTM of a model on lstmkernel's kernels, and ``restore``, which undoes it.
+
+A report says which were not replaced, and why.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from torch import nn
 
 from lstmkernel.host.plain_text import plain
 from lstmkernel.torch.cell import LSTMCell
+from lstmkernel.torch.function import make_plain
 from lstmkernel.torch.lstm import LSTM
 
 _REPLACEMENTS: dict[type[nn.Module], type[LSTM] | type[LSTMCell]] = {nn.LSTM: LSTM, nn.LSTMCell: LSTMCell}
@@ -70,11 +74,28 @@ def accelerate(model: nn.Module) -> Accelerated:
 
     Some modules are left as they are, and the report says why: quantized and TorchScript modules, subclasses,
     parametrized or weight-normed modules, other devices and dtypes, modules whose ``forward`` was replaced.
+
+    ``print(model)`` shows the replaced modules as ``lstmkernel.torch.LSTM``. ``restore(model)`` undoes it.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     found = [(name, module) for name, module in model.named_modules() if _is_lstm(module)]
     return Accelerated([_replace(name, module) for name, module in found])
+
+
+def restore(model: nn.Module) -> list[str]:
+    """Make every LSTM and LSTMCell of ``lstmkernel.torch`` inside a model PyTorch's own again, in place.
+
+    The modules stay the same objects, with the same parameters, names, hooks and mode, whether ``accelerate`` replaced
+    them or the model was made of them. Returns their names; "" is the model itself.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    own = {replacement: kind for kind, replacement in _REPLACEMENTS.items()}
+    found = [(name, module) for name, module in model.named_modules() if type(module) in own]
+    for _, module in found:
+        make_plain(module, own[type(module)])
+    return [name for name, _ in found]
 
 
 def _is_lstm(module: nn.Module) -> bool:
@@ -116,7 +137,7 @@ def _obstacle(module: nn.Module) -> str | None:
     own = dict(module.named_parameters(recurse=False))
     names = module._flat_weights_names if isinstance(module, nn.LSTM) else ["weight_ih", "weight_hh"]  # noqa: SLF001 - PyTorch's only list
     if any(name not in own for name in names):
-        return "a weight is computed anew at every call: remove_weight_norm or the like first"
+        return "a weight is computed again at every call: remove_weight_norm or the like first"
     weight = next(module.parameters())
     if weight.device.type != "cpu":
         return f"on {weight.device}: lstmkernel runs on the CPU"

@@ -18,6 +18,10 @@ class LSTMCell(torch.nn.LSTMCell):
 
     compares_weights: bool = True  #: see LSTM
 
+    def _get_name(self) -> str:
+        """What ``print(model)`` shows."""
+        return "lstmkernel.torch.LSTMCell"
+
     def forward(self, input: Tensor, hx: State | None = None) -> State:  # noqa: A002
         """As ``torch.nn.LSTMCell``: (B, I) or (I,), and (h, c)."""
         if is_traced():

@@ -14,6 +14,7 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments
 from lstmkernel.engine.gradients import backward
 from lstmkernel.engine.tape import Tape
+from lstmkernel.host.warning import warn
 from lstmkernel.lstm import LSTM
 from lstmkernel.torch import operations
 from lstmkernel.torch.operations import State
@@ -38,14 +39,21 @@ def between_graphs(run: Run) -> Run:
 
 
 def as_pytorchs(module: Module, kind: type[Module]) -> Module:
-    """PyTorch's own module with the same parameters, for ``torch.jit.script``.
-
-    PyTorch also puts it into the model that is scripted.
-    """
+    """PyTorch's own module with the same parameters, for ``torch.jit.script``, which puts it into the model itself."""
+    warn(
+        "torch.jit.script puts PyTorch's own LSTMs into the model that it is given, in place of lstmkernel's, also if "
+        "it fails; call lstmkernel.torch.accelerate(model) afterwards, or give it copy.deepcopy(model)"
+    )
     own = copy.copy(module)
-    own.__class__ = kind
-    vars(own).pop("_models", None)
+    make_plain(own, kind)
     return own
+
+
+def make_plain(module: Module, kind: type[Module]) -> None:
+    """Make a module PyTorch's own of that kind, without what lstmkernel's keeps."""
+    module.__class__ = kind
+    for name in ("_models", "compares_weights", "checkpoint_every"):
+        vars(module).pop(name, None)
 
 
 def check(x: Any, hx: Any, weights: dict[str, Tensor]) -> None:
@@ -73,9 +81,17 @@ def check(x: Any, hx: Any, weights: dict[str, Tensor]) -> None:
 
 
 def run(
-    model: Callable[[], LSTM], x: Tensor, state: State | None, lengths: Tensor | None, weights: dict[str, Tensor]
+    model: Callable[[], LSTM],
+    x: Tensor,
+    state: State | None,
+    lengths: Tensor | None,
+    weights: dict[str, Tensor],
+    checkpoint_every: int | None = None,
 ) -> tuple[Tensor, State]:
-    """``model()(x, state, lengths=lengths)`` as tensors, differentiable in x, the state and the model's weights."""
+    """``model()(x, state, lengths=lengths)`` as tensors, differentiable in x, the state and the model's weights.
+
+    checkpoint_every: as for ``LSTM.forward``; it changes no number.
+    """
     if operations.are_followed():
         return operations.lstm(x, state, lengths, weights)
     h, c = (None, None) if state is None else state
@@ -83,7 +99,8 @@ def run(
         tensor is not None and tensor.requires_grad for tensor in (x, h, c, *weights.values())
     ):
         x = x.contiguous()  # so that the tape reads this tensor, which autograd keeps, and no copy of it
-        out, h_n, c_n = _Run.apply(model(), tuple(weights), lengths, x, h, c, *weights.values())  # type: ignore[no-untyped-call]
+        how = (model(), tuple(weights), lengths, checkpoint_every)
+        out, h_n, c_n = _Run.apply(*how, x, h, c, *weights.values())  # type: ignore[no-untyped-call]
         return out, (h_n, c_n)
     out, (h_n, c_n) = model()(array(x), _arrays(h, c), lengths=None if lengths is None else lengths.numpy())
     return torch.from_numpy(out), (torch.from_numpy(h_n), torch.from_numpy(c_n))
@@ -98,6 +115,10 @@ def _arrays(h: Tensor | None, c: Tensor | None) -> tuple[Array, Array] | None:
     return None if h is None or c is None else (array(h), array(c))
 
 
+#: Arguments of ``_Run`` that are no tensors to differentiate in: model, names, lengths, checkpoint_every.
+_BESIDE = 4
+
+
 class _Run(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -105,13 +126,15 @@ class _Run(torch.autograd.Function):
         model: LSTM,
         names: tuple[str, ...],
         lengths: Tensor | None,
+        checkpoint_every: int | None,
         x: Tensor,
         h: Tensor | None,
         c: Tensor | None,
         *weights: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        row_lengths = None if lengths is None else lengths.numpy()
         out, (h_n, c_n), tape = model.forward(
-            array(x), _arrays(h, c), lengths=None if lengths is None else lengths.numpy()
+            array(x), _arrays(h, c), lengths=row_lengths, checkpoint_every=checkpoint_every
         )
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(ticket(tape), lengths, x, h, c, *weights)
@@ -121,11 +144,11 @@ class _Run(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *seeds: Tensor | None) -> tuple[Tensor | None, ...]:
         saved, lengths, *given = ctx.saved_tensors
-        tape, needed = tape_of(saved), ctx.needs_input_grad[3:]
+        tape, needed = tape_of(saved), ctx.needs_input_grad[_BESIDE:]
         arrays = _seed_arrays(seeds)
         if tape is None or arrays is None or torch.is_grad_enabled() or operations.are_followed():
-            return None, None, None, *operations.gradients(ctx.names, lengths, given, seeds, needed)
-        return None, None, None, *_gradients(tape, ctx.names, arrays, needed)
+            return *([None] * _BESIDE), *operations.gradients(ctx.names, lengths, given, seeds, needed)
+        return *([None] * _BESIDE), *_gradients(tape, ctx.names, arrays, needed)
 
 
 def _seed_arrays(seeds: Sequence[Tensor | None]) -> list[Array | None] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.nn.functional import dropout
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 import lstmkernel
+from lstmkernel.engine.arguments import size
 from lstmkernel.torch import autocast, operations
 from lstmkernel.torch.function import as_pytorchs, between_graphs, check, is_traced, run
 from lstmkernel.torch.operations import State
@@ -19,6 +20,11 @@ from lstmkernel.torch.packing import Models
 
 class LSTM(torch.nn.LSTM):
     """A ``torch.nn.LSTM``, with its arguments, parameters, results and gradients, that lstmkernel computes.
+
+    One argument more saves memory in training: with ``checkpoint_every=k`` a call keeps the states before every k-th
+    step for the backward pass, which runs forward again from there. Results and gradients are bit-identical to those
+    without it; a backward pass does one third more work. T / k + k steps are kept instead of T: least where k is about
+    sqrt(T). Setting the attribute ``checkpoint_every`` later has the same effect, also after ``accelerate``.
 
     It runs on the CPU in float32 and float64. Other dtypes raise TypeError and other devices ValueError, before
     anything runs. Under ``torch.autocast`` x and the states may have 16 bits; it computes in the dtype of the weights,
@@ -36,6 +42,20 @@ class LSTM(torch.nn.LSTM):
     #: sees only changes that PyTorch counts (load_state_dict, in-place operations), no write to ``.data``. A module is
     #: compared in any case since a call from which its weights can be trained.
     compares_weights: bool = True
+    checkpoint_every: int | None = None  #: see above
+
+    def __init__(self, *arguments: Any, checkpoint_every: SupportsIndex | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if checkpoint_every is not None:
+            self.checkpoint_every = size("checkpoint_every", checkpoint_every)
+
+    def _get_name(self) -> str:
+        """What ``print(model)`` shows."""
+        return "lstmkernel.torch.LSTM"
+
+    def extra_repr(self) -> str:
+        """The arguments that are not the defaults."""
+        return super().extra_repr() + (f", checkpoint_every={self.checkpoint_every}" if self.checkpoint_every else "")
 
     def forward(self, input: Any, hx: State | None = None) -> Any:  # noqa: A002
         """As ``torch.nn.LSTM``: (T, B, I), (B, T, I), (T, I) or a PackedSequence, and (h_0, c_0)."""
@@ -97,7 +117,7 @@ class LSTM(torch.nn.LSTM):
     ) -> tuple[Tensor, State]:
         """x (T, B, I) -> out (T, B, D*R); one layer at a time where there is dropout between them."""
         if not (self.training and self.dropout and self.num_layers > 1):
-            return run(partial(self._model, None, weights), x, state, lengths, weights)
+            return run(partial(self._model, None, weights), x, state, lengths, weights, self.checkpoint_every)
         D = 2 if self.bidirectional else 1
         last = []
         for layer in range(self.num_layers):
@@ -105,7 +125,7 @@ class LSTM(torch.nn.LSTM):
                 x = _drop(x, self.dropout, lengths)
             own = None if state is None else (state[0][layer * D : layer * D + D], state[1][layer * D : layer * D + D])
             of_layer = _of_layer(layer, weights)
-            x, states = run(partial(self._model, layer, of_layer), x, own, lengths, of_layer)
+            x, states = run(partial(self._model, layer, of_layer), x, own, lengths, of_layer, self.checkpoint_every)
             last.append(states)
         h, c = zip(*last, strict=True)
         return x, (torch.cat(h), torch.cat(c))

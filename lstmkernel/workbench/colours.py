@@ -7,3 +7,6 @@ VERMILION, BLUE, GREEN, ORANGE, SKY, PURPLE, YELLOW = (
 
 #: For the bars and lines of one picture, in this order.
 SERIES = (VERMILION, BLUE, GREEN, ORANGE, SKY, PURPLE, YELLOW, BLACK, GREY)
+
+#: The states of an LSTM, in all pictures.
+CELL_STATE, HIDDEN_STATE = ORANGE, PURPLE

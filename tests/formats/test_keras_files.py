@@ -183,7 +183,7 @@ def test_the_format_is_told_by_content(saved, tmp_path):
         assert lk.load(tmp_path / "model.bin").layers[0].input_size == 3
 
 
-@pytest.mark.filterwarnings("ignore:.*go_backwards=True:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*(go_backwards=True|gives the steps in reverse):RuntimeWarning")
 @pytest.mark.parametrize("file", ["whole_3.keras", "activations_2.h5", "backwards_3.keras"])
 def test_converted(saved, answers, tmp_path, capsys, file):
     assert cli.main(["convert", str(saved / file), str(tmp_path / "net.safetensors")]) == 0

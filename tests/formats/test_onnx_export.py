@@ -162,3 +162,49 @@ def test_what_the_operator_cannot_say_is_not_saved(tmp_path, net, message):
     with pytest.raises(ValueError, match=message):
         lk.save(net, tmp_path / "net.onnx")
     assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------- without inputs for states
+
+
+def said_by_onnxruntime(path, capfd, x=None):
+    """What ONNX Runtime prints while it loads and runs a model, and the outputs."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 2  # its default, which onnx_models changes
+    capfd.readouterr()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    outputs = session.run(None, {"x": x})
+    return "".join(capfd.readouterr()), outputs, [info.name for info in session.get_inputs()]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_model_without_state_inputs(tmp_path, capfd, name):
+    net, path = NETS[name](), tmp_path / "net.onnx"
+    x = numbers(6, 3, 5).swapaxes(*((0, 1) if net.batch_first else (0, 0)))
+    lk.save(net, path, state_inputs=False)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    said, (out, *states), inputs = said_by_onnxruntime(path, capfd, x)
+    assert said == ""
+    assert inputs == ["x"]
+    expected, last = net(x)
+    last = [last] if isinstance(net, lk.LSTM) else last
+    for got, part in zip([out, *states], [expected, *itertools.chain(*last)], strict=True):
+        close(got, part)
+    again = lk.load(path)
+    for key, value in net.state_dict().items():
+        assert again.state_dict()[key].tobytes() == value.tobytes(), key
+
+
+def test_with_state_inputs_it_warns(tmp_path, capfd):
+    """If this fails, ONNX Runtime no longer warns, and what the documentation says can go."""
+    lk.save(lk.LSTM(5, 7, seed=1), tmp_path / "net.onnx")
+    said, _, _ = said_by_onnxruntime(tmp_path / "net.onnx", capfd, numbers(6, 3, 5))
+    assert said.count("appears in graph inputs") == 2
+
+
+def test_state_inputs_are_for_onnx(tmp_path):
+    with pytest.raises(ValueError, match=r"state_inputs: expected True for .*, since only an ONNX model has inputs"):
+        lk.save(lk.LSTM(5, 7, seed=1), tmp_path / "net.safetensors", state_inputs=False)
+    assert not list(tmp_path.iterdir())

@@ -36,6 +36,8 @@ def plan(shape, threads, caches=DESKTOP, isa="generic", itemsize=4):
         ("3200,1,45,40,2", 16, "tasks", 16),  # rows
         ("256,365,15,20", 16, "tasks", 16),
         ("6,50,15,4", 16, "one thread", 1),  # few rows of few units
+        ("32,147,60,128,4,2", 16, "tasks", 16),  # a team would hand more around than it computes
+        ("16,147,60,128,4,2", 16, "teams", 16),  # rows make only half as many tasks
     ],
 )
 def test_the_way_of_a_call(shape, threads, way, used):

@@ -52,6 +52,7 @@ PATHS = [
     "lstmkernel.torch.accelerate",
     "lstmkernel.trace.Trace",
     "lstmkernel.variant.Variant",
+    "lstmkernel.window.Window",
 ]
 #: Packages that ``import lstmkernel`` leaves alone: slow to import, or of an extra that may not be installed.
 HEAVY = ("asyncio", "h5py", "llvmlite", "matplotlib", "numba", "onnx", "onnxruntime", "rich", "scipy", "torch")
@@ -112,7 +113,7 @@ NETWORKS = {
 def test_an_unknown_attribute_cannot_be_set(kind):
     """A weight that somebody assigned would change nothing, and nobody would be told."""
     net = NETWORKS[kind]()
-    with pytest.raises(AttributeError, match="load_state_dict"):
+    with pytest.raises(AttributeError, match=f"each {kind} is fixed .* load_state_dict"):
         net.weight_ih_l0 = np.zeros((12, 2))
 
 
@@ -126,6 +127,8 @@ def test_what_an_object_says_it_is(random):
     trace = repr(lk.trace(lstm, x))
     assert "Trace" in trace
     assert len(trace) < 500, "not its numbers"
+    flow = repr(lk.gradient_flow(lstm, x))
+    assert flow.startswith("GradientFlow(straight (1, 4), other (1, 4), ")
 
 
 @pytest.mark.slow

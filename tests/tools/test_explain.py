@@ -218,15 +218,15 @@ def test_pictures_of_any_network(
 
 def test_what_the_pictures_show() -> None:
     pytest.importorskip("matplotlib")
-    from lstmkernel.workbench.explain import grid, plots
+    from lstmkernel.workbench.explain import flow, gates, grid
 
     lstm, words, x = example()
     shown = explained(lstm, x.astype("float32"), words)
-    gates = plots.draw_gates(shown)
-    images = [axes.images[0] for axes in gates.axes if axes.images]
+    heat = gates.draw_gates(shown)
+    images = [axes.images[0] for axes in heat.axes if axes.images]
     assert len(images) == 3 * 6
     for place, image in enumerate(images):
-        layer, name = 2 - place // 6, list(plots.FIELDS)[place % 6]
+        layer, name = 2 - place // 6, list(gates.FIELDS)[place % 6]
         np.testing.assert_array_equal(image.get_array(), getattr(shown.trace, name)[layer].T)
     drawing = grid.draw_grid(shown, 3)
     texts = [text.get_text() for text in drawing.axes[0].texts]
@@ -235,10 +235,76 @@ def test_what_the_pictures_show() -> None:
     assert numbers == 4 * (7 + 3 * (2 * 7 + 2))  # x, and of each layer c and h at seven words, c_n and h_n
     assert texts.count(f"{shown.trace.c[2, 6, 1]:.2f}") >= 2
     panels = explain_example.experiment()
-    flow = plots.draw_flow(panels)
-    for axes, found in zip(flow.axes, panels.values(), strict=True):
+    drawn = flow.draw_flow(panels)
+    for axes, found in zip(drawn.axes, panels.values(), strict=True):
         for line, sizes in zip(axes.lines, found.values(), strict=False):
             np.testing.assert_array_equal(line.get_ydata()[sizes > 0], sizes[sizes > 0])
+
+
+def test_of_many_units_those_that_change_most_are_drawn(recorded: Callable[..., Any]) -> None:
+    pytest.importorskip("matplotlib")
+    from lstmkernel.workbench.explain import gates
+
+    _, lstm, x = recorded(50, 3, 40)
+    shown = explained(lstm, x, [str(t) for t in range(50)])
+    moves = np.ptp(shown.trace.c[0], axis=0)
+    units = gates.chosen_units(shown.trace.c[0])
+    assert len(units) == gates.MOST_UNITS
+    assert sorted(moves[units]) == sorted(moves)[-gates.MOST_UNITS :]
+    heat = gates.draw_gates(shown)
+    assert "32 of 40 units" in heat.get_suptitle()
+    (forget,) = heat.axes[0].images
+    np.testing.assert_array_equal(forget.get_array(), shown.trace.f[0].T[units])
+    assert [text.get_text() for text in heat.axes[0].get_yticklabels()] == [str(unit) for unit in units[::8]]
+
+
+def test_the_gradients_axes_end_where_the_lines_end() -> None:
+    pytest.importorskip("matplotlib")
+    from lstmkernel.workbench.explain import flow
+
+    fading = np.append(2.0 ** -np.arange(100), 0)
+    limits = flow.flow_limits({"a": {"in total": fading, "road": fading[:10] / 2}})
+    assert limits.steps == 49  # 2 ** -49 is the last one above 1e-15
+    assert (limits.least, limits.most) == (flow.LOST, 3)
+    limits = flow.flow_limits({"a": {"in total": fading[:11]}, "b": {"in total": np.array([1.0, 20])}})
+    assert limits == (10, 2.0**-11, 60)
+    limits = flow.flow_limits({"a": {"in total": np.array([1.0, 1e9, np.inf])}})
+    assert limits.most == 3
+    assert flow.flow_limits({"a": {"in total": np.ones(1), "other": np.zeros(1)}}) == (1, 0.1, 3)
+
+
+def test_names_beside_lines_cover_no_line() -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from lstmkernel.workbench.explain import flow
+
+    drawn = flow.draw_flow(explain_example.experiment())
+    FigureCanvasAgg(drawn).draw()
+    for axes in drawn.axes:
+        assert {text.get_text() for text in axes.texts} == set(flow.SHORT)
+        boxes = [text.get_window_extent() for text in axes.texts]
+        for line in axes.lines[:5]:
+            points = axes.transData.transform(np.column_stack(line.get_data()))
+            assert not any(box.count_contains(points) for box in boxes)
+        assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[n + 1 :])
+
+
+@pytest.mark.parametrize("steps", [1, 3, 7])
+def test_the_grids_legend_is_in_the_picture(recorded: Callable[..., Any], steps: int) -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from lstmkernel.workbench.explain import grid
+
+    _, lstm, x = recorded(steps, 3, 40)
+    drawing = grid.draw_grid(explained(lstm, x, [str(t) for t in range(steps)]), 0)
+    texts = {text.get_text(): text for text in drawing.axes[0].texts}
+    assert "units 0 to 3\nof 40" in texts
+    FigureCanvasAgg(drawing).draw()
+    page, boxes = drawing.bbox, [texts[entry].get_window_extent() for entry in grid.LEGEND]
+    assert all(page.x0 <= box.x0 and box.x1 <= page.x1 and box.y1 <= page.y1 for box in boxes)
+    assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[n + 1 :])
 
 
 def test_a_missing_matplotlib_names_the_extra(

@@ -6,7 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from lstmkernel.torch import accelerate  # noqa: E402
+import lstmkernel.torch  # noqa: E402
+from lstmkernel.torch import accelerate, restore  # noqa: E402
 
 nn = torch.nn
 
@@ -111,6 +112,67 @@ def test_hooks_stay():
     accelerate(lstm)
     lstm(torch.randn(4, 2, 5))
     assert heard == ["hook"]
+
+
+def test_print_shows_what_was_replaced():
+    model = nn.ModuleDict({"a": nn.LSTM(3, 4, 2, bidirectional=True), "b": nn.LSTMCell(3, 4), "c": nn.Linear(2, 2)})
+    accelerate(model)
+    text = str(model)
+    assert "(a): lstmkernel.torch.LSTM(3, 4, num_layers=2, bidirectional=True)" in text
+    assert "(b): lstmkernel.torch.LSTMCell(3, 4)" in text
+    assert "(c): Linear(" in text
+
+
+def test_restore_is_the_way_back():
+    model, x = Model(), torch.randn(3, 7, 5)
+    kinds, parts, keys = list(map(type, model.modules())), dict(model.named_modules()), list(model.state_dict())
+    expected = model(x)
+    known = {name: set(vars(part)) for name, part in parts.items()}
+    names = accelerate(model).replaced
+    model.encoder.checkpoint_every = 2
+    model(x)
+    assert restore(model) == names
+    assert restore(model) == []
+    assert list(map(type, model.modules())) == kinds
+    assert dict(model.named_modules()) == parts
+    assert list(model.state_dict()) == keys
+    assert {name: set(vars(part)) for name, part in parts.items()} == known
+    assert torch.equal(model(x), expected)
+    assert restore(lstmkernel.torch.LSTM(3, 4)) == [""]
+    with pytest.raises(TypeError, match=r"model: expected a torch.nn.Module, got list"):
+        restore([])
+
+
+def test_the_package_shows_its_public_names_and_nothing_else():
+    assert dir(lstmkernel.torch) == ["Accelerated", "LSTM", "LSTMCell", "accelerate", "restore"]
+    assert lstmkernel.torch.packing.Models.__module__ == "lstmkernel.torch.packing"
+
+
+class Unscriptable(Model):
+    def forward(self, x):
+        return super().forward(x)  # TorchScript has no super()
+
+
+def is_scripted(model):
+    try:
+        torch.jit.script(model)
+    except (RuntimeError, NotImplementedError):
+        return False
+    return True
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script")
+@pytest.mark.parametrize("kind", [Model, Unscriptable])
+def test_scripting_says_that_it_puts_pytorchs_own_back(kind):
+    model = kind()
+    accelerate(model)
+    with pytest.warns(RuntimeWarning, match=r"torch.jit.script puts PyTorch's own LSTMs into the model"):
+        assert is_scripted(model) == (kind is Model)
+    assert type(model.encoder) is nn.LSTM
+    assert len(accelerate(model).replaced) == 3  # the way out
+    with pytest.warns(RuntimeWarning, match=r"copy.deepcopy"):
+        torch.jit.script(copy.deepcopy(model).encoder)
+    assert type(model.encoder) is lstmkernel.torch.LSTM
 
 
 class OwnLSTM(nn.LSTM):

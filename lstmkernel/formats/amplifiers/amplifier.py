@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
+from lstmkernel.engine.notes import Notes
 from lstmkernel.formats import build, describe
 from lstmkernel.formats.contract import Options
 from lstmkernel.formats.inspection import Contents, LoadableNetwork, Tensor
@@ -86,11 +87,12 @@ class AmplifierFormat:
         if prefix not in parts:
             expected = f"one of {', '.join(parts)}" if parts else "none, for the file is one network"
             raise ValueError(f"prefix: expected {expected}, got {prefix!r}")
-        return self._built(parts[prefix], options)
+        return self._built({"sample_rate": self.about(model)[1], **parts[prefix]}, options)
 
     def _built(self, model: Any, options: Options) -> Stack:
         layers, skip = self.network(model)
-        options = options.or_else("float32")
+        rate = _hertz(self.about(model)[1])
+        options = options.or_else("float32")._replace(notes=Notes(sample_rate=rate))
         return Stack([layer.built(options) for layer in layers], skip=skip)
 
 

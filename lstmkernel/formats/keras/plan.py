@@ -15,6 +15,7 @@ import numpy as np
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
+from lstmkernel.engine.notes import Notes
 from lstmkernel.engine.parameters import LSTMShape
 from lstmkernel.formats import build, describe
 from lstmkernel.formats.contract import Options
@@ -113,6 +114,7 @@ class Plan(NamedTuple):
     layers: list[PlannedLSTM | PlannedDense | PlannedSum]
     warnings: list[str]  # where Keras's answer is not simply the output
     notes: list[str]
+    gives: str | None  # a key of GIVES, where Keras's answer is not every step in the order of x
 
     def described(self) -> str:
         return describe.chain(layer.described() for layer in self.layers)
@@ -124,7 +126,14 @@ class Plan(NamedTuple):
         every = (array for cells in arrays for cell in cells for array in cell.values())
         # A batch of Keras is (B, T, I), so that is what its models expect here.
         options = options.or_else(build.dtype_of(every), batch_first=True)
-        return build.chain([layer.built(cells, options) for layer, cells in zip(self.layers, arrays, strict=True)])
+        noted = options._replace(notes=Notes(gives=self.gives))
+        top = max((i for i, layer in enumerate(self.layers) if isinstance(layer, PlannedLSTM)), default=None)
+        return build.chain(
+            [
+                layer.built(cells, noted if i == top else options)
+                for i, (layer, cells) in enumerate(zip(self.layers, arrays, strict=True))
+            ]
+        )
 
 
 def planned(chain: Sequence[KerasLayer], source: Source) -> Plan:
@@ -143,8 +152,8 @@ def planned(chain: Sequence[KerasLayer], source: Source) -> Plan:
     _check_widths(found)
     _check_masks(found)
     _check_choice(found, source)
-    warnings, notes = _of_the_answer(working, backwards)
-    return Plan(found, warnings, notes)
+    warnings, notes, gives = _of_the_answer(working, backwards)
+    return Plan(found, warnings, notes, gives)
 
 
 # ---------------------------------------------------------------- the chain
@@ -192,16 +201,17 @@ def _check_choice(found: Sequence[PlannedLSTM | PlannedDense | PlannedSum], sour
         raise ValueError(f"recurrent_activation: expected 'sigmoid', as the file says by CuDNN's biases, got {given!r}")
 
 
-def _of_the_answer(working: Sequence[KerasLayer], backwards: bool) -> tuple[list[str], list[str]]:
-    """How Keras's answer is found in the output, as warnings where one could not guess it, and as notes."""
-    warnings, notes = list[str](), list[str]()
+def _of_the_answer(working: Sequence[KerasLayer], backwards: bool) -> tuple[list[str], list[str], str | None]:
+    """How Keras's answer is found in the output: warnings where one could not guess it, notes, and a key of GIVES."""
+    warnings, notes, gives = list[str](), list[str](), None
     top = next((layer for layer in reversed(working) if layer.kind in RECURRENT), None)
     if top is None:
-        return [], []
+        return [], [], None
     if not _every_step(top) and top.kind == "Bidirectional":
         answer = _LAST_OF_TWO[_merge_mode(top)]
         text = f"{top}: return_sequences=False: Keras's answer is not in the output, but in the states: {answer}"
         warnings.append(text)
+        gives = "last states"
     elif not _every_step(top):
         answer = (
             "y[:, 0]"
@@ -211,11 +221,13 @@ def _of_the_answer(working: Sequence[KerasLayer], backwards: bool) -> tuple[list
             else "net.last(x)"
         )
         warnings.append(f"{top}: return_sequences=False: Keras's answer is {answer}; net(x) gives every step")
+        gives = "first step" if backwards else "last step"
     elif backwards and top.half is None:  # a Bidirectional turns that half's output around
         warnings.append(f"{top}: go_backwards=True: the output is in the order of x; Keras's answer is y[:, ::-1]")
+        gives = "reverse"
     if any(_flag(layer.inside, "stateful") for layer in working):
         notes.append("stateful=True: net.stream(batch_size=B) keeps the states from call to call")
-    return warnings, notes
+    return warnings, notes, gives
 
 
 # ---------------------------------------------------------------- layers

@@ -4,11 +4,14 @@ Inputs are x, (T, B, I) or (B, T, I) with batch_first, and each LSTM's h_0 and c
 is zeros, or the model's own initial state. A network that expects lengths has the input lengths, (B,), too. Outputs are
 out and each LSTM's h_n and c_n, in lstmkernel's shapes. T and B are open. In a Stack, an LSTM's states have its place
 before their names, as in the state_dict: "1.h_0".
+
+ONNX Runtime warns of each input that has a default, whatever the model. Without ``state_inputs`` there are none: every
+call then begins with the defaults.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,21 +33,21 @@ _LSTM_NAMES = {ours: name for name, ours in LSTM_ACTIVATIONS.items()}
 _DENSE_NAMES = {ours: name for name, ours in ACTIVATIONS.items()}
 
 
-def model(net: Any) -> Any:
+def model(net: Any, metadata: Mapping[str, str], state_inputs: bool = True) -> Any:
     """The ModelProto of an LSTM, or of a Stack that holds one; ValueError for what ONNX's operators cannot express."""
     layers = net.layers if isinstance(net, Stack) else (net,)
     if not any(isinstance(layer, LSTM) for layer in layers):
         raise ValueError(f"net: expected an LSTM or a Stack with one for an ONNX model, got {type(net).__name__}")
     if isinstance(net, Stack) and net.skip:
         raise ValueError(f"skip: expected 0 for an ONNX model, got {net.skip}; save it as .safetensors")
-    graph = _Graph(net.dtype)
+    graph = _Graph(net.dtype, state_inputs)
     batch_first = net.batch_first
     order = ["B", "T"] if batch_first else ["T", "B"]
     in_features = layers[0].input_size if isinstance(layers[0], LSTM) else layers[0].in_features
     value = graph.input("x", [*order, in_features])
     if batch_first:
         value = graph.node("Transpose", [value], "steps", perm=[1, 0, 2])
-    rows = graph.rows(value)
+    rows = graph.rows(value) if state_inputs or any(getattr(layer, "initial_state", False) for layer in layers) else ""
     lengths = graph.lengths(layers)
     for place, layer in enumerate(layers):
         prefix = f"{place}." if isinstance(net, Stack) else ""
@@ -56,14 +59,16 @@ def model(net: Any) -> Any:
     graph.node(
         "Transpose" if batch_first else "Identity", [value], "out", **({"perm": [1, 0, 2]} if batch_first else {})
     )
-    return graph.model([*order, layers[-1].out_features])
+    made = graph.model([*order, layers[-1].out_features])
+    helper.set_model_props(made, dict(metadata))
+    return made
 
 
 class _Graph:
     """A graph that is being written: its nodes, initializers, inputs and outputs so far."""
 
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self._dtype = dtype
+    def __init__(self, dtype: np.dtype[Any], state_inputs: bool) -> None:
+        self._dtype, self._state_inputs = dtype, state_inputs
         self._type = helper.np_dtype_to_tensor_dtype(dtype)
         self._nodes: list[Any] = []
         self._initializers: list[Any] = []
@@ -130,15 +135,18 @@ class _Graph:
                 f"{prefix}proj_size: expected 0, since ONNX's LSTM has no projection, got {lstm.proj_size}"
             )
         L, D, H = lstm.num_layers, lstm.shape.directions, lstm.hidden_size
-        first = {"h_0": np.zeros((L * D, H), self._dtype), "c_0": np.zeros((L * D, H), self._dtype)}
-        first |= {name: value for name, value in lstm.state_dict().items() if name in first}
-        states = [self._state(f"{prefix}{name}", value, rows) for name, value in first.items()]
+        zeros = np.zeros((L * D, H), self._dtype)
+        named = lstm.state_dict()
+        states = [
+            self._state(f"{prefix}{name}", named.get(name, zeros), rows)
+            for name in ("h_0", "c_0")
+            if self._state_inputs or lstm.initial_state
+        ]
         merged = self.constant(f"{prefix}merged", [0, 0, D * H])
         ends: tuple[list[str], list[str]] = [], []
         for layer in range(L):
             name = f"{prefix}layer{layer}"
-            bounds = [self.constant(f"{name}.{end}", [D * (layer + k)]) for k, end in enumerate(("begin", "end"))]
-            own = [self.node("Slice", [state, *bounds], f"{name}.{state}") for state in states]
+            own = self._of_layer(states, name, D * layer, D * layer + D) if states else ["", ""]
             inputs = [value, *self._weights(lstm, layer, name), lengths, *own, self._peephole(lstm, layer, name)]
             outputs = [f"{name}.{part}" for part in ("Y", "Y_h", "Y_c")]
             attributes = {"hidden_size": H, "direction": _direction(lstm), **_variant(lstm.variant, D)}
@@ -152,10 +160,16 @@ class _Graph:
             self._outputs.append(self._info(f"{prefix}{last}", [L * D, "B", H]))
         return value
 
+    def _of_layer(self, states: list[str], name: str, begin: int, end: int) -> list[str]:
+        """The initial states of one layer."""
+        bounds = [self.constant(f"{name}.begin", [begin]), self.constant(f"{name}.end", [end])]
+        return [self.node("Slice", [state, *bounds], f"{name}.{state}") for state in states]
+
     def _state(self, name: str, first: Array, rows: str) -> str:
-        """An initial state that the caller may leave out; the default is ``first`` (L*D, H), the same for every row."""
+        """An initial state, ``first`` (L*D, H) in every row; an input that the caller may leave out, if it is one."""
         count, H = first.shape
-        self.input(name, [count, f"{name}_rows", H])
+        if self._state_inputs:
+            self.input(name, [count, f"{name}_rows", H])
         self.constant(name, first[:, None])
         sizes = [self.constant(f"{name}.{end}", [extent]) for end, extent in (("states", count), ("width", H))]
         shape = self.node("Concat", [sizes[0], rows, sizes[1]], f"{name}.shape", axis=0)

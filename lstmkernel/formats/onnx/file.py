@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
-from lstmkernel.formats import build, describe, errors
+from lstmkernel.engine.notes import GIVES, Notes
+from lstmkernel.formats import build, describe, errors, kept_notes
 from lstmkernel.formats.contract import AnyNetwork, Options
 from lstmkernel.formats.inspection import Contents, LoadableNetwork
-from lstmkernel.formats.onnx import graph, graph_outputs, operator, parse_budget, select
+from lstmkernel.formats.onnx import graph, operator, parse_budget, select
 from lstmkernel.formats.onnx.dense import DenseNodes
 from lstmkernel.formats.onnx.follow import FollowedNetwork, Part
 from lstmkernel.formats.onnx.tensors import TensorReader, described
+from lstmkernel.formats.untrusted.json import parse_json
 from lstmkernel.host.files import replacing
 from lstmkernel.host.warning import warn
 from lstmkernel.lstm import LSTM
+from lstmkernel.model import Model
 from lstmkernel.stack import Stack
 
 NAME = "ONNX"
 SUFFIXES: tuple[str, ...] = (".onnx",)
+
+#: The metadata's key under which ``save`` keeps what is no part of a graph, as JSON.
+KEY = "lstmkernel"
 
 #: How many LSTM nodes ``inspect`` tries to load.
 MOST_LISTED = 50
@@ -40,18 +47,21 @@ def inspect(path: str) -> Contents:
         if isinstance(found, FollowedNetwork):
             networks.append(LoadableNetwork(prefix, describe.chain(_in_words(part, found) for part in found.parts)))
             if found.only:
-                notes.append(graph_outputs.ONLY[found.only])
+                notes.append(GIVES[found.only])
         else:
             notes.append(f"cannot be loaded {f'with prefix={prefix!r}' if prefix else 'as a whole'}: {found}")
     if len(names) > MOST_LISTED:
         notes.append(f"{len(names) - MOST_LISTED} more LSTM nodes, which prefix= can name, too")
-    return Contents(NAME, [described(tensor) for tensor in model.graph.initializer], networks, notes)
+    kept = _kept_notes(model)
+    notes += kept_notes.in_words(kept)
+    return Contents(NAME, [described(tensor) for tensor in model.graph.initializer], networks, notes, kept.sample_rate)
 
 
 def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stack:
     model, reader = _model(path)
     scopes = select.scopes(model, reader)
     found = select.network(scopes, reader, prefix or "")
+    kept = Notes() if prefix else _kept_notes(model)
     del model, scopes  # frees the file's bytes before the network takes memory
     if found.elsewhere:
         node, sources = found.elsewhere[0][0], ", ".join(sorted({repr(name) for _, name in found.elsewhere})[:6])
@@ -59,18 +69,21 @@ def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stac
             f"{path}: {node}: begins with {sources}, which another part of the model computes and which is not loaded: "
             "give state= to each call; without it, it begins with zeros"
         )
-    if found.only:
-        warn(f"{path}: {graph_outputs.ONLY[found.only]}")
-    return _built(found, options)
+    notes = kept_notes.first([Notes(gives=found.only or None), kept])
+    if notes.gives:
+        warn(f"{path}: {GIVES[notes.gives]}")
+    return _built(found, options, notes)
 
 
-def save(net: AnyNetwork, path: str) -> None:
+def save(net: AnyNetwork, path: str, state_inputs: bool) -> None:
     """Save as an ONNX model; ``export.py`` says with which inputs and outputs."""
     errors.needed("onnx", "onnx", f"saving {path}")
     from lstmkernel.formats.onnx import export  # imports onnx
 
+    notes = Notes(net.gives, net.sample_rate).given() if isinstance(net, Model) else {}
     with replacing(path) as file:
-        file.write(export.model(net).SerializeToString())
+        made = export.model(net, {KEY: json.dumps(notes)} if notes else {}, state_inputs)
+        file.write(made.SerializeToString())
 
 
 def _model(path: str) -> tuple[Any, TensorReader]:
@@ -88,11 +101,19 @@ def _model(path: str) -> tuple[Any, TensorReader]:
     return model, TensorReader(path)
 
 
-def _built(found: FollowedNetwork, options: Options) -> LSTM | Dense | Stack:
+def _kept_notes(model: Any) -> Notes:
+    """Those that ``save`` wrote, if it did."""
+    found = [entry.value for entry in model.metadata_props if entry.key == KEY]
+    return kept_notes.of_config(parse_json(found[0].encode())) if len(found) == 1 else Notes()
+
+
+def _built(found: FollowedNetwork, options: Options, notes: Notes) -> LSTM | Dense | Stack:
     options = options.or_else(
         build.dtype_of(array for part in found.parts for array in _arrays(part)), found.batch_first
     )
-    return build.chain([_layer(part, found, options) for part in found.parts])
+    top = max(i for i, part in enumerate(found.parts) if not isinstance(part, DenseNodes))
+    noted = options._replace(notes=notes)
+    return build.chain([_layer(part, found, noted if i == top else options) for i, part in enumerate(found.parts)])
 
 
 def _layer(part: Part, found: FollowedNetwork, options: Options) -> LSTM | Dense:

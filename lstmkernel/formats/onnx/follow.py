@@ -43,7 +43,7 @@ class FollowedNetwork(NamedTuple):
     batch_first: bool
     expects: Literal["lengths"] | None  # what the model gives its LSTMs in each call
     elsewhere: list[tuple[Node, str]]  # LSTM nodes whose initial states come from what is not followed, and from where
-    only: str = ""  # a key of graph_outputs.ONLY, where the graph gives a part of the output
+    only: str = ""  # a key of notes.GIVES, where the graph gives a part of the output
 
 
 class Scope(NamedTuple):

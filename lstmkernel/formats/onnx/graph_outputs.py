@@ -36,16 +36,8 @@ def joins(outputs: Mapping[str, Signal | None], top: LSTMNode | DenseNodes, out:
     return joins
 
 
-#: What ``load`` says of a model that gives only a part of the output, by what ``given_steps`` found.
-ONLY = {
-    "last step": "the model gives only the last step: net.last(x) gives that, net(x) gives every step",
-    "last states": "the model gives only the last states: h_n in what net(x) returns has them; out has every step",
-    "a part": "the model gives only a part of the output: net(x) gives all of it, at every step",
-}
-
-
 def given_steps(outputs: Mapping[str, Signal | None], top: LSTMNode | DenseNodes, out: Array, states: States) -> str:
-    """A key of ONLY, or "" if the outputs hold all of ``out`` (T, B, n), the labels of the last layer's output.
+    """A key of ``notes.GIVES``; "" if the outputs hold all of ``out`` (T, B, n), the labels of the last layer's output.
 
     ``joins`` has accepted the outputs.
     """

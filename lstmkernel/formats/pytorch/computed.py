@@ -1,4 +1,4 @@
-"""Weights that PyTorch computes anew at each call, from tensors that a state_dict has in their place.
+"""Weights that PyTorch computes again at each call, from tensors that a state_dict has in their place.
 
 | what | in the state_dict, for a weight ``W`` | in inference |
 |---|---|---|

@@ -1,8 +1,7 @@
-"""``lstmkernel.from_torch``: a network from a live module of PyTorch, or from a state_dict in memory."""
+"""``lstmkernel.from_torch``: a network from live modules of PyTorch, or from a state_dict in memory."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -13,10 +12,11 @@ from numpy.typing import DTypeLike
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
 from lstmkernel.engine import arguments
-from lstmkernel.formats import assumptions, joined
+from lstmkernel.formats import assumptions, build, joined
 from lstmkernel.formats.contract import Options, Prefix
-from lstmkernel.formats.pytorch import computed, names, state_dict
+from lstmkernel.formats.pytorch import computed, modules, names, state_dict
 from lstmkernel.formats.pytorch.weights import Weight, unreadable
+from lstmkernel.host.warning import warn
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 
@@ -29,20 +29,24 @@ def from_torch(
     backend: str = "auto",
     num_threads: int | None = None,
     batch_first: bool | None = None,
-) -> LSTM | Any:  # Any: with prefix=, a Dense or a Stack
-    """An LSTM from a ``torch.nn.LSTM``, a module that holds one, or a state_dict of tensors or arrays.
+) -> LSTM | Any:  # Any: of several layers a Stack, of a Linear a Dense
+    """A network from a module of PyTorch, a list of modules, or a state_dict of tensors or arrays.
 
-    ``prefix`` picks a part of a larger model, or a list of parts, as in ``load``; without it, the LSTM must be all. The
-    other options are those of ``load``; ``batch_first`` is by default the module's own. PyTorch itself is not imported.
+    Parameters
+    ----------
+    source
+        A ``torch.nn.LSTM``, a module that holds one, or a state_dict: an LSTM, or what ``prefix`` picks.
+        A ``torch.nn.Linear``: a Dense.
+        A list of modules, in the order in which they run, or an ``nn.Sequential``: a Stack of its LSTMs and Linears.
+        Behind a Linear may be Tanh, Sigmoid, ReLU or Softmax(dim=-1); dropout does nothing. Other modules are refused.
+    prefix
+        Picks a part of a larger model, or a list of parts, as in ``load``. Without it, the LSTM must be all of a module
+        or a state_dict.
+    dtype, backend, num_threads, batch_first
+        As for ``load``; ``batch_first`` is by default the module's own.
+
+    PyTorch itself is not imported. Raises TypeError for other sources, and ValueError that names the module or key.
     """
-    if isinstance(source, Mapping):
-        mapping, module = source, None
-    elif callable(getattr(source, "state_dict", None)) and callable(getattr(source, "get_submodule", None)):
-        mapping, module = source.state_dict(), source
-        _warn_of_copies(module)
-    else:
-        raise TypeError(f"from_torch: expected a torch.nn.Module or a state_dict, got {type(source).__name__}")
-    weights = [_weight(str(name), value) for name, value in mapping.items()]
     options = Options(
         backend,
         arguments.num_threads(num_threads),
@@ -50,22 +54,64 @@ def from_torch(
         None if batch_first is None else bool(batch_first),
     )
     with assumptions.collected() as told:
-        net = joined.load(partial(_one, weights, module), joined.checked(prefix), options)
+        if prefix is None and modules.are_in_a_row(source):
+            net = _in_a_row(modules.steps(source), options)
+        else:
+            net = _picked(source, joined.checked(prefix), options)
     for sentence in told:
-        warnings.warn(f"from_torch: {sentence}", RuntimeWarning, stacklevel=2)
+        warn(f"from_torch: {sentence}")
     return net
+
+
+def _in_a_row(steps: list[modules.Step], options: Options) -> Any:
+    """Modules one after the other."""
+
+    def load(step: modules.Step, options: Options) -> LSTM | Dense | Stack:
+        weights = _weights_of(step.module)
+        try:
+            if step.is_lstm:
+                return _one(weights, step.module, None, options)
+            arrays = {weight.name: weight.read() for weight in _used(weights, step.module)}
+        except ValueError as error:
+            raise ValueError(f"{step.name}: {error}") from error
+        options = options.or_else(build.dtype_of(arrays.values()))
+        return build.dense(arrays["weight"], arrays.get("bias"), step.activation, options)
+
+    return joined.chain([(step.name, partial(load, step)) for step in steps], options)
+
+
+def _weights_of(module: Any) -> list[Weight]:
+    _warn_of_copies(module)
+    return [_weight(str(name), value) for name, value in module.state_dict().items()]
+
+
+def _picked(source: Any, prefix: str | list[str] | None, options: Options) -> Any:
+    """What the prefix picks from one module or state_dict."""
+    if isinstance(source, Mapping):
+        weights, module = [_weight(str(name), value) for name, value in source.items()], None
+    elif callable(getattr(source, "state_dict", None)) and callable(getattr(source, "get_submodule", None)):
+        weights, module = _weights_of(source), source
+    else:
+        raise TypeError(
+            f"from_torch: expected a torch.nn.Module, a list of them, or a state_dict, got {type(source).__name__}"
+        )
+    return joined.load(partial(_one, weights, module), prefix, options)
 
 
 def _one(weights: list[Weight], module: Any, prefix: str | None, options: Options) -> LSTM | Dense | Stack:
     """What one prefix picks."""
-    known = computed.resolved(weights)
-    if module is not None:
-        known = [_known(weight, module) if weight.assumed else weight for weight in known]
+    known = _used(weights, module)
     if prefix is None:
         _check_alone(known)
     if options.batch_first is None and module is not None:
         options = options._replace(batch_first=_batch_first(module, known, prefix or ""))
     return state_dict.load(known, prefix, options)
+
+
+def _used(weights: list[Weight], module: Any) -> list[Weight]:
+    """The weights as the forward pass uses them."""
+    known = computed.resolved(weights)
+    return known if module is None else [_known(weight, module) if weight.assumed else weight for weight in known]
 
 
 def _known(weight: Weight, module: Any) -> Weight:
@@ -86,15 +132,15 @@ def _check_alone(weights: list[Weight]) -> None:
     """Without a prefix, there must be one LSTM and nothing else."""
     found = names.prefixes(weight.name for weight in weights)
     if not found:
-        raise ValueError(
-            f"no LSTM: expected names such as weight_ih_l0, got {names.some(weight.name for weight in weights)}"
-        )
+        return  # perhaps a Linear
     others = [weight.name for weight in weights if not weight.name.startswith(found[0])]
     others += [weight.name for weight in weights if "." in weight.name[len(found[0]) :] and weight.name not in others]
     if others:
-        places = ", ".join(repr(place.removesuffix(".")) for place in found)
+        parts = state_dict.parts(weights)
+        several = ", or a list of them in the order in which they run" if len(parts) > 1 else ""
         raise ValueError(
-            f"expected one LSTM and nothing else, got also {names.some(others)}; choose with prefix=, one of {places}"
+            f"expected one LSTM and nothing else, got also {names.some(others)}; choose with prefix=, one of "
+            f"{names.some(map(repr, parts))}{several}"
         )
 
 
@@ -106,16 +152,14 @@ def _batch_first(module: Any, weights: list[Weight], prefix: str) -> bool:
 
 
 def _warn_of_copies(module: Any) -> None:
-    """A wrapper that computes a weight anew at each call puts a plain tensor where a Parameter was."""
+    """A wrapper that computes a weight again at each call puts a plain tensor where a Parameter was."""
     for name, inner in module.named_modules():
         for own, value in getattr(inner, "_parameters", {}).items():
             if value is not None and not getattr(value, "_is_param", type(value).__name__ == "Parameter"):
                 place = f"{name}.{own}" if name else own
-                warnings.warn(
+                warn(
                     f"from_torch: {place} is no Parameter, but a tensor that a wrapper has computed and may have "
-                    "dropped a part of: it is taken as it is now; give from_torch the wrapper, which has the Parameter",
-                    RuntimeWarning,
-                    stacklevel=3,
+                    "dropped a part of: it is taken as it is now; give from_torch the wrapper, which has the Parameter"
                 )
 
 

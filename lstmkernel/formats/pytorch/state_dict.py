@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from itertools import product
 from typing import NamedTuple
 
 from lstmkernel.backends.packing import Array
@@ -16,7 +17,7 @@ from lstmkernel.formats import assumed_chain, assumptions, build, describe
 from lstmkernel.formats.assumed_chain import Part
 from lstmkernel.formats.contract import Options
 from lstmkernel.formats.inspection import Contents, LoadableNetwork, Tensor
-from lstmkernel.formats.pytorch import computed, names
+from lstmkernel.formats.pytorch import computed, modules, names
 from lstmkernel.formats.pytorch.weights import Weight, problem_of
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
@@ -105,7 +106,34 @@ def networks(weights: Sequence[Weight], ordered: bool = True) -> tuple[list[Load
             refused.append(f"{name or 'the whole file'}: {group.description}")
         else:
             found.setdefault(name, LoadableNetwork(name, group.description))
-    return list(found.values()), [*told, *refused]
+    whole = any(", then " in network.description for network in found.values())
+    return list(found.values()), [*told, *refused, *([] if whole else _row(groups))]
+
+
+def parts(weights: Sequence[Weight]) -> list[str]:
+    """The prefixes of the LSTMs and Linears that ``load`` takes."""
+    groups = _Groups(weights, Options())
+    return [groups.name_of(group) for group in groups.layers() if not group.problem]
+
+
+def _row(groups: _Groups) -> list[str]:
+    """A note: how to load an LSTM with the Linear behind it, if two of them fit."""
+    layers = [group for group in groups.layers() if not group.problem]
+    for below, above in product(layers, layers):
+        if (below.kind, above.kind) == ("LSTM", "Linear") and below.widths[1] == above.widths[0]:
+            lstm, head = groups.name_of(below), groups.name_of(above)
+            return [
+                f"a list of prefixes loads its parts one after the other, for example prefix={[lstm, head]}; on the "
+                f"command line, --prefix {lstm} --prefix {head}"
+            ]
+    return []
+
+
+def _without_batch_norm(groups: Sequence[Group]) -> str:
+    """What to do with a BatchNorm that was asked for."""
+    if not any({"running_mean", "running_var"} <= group.weights.keys() for group in groups):
+        return ""
+    return f": a BatchNorm; {modules.WITHOUT_BATCH_NORM}"
 
 
 def _hint(hidden: Sequence[str]) -> str:
@@ -141,7 +169,13 @@ class _Groups:
         lstms = [group for group in self._groups.values() if group.kind == "LSTM"]
         heads = [group for group in self._groups.values() if group.kind == "Linear" and not group.problem]
         heads = [group for group in heads if not assumed_chain.looks_embedded(_part(group.prefix, group))]
-        return lstms + heads if lstms else []
+        return lstms + heads if lstms or self._is_linear else []
+
+    @property
+    def _is_linear(self) -> bool:
+        """Whether all is one Linear. A matrix alone, without a bias, may be anything."""
+        group = next(iter(self._groups.values()), None)
+        return len(self._groups) == 1 and group is not None and group.kind == "Linear" and "bias" in group.weights
 
     def name_of(self, group: Group) -> str:
         """The prefix that picks this group alone: with a dot at the end where others are below it."""
@@ -150,7 +184,7 @@ class _Groups:
     def chosen(self, prefix: str | None, ordered: bool) -> list[Group]:
         """The layers that ``load`` is asked for, from first to last; ValueError where they cannot be loaded."""
         groups = self._behind(prefix)
-        if len(groups) == 1 and prefix and groups[0].kind == "Linear":
+        if len(groups) == 1 and groups[0].kind == "Linear" and (prefix or self._is_linear):
             _check_head(groups[0])
         elif len(groups) > 1 or not groups or groups[0].kind != "LSTM":
             groups = self._chain(groups, ordered)
@@ -185,7 +219,7 @@ class _Groups:
         lstms = [group for group in groups if group.kind == "LSTM"]
         if not lstms:
             got = names.some(group.place + name for group in groups for name in group.weights)
-            raise ValueError(f"no LSTM: expected names such as weight_ih_l0, got {got}")
+            raise ValueError(f"no LSTM: expected names such as weight_ih_l0, got {got}{_without_batch_norm(groups)}")
         problem = next((group.problem for group in lstms if group.problem), None)
         if problem:
             raise ValueError(problem)
@@ -204,8 +238,12 @@ class _Groups:
 
     @cached_property
     def _places(self) -> str:
-        prefixes = [repr(self.name_of(group)) for group in self._groups.values() if group.kind == "LSTM"]
-        return f"LSTMs are under: {names.some(prefixes)}"
+        layers = self.layers()
+        lstms, heads = (
+            [repr(self.name_of(group)) for group in layers if group.kind == kind] for kind in ("LSTM", "Linear")
+        )
+        linears = f", Linears under: {names.some(heads)}; a list of prefixes loads one after the other"
+        return f"LSTMs are under: {names.some(lstms)}{linears if heads else ''}"
 
 
 def _part(name: str, group: Group) -> Part:

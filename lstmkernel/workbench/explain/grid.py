@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.workbench.colours import BLACK
+from lstmkernel.workbench.colours import BLACK, CELL_STATE, HIDDEN_STATE
 from lstmkernel.workbench.explain.explained import MOST_NUMBERS, Explained
-from lstmkernel.workbench.explain.plots import CELL_STATE, HIDDEN_STATE
 
 DARK_GREY = "#666666"
 
@@ -20,15 +19,34 @@ DARK_GREY = "#666666"
 INCH, STEP, LEVEL = 0.62, 2.45, 2.8
 BOX, SIDE, ROW = (1.7, 1.95), 0.72, 0.37
 H, C = 0.1, 0.88
+#: Left edges of the columns h_n and c_n, from the place of a next cell.
+H_N, C_N = 0.1, 1.02
+#: Heights in a cell of the arrows of c and h. OVER: of the arrow to c_n, which goes over the numbers of h_n.
+ACROSS_C, ACROSS_H, OVER = 1.25, 0.5, 1.82
 
 Point = tuple[float, float]
+
+
+def _shade(value: float) -> str:
+    """The colour of a number from -1 to 1, pale enough for black letters on it."""
+    return mpl.colors.to_hex(mpl.colormaps["PuOr"](0.5 + 0.3 * max(-1.0, min(1.0, value))))
+
+
+#: What is drawn, and its colour.
+LEGEND = {
+    "cell state c, to the next step": CELL_STATE,
+    "hidden state h, to the next step and up": HIDDEN_STATE,
+    "positive": _shade(1),
+    "negative": _shade(-1),
+}
 
 
 def draw_grid(shown: Explained, step: int) -> Figure:
     """c and h of every layer and direction at some steps around ``step``."""
     window, states = shown.window(step), len(shown.trace.h)
     right, top = STEP * len(window), LEVEL * states
-    width, height = right + 4.4, top + 3.65
+    places = _legend_places(-2.25, right + 2.15)
+    width, height = right + 4.5, top + 4.6 + places[0][1]
     figure = Figure(figsize=(INCH * width, INCH * height), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(-2.35, width - 2.35), ylim=(-3.1, height - 3.1))
@@ -37,6 +55,7 @@ def draw_grid(shown: Explained, step: int) -> Figure:
         for layer in range(shown.lstm.num_layers):
             _panel(axes, (-0.15, 2 * LEVEL * layer - 0.15), right - 0.45, LEVEL + BOX[1] + 0.3, DARK_GREY)
     _frame(axes, shown, right, top)
+    _legend(axes, top + 1.0, places)
     for k in range(states):
         _row(axes, shown, k, window)
         if not shown.reverse(k):
@@ -53,15 +72,16 @@ def draw_grid(shown: Explained, step: int) -> Figure:
 
 def _frame(axes: Any, shown: Explained, right: float, top: float) -> None:
     """The labels, and the areas of out, h_n and c_n."""
-    _panel(axes, (-0.2, top - 0.35), right - 0.35, 0.7, HIDDEN_STATE)
-    _write(axes, (-0.5, top), "out", ha="right", size=15)
+    _panel(axes, (-0.35, top - 0.35), right - 0.2, 0.7, HIDDEN_STATE)
+    _write(axes, (-0.6, top), "out", ha="right", size=15)
     _write(axes, (-0.5, -1.8), "x", ha="right", size=15)
-    for left, name, color in ((H, "h_n", HIDDEN_STATE), (C, "c_n", CELL_STATE)):
-        _panel(axes, (right + left - 0.03, -0.1), SIDE + 0.06, top - LEVEL + BOX[1] + 0.2, color)
+    for left, name, color in ((H_N, "h_n", HIDDEN_STATE), (C_N, "c_n", CELL_STATE)):
+        for k in range(len(shown.trace.h)):
+            _panel(axes, (right + left - 0.07, LEVEL * k), SIDE + 0.14, MOST_NUMBERS * ROW + 0.2, color)
         _write(axes, (right + left + SIDE / 2, -0.45), name, size=15)
     units, inputs = shown.trace.h.shape[-1], shown.x.shape[-1]
     if units > MOST_NUMBERS:
-        _write(axes, (right + C - 0.05, -1.0), f"units 0 to {MOST_NUMBERS - 1}\nof {units}", size=12)
+        _write(axes, (right + C_N - 0.05, -1.0), f"units 0 to {MOST_NUMBERS - 1}\nof {units}", size=12)
     if inputs > MOST_NUMBERS:
         _write(axes, (-0.5, -2.4), f"0 to {MOST_NUMBERS - 1}\nof {inputs}", ha="right", size=12)
     for k in range(len(shown.trace.h)):
@@ -77,25 +97,52 @@ def _row(axes: Any, shown: Explained, k: int, window: range) -> None:
             _numbers(axes, (STEP * place + left, y + MOST_NUMBERS * ROW + 0.1), values, scale)
             _write(axes, (STEP * place + left + SIDE / 2, y + BOX[1] - 0.2), name, size=13)
     right = STEP * len(window)
-    for left, values, scale in ((C, shown.trace.c[k, shown.last(k)], most), (H, shown.trace.h[k, shown.last(k)], 1)):
+    for left, values, scale in ((C_N, trace.c[k, shown.last(k)], most), (H_N, trace.h[k, shown.last(k)], 1)):
         _numbers(axes, (right + left, y + MOST_NUMBERS * ROW + 0.1), values, scale)
-    begins, ends, reverse = window.start == 0, window.stop == len(shown.steps), shown.reverse(k)
-    last = len(window) - 1 if reverse else len(window)
-    for gap in range(1, last + 1):
-        if gap <= len(window) - 1 or ends:
-            _across(axes, (STEP * (gap - 1) + BOX[0], y), STEP * gap + (C - 0.05 if gap == len(window) else 0), reverse)
-    if not begins:
+    _arrows(axes, shown, k, window)
+
+
+def _arrows(axes: Any, shown: Explained, k: int, window: range) -> None:
+    """From cell to cell, and from the last cell to h_n and c_n."""
+    y, reverse, right = LEVEL * k, shown.reverse(k), STEP * len(window)
+    for place in range(1, len(window)):
+        for height, color, width in ((ACROSS_C, CELL_STATE, 3.0), (ACROSS_H, HIDDEN_STATE, 2.5)):
+            before, after = (STEP * (place - 1) + BOX[0], y + height), (STEP * place, y + height)
+            start, end = (after, before) if reverse else (before, after)
+            _arrow(axes, start, end, color, width)
+    if window.start > 0:
         _write(axes, (-0.45, y + 1), "…", size=15)
-    if not ends:
+    if window.stop < len(shown.steps):
         _write(axes, (right - 0.35, y + 1), "…", size=15)
+    elif not reverse:
+        edge, middle = right - STEP + BOX[0], right + C_N + SIDE / 2
+        axes.plot((edge, middle), (y + OVER, y + OVER), color=CELL_STATE, lw=3.0, zorder=2)
+        _arrow(axes, (middle, y + OVER), (middle, y + MOST_NUMBERS * ROW + 0.2), CELL_STATE, 3.0)
+        _arrow(axes, (edge, y + ACROSS_H), (right + H_N - 0.07, y + ACROSS_H), HIDDEN_STATE, 2.5)
 
 
-def _across(axes: Any, start: Point, end: float, reverse: bool) -> None:
-    """Arrows of c (above) and h from one step to the next."""
-    x, y = start
-    for height, color, width in ((1.25, CELL_STATE, 3.0), (0.5, HIDDEN_STATE, 2.5)):
-        left, right = (x, y + height), (end, y + height)
-        _arrow(axes, right if reverse else left, left if reverse else right, color, width)
+def _legend(axes: Any, y: float, places: list[tuple[float, float]]) -> None:
+    """What the arrows carry, and what the colours of numbers mean."""
+    for (text, color), (x, row) in zip(LEGEND.items(), places, strict=True):
+        height = y + row
+        if color in (CELL_STATE, HIDDEN_STATE):
+            _arrow(axes, (x, height), (x + SIDE, height), color, 3.0)
+        else:
+            corner = (x, height - ROW / 2)
+            axes.add_patch(Rectangle(corner, SIDE, ROW, fc=color, ec="white", lw=1, zorder=5))
+        _write(axes, (x + SIDE + 0.15, height), text, size=13, ha="left")
+
+
+def _legend_places(left: float, right: float) -> list[tuple[float, float]]:
+    """Where each entry of the legend begins: across, and up from the lowest line. As many lines as the width needs."""
+    places, x, line = [], left, 0
+    for text in LEGEND:
+        width = SIDE + 0.15 + 0.17 * len(text)
+        if x > left and x + width > right:
+            x, line = left, line + 1
+        places.append((x, line))
+        x += width + 0.6
+    return [(x, 0.6 * (line - at)) for x, at in places]
 
 
 def _up(axes: Any, window: range, start: float, end: float) -> None:
@@ -110,7 +157,7 @@ def _numbers(axes: Any, corner: Point, values: Array, most: float) -> None:
     shown = values[:MOST_NUMBERS]
     for row, value in enumerate(shown):
         x, y = corner[0], corner[1] - (row + 1) * ROW
-        shade = mpl.colormaps["PuOr"](0.5 + 0.3 * max(-1.0, min(1.0, float(value) / most)))
+        shade = _shade(float(value) / most)
         axes.add_patch(Rectangle((x, y), SIDE, ROW, fc=shade, ec="white", lw=1, zorder=5))
         _write(axes, (x + SIDE / 2, y + ROW / 2 - 0.02), f"{value:.2f}", size=11)
 

@@ -1,0 +1,207 @@
+"""An LSTM and what stands behind it, from live modules and from files: a Linear, a list of modules, a BatchNorm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from helpers import assert_close
+
+import lstmkernel as lk
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+
+class Speaker(nn.Module):
+    """A BatchNorm in front, as people have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.bn, self.lstm, self.linear = nn.BatchNorm1d(5), nn.LSTM(5, 8, 2, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.linear(self.lstm(self.bn(x.mT).mT)[0])
+
+
+@pytest.fixture
+def x(random):
+    return random.standard_normal((4, 6, 5)).astype(np.float32)
+
+
+def expected(*modules, x):
+    """What PyTorch gives, in float64."""
+    y = torch.from_numpy(x).double()
+    with torch.no_grad():
+        for module in modules:
+            y = module.double().eval()(y)
+            y = y[0] if isinstance(y, tuple) else y
+            module.float()
+    return y.numpy()
+
+
+# ---------------------------------------------------------------- live modules
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_is_a_dense(x, bias, recwarn):
+    linear = nn.Linear(5, 3, bias=bias)
+    dense = lk.from_torch(linear)
+    assert isinstance(dense, lk.Dense)
+    assert dense.bias is bias
+    assert_close(dense(x), expected(linear, x=x), "float32")
+    assert lk.from_torch(linear.double(), dtype="float64", backend="numpy").dtype == np.float64
+    assert not recwarn
+
+
+def test_the_state_dict_of_a_linear_too(x, tmp_path):
+    linear = nn.Linear(5, 3)
+    torch.save(linear.state_dict(), tmp_path / "head.pt")
+    assert [network.prefix for network in lk.inspect(tmp_path / "head.pt").networks] == [""]
+    for dense in (lk.from_torch(linear.state_dict()), lk.load(tmp_path / "head.pt")):
+        assert_close(dense(x), expected(linear, x=x), "float32")
+    with pytest.raises(ValueError, match="no LSTM"):  # without a bias, a matrix may be anything
+        lk.from_torch(nn.Embedding(5, 3).state_dict())
+
+
+ROWS = {
+    "a head": lambda: [nn.LSTM(5, 8, 2, batch_first=True), nn.Linear(8, 3)],
+    "an activation": lambda: (nn.LSTM(5, 8, bidirectional=True), nn.Linear(16, 3), nn.Sigmoid()),
+    "dropout, layers": lambda: [
+        nn.LSTM(5, 8), nn.Dropout(), nn.LSTM(8, 4, bias=False), nn.Identity(), nn.Linear(4, 3, bias=False), nn.Tanh()
+    ],
+    "a Sequential in it": lambda: [
+        nn.LSTM(5, 8), nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3), nn.Softmax(-1))
+    ],
+    "weight norm": lambda: [nn.LSTM(5, 8), nn.utils.parametrizations.weight_norm(nn.Linear(8, 3))],
+    "one": lambda: [nn.LSTM(5, 8)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_modules_one_after_the_other(x, name):
+    modules = ROWS[name]()
+    net = lk.from_torch(modules)
+    assert net.batch_first is modules[0].batch_first
+    assert_close(net(x)[0], expected(*modules, x=x), "float32")
+
+
+def test_a_sequential_and_modules_of_lstmkernel(x):
+    import lstmkernel.torch
+
+    modules = [lstmkernel.torch.LSTM(5, 8), nn.Linear(8, 3)]
+    net = lk.from_torch(nn.Sequential(*modules))
+    assert_close(net(x)[0], expected(*modules, x=x), "float32")
+    modules[0].double()
+    assert lk.from_torch(modules).dtype == np.float32  # as a list of prefixes has it
+    assert lk.from_torch(modules, dtype="float64").dtype == np.float64
+
+
+class Last(nn.Module):
+    def forward(self, x):
+        return x[0][:, -1]
+
+
+class OwnLinear(nn.Linear):
+    pass
+
+
+def hooked():
+    linear = nn.Linear(8, 3)
+    linear.register_forward_hook(lambda module, given, y: 2 * y)
+    return linear
+
+
+def replaced():
+    linear = nn.Linear(8, 3)
+    linear.forward = lambda x: x
+    return linear
+
+
+REFUSED = {
+    "a BatchNorm": ([nn.LSTM(5, 8), nn.BatchNorm1d(8)], r"modules\[1\]: expected nn.LSTM, .*BatchNorm1d; .*scale"),
+    "a GRU": ([nn.GRU(5, 8)], r"modules\[0\]: expected .*got GRU; "),
+    "a cell": ([nn.LSTMCell(5, 8)], r"modules\[0\]: expected .*got LSTMCell; "),
+    "its own": ([nn.LSTM(5, 8), Last(), nn.Linear(8, 3)], r"modules\[1\]: expected .*got Last; .*leave it out"),
+    "a subclass": ([nn.LSTM(5, 8), OwnLinear(8, 3)], r"modules\[1\]: expected .*got OwnLinear; "),
+    "a hook": ([nn.LSTM(5, 8), hooked()], r"modules\[1\]: expected a Linear as PyTorch has it, got one with"),
+    "a forward": ([nn.LSTM(5, 8), replaced()], r"modules\[1\]: expected a Linear as PyTorch has it, got one with"),
+    "widths": ([nn.LSTM(5, 8), nn.Linear(5, 3)], r"layers\[1\]: expected input width 8"),
+    "softmax": ([nn.LSTM(5, 8), nn.Linear(8, 3), nn.Softmax(0)], r"modules\[2\]: expected Softmax\(dim=-1\)"),
+    "two activations": ([nn.Linear(5, 8), nn.ReLU(), nn.Tanh()], r"modules\[2\]: expected Tanh right behind a Linear"),
+    "an activation of an LSTM": ([nn.LSTM(5, 8), nn.Tanh()], r"modules\[1\]: expected Tanh right behind a Linear"),
+    "in a Sequential": ([nn.LSTM(5, 8), nn.Sequential(nn.LayerNorm(8))], r"modules\[1\]\[0\]: .*got LayerNorm"),
+    "a computed weight": ([nn.utils.parametrizations.orthogonal(nn.Linear(5, 3))], r"modules\[0\]: .*remove_param"),
+    "nothing": ([], r"expected modules in the order in which they run, nn.LSTM, .*; got none"),
+    "dropout": ([nn.Dropout()], r"expected modules in the order .*; got none"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_not_certain_is_refused(what):
+    modules, message = REFUSED[what]
+    with pytest.raises((ValueError, TypeError), match=message):
+        lk.from_torch(modules)
+
+
+def test_no_modules():
+    with pytest.raises(TypeError, match=r"modules\[1\]: expected a torch.nn.Module, got OrderedDict"):
+        lk.from_torch([nn.LSTM(5, 8), nn.Linear(8, 3).state_dict()])
+    with pytest.raises(TypeError, match="a list of them, or a state_dict, got int"):
+        lk.from_torch(3)
+    with pytest.raises(TypeError, match="a list of them, or a state_dict, got list"):
+        lk.from_torch([nn.LSTM(5, 8)], prefix="0")
+
+
+def test_a_model_that_is_no_list_names_its_parts(x):
+    """Its forward says how they are connected, and a program is not read. The ways out work."""
+    model = Speaker()
+    with pytest.raises(ValueError, match="one of 'lstm', 'linear', or a list of them in the order"):
+        lk.from_torch(model)
+    with pytest.raises(ValueError, match="one of '0', '1', or a list"):  # nobody says that these are in a row
+        lk.from_torch(nn.ModuleList([model.lstm, model.linear]))
+    by_list = lk.from_torch([model.lstm, model.linear])(x)[0]
+    assert np.array_equal(lk.from_torch(model, prefix=["lstm", "linear"])(x)[0], by_list)
+    assert_close(by_list, expected(model.lstm, model.linear, x=x), "float32")
+
+
+# ---------------------------------------------------------------- files
+
+
+@pytest.fixture(params=[".pt", ".safetensors"])
+def path(request, tmp_path):
+    model, path = Speaker(), tmp_path / f"speaker{request.param}"
+    if request.param == ".pt":
+        torch.save(model.state_dict(), path)
+    else:
+        pytest.importorskip("safetensors.torch").save_file(model.state_dict(), path)
+    return path
+
+
+def test_a_file_says_how_to_load_its_parts(path, x):
+    notes = lk.inspect(path).notes
+    (note,) = [note for note in notes if "list of prefixes" in note]
+    assert "prefix=['lstm', 'linear']; on the command line, --prefix lstm --prefix linear" in note
+    net = lk.load(path, prefix=["lstm", "linear"], batch_first=True)
+    assert [type(layer) for layer in net] == [lk.LSTM, lk.Dense]
+    with pytest.raises(lk.FormatError, match="LSTMs are under: 'lstm', Linears under: 'linear'; a list of prefixes"):
+        lk.load(path)
+
+
+def test_a_file_that_loads_as_a_whole_needs_no_such_note(tmp_path):
+    torch.save(nn.ModuleDict({"a": nn.LSTM(5, 8), "b": nn.Linear(8, 3)}).state_dict(), tmp_path / "net.pt")
+    assert not any("list of prefixes" in note for note in lk.inspect(tmp_path / "net.pt").notes)
+
+
+def test_a_batch_norm_is_refused_with_a_way_out_that_works(path, x):
+    with pytest.raises(lk.FormatError, match=r"a BatchNorm; leave it out, and give the layer above it x \* scale \+ "):
+        lk.load(path, prefix=["bn", "lstm"])
+    model = Speaker()
+    model.bn.running_mean.normal_()
+    model.bn.running_var.uniform_(0.5, 2)
+    with torch.no_grad():
+        model.bn.weight.normal_()
+    weight, bias, running_mean, running_var, _ = (value.numpy() for value in model.bn.state_dict().values())
+    scale = weight / np.sqrt(running_var + model.bn.eps)
+    shift = bias - running_mean * scale
+    net = lk.from_torch([model.lstm, model.linear])
+    assert_close(net(x * scale + shift)[0], expected(model, x=x), "float32")

@@ -421,7 +421,7 @@ class LSTM(Model):
     # ---------------------------------------------------------------- the object itself
 
     def config(self) -> dict[str, Any]:
-        """The arguments of the constructor but the seed, and what else ``from_config`` takes, if it is set; plain values."""
+        """Plain values for ``from_config``: the arguments of the constructor but the seed, and what else is set."""
         variant = self._engine.shape.variant
         return {
             **self.shape._asdict(),

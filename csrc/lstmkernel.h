@@ -13,6 +13,8 @@
  * A dense layer has no gates; its "four gates" are four neighbouring vectors of outputs:
  *   [ceil(O / (4 lanes))][K][4][lanes].
  * Gate pre-activations z use the same order: [N][blocks][4][lanes].
+ * Narrow weights are 16-bit floats (IEEE 754 binary16) in place of floats: w_x, w_h and w_r. All else stays float. A
+ * weight is widened when it is loaded, which is exact, so the results have the bits that the widened weights give.
  *
  * One answer. Every pre-activation is summed in one order, whatever the instruction set, batch, or number of threads:
  *   z = bias;  for k in 0..I-1: z = fma(w_ih[k], x[k], z);  for k in 0..R-1: z = fma(w_hh[k], h[k], z)
@@ -69,9 +71,9 @@ typedef struct {
  *   w_h          weight_hh packed [blocks][R][4][lanes]
  *   bias         bias_ih + bias_hh, packed [blocks][4][lanes]
  *   w_r          weight_hr packed [ceil(P / (4 lanes))][H][4][lanes]; NULL where P is 0
- *   specialised  NULL, or kernels for these sizes (tables/specialised.c). They are used in place of the general ones,
- *                and have the same lanes and dtype
- *   variant      NULL for the plain LSTM. A layer with a variant has no specialised kernels */
+ *   specialised  NULL, or kernels that are used in place of the general ones, and have the same lanes and dtype: for
+ *                these sizes (tables/specialised.c; not with a variant), or for narrow weights
+ *   variant      NULL for the plain LSTM */
 typedef struct {
     int64_t input_size, hidden_size, proj_size;
     const void *w_x, *w_h, *bias, *w_r;
@@ -90,8 +92,9 @@ typedef struct {
 const char *lk_isa_name(int isa);
 /* 1 where this build has the kernels and this CPU and operating system can run them. */
 int lk_isa_usable(int isa);
-/* itemsize 4: float, 8: double. NULL where the instruction set is not usable. */
-const lk_kernels *lk_find(int isa, int itemsize);
+/* weight_size 4: float, 8: double, 2: float with narrow weights, for layers whose `specialised` they are. NULL where the
+ * instruction set is not usable, or does not widen narrow weights. */
+const lk_kernels *lk_find(int isa, int weight_size);
 /* Vector lanes: the block width that the packed weights must have. `kernels`: as lk_find returned it, not NULL. */
 int64_t lk_lanes(const lk_kernels *kernels);
 

@@ -103,6 +103,18 @@ class LSTMCell(FixedAttributes):
         return h_n[0], c_n[0]
 
     @property
+    def precision(self) -> str:
+        """What the weights are rounded to: "float16" after ``quantize``, else the dtype's name."""
+        return self._lstm.precision
+
+    def quantize(self, precision: str) -> LSTMCell:
+        """The same cell with weights of fewer bits, which never change; see ``LSTM.quantize``."""
+        try:
+            return self._with(self._lstm.quantize(precision))
+        except ValueError as error:
+            raise ValueError(str(error).replace("_l0:", ":", 1)) from None
+
+    @property
     def plan(self) -> Plan | None:
         """What ``compile`` measured and chose; None for a cell that ``compile`` did not make."""
         return self._lstm.plan
@@ -112,9 +124,10 @@ class LSTMCell(FixedAttributes):
         return self._with(self._lstm.compile(batch_size, 1))
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, without the seed."""
+        """The constructor's arguments, without the seed, and ``precision``, where ``quantize`` has made the cell."""
         config = self._lstm.config()
-        return {name: config[name] for name in ("input_size", "hidden_size", "bias", "dtype", "backend")}
+        names = ("input_size", "hidden_size", "bias", "dtype", "precision", "backend")
+        return {name: config[name] for name in names if name in config}
 
     def __copy__(self) -> LSTMCell:
         """Another cell with the same packed weights, which never change."""
@@ -126,9 +139,11 @@ class LSTMCell(FixedAttributes):
         return other
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).from_config, (self.config(), self.state_dict())
+        stored = {name.removesuffix("_l0"): value for name, value in self._lstm.engine.parameters.items()}
+        return type(self).from_config, (self.config(), stored)
 
     def __repr__(self) -> str:
         bias = "" if self.bias else ", bias=False"
         sizes = f"{self.input_size}, {self.hidden_size}{bias}"
-        return f"LSTMCell({sizes}, dtype={self.dtype.name!r}, backend={self.backend!r})"
+        quantized = f".quantize({self.precision!r})" if self._lstm.engine.is_quantized else ""
+        return f"LSTMCell({sizes}, dtype={self.dtype.name!r}, backend={self.backend!r}){quantized}"

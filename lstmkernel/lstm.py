@@ -69,7 +69,8 @@ class LSTM(Model):
 
     Raises ValueError or TypeError for a wrong argument, and BackendError for a backend that cannot run here.
 
-    Only ``load_state_dict`` changes a model. Any number of threads may call it at once, also while one loads.
+    Only ``load_state_dict`` changes a model, and none that ``quantize`` made. Any number of threads may call it at
+    once, also while one loads.
     """
 
     def __init__(
@@ -103,11 +104,14 @@ class LSTM(Model):
     def from_config(cls, config: Mapping[str, Any], mapping: Mapping[str, Any]) -> LSTM:
         """The model of a ``config()`` and a ``state_dict()``. No initial weights are drawn."""
         options = dict(config)
+        precision = options.pop("precision", None)
         shape = LSTMShape(**{name: options.pop(name) for name in LSTMShape._fields if name in options}).checked()
         if shape.num_layers > len(mapping):  # a lie in a file must not cost time or memory
             raise ValueError(f"num_layers: {shape.num_layers} layers, but only {len(mapping)} parameters in all")
         self = cls.__new__(cls)
         self._make(partial(parameters.checked, mapping), shape, **options)
+        if precision is not None:
+            self._engine = self._engine.as_quantized(precision)
         return self
 
     def _make(
@@ -127,7 +131,7 @@ class LSTM(Model):
             arguments.addressable(name, parameter_shape, found)
         threads, kernels = arguments.num_threads(num_threads), backends.get(backend)
         # "auto" and None stay what they are when the model moves to another machine.
-        self._asked = {"backend": backend, "num_threads": num_threads}
+        self._asked: dict[str, Any] = {"backend": backend, "num_threads": num_threads}
         self._plan: Plan | None = None
         if expects not in (None, *EXPECTS):
             raise ValueError(f"expects: expected {' or '.join(map(repr, EXPECTS))} or None, got {expects!r}")
@@ -214,17 +218,39 @@ class LSTM(Model):
         return self._engine.shape.parameters()
 
     def state_dict(self) -> dict[str, Array]:
-        """Every parameter by PyTorch's name: read-only arrays of the model's dtype."""
-        return dict(self._engine.parameters)
+        """Every parameter by PyTorch's name: read-only arrays of the model's dtype; rounded, if it is quantized."""
+        return self._engine.state_dict()
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
         """Replace every parameter by those of ``mapping`` (names and shapes as ``state_dict()``, any float dtype).
 
         Raises ValueError for a missing, superfluous or misshapen key and TypeError for a wrong dtype, naming it; the
-        model then keeps the parameters that it had.
+        model then keeps the parameters that it had. A quantized model never changes: ValueError.
         """
         engine = self._engine
+        engine.require_loadable()
         self._engine = engine.with_parameters(parameters.checked(mapping, engine.shape.parameters(), engine.dtype))
+
+    # ---------------------------------------------------------------- fewer bits
+
+    @property
+    def precision(self) -> str:
+        """What the weights are rounded to: "float16" after ``quantize``, else the dtype's name."""
+        return self._engine.precision
+
+    def quantize(self, precision: str) -> LSTM:
+        """The same model with weights of fewer bits, which never change.
+
+        "float16", the one ``precision`` that there is, rounds weight_ih, weight_hh and weight_hr to the nearest
+        float16, ties to even. The results have the bits of a float32 model with the rounded weights. All else stays
+        float32: biases, sums, x, out, states, ``state_dict()``. The result runs in every way that this model does, but
+        it is not compiled, and ``forward`` and ``load_state_dict`` refuse. See docs/smaller_weights.md.
+
+        Raises ValueError for an unknown precision, for a float64 model, and for a weight that is NaN, infinite or above
+        65504, by its name.
+        """
+        kernels = backends.get(self._asked["backend"])
+        return self._copy(_engine=self._engine.quantized(precision, kernels), _plan=None)
 
     # ---------------------------------------------------------------- forward
 
@@ -307,7 +333,8 @@ class LSTM(Model):
             For ``backward``, once or several times. ``tape.nbytes`` is its size. It keeps the parameters that the model
             had.
 
-        Raises as a call, and ValueError for a model with a variant or in reverse, which have no backward pass.
+        Raises as a call, and ValueError for a model with a variant or in reverse or that is quantized, which have no
+        backward pass.
         """
         warn_without(self._engine, lengths, None, IN_FORWARD)
         return training.forward(self._engine, x, state, lengths, checkpoint_every)
@@ -394,10 +421,7 @@ class LSTM(Model):
     # ---------------------------------------------------------------- the object itself
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments as plain values, without the seed.
-
-        Beside them ``expects``, ``gives`` and ``sample_rate``, where they are not None.
-        """
+        """Plain values for ``from_config``: the arguments of the constructor but the seed, and what else is set."""
         variant = self._engine.shape.variant
         return {
             **self.shape._asdict(),
@@ -406,11 +430,12 @@ class LSTM(Model):
             "dtype": self.dtype.name,
             **({"expects": self.expects} if self.expects else {}),
             **self._engine.options.notes.given(),
+            **({"precision": self.precision} if self._engine.is_quantized else {}),
             **self._asked,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).from_config, (self.config(), self.state_dict())
+        return type(self).from_config, (self.config(), dict(self._engine.parameters))
 
     def __copy__(self) -> LSTM:
         """Another model with the same packed weights, which never change."""

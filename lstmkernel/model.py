@@ -60,6 +60,11 @@ class Model(FixedAttributes, ABC):
 
     @property
     @abstractmethod
+    def precision(self) -> str:
+        """What the LSTMs' weights are rounded to: "float16" after ``quantize``, else the dtype's name."""
+
+    @property
+    @abstractmethod
     def backend(self) -> str:
         """The backend that runs, for example "c:avx2"; several joined by commas where layers differ."""
 
@@ -133,6 +138,10 @@ class Model(FixedAttributes, ABC):
     @abstractmethod
     def backward(self, tape: Any, d_out: ArrayLike | None, d_state: Any = None) -> dict[str, Array]:
         """Gradients of a loss, from those of what ``forward`` returned."""
+
+    @abstractmethod
+    def quantize(self, precision: str) -> Model:
+        """The same model with weights of fewer bits, which never change."""
 
     @abstractmethod
     def compile(

@@ -151,14 +151,14 @@ def _stays(failure: Exception) -> bool:
 
 def _label(network: Network) -> str:
     s = network.shape
-    return f"{network.dtype.name}-{s.input_size}-{s.hidden_size}-{s.num_layers}-{s.directions}-{s.proj_size}"
+    return f"{network.precision}-{s.input_size}-{s.hidden_size}-{s.num_layers}-{s.directions}-{s.proj_size}"
 
 
 def _key(network: Network, work: Work, threads: int) -> str:
     """A key that changes with everything that the result depends on."""
     machine = (cpu.model(), cpu.features(), backends.usable())
     software = (__version__, version_of("numba"), np.__version__, _build_key())
-    model = (tuple(network.shape), network.batch_first, network.dtype.name, network.backend.name)
+    model = (tuple(network.shape), network.batch_first, network.dtype.name, network.precision, network.backend.name)
     return disk_cache.digest(machine, software, model, work.batch_size, work.steps, str(work), threads)
 
 

@@ -125,6 +125,11 @@ class Stack(Model):
         return ", ".join(dict.fromkeys(layer.backend for layer in self.layers))
 
     @property
+    def precision(self) -> str:
+        """The LSTMs' precision, several joined by commas where they differ; the dtype's name if there is none."""
+        return ", ".join(dict.fromkeys(lstm.precision for lstm in self._lstms())) or self.dtype.name
+
+    @property
     def num_threads(self) -> int | None:
         """The largest of its LSTMs' bounds on threads; None if one has no bound."""
         bounds = [lstm.num_threads for lstm in self._lstms()]
@@ -203,6 +208,26 @@ class Stack(Model):
             raise ValueError(f"tape: expected one of {self!r}, got that of other layers: {tape!r}")
         return training.backward_chain(tape, d_out, d_state)
 
+    # ---------------------------------------------------------------- fewer bits
+
+    def quantize(self, precision: str) -> Stack:
+        """The same stack with weights of fewer bits in every LSTM; see ``LSTM.quantize``.
+
+        Dense layers stay float32: they are copies of this stack's. ``load_state_dict`` refuses. Raises as
+        ``LSTM.quantize``, and names the layer; and ValueError for a stack without an LSTM.
+        """
+        if not self._lstms():
+            raise ValueError(f"layers: expected an LSTM to quantize, got {self!r}; Dense layers stay as they are")
+
+        def quantized(place: int, layer: Layer) -> Layer:
+            try:
+                return layer if isinstance(layer, Dense) else layer.quantize(precision)
+            except ValueError as error:
+                raise ValueError(f"layers[{place}]: {error}") from error
+
+        layers = [quantized(place, layer) for place, layer in enumerate(copy(self).layers)]
+        return Stack(layers, skip=self._skip)
+
     # ---------------------------------------------------------------- compile
 
     def compile(
@@ -240,10 +265,15 @@ class Stack(Model):
     def state_dict(self) -> dict[str, Array]:
         """Every layer's parameters. Each name begins with the layer's place: "0.weight_ih_l0", ..."""
         layers = enumerate(self.engine.layers)
-        return {f"{i}.{name}": value for i, layer in layers for name, value in layer.parameters.items()}
+        return {f"{i}.{name}": value for i, layer in layers for name, value in layer.state_dict().items()}
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
         """Replace every layer's parameters; errors as ``LSTM.load_state_dict``. All layers change, or none."""
+        for network in self.engine.networks:
+            network.require_loadable()
+        self._replace(mapping)
+
+    def _replace(self, mapping: Mapping[str, Any]) -> None:
         checked = parameters.checked(mapping, self.parameter_shapes(), self.dtype)
         engines = []
         for i, engine in enumerate(engines_of(self._layers)):
@@ -281,12 +311,16 @@ class Stack(Model):
         # The layers themselves: who pickles one of them beside the stack gets it back as a layer of that stack. They
         # are pickled one after the other, and somebody may load other weights meanwhile, so all weights come along.
         # A pickle holds an array only once.
-        return partial(type(self), skip=self._skip), (self._layers,), self.state_dict()
+        return partial(type(self), skip=self._skip), (self._layers,), self._stored()
+
+    def _stored(self) -> dict[str, Array]:
+        layers = enumerate(self.engine.layers)
+        return {f"{i}.{name}": value for i, layer in layers for name, value in layer.parameters.items()}
 
     def __setstate__(self, named: Mapping[str, Array]) -> None:
-        own = self.state_dict()
+        own = self._stored()
         if not all(np.array_equal(own[name], value) for name, value in named.items()):
-            self.load_state_dict(named)
+            self._replace(named)
 
     def __repr__(self) -> str:
         skip = f", skip={self._skip:g}" if self._skip else ""

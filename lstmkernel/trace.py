@@ -45,7 +45,7 @@ def trace(lstm: LSTM, x: ArrayLike, state: tuple[ArrayLike, ArrayLike] | None = 
     bit-identical to ``out``, on the backends that promise bit-identical results.
     """
     x_steps, batched = checked_x(lstm, x)
-    network = lstm.engine
+    network = lstm.engine.wide()  # kernels that record take no narrow weights
     fields: list[list[Array]] = [[], [], [], [], [], []]
     for run in follow(network, x_steps, inputs.states_of(network, state, x_steps.shape[1], batched)):
         for values, field in zip((*run.gates, run.c, run.h), fields, strict=True):

@@ -3,9 +3,11 @@
  * Parameters, defined before this file is included
  *   vec/<isa>.h       included: the instruction set. Without one, vec/generic.h
  *   LK_F32            for float; without it, double. Defined before vec/<isa>.h
+ *   LK_F16            for float with weights of 16 bits, which is inference alone. Without LK_INPUT_SIZE, and not with
+ *                     vec/generic.h, which does not widen them
  *   LK_INPUT_SIZE, LK_HIDDEN_SIZE, LK_PROJ_SIZE
  *                     the sizes of one layer, all three or none: kernels for that layer alone, without variants
- * All of them combine. The macros are undefined at the end. A translation unit makes one instance.
+ * All others combine. The macros are undefined at the end. A translation unit makes one instance.
  *
  * So every header has a guard and includes what it uses, as any C header does, and parses alone: in an editor, and in
  * tests/c/parse_headers.sh. The vec/<isa>.h share one guard, so the first one that the unit includes gives the vector
@@ -20,20 +22,28 @@
 #include "kernels/cell.h"
 #include "kernels/dense.h"
 #include "kernels/layer_forward.h"
+#ifndef LK_F16
 #include "kernels/record.h"
 #include "kernels/backward.h"
+#endif
 #ifndef LK_HIDDEN_SIZE
 #include "kernels/variant.h"
 #endif
 
 /* The entries of a table of kernels. Each function stands there by its name, so none can take the place of another. */
 #define LK_NAMED(result, name, parameters) .name = name,
-#define LK_TABLE                                                       \
-    {                                                                  \
-        .lanes = LANES, .itemsize = sizeof(real), LK_KERNELS(LK_NAMED) \
+#ifdef LK_F16
+#define LK_ALL_KERNELS LK_FORWARD_KERNELS(LK_NAMED)
+#else
+#define LK_ALL_KERNELS LK_FORWARD_KERNELS(LK_NAMED) LK_TRAINING_KERNELS(LK_NAMED)
+#endif
+#define LK_TABLE                                                                                \
+    {                                                                                           \
+        .lanes = LANES, .itemsize = sizeof(real), .weight_size = sizeof(weight), LK_ALL_KERNELS \
     }
 
 #undef LK_F32
+#undef LK_F16
 #undef LK_INPUT_SIZE
 #undef LK_HIDDEN_SIZE
 #undef LK_PROJ_SIZE

@@ -7,7 +7,8 @@
 typedef struct {
     int64_t in_features, out_features;
     int activation;
-    const real *w, *bias; /* NULL for no bias */
+    const weight *w;
+    const real *bias; /* NULL for none */
     const real *x;
     int64_t x_row;
     real *y;

@@ -37,7 +37,7 @@ INLINE void gate_matmul_tile(const int rows, const int blocks, int64_t row, int6
     real *z = job->z + row * job->z_row + block * BLOCK_SIZE;
     vec acc[MOST_TILE_ROWS][4];
     load_tile(rows, blocks, acc, (const real *)job->layer->bias + block * BLOCK_SIZE, 0);
-    accumulate(rows, blocks, acc, job->x + row, I, (const real *)job->layer->w_x + block * I * BLOCK_SIZE, line);
+    accumulate(rows, blocks, acc, job->x + row, I, (const weight *)job->layer->w_x + block * I * BLOCK_SIZE, line);
     store_tile(rows, blocks, acc, z, job->z_row);
 }
 

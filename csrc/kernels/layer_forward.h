@@ -218,9 +218,10 @@ INLINE int all_groups(const lk_layer *layer, const lk_task *task, int can_transp
     return LK_OK;
 }
 
+/* Transposed, a step broadcasts one weight at a time, and narrow weights are widened a vector at a time. */
 static int layer_forward(const lk_layer *layer, const lk_task *task)
 {
-    return all_groups(layer, task, is_alone(task->team), step_tiles);
+    return all_groups(layer, task, NARROW_WEIGHTS ? 0 : is_alone(task->team), step_tiles);
 }
 
 #endif

@@ -28,7 +28,7 @@ INLINE real *step_sums(const int rows, const int blocks, vec acc[][4], int64_t r
     for (int r = 0; r < rows; r++)
         h[r] = group->h + (row + r) * group->h_stride;
     load_tile(rows, blocks, acc, z, group->z_stride);
-    accumulate(rows, blocks, acc, h, R, (const real *)group->layer->w_h + block * R * BLOCK_SIZE, line);
+    accumulate(rows, blocks, acc, h, R, (const weight *)group->layer->w_h + block * R * BLOCK_SIZE, line);
     return z;
 }
 
@@ -39,7 +39,7 @@ INLINE void small_step_sums(const int rows, const int blocks, vec acc[][4], int6
                             const row_group *group)
 {
     const int64_t R = output_size(group->layer);
-    const real *w = (const real *)group->layer->w_h + block * R * BLOCK_SIZE;
+    const weight *w = (const weight *)group->layer->w_h + block * R * BLOCK_SIZE;
     vec odd[MOST_TILE_ROWS][4];
     load_tile(rows, blocks, acc, group->z_now + row * group->z_stride + block * BLOCK_SIZE, group->z_stride);
     clear_sums(rows * blocks, odd);

@@ -14,10 +14,23 @@ enum { MOST_TILE_ROWS = 6 };
 /* A layer of at most so many units sums over h in two parts (lstmkernel.h). */
 enum { FEW_UNITS = 16 };
 
-/* Elements of a cache line, and cache lines of BLOCK_SIZE weights. */
+/* How packed weights are stored: as they are or, with LK_F16, as 16-bit floats. Those are widened when they are loaded,
+ * which is exact, so that the sums are those of the widened weights. */
+#ifdef LK_F16
+typedef uint16_t weight;
+enum { NARROW_WEIGHTS = 1 };
+INLINE vec widened(const weight *w) { return v_load_half(w); }
+#else
+typedef real weight;
+enum { NARROW_WEIGHTS = 0 };
+INLINE vec widened(const weight *w) { return v_load(w); }
+#endif
+
+/* Elements of a cache line, weights of one, and cache lines of BLOCK_SIZE weights. */
 enum {
     LINE = 64 / (int)sizeof(real),
-    LINES = BLOCK_SIZE > LINE ? BLOCK_SIZE / LINE : 1,
+    WEIGHT_LINE = 64 / (int)sizeof(weight),
+    LINES = BLOCK_SIZE > WEIGHT_LINE ? BLOCK_SIZE / WEIGHT_LINE : 1,
 };
 
 /* function(n, ...) for n in 1..most. In each call n is a constant, so that arrays of n vectors stay in registers.
@@ -52,19 +65,19 @@ INLINE void add_sums(const int n, vec sums[][4], vec other[][4])
 
 /* acc[r][b][g] += x[r] * w[b][g] for one input: `rows` rows, whose x fills a vector each, by `blocks` blocks, w_block
  * apart, by `gates` vectors. acc is rows * blocks * gates registers; those three are constants at every call. */
-INLINE void add_products(const int rows, const int blocks, const int gates, vec acc[][4], const vec *x, const real *w,
+INLINE void add_products(const int rows, const int blocks, const int gates, vec acc[][4], const vec *x, const weight *w,
                          int64_t w_block)
 {
     for (int b = 0; b < blocks; b++)
         for (int g = 0; g < gates; g++) {
-            const vec wk = v_load(w + b * w_block + g * LANES);
+            const vec wk = widened(w + b * w_block + g * LANES);
             for (int r = 0; r < rows; r++)
                 acc[r * blocks + b][g] = v_fma(wk, x[r], acc[r * blocks + b][g]);
         }
 }
 
 /* The same for all four gates, of rows whose x lie x_row apart. */
-INLINE void multiply_add(const int rows, const int blocks, vec acc[][4], const real *x, int64_t x_row, const real *w,
+INLINE void multiply_add(const int rows, const int blocks, vec acc[][4], const real *x, int64_t x_row, const weight *w,
                          int64_t w_block)
 {
     vec xk[MOST_TILE_ROWS];
@@ -81,10 +94,10 @@ INLINE void multiply_add(const int rows, const int blocks, vec acc[][4], const r
  *   line which cache line of each input of the next block to prefetch meanwhile; -1 for none (always where rows is 1)
  *
  * Bound: rows * blocks * 4 FMAs per k, against blocks * 4 loads of weights and `rows` broadcasts. */
-INLINE void accumulate(const int rows, const int blocks, vec acc[][4], const real *const *x, int64_t K, const real *w,
+INLINE void accumulate(const int rows, const int blocks, vec acc[][4], const real *const *x, int64_t K, const weight *w,
                        int line)
 {
-    const int64_t w_block = K * BLOCK_SIZE, ahead = line < 0 ? 0 : w_block + line * LINE;
+    const int64_t w_block = K * BLOCK_SIZE, ahead = line < 0 ? 0 : w_block + line * WEIGHT_LINE;
     for (int64_t k = 0; k < K; k++, w += BLOCK_SIZE) {
         vec xk[MOST_TILE_ROWS];
         for (int r = 0; r < rows; r++)
@@ -100,7 +113,7 @@ typedef void tile_function(const int rows, const int blocks, int64_t row, int64_
 
 INLINE int64_t weight_bytes(range blocks, int64_t K)
 {
-    return (blocks.to - blocks.from) * K * BLOCK_SIZE * (int64_t)sizeof(real);
+    return (blocks.to - blocks.from) * K * BLOCK_SIZE * (int64_t)sizeof(weight);
 }
 INLINE int far_away(range blocks, int64_t K) { return weight_bytes(blocks, K) > FAR_BYTES; }
 

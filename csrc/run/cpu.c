@@ -21,7 +21,7 @@ int lk_cpu_has_avx2(void)
 {
     unsigned eax, ebx, ecx, edx;
     return os_saves(XCR0_SSE | XCR0_AVX) && __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_FMA)
-           && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_AVX2);
+           && (ecx & bit_F16C) && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_AVX2);
 }
 
 int lk_cpu_has_avx512(void)

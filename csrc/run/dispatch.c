@@ -7,18 +7,18 @@
 typedef struct {
     const char *name;
     int (*usable)(void);
-    const lk_kernels *f32, *f64;
+    const lk_kernels *f32, *f64, *f16; /* f16: NULL where the set does not widen 16-bit floats */
 } instruction_set;
 
 /* Best first. */
 static const instruction_set SETS[] = {
 #if defined(__x86_64__)
-    {"avx512", lk_cpu_has_avx512, &lk_avx512_f32, &lk_avx512_f64},
-    {"avx2", lk_cpu_has_avx2, &lk_avx2_f32, &lk_avx2_f64},
+    {"avx512", lk_cpu_has_avx512, &lk_avx512_f32, &lk_avx512_f64, &lk_avx512_f16},
+    {"avx2", lk_cpu_has_avx2, &lk_avx2_f32, &lk_avx2_f64, &lk_avx2_f16},
 #elif defined(__aarch64__)
-    {"neon", lk_cpu_always, &lk_neon_f32, &lk_neon_f64},
+    {"neon", lk_cpu_always, &lk_neon_f32, &lk_neon_f64, &lk_neon_f16},
 #endif
-    {"generic", lk_cpu_always, &lk_generic_f32, &lk_generic_f64},
+    {"generic", lk_cpu_always, &lk_generic_f32, &lk_generic_f64, NULL},
 };
 enum { SET_COUNT = sizeof SETS / sizeof SETS[0] };
 
@@ -26,11 +26,21 @@ const char *lk_isa_name(int isa) { return isa >= 0 && isa < SET_COUNT ? SETS[isa
 
 int lk_isa_usable(int isa) { return isa >= 0 && isa < SET_COUNT && SETS[isa].usable(); }
 
-const lk_kernels *lk_find(int isa, int itemsize)
+const lk_kernels *lk_find(int isa, int weight_size)
 {
     if (!lk_isa_usable(isa))
         return NULL;
-    return itemsize == (int)sizeof(float) ? SETS[isa].f32 : SETS[isa].f64;
+    switch (weight_size) {
+    case 2: return SETS[isa].f16;
+    case 4: return SETS[isa].f32;
+    default: return SETS[isa].f64;
+    }
+}
+
+/* NULL stays NULL: there are no such kernels on this CPU. */
+static const lk_kernels *kernels_for(const lk_kernels *kernels, const lk_layer *layer)
+{
+    return kernels && layer->specialised ? layer->specialised : kernels;
 }
 
 int64_t lk_lanes(const lk_kernels *kernels) { return kernels->lanes; }
@@ -58,6 +68,7 @@ int lk_activation(const lk_kernels *kernels, int activation, int64_t N, const vo
 
 int lk_gate_matmul(const lk_kernels *kernels, const lk_layer *layer, int64_t N, const void *x, int64_t x_row, void *z)
 {
+    kernels = kernels_for(kernels, layer);
     CALL(gate_matmul, layer, N, x, x_row, z);
 }
 
@@ -92,8 +103,7 @@ int lk_layer_forward(const lk_kernels *kernels, const lk_layer *layer, int64_t T
                           .work = work,
                           .own_work = work,
                           .team = &alone};
-    if (kernels && layer->specialised)
-        kernels = layer->specialised;
+    kernels = kernels_for(kernels, layer);
     if (layer->variant)
         CALL(variant_forward, layer, &task);
     CALL(layer_forward, layer, &task);

@@ -79,10 +79,10 @@ static speed speed_of(const layer_plan *layer, double parts, int64_t cores)
 
 /* The product of `rows` rows with weights for `inputs` inputs and `units` units, four gates each. Operations and loads
  * overlap, but for one part in four of the shorter ones. */
-static double product_ns(speed s, int64_t itemsize, double rows, double inputs, double units)
+static double product_ns(speed s, int64_t weight_size, double rows, double inputs, double units)
 {
     const double operations = 8 * rows * inputs * units / s.flops_per_ns;
-    const double loads = 4 * inputs * units * (double)itemsize / s.bytes_per_ns;
+    const double loads = 4 * inputs * units * (double)weight_size / s.bytes_per_ns;
     return most(operations, loads) + least(operations, loads) / 4;
 }
 
@@ -97,20 +97,25 @@ static double largest_share(const layer_plan *layer, int64_t threads)
  * for all steps of a chunk. */
 static double step_ns(const layer_plan *layer, int64_t rows, int64_t shares, int64_t cores)
 {
-    const int64_t itemsize = layer->kernels->itemsize;
+    const int64_t weight_size = layer->kernels->weight_size;
     const double units = largest_share(layer, shares);
     const speed s = speed_of(layer, (double)layer->H / units, cores);
     const double chunk_rows = (double)larger(rows, smaller(CHUNK_ROWS, rows * layer->steps));
-    const double inputs = product_ns(s, itemsize, chunk_rows, (double)layer->I, units) * (double)rows / chunk_rows;
+    const double inputs = product_ns(s, weight_size, chunk_rows, (double)layer->I, units) * (double)rows / chunk_rows;
     const double cells = most(PHASE_NS, (double)rows * units * CELL_NS_PER_100 / 100);
-    return inputs + product_ns(s, itemsize, (double)rows, (double)layer->R, units) + cells;
+    return inputs + product_ns(s, weight_size, (double)rows, (double)layer->R, units) + cells;
 }
 
 /* ---------------------------------------------------------------- a call */
 
+static const lk_kernels *kernels_of(const lk_call *call, const lk_layer *layer)
+{
+    return layer->specialised ? layer->specialised : call->kernels;
+}
+
 static double weight_bytes(const lk_call *call, const lk_layer *layer, int64_t inputs)
 {
-    return (double)(4 * layer->hidden_size * inputs * call->kernels->itemsize);
+    return (double)(4 * layer->hidden_size * inputs * kernels_of(call, layer)->weight_size);
 }
 
 static int64_t outputs_of(const lk_layer *layer) { return layer->proj_size ? layer->proj_size : layer->hidden_size; }
@@ -130,7 +135,7 @@ static double kept_bytes(const lk_call *call, const lk_layer *layer)
 static layer_plan plan_of(const lk_call *call, lk_caches caches, int64_t layer)
 {
     const lk_layer *sizes = &call->layers[layer * call->directions];
-    return (layer_plan){.kernels = call->kernels,
+    return (layer_plan){.kernels = kernels_of(call, sizes),
                         .caches = caches,
                         .I = sizes->input_size,
                         .H = sizes->hidden_size,
@@ -292,7 +297,7 @@ lk_training_plan lk_plan_training(const lk_kernels *kernels, const lk_tape *tape
                               .H = H,
                               .R = R,
                               .steps = tape->last - tape->first,
-                              .kept = (double)(4 * H * R * kernels->itemsize)};
+                              .kept = (double)(4 * H * R * kernels->weight_size)};
     const double parts = TRAINING_PARTS * (double)layer.steps;
     lk_training_plan best = {.threads = 1, .ns = parts * step_ns(&layer, tape->B, 1, 1)};
     for (int64_t n = more_threads(1, tape->threads); n; n = more_threads(n, tape->threads)) {

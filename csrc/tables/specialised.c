@@ -2,7 +2,7 @@
  * package's build: lstmkernel/backends/c/specialised.py compiles it at run time, where there is a compiler, with
  *
  *   LK_VECTORS      "vec/avx2.h", ...
- *   LK_REGION_BEGIN, LK_REGION_END   of the target: LK_TARGET_BEGIN("avx2,fma"), ...; empty where none is needed
+ *   LK_REGION_BEGIN, LK_REGION_END   of the target: LK_TARGET_BEGIN("avx2,fma,f16c"), ...; empty where none is needed
  *   the parameters of kernels/all.h
  *
  * The result has one symbol, a table for lk_layer.specialised of which only layer_forward is called. It needs nothing
@@ -12,5 +12,5 @@
 LK_REGION_BEGIN
 #include "kernels/all.h"
 LK_REGION_END
-__attribute__((visibility("default")))
-const lk_kernels lk_specialised = {.lanes = LANES, .itemsize = sizeof(real), .layer_forward = layer_forward};
+__attribute__((visibility("default"))) const lk_kernels lk_specialised = {
+    .lanes = LANES, .itemsize = sizeof(real), .weight_size = sizeof(weight), .layer_forward = layer_forward};

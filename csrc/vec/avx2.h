@@ -8,7 +8,7 @@
 /* 3 rows x 4 gates are 12 sums; with 3 broadcasts and a weight, these are all 16 registers. */
 enum { TILE_ROWS = 3, TILE_BLOCKS = 2 };
 
-LK_TARGET_BEGIN("avx2,fma")
+LK_TARGET_BEGIN("avx2,fma,f16c")
 #ifdef LK_F32
 
 typedef float real;
@@ -16,6 +16,7 @@ typedef __m256 vec;
 enum { LANES = 8 };
 
 INLINE vec v_load(const real *p) { return _mm256_loadu_ps(p); }
+INLINE vec v_load_half(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)); }
 INLINE void v_store(real *p, vec a) { _mm256_storeu_ps(p, a); }
 INLINE vec v_splat(real a) { return _mm256_set1_ps(a); }
 INLINE vec v_add(vec a, vec b) { return _mm256_add_ps(a, b); }

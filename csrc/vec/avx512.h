@@ -19,6 +19,10 @@ INLINE __mmask16 first_lanes(int64_t n) { return n >= LANES ? 0xffff : (__mmask1
 INLINE vec v_load_n(const real *p, int64_t n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
 INLINE void v_store_n(real *p, vec a, int64_t n) { _mm512_mask_storeu_ps(p, first_lanes(n), a); }
 INLINE vec v_load(const real *p) { return _mm512_loadu_ps(p); }
+INLINE vec v_load_half(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
 INLINE void v_store(real *p, vec a) { _mm512_storeu_ps(p, a); }
 INLINE vec v_splat(real a) { return _mm512_set1_ps(a); }
 INLINE vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }

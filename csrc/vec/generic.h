@@ -10,6 +10,9 @@
  *   real, vec, LANES   the dtype, a vector of it, and its length
  *   TILE_ROWS    most rows of a register tile, at most MOST_TILE_ROWS: rows * 4 sums must fit the registers
  *   TILE_BLOCKS  blocks that a single row takes at once, 1 or 2, to have enough sums that do not wait for each other
+ *   v_load_half  LANES numbers from as many 16-bit floats (IEEE 754 binary16), for float alone. All numbers are exact,
+ *                denormal ones too, whatever the control word says of denormals. Not here: these operations would take
+ *                longer than to load numbers of twice the size
  *   v_load ... v_pow2 (below), v_load_n, v_store_n (vec/tail.h, or their own), v_rotate, v_transpose4 (vec/shuffle.h)
  *
  * Every operation is exact or rounds once, to nearest, so that all instruction sets give the same bits. Only this file

@@ -15,6 +15,7 @@ typedef float32x4_t vec;
 enum { LANES = 4 };
 
 INLINE vec v_load(const real *p) { return vld1q_f32(p); }
+INLINE vec v_load_half(const uint16_t *p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 INLINE void v_store(real *p, vec a) { vst1q_f32(p, a); }
 INLINE vec v_splat(real a) { return vdupq_n_f32(a); }
 INLINE vec v_add(vec a, vec b) { return vaddq_f32(a, b); }

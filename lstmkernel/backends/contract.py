@@ -211,3 +211,4 @@ class Backend(NamedTuple):
     prepare_advance: PrepareAdvanceKernel
     address: Callable[[Array], Any]
     lstm_ragged: LSTMRaggedKernel | None = None  # None: lstm_forward, on copies of the rows
+    takes_float16: bool = False  # whether pack_layer takes float16 weights beside a float32 bias

@@ -32,6 +32,10 @@ class Head:
         """What layers that differ only in their numbers have in common."""
         return (self.activation, self.dtype, *(value.shape for value in self.parameters.values()))
 
+    def state_dict(self) -> dict[str, Array]:
+        """Every parameter, in the dtype."""
+        return dict(self.parameters)
+
     def with_parameters(self, parameters: Mapping[str, Array]) -> Head:
         """Another layer of the same shape."""
         return Head(parameters, self.activation, self.dtype, self.backend)

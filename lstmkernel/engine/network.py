@@ -18,6 +18,7 @@ from lstmkernel.engine import call_length
 from lstmkernel.engine.call_length import FULL_ROWS, Cut
 from lstmkernel.engine.notes import Notes
 from lstmkernel.engine.parameters import LSTMShape, layer_parameters
+from lstmkernel.engine.precision import checked, require_float32, require_rounded, rounded, widened
 from lstmkernel.engine.prepared_calls import PreparedCalls
 from lstmkernel.host import cores
 
@@ -36,7 +37,8 @@ class NetworkOptions(NamedTuple):
 class Network:
     """Stacked LSTM layers in one or two directions, packed.
 
-    parameters: by PyTorch's names, checked, read-only, of ``dtype``.
+    parameters: by PyTorch's names, checked, read-only, of ``dtype``; with the precision "float16", as
+    ``precision.rounded`` gives them.
     """
 
     def __init__(
@@ -46,10 +48,14 @@ class Network:
         dtype: np.dtype[Any],
         backend: Backend,
         options: NetworkOptions,
+        precision: str | None = None,
     ) -> None:
         self.shape, self.parameters, self.dtype, self.backend, self.options = shape, parameters, dtype, backend, options
+        #: What the weights are rounded to; the dtype's name where they are not.
+        self.precision = precision or dtype.name
         self.batch_first = options.batch_first
-        self.weights = _packed(shape, parameters, backend)
+        stored = parameters if backend.takes_float16 else widened(parameters, dtype)
+        self.weights = _packed(shape, stored, backend)
         self.input_size = shape.input_size
         self.out_features = shape.directions * shape.output_size
         #: L*D, the rows of h and c for each row of a batch.
@@ -62,19 +68,46 @@ class Network:
     @property
     def kind(self) -> tuple[Any, ...]:
         """What networks that differ only in their numbers have in common."""
-        return (self.shape, self.dtype)
+        return (self.shape, self.dtype, self.precision)
 
     def with_parameters(self, parameters: Mapping[str, Array]) -> Network:
-        """Another network of the same shape."""
-        return Network(self.shape, parameters, self.dtype, self.backend, self.options)
+        """Another network of the same shape and precision. parameters: of the dtype."""
+        kept = rounded(parameters) if self.is_quantized else parameters
+        return Network(self.shape, kept, self.dtype, self.backend, self.options, self.precision)
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the weights have fewer bits than the dtype."""
+        return self.precision != self.dtype.name
+
+    def quantized(self, precision: str, backend: Backend) -> Network:
+        """The network with weights of that precision. Raises ValueError if they or the dtype cannot have it."""
+        precision = checked(precision)
+        require_float32(self.dtype, "to quantize it", "save it, and load(path, dtype='float32') gives it in float32")
+        return Network(self.shape, rounded(self.parameters), self.dtype, backend, self.options, precision)
+
+    def as_quantized(self, precision: str) -> Network:
+        """The network that once was quantized, from its own numbers. Raises as ``quantized``, and if one changes."""
+        require_float32(self.dtype, f"as precision={checked(precision)!r} says", "leave the dtype out")
+        narrow = self.quantized(precision, self.backend)
+        require_rounded(self.parameters, narrow.parameters)
+        return narrow
+
+    def wide(self) -> Network:
+        """The network with the same numbers as weights of the dtype: itself, unless it is quantized."""
+        return self.on(self.backend, self.options.num_threads, self.dtype) if self.is_quantized else self
+
+    def state_dict(self) -> dict[str, Array]:
+        """Every parameter, in the dtype."""
+        return widened(self.parameters, self.dtype)
 
     def on(self, backend: Backend, num_threads: int | None, dtype: np.dtype[Any] | None = None) -> Network:
-        """The same network on another backend, or in another dtype."""
-        parameters = self.parameters
-        if dtype is not None:
-            parameters = {name: value.astype(dtype) for name, value in parameters.items()}
-        options = self.options._replace(num_threads=num_threads)
-        return Network(self.shape, parameters, dtype or self.dtype, backend, options)
+        """The same network on another backend, or with all its numbers in a dtype, where no weight has fewer bits."""
+        parameters, options = self.parameters, self.options._replace(num_threads=num_threads)
+        if dtype is None:
+            return Network(self.shape, parameters, self.dtype, backend, options, self.precision)
+        parameters = {name: value.astype(dtype) for name, value in parameters.items()}
+        return Network(self.shape, parameters, dtype, backend, options)
 
     def threads(self) -> int:
         """How many threads a call may use now."""
@@ -170,6 +203,23 @@ class Network:
 
     # ---------------------------------------------------------------- what cannot be done
 
+    def require_loadable(self) -> None:
+        """Raises ValueError for a quantized network, which never changes."""
+        if self.is_quantized:
+            raise ValueError(
+                f"precision: expected {self.dtype.name} weights, to load others in their place, got {self.precision} "
+                "ones, which never change; load them into the network that was quantized, then quantize it again"
+            )
+
+    def require_trainable(self) -> None:
+        """Raises ValueError for a network that has no backward pass."""
+        self.require_plain("to record for backward")
+        if self.is_quantized:
+            raise ValueError(
+                f"precision: expected float32 or float64 to record for backward, got {self.precision}; train the "
+                "network that was quantized, then quantize it again"
+            )
+
     def require_plain(self, purpose: str) -> None:
         """Raises ValueError for a variant and for a network in reverse."""
         for name in ("variant", "reverse"):
@@ -191,7 +241,8 @@ class Network:
             f"dtype={self.dtype.name!r}",
             f"backend={self.backend.name!r}",
         ]
-        return f"LSTM({s.input_size}, {s.hidden_size}, {', '.join(filter(None, options))})"
+        quantized = f".quantize({self.precision!r})" if self.is_quantized else ""
+        return f"LSTM({s.input_size}, {s.hidden_size}, {', '.join(filter(None, options))}){quantized}"
 
 
 def _packed(shape: LSTMShape, parameters: Mapping[str, Array], backend: Backend) -> LSTMWeights:

@@ -115,7 +115,7 @@ def layer_parameters(named: Mapping[str, Array], suffix: str) -> LayerParameters
     if f"bias_ih{suffix}" in named:
         bias = named[f"bias_ih{suffix}"] + named[f"bias_hh{suffix}"]
     else:
-        bias = np.zeros(len(w_ih), w_ih.dtype)
+        bias = np.zeros(len(w_ih), np.promote_types(w_ih.dtype, np.float32))  # weights may be float16, a bias is not
     optional = (named.get(f"{name}{suffix}") for name in ("weight_hr", "weight_peephole"))
     return LayerParameters(w_ih, named[f"weight_hh{suffix}"], bias, *optional)
 

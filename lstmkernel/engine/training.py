@@ -26,7 +26,7 @@ def forward(
     checkpoint_every: SupportsIndex | None,
 ) -> tuple[Array, State, Tape]:
     """As ``LSTM.forward`` says."""
-    network.require_plain("to record for backward")
+    network.require_trainable()
     x_steps, batched = inputs.steps_of(network, x)
     T, B, _ = x_steps.shape
     first = inputs.states_of(network, state, B, batched)
@@ -68,7 +68,7 @@ def forward_chain(
 ) -> tuple[Array, tuple[State, ...], ChainTape]:
     """As ``Stack.forward`` says, with one (h, c) or None in ``states`` for each network."""
     for network in chain.networks:
-        network.require_plain("to record for backward")
+        network.require_trainable()
         warn_without(network, lengths, None, IN_FORWARD)
     out = given = arguments.real("x", x, chain.dtype)
     x_steps, batched = inputs.steps_of(chain, given)

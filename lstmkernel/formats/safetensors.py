@@ -11,7 +11,7 @@ from safetensors.numpy import save as serialize
 from lstmkernel.backends.packing import Array
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
-from lstmkernel.engine import parameters
+from lstmkernel.engine import parameters, precision
 from lstmkernel.engine.notes import GIVES
 from lstmkernel.formats import assumptions, describe, kept_notes
 from lstmkernel.formats.contract import AnyNetwork, Options
@@ -106,7 +106,16 @@ def save(net: AnyNetwork, path: str, state_inputs: bool) -> None:
         raise ValueError(f"state_inputs: expected True for {path}, since only an ONNX model has inputs")
     metadata = _stack_config(net) if isinstance(net, Stack) else _layer_config(net)
     with replacing(path) as file:
-        file.write(serialize(net.state_dict(), {KEY: json.dumps(metadata)}))
+        file.write(serialize(_tensors(net), {KEY: json.dumps(metadata)}))
+
+
+def _tensors(net: AnyNetwork) -> dict[str, Array]:
+    """The parameters, and weights of fewer bits in those bits."""
+    if isinstance(net, Stack):
+        inside = ((place, _tensors(layer)) for place, layer in enumerate(net.layers))
+        return {f"{place}.{name}": value for place, named in inside for name, value in named.items()}
+    is_narrow = not isinstance(net, Dense) and net.precision == precision.FLOAT16
+    return precision.rounded(net.state_dict()) if is_narrow else net.state_dict()
 
 
 def _header(path: str) -> _Header:

@@ -9,17 +9,17 @@
 
 typedef struct {
     const char *name;
-    const lk_kernels *f32, *f64;
+    const lk_kernels *f32, *f64, *f16; /* f16: NULL for none */
 } table;
 
 static const table TABLES[] = {
 #if defined(__x86_64__)
-    {"avx512", &lk_avx512_f32, &lk_avx512_f64},
-    {"avx2", &lk_avx2_f32, &lk_avx2_f64},
+    {"avx512", &lk_avx512_f32, &lk_avx512_f64, &lk_avx512_f16},
+    {"avx2", &lk_avx2_f32, &lk_avx2_f64, &lk_avx2_f16},
 #elif defined(__aarch64__)
-    {"neon", &lk_neon_f32, &lk_neon_f64},
+    {"neon", &lk_neon_f32, &lk_neon_f64, &lk_neon_f16},
 #endif
-    {"generic", &lk_generic_f32, &lk_generic_f64},
+    {"generic", &lk_generic_f32, &lk_generic_f64, NULL},
 };
 
 static uint64_t hash(uint64_t seed, const void *bytes, size_t count)
@@ -62,8 +62,8 @@ static void one_layer(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I
     bits = hash(bits, task.out, (size_t)(T * B * R * itemsize));
     bits = hash(bits, task.h, (size_t)(B * R * itemsize));
     bits = hash(bits, task.c, (size_t)(B * H * itemsize));
-    printf("f%d T%d B%d I%d H%d P%d reverse%d ragged%d variant%d %016llx\n", (int)itemsize * 8, (int)T, (int)B, (int)I,
-           (int)H, (int)P, reverse, ragged, (int)variant, (unsigned long long)bits);
+    printf("f%d T%d B%d I%d H%d P%d reverse%d ragged%d variant%d %016llx\n", (int)kernels->weight_size * 8, (int)T,
+           (int)B, (int)I, (int)H, (int)P, reverse, ragged, (int)variant, (unsigned long long)bits);
     void *all[] = {x, h, c, (void *)task.x, (void *)task.lengths, task.h, task.c, task.out, task.work};
     for (size_t n = 0; n < sizeof all / sizeof *all; n++)
         free(all[n]);
@@ -110,5 +110,7 @@ int main(int argc, char **argv)
     }
     all_shapes(chosen->f32);
     all_shapes(chosen->f64);
+    if (chosen->f16)
+        all_shapes(chosen->f16);
     return 0;
 }

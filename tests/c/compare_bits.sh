@@ -17,9 +17,11 @@ flags=(-O3 "${plain[@]}" -Wall -Wextra -Werror)
 build() {
     local isa=$1 compiler=$2 folder="$work/of_$1" source
     mkdir "$folder"
-    "${@:2}" -c "csrc/tables/${isa}_f32.c" -o "$folder/${isa}_f32.o" &
+    "${@:2}" -c "csrc/tables/${isa}_f64.c" -o "$folder/${isa}_f64.o" &
     local first=$!
-    "${@:2}" -c "csrc/tables/${isa}_f64.c" -o "$folder/${isa}_f64.o"
+    for source in f32 f16; do
+        "${@:2}" -c "csrc/tables/${isa}_$source.c" -o "$folder/${isa}_$source.o"
+    done
     for source in tests/c/bits.c csrc/run/*.c csrc/tables/*_f??.c; do
         case $source in
             csrc/tables/"$isa"_*) ;;
@@ -60,9 +62,9 @@ if [ "$native" = avx2 ] && grep -qsw avx512f /proc/cpuinfo; then
     "$work/avx512" avx512 > "$work/avx512.txt"
     compare avx512 "on this CPU"
 elif [ -e /usr/include/simde/x86/avx512.h ] && [ "$native" = avx2 ]; then
-    # -O1: with -O3, GCC 12 needs four minutes for a table. -w: SIMDe's own headers warn. -mfma: its fma rounds once
-    # only on the FMA of the host.
-    build avx512 gcc -w -Wno-psabi -O1 "${plain[@]}" -mavx2 -mfma -include tests/c/emulated_avx512.h
+    # -O1: with -O3, GCC 12 needs four minutes for a table. -w: SIMDe's own headers warn. -mfma, -mf16c: its
+    # fma rounds once, and it widens 16-bit floats exactly, only on those of the host.
+    build avx512 gcc -w -Wno-psabi -O1 "${plain[@]}" -mavx2 -mfma -mf16c -include tests/c/emulated_avx512.h
     "$work/avx512" avx512 > "$work/avx512.txt"
     compare avx512 "through SIMDe"
 else

@@ -2,10 +2,25 @@
  * functions, and target regions become empty, so that the compiler itself cannot use what this CPU lacks. */
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
+#include <simde/x86/f16c.h>
 #include <simde/x86/fma.h>
 
 #define LK_TARGET_BEGIN(features)
 #define LK_TARGET_END
+
+/* SIMDe widens 8 numbers of 16 bits at a time, exactly with the F16C of the host. */
+static inline simde__m512 widened_halves(simde__m256i halves)
+{
+    simde__m128i two[2];
+    simde__m256 wide[2];
+    simde__m512 all;
+    memcpy(two, &halves, sizeof two);
+    for (int n = 0; n < 2; n++)
+        wide[n] = simde_mm256_cvtph_ps(two[n]);
+    memcpy(&all, wide, sizeof all);
+    return all;
+}
+#define _mm512_cvtph_ps(halves) widened_halves(halves)
 
 /* SIMDe has no masked loads and stores of unaligned memory. */
 #define EMULATED(type, real, p, lanes)                            \

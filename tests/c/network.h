@@ -1,7 +1,8 @@
 /* network.h - what the programs of this directory share: numbers that are the same on every machine, arrays of either
  * dtype, each of exactly its size, and layers drawn in double, then packed for the lanes of any kernels.
  *
- * Weights are multiples of a power of two, exact in float, so that one network has one reference. */
+ * All numbers are multiples of a power of two, exact in float, and matrices are exact in 16 bits, so that one network has
+ * one reference. */
 #ifndef TESTS_NETWORK_H
 #define TESTS_NETWORK_H
 #include <math.h>
@@ -38,6 +39,18 @@ static inline void *take_work(int64_t bytes)
     return memset(memory, 0xff, (size_t)bytes);
 }
 
+/* A 16-bit float, of a number that is exact in it. */
+static inline uint16_t half_of(double number)
+{
+    const int sign = number < 0 ? 0x8000 : 0;
+    const double magnitude = fabs(number);
+    int exponent;
+    if (magnitude < 0x1p-14) /* a denormal one */
+        return (uint16_t)(sign | (int)(magnitude * 0x1p24));
+    const double fraction = frexp(magnitude, &exponent); /* in 0.5 .. 1 */
+    return (uint16_t)(sign | ((exponent + 14) << 10) | (int)((2 * fraction - 1) * 1024));
+}
+
 static inline double get(const void *array, int64_t place, int64_t itemsize)
 {
     return itemsize == 4 ? ((const float *)array)[place] : ((const double *)array)[place];
@@ -45,7 +58,9 @@ static inline double get(const void *array, int64_t place, int64_t itemsize)
 
 static inline void put(void *array, int64_t place, double value, int64_t itemsize)
 {
-    if (itemsize == 4)
+    if (itemsize == 2)
+        ((uint16_t *)array)[place] = half_of(value);
+    else if (itemsize == 4)
         ((float *)array)[place] = (float)value;
     else
         ((double *)array)[place] = value;
@@ -56,6 +71,15 @@ static inline double *draw(int64_t count, double scale)
     double *numbers = take(count, sizeof *numbers);
     for (int64_t n = 0; n < count; n++)
         numbers[n] = scale * next_number();
+    return numbers;
+}
+
+/* Of a matrix, with 11 bits. Some are denormal in 16 bits. */
+static inline double *draw_matrix(int64_t count, double scale)
+{
+    double *numbers = draw(count, 1);
+    for (int64_t n = 0; n < count; n++)
+        numbers[n] = scale * (double)(int)(numbers[n] * 1024) / 1024;
     return numbers;
 }
 
@@ -97,10 +121,10 @@ typedef struct {
 static inline plain_layer draw_layer(int64_t I, int64_t H, int64_t P)
 {
     plain_layer layer = {.I = I, .H = H, .P = P, .R = P ? P : H};
-    layer.w_ih = draw(4 * H * I, scale_for(I));
-    layer.w_hh = draw(4 * H * layer.R, scale_for(layer.R));
+    layer.w_ih = draw_matrix(4 * H * I, scale_for(I));
+    layer.w_hh = draw_matrix(4 * H * layer.R, scale_for(layer.R));
     layer.bias = draw(4 * H, 1);
-    layer.w_hr = P ? draw(P * H, scale_for(H)) : NULL;
+    layer.w_hr = P ? draw_matrix(P * H, scale_for(H)) : NULL;
     return layer;
 }
 
@@ -126,46 +150,46 @@ static inline void drop_layer(plain_layer *layer)
     free(layer->peephole);
 }
 
-/* [4][H][K] as [blocks][K][4][lanes] */
-static inline void *pack_gates(const double *w, int64_t H, int64_t K, const lk_kernels *kernels)
+/* [4][H][K] as [blocks][K][4][lanes], of numbers of `size` bytes. */
+static inline void *pack_gates(const double *w, int64_t H, int64_t K, const lk_kernels *kernels, int64_t size)
 {
     const int64_t lanes = kernels->lanes, blocks = (H + lanes - 1) / lanes;
-    void *packed = take(blocks * K * 4 * lanes, kernels->itemsize);
+    void *packed = take(blocks * K * 4 * lanes, size);
     for (int64_t gate = 0; gate < 4; gate++)
         for (int64_t unit = 0; unit < H; unit++)
             for (int64_t k = 0; k < K; k++)
                 put(packed, ((unit / lanes * K + k) * 4 + gate) * lanes + unit % lanes, w[(gate * H + unit) * K + k],
-                    kernels->itemsize);
+                    size);
     return packed;
 }
 
-/* [O][K] as [ceil(O / (4 lanes))][K][4][lanes] */
-static inline void *pack_rows(const double *w, int64_t O, int64_t K, const lk_kernels *kernels)
+/* [O][K] as [ceil(O / (4 lanes))][K][4][lanes], of numbers of `size` bytes. */
+static inline void *pack_rows(const double *w, int64_t O, int64_t K, const lk_kernels *kernels, int64_t size)
 {
     const int64_t block_size = 4 * kernels->lanes, blocks = (O + block_size - 1) / block_size;
-    void *packed = take(blocks * K * block_size, kernels->itemsize);
+    void *packed = take(blocks * K * block_size, size);
     for (int64_t o = 0; o < O; o++)
         for (int64_t k = 0; k < K; k++)
-            put(packed, (o / block_size * K + k) * block_size + o % block_size, w[o * K + k], kernels->itemsize);
+            put(packed, (o / block_size * K + k) * block_size + o % block_size, w[o * K + k], size);
     return packed;
 }
 
 static inline lk_layer pack_layer(const plain_layer *layer, const lk_kernels *kernels)
 {
-    const int64_t I = layer->I, H = layer->H, P = layer->P;
+    const int64_t I = layer->I, H = layer->H, P = layer->P, size = kernels->itemsize, of_weight = kernels->weight_size;
     lk_variant *variant = NULL;
     if (layer->is_variant) {
         variant = take(1, sizeof *variant);
         *variant = layer->variant;
-        variant->peephole = layer->peephole ? pack_gates(layer->peephole, H, 1, kernels) : NULL;
+        variant->peephole = layer->peephole ? pack_gates(layer->peephole, H, 1, kernels, size) : NULL;
     }
     return (lk_layer){I,
                       H,
                       P,
-                      pack_gates(layer->w_ih, H, I, kernels),
-                      pack_gates(layer->w_hh, H, layer->R, kernels),
-                      pack_gates(layer->bias, H, 1, kernels),
-                      P ? pack_rows(layer->w_hr, P, H, kernels) : NULL,
+                      pack_gates(layer->w_ih, H, I, kernels, of_weight),
+                      pack_gates(layer->w_hh, H, layer->R, kernels, of_weight),
+                      pack_gates(layer->bias, H, 1, kernels, size),
+                      P ? pack_rows(layer->w_hr, P, H, kernels, of_weight) : NULL,
                       NULL,
                       variant};
 }

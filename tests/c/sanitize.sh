@@ -78,7 +78,7 @@ if can_run address,undefined "${launch[@]}"; then
     all_specialised() {
         if grep -qsw avx2 /proc/cpuinfo; then
             specialised generic "" "" 2 7 3
-            specialised_in avx2 'LK_TARGET_BEGIN("avx2,fma")' LK_TARGET_END
+            specialised_in avx2 'LK_TARGET_BEGIN("avx2,fma,f16c")' LK_TARGET_END
         else
             specialised_in generic "" ""
         fi

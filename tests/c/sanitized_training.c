@@ -154,6 +154,8 @@ static void check(training_case t, int most_threads)
              (int)t.I, (int)t.H, (int)t.P, (int)t.steps, t.reverse, t.ragged, t.needed);
     for (int i = 0; i < table_count; i++) {
         const int itemsize = (int)tables[i]->itemsize;
+        if (!tables[i]->layer_record) /* inference alone */
+            continue;
         results one = run(&t, tables[i], 1);
         for (int threads = 2; threads <= most_threads; threads++) {
             results several = run(&t, tables[i], threads);

@@ -4,7 +4,7 @@
  *   LK_VECTORS      "vec/avx2.h", ...
  *   LK_REGION_BEGIN, LK_REGION_END   of the target, as for csrc/tables/specialised.c
  *   LK_F32          for float
- *   TWO_ROUNDINGS   for the set whose fma rounds twice: vec/generic.h
+ *   TWO_ROUNDINGS   for the set whose fma rounds twice, and that has no v_load_half: vec/generic.h
  *
  * Every combination of the numbers below comes to every lane: zeros, infinities and NaN of both signs, the ends of the
  * range, denormals, numbers whose sums and products are halfway between two others, and random ones. Results are equal
@@ -54,6 +54,9 @@ OPERATION(rotate_1, v_rotate(a, LANES < 4 ? 0 : 1)) /* two lanes have no quarter
 OPERATION(rotate_2, v_rotate(a, 2))
 OPERATION(rotate_3, v_rotate(a, LANES < 4 ? 0 : 3))
 
+#if defined(LK_F32) && !defined(TWO_ROUNDINGS)
+SEPARATE void run_load_half(real *to, const uint16_t *from) { v_store(to, v_load_half(from)); }
+#endif
 SEPARATE void run_load_n(real *to, const real *from, int64_t n) { v_store(to, v_load_n(from, n)); }
 SEPARATE void run_store_n(real *to, const real *from, int64_t n) { v_store_n(to, v_load(from), n); }
 SEPARATE void run_transpose4(real *const to[4], const real *const from[4]) { v_transpose4(to, from); }
@@ -291,12 +294,39 @@ static void check_transpose4(void)
     }
 }
 
+#if defined(LK_F32) && !defined(TWO_ROUNDINGS)
+/* What a 16-bit float is. */
+static real half_value(uint16_t half)
+{
+    const int exponent = half >> 10 & 31, mantissa = half & 1023;
+    const double magnitude = exponent ? ldexp(1024 + mantissa, exponent - 25) : ldexp(mantissa, -24);
+    return with_sign((real)(exponent == 31 ? (mantissa ? NAN : INFINITY) : magnitude), half >> 15 ? -1 : 1);
+}
+
+/* Every 16-bit float. */
+static void check_half(void)
+{
+    for (int first = 0; first < 1 << 16; first += LANES) {
+        uint16_t from[LANES];
+        real got[LANES];
+        for (int lane = 0; lane < LANES; lane++)
+            from[lane] = (uint16_t)(first + lane);
+        run_load_half(got, from);
+        for (int lane = 0; lane < LANES; lane++)
+            compare("load_half", first + lane, got[lane], half_value(from[lane]), 1);
+    }
+}
+#else
+static void check_half(void) {}
+#endif
+
 int main(void)
 {
     find_numbers();
     for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++)
         check_operation(&operations[i]);
     check_pow2();
+    check_half();
     check_tails();
     check_transpose4();
     if (different)

@@ -43,16 +43,17 @@ for compiler in gcc clang; do
         continue
     fi
     if grep -qw avx2 /proc/cpuinfo; then
-        try avx2 'LK_TARGET_BEGIN("avx2,fma")' "$compiler"
+        try avx2 'LK_TARGET_BEGIN("avx2,fma,f16c")' "$compiler"
     else
         left_out avx2 "this CPU lacks it"
     fi
     if grep -qw avx512f /proc/cpuinfo; then
         try avx512 "$avx512" "$compiler"
     elif [ -e /usr/include/simde/x86/avx512.h ]; then
-        # -w: SIMDe's own headers warn. -Wno-psabi: notes are no warnings. -mfma: its fma rounds once only on the FMA of the host.
+        # -w: SIMDe's own headers warn. -Wno-psabi: notes are no warnings. -mfma, -mf16c: its fma rounds once, and it widens
+        # 16-bit floats exactly, only on those of the host.
         how="$compiler and SIMDe"
-        try avx512 "$avx512" "$compiler" -mavx2 -mfma -include tests/c/emulated_avx512.h -w -Wno-psabi
+        try avx512 "$avx512" "$compiler" -mavx2 -mfma -mf16c -include tests/c/emulated_avx512.h -w -Wno-psabi
     else
         left_out avx512 "this CPU lacks it, and SIMDe is not installed"
     fi

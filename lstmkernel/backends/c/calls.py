@@ -38,11 +38,14 @@ MIN_GFLOPS = {"avx512": 60.0, "avx2": 40.0, "generic": 8.0}
 #: Bytes of weights that one call of a backward pass loads or stores.
 MOST_PACKED = 1 << 26
 
+#: A layer whose float16 weights have no more bytes than this is packed in float32: those are near the core, too.
+FEW_NARROW_BYTES = 1 << 15
+
 ALL_ROWS = slice(None)
 
 _per_thread = threading.local()
 
-Tables = dict[Any, Any]  # dtype -> const lk_kernels *
+Tables = dict[Any, Any]  # dtype -> const lk_kernels *; float16: for float32 with narrow weights
 Specialised = dict[tuple[int, int, int], Any]  # input_size, hidden_size, proj_size -> const lk_kernels *
 
 
@@ -63,7 +66,8 @@ def backend(isa: str, specialised: Specialised | None = None) -> Backend:
     if not lib.lk_isa_usable(index):
         has = [name for i, name in enumerate(built) if lib.lk_isa_usable(i)]
         raise BackendError(f"backend 'c:{isa}': this CPU does not have it; it has {', '.join(has)}")
-    tables = {np.dtype(dtype): lib.lk_find(index, np.dtype(dtype).itemsize) for dtype in (np.float32, np.float64)}
+    dtypes = map(np.dtype, (np.float16, np.float32, np.float64))
+    tables = {dtype: lib.lk_find(index, dtype.itemsize) for dtype in dtypes}
     return Backend(
         name=f"c:{isa}",
         min_gflops=MIN_GFLOPS.get(isa, 20),
@@ -82,6 +86,7 @@ def backend(isa: str, specialised: Specialised | None = None) -> Backend:
         prepare_advance=_prepare_advance,
         address=ffi.from_buffer,
         lstm_ragged=_lstm_ragged,
+        takes_float16=not specialised and tables[np.dtype(np.float16)] != ffi.NULL,
     )
 
 
@@ -94,7 +99,10 @@ def _pack_layer(
     w_hr: Array | None,
     variant: LayerVariant | None = None,
 ) -> LayerWeights:
-    weights = pack_layer(w_ih, w_hh, bias, w_hr, variant, lib.lk_lanes(tables[w_ih.dtype]))
+    if w_ih.dtype == np.float16 and w_ih.nbytes + w_hh.nbytes <= FEW_NARROW_BYTES:
+        w_ih, w_hh = w_ih.astype(bias.dtype), w_hh.astype(bias.dtype)
+        w_hr = None if w_hr is None else w_hr.astype(bias.dtype)
+    weights = pack_layer(w_ih, w_hh, bias, w_hr, variant, lib.lk_lanes(tables[bias.dtype]))
     w_r = ffi.NULL if weights.w_r is None else _address(weights.w_r)
     own = ffi.NULL if weights.variant is None else _variant(weights.variant)
     struct = ffi.new(
@@ -102,11 +110,17 @@ def _pack_layer(
         (
             *(weights.input_size, weights.hidden_size, weights.proj_size),
             *(_address(weights.w_x), _address(weights.w_h), _address(weights.bias), w_r),
-            specialised.get(weights[:3], ffi.NULL) if weights.variant is None else ffi.NULL,
-            own,
+            *(_own_kernels(tables, specialised, weights), own),
         ),
     )
     return weights._replace(native=(tables[weights.bias.dtype], struct, own))
+
+
+def _own_kernels(tables: Tables, specialised: Specialised, weights: LayerWeights) -> Any:
+    """lk_layer.specialised."""
+    if weights.w_x.dtype == np.float16:
+        return tables[weights.w_x.dtype]
+    return specialised.get(weights[:3], ffi.NULL) if weights.variant is None else ffi.NULL
 
 
 def _variant(variant: LayerVariant) -> Any:

@@ -26,7 +26,7 @@ Sizes = tuple[int, int, int]
 #: Vector header and target region of each instruction set whose results are bit-identical.
 TARGETS = {
     "avx512": ("vec/avx512.h", 'LK_TARGET_BEGIN("avx512f")', "LK_TARGET_END"),
-    "avx2": ("vec/avx2.h", 'LK_TARGET_BEGIN("avx2,fma")', "LK_TARGET_END"),
+    "avx2": ("vec/avx2.h", 'LK_TARGET_BEGIN("avx2,fma,f16c")', "LK_TARGET_END"),
     "neon": ("vec/neon.h", "", ""),
 }
 #: As csrc/build.py has them. No warnings: the table leaves out many functions of the headers.

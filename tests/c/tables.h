@@ -9,10 +9,17 @@ static const lk_kernels *tables[16];
 static char names[16][32];
 static int table_count;
 
+/* With -DLK_ONLY_FLOAT32, only float32 with weights of float32. */
+#ifdef LK_ONLY_FLOAT32
+enum { SMALLEST_WEIGHT = 4, LARGEST_WEIGHT = 4 };
+#else
+enum { SMALLEST_WEIGHT = 2, LARGEST_WEIGHT = 8 };
+#endif
+
 static inline void find_tables(void)
 {
     for (int isa = 0; lk_isa_name(isa); isa++)
-        for (int size = 2; size <= 8; size *= 2) {
+        for (int size = SMALLEST_WEIGHT; size <= LARGEST_WEIGHT; size *= 2) {
             if (!lk_find(isa, size))
                 continue;
             snprintf(names[table_count], sizeof names[0], "%s, weights float%d", lk_isa_name(isa), size * 8);

@@ -14,6 +14,7 @@ _SOUNDS = (
     *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf"),
     *(".w64", ".rf64", ".raw", ".voc", ".svx", ".ircam", ".mat4", ".mat5", ".paf", ".nist", ".sph", ".sd2"),
 )
+_NETWORKS = (".nam", ".json", ".pt", ".pth", ".safetensors", ".onnx", ".keras", ".h5")
 _BEGINNINGS = {
     **{b"\x93NUMPY": NPY, b"PK\3\4": NPZ, b"PK\5\6": NPZ, b"PAR1": PARQUET, b"ARROW1": ARROW},
     **{b"RIFF": SOUND, b"RF64": SOUND, b"fLaC": SOUND, b"OggS": SOUND, b"FORM": SOUND, b"ID3": SOUND},
@@ -31,9 +32,10 @@ def of_input(path: str) -> str:
     if suffix in _SOUNDS:
         return SOUND
     if suffix not in _SUFFIXES:
+        raw = "for numbers without a header, say --raw DTYPE,SHAPE"
         raise ValueError(
             f"{path}: expected an array (.npy, .npz), a table (.parquet, .arrow) or a sound file (.wav, .flac, ...); "
-            "for numbers without a header, say --raw DTYPE,SHAPE"
+            + ("a network goes behind --weights" if suffix in _NETWORKS else raw)
         )
     return _SUFFIXES[suffix]
 

@@ -13,7 +13,7 @@ from lstmkernel.host.warning import warn
 
 def warn_of_whole_numbers(name: str, given: Any, of: Network | Chain) -> None:
     """Warn if ``given`` is an array of integers beyond -1 .. 1, and the network was made for a sample rate."""
-    dtype = getattr(given, "dtype", None)
+    dtype: Any = getattr(given, "dtype", None)
     if getattr(dtype, "kind", "") not in ("i", "u") or not made_for_sound(of):
         return
     largest = max(int(given.max(initial=0)), -int(given.min(initial=0)))

@@ -12,11 +12,11 @@ from lstmkernel.host.warning import warn
 
 
 def warn_of_whole_numbers(name: str, given: Any, of: Network | Chain) -> None:
-    """Warn if ``given`` is an array of integers beyond -1 .. 1, and the network was made for a sample rate."""
-    dtype: Any = getattr(given, "dtype", None)
-    if getattr(dtype, "kind", "") not in ("i", "u") or not made_for_sound(of):
+    """Warn if ``given`` is a NumPy array of integers beyond -1 .. 1, and the network was made for a sample rate."""
+    if not isinstance(given, np.ndarray) or given.dtype.kind not in "iu" or not made_for_sound(of):
         return
-    largest = max(int(given.max(initial=0)), -int(given.min(initial=0)))
+    samples, dtype = np.asarray(given), given.dtype
+    largest = max(int(samples.max(initial=0)), -int(samples.min(initial=0)))
     if largest <= 1:
         return
     way_out = f"divide by {np.iinfo(dtype).max + 1}" if dtype.kind == "i" else "give floats"

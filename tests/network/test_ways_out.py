@@ -94,6 +94,11 @@ def test_a_sound_of_whole_numbers_warns(amp, play):
         play(amp, np.full((3, 1), 200, "uint8"))
 
 
+def test_a_masked_sound_is_refused_as_any(amp):
+    with pytest.raises(TypeError, match="without a mask"):
+        amp(np.ma.masked_equal(np.array([[100], [3]], "int16"), 3) // 100)
+
+
 def test_what_may_be_whole_numbers_does_not_warn(amp):
     counts = np.array([[100], [-32768]], "int16")
     with warnings.catch_warnings():

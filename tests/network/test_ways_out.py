@@ -92,11 +92,13 @@ def test_a_sound_of_whole_numbers_warns(amp, play):
     assert seen[0].filename == __file__
     with pytest.warns(RuntimeWarning, match="got uint8 up to 200, .*; give floats"):
         play(amp, np.full((3, 1), 200, "uint8"))
+    with pytest.warns(RuntimeWarning, match="got int64 up to 300, .*; give floats"):
+        play(amp, np.full((3, 1), -300))
 
 
 def test_a_masked_sound_is_refused_as_any(amp):
     with pytest.raises(TypeError, match="without a mask"):
-        amp(np.ma.masked_equal(np.array([[100], [3]], "int16"), 3) // 100)
+        amp(np.ma.masked_equal(np.array([[100], [3]], "int16"), 3))
 
 
 def test_what_may_be_whole_numbers_does_not_warn(amp):

@@ -233,7 +233,7 @@ class Pool(OneAtATime):
                 self._row.take(slots, out=read, mode="clip")  # with "clip", NumPy does not copy read first
                 np.subtract(both, read, out=write)
                 if step(self._address(x), self._address(out)):
-                    raise ValueError("out: overlaps x")
+                    raise ValueError("out: overlaps x; give an array of its own")
                 self._row[slots] = write
         finally:
             turn.free = True

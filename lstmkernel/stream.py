@@ -87,7 +87,7 @@ class Stream(OneAtATime):
         try:
             side = self._side
             if self._steps[side](self._address(x_t), self._address(out)):
-                raise ValueError("out: overlaps x_t")
+                raise ValueError("out: overlaps x_t; give an array of its own")
             self._side = 1 - side
         finally:
             turn.free = True
@@ -138,7 +138,7 @@ class Stream(OneAtATime):
         try:
             side = self._side
             if calls[side](self._address(chunk), self._address(out)):
-                raise ValueError("out: overlaps chunk")
+                raise ValueError("out: overlaps chunk; give an array of its own")
             self._side = 1 - side
         finally:
             turn.free = True

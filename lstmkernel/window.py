@@ -118,7 +118,7 @@ class Window(OneAtATime):
                 side, taken, _ = self._advanced()
             if self._direct:
                 if self._answers[side](self._address(x_t), self._address(out)):
-                    raise ValueError("out: overlaps x_t")
+                    raise ValueError("out: overlaps x_t; give an array of its own")
             else:
                 self._with_heads(self._answers[side], x_t, out)
             self._x[...] = x_t
@@ -140,7 +140,7 @@ class Window(OneAtATime):
     def _with_heads(self, answer: Advance, x_t: Array, out: Array) -> None:
         """The answer of a network with heads, or one that adds its input."""
         if np.may_share_memory(x_t, out):
-            raise ValueError("out: overlaps x_t")
+            raise ValueError("out: overlaps x_t; give an array of its own")
         y = out.reshape(self._batch_size, -1)
         outs = [*self._between[: len(self._heads)], y]
         answer(self._address(x_t), self._address(outs[0]))

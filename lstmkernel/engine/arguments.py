@@ -70,6 +70,8 @@ def array_of(name: str, value: ArrayLike) -> Array:
         masked = isinstance(value, list | tuple) and _has_masked(value)
         array = None if masked else np.asanyarray(value)
     except ValueError as error:  # of lists of unequal length
+        if type(value).__name__ == "PackedSequence":
+            raise ValueError(_PACKED.format(name=name)) from None
         if name == "x" and _are_unequal_rows(value):
             raise ValueError(_UNEQUAL_ROWS) from None
         raise ValueError(f"{name}: expected an array, got {type(value).__name__}: {error}") from error
@@ -91,6 +93,10 @@ _FILL_X = (
 _WITHOUT_MASK = {"x": _FILL_X, "chunk": _FILL_X, "out": "give its data: out.data"}
 
 
+_PACKED = (
+    "{name}: expected an array, got a PackedSequence; give the padded array, and lengths= beside it "
+    "(torch.nn.utils.rnn.pad_packed_sequence gives both), or take lstmkernel.torch.LSTM"
+)
 _UNEQUAL_ROWS = (
     "x: expected an array, got a list of rows of unequal length; use net.ragged(list), or pad the rows and give "
     "lengths="
@@ -207,8 +213,17 @@ def output(out: Any, expected: tuple[int, ...], dtype: np.dtype[Any], inputs: It
     if view.shape != expected:
         raise ValueError(f"out: expected shape {expected}, got {view.shape}")
     if not (view.flags.c_contiguous and view.flags.aligned and view.flags.writeable):
-        raise ValueError("out: expected a C-contiguous, aligned, writeable array")
+        raise ValueError(f"out: expected a C-contiguous, aligned, writeable array, got one that is {_lacks(view)}")
     for name, array in inputs:
         if array is not None and np.may_share_memory(view, np.asarray(array)):
-            raise ValueError(f"out: overlaps {name}")
+            raise ValueError(f"out: overlaps {name}; give an array of its own")
     return view
+
+
+def _lacks(array: Array) -> str:
+    """What keeps kernels from writing to an array, and what to do."""
+    if not array.flags.writeable:
+        return "read-only"
+    if not array.flags.aligned:
+        return "not aligned"
+    return f"not contiguous, with strides of {array.strides} bytes; give an array of its own, and copy from it"

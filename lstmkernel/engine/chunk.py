@@ -12,6 +12,7 @@ from lstmkernel.engine import arguments
 from lstmkernel.engine.call import call_chain
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.network import State
+from lstmkernel.engine.sound import warn_of_whole_numbers
 
 
 class Chunk(NamedTuple):
@@ -43,6 +44,7 @@ def checked(name: str, value: ArrayLike, chain: Chain, B: int) -> Chunk:
 
     Raises ValueError for another shape, and TypeError for a wrong dtype.
     """
+    warn_of_whole_numbers(name, value, chain)
     x = arguments.real(name, value, chain.dtype)
     shape, rows_first = x.shape, chain.batch_first
     shapes = ["(B, T, I)" if rows_first else "(T, B, I)"]
@@ -56,9 +58,22 @@ def checked(name: str, value: ArrayLike, chain: Chain, B: int) -> Chunk:
             x = x.reshape((1, -1, 1) if rows_first else (-1, 1, 1))
     if x.ndim != 3 or x.shape[0 if rows_first else 1] != B or x.shape[2] != chain.input_size:
         expected = f"{' or '.join(shapes)} with B = {B} and I = {chain.input_size}"
-        raise ValueError(f"{name}: expected shape {expected}, got {shape}")
+        raise ValueError(f"{name}: expected shape {expected}, got {shape}{_way_out(name, shape, chain, B)}")
     out_shape = shape if len(shape) == 1 else (*shape[:-1], chain.out_features)
     return Chunk(name, value, shape, out_shape, x.shape[1 if rows_first else 0], x)
+
+
+def _way_out(name: str, shape: tuple[int, ...], chain: Chain, B: int) -> str:
+    """What to give instead, where the shape tells."""
+    if len(shape) != 2:
+        return ""
+    if chain.input_size == 1 and B > 1 and shape[0 if chain.batch_first else 1] == B:
+        return f"; give {name}[..., None]"
+    if B == 1 and shape[0] == chain.input_size:
+        return f"; if that is (I, T), give {name}.T"
+    if B == 1 and is_mono(chain) and not chain.batch_first:
+        return f"; for {shape[1]} channels, make a stream of as many rows, and give {name}[..., None]"
+    return ""
 
 
 def is_mono(chain: Chain) -> bool:

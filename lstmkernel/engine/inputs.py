@@ -11,20 +11,33 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.network import Network, State
+from lstmkernel.engine.sound import warn_of_whole_numbers
 
 GivenState = tuple[ArrayLike, ArrayLike]
 
 
 def steps_of(network: Network | Chain, x: ArrayLike) -> tuple[Array, bool]:
     """x as (T, B, I), and whether it was batched."""
+    warn_of_whole_numbers("x", x, network)
     array = arguments.real("x", x, network.dtype)
     I, batch_first = network.input_size, network.batch_first
     if array.ndim not in (2, 3) or array.shape[-1] != I:
         batched = "(B, T, I)" if batch_first else "(T, B, I)"
-        raise ValueError(f"x: expected shape {batched} or (T, I) with I = {I}, got {array.shape}")
+        raise ValueError(
+            f"x: expected shape {batched} or (T, I) with I = {I}, got {array.shape}{_way_out(array.shape, I)}"
+        )
     if array.ndim == 2:
         return array[:, None], False
     return (array.swapaxes(0, 1) if batch_first else array), True
+
+
+def _way_out(shape: tuple[int, ...], I: int) -> str:
+    """What to give instead, where the shape tells."""
+    if len(shape) == 1 and I == 1:
+        return "; for one sequence, give x[:, None]"
+    if len(shape) == 2 and shape[0] == I:
+        return "; if that is (I, T), give x.T"
+    return ""
 
 
 def states_of(network: Network, state: GivenState | None, B: int, batched: bool) -> State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,9 +18,17 @@ HEAD_BYTES = 1 << 16
 def path_of(given: Any) -> str:
     """A path as text; TypeError for what is no path, such as an open file."""
     if isinstance(given, str | bytes | os.PathLike):
-        return os.fsdecode(given)
+        path = os.fsdecode(given)
+        if _is_content(path):
+            raise TypeError(f"path: expected a path, got what a file holds, {path[:20]!r}...; give the file's name")
+        return path
     hint = "; give its name" if hasattr(given, "read") else ""
     raise TypeError(f"path: expected a path, a str or an os.PathLike, got {type(given).__name__}{hint}")
+
+
+def _is_content(path: str) -> bool:
+    """Whether this is no file's name, but what a file holds."""
+    return len(path) > 4096 or "\0" in path or re.match(r'\s*{\s*"', path) is not None
 
 
 def format_of(path: str, known: Sequence[Format]) -> Format:

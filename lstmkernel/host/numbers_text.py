@@ -4,7 +4,9 @@ from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """ "84.1 us", "2.62 ms", "1.3 s"."""
+    """ "84.1 us", "2.62 ms", "1.3 s", "0 s"."""
+    if not seconds:
+        return "0 s"
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= 0.9995 * scale:
             return f"{digits(seconds / scale)} {unit}"

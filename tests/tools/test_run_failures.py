@@ -76,6 +76,8 @@ def test_run_refuses_with_one_line_that_says_what_was_expected(capsys, tmp_path,
 
     assert "missing.npy: No such file" in refusal(str(tmp_path / "missing.npy"))
     assert "missing: no such file" in refusal(weights=str(tmp_path / "missing"))
+    (tmp_path / "amp.nam").write_text("{}")
+    assert "; a network goes behind --weights" in refusal(str(tmp_path / "amp.nam"))
     assert "safetensors" in refusal(weights=path)
     assert "expected an LSTM, got Dense" in refusal(weights=str(tmp_path / "dense"))
     assert "expected shape (T, 3) or (T, B, 3), got (4, 2)" in refusal(str(tmp_path / "narrow.npy"))

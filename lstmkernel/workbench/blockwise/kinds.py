@@ -19,10 +19,19 @@ _FROM_TEXT = (
     "from text, make an array first: numpy.save('x.npy', numpy.loadtxt('x.csv', delimiter=',', ndmin=2)), with "
     "skiprows=1 if the first line has names"
 )
+_NETWORKS = (".nam", ".json", ".pt", ".pth", ".safetensors", ".onnx", ".keras", ".h5")
 _BEGINNINGS = {
     **{b"\x93NUMPY": NPY, b"PK\3\4": NPZ, b"PK\5\6": NPZ, b"PAR1": PARQUET, b"ARROW1": ARROW},
     **{b"RIFF": SOUND, b"RF64": SOUND, b"fLaC": SOUND, b"OggS": SOUND, b"FORM": SOUND, b"ID3": SOUND},
 }
+
+
+def _way_out(suffix: str) -> str:
+    if suffix in _TEXTS:
+        return _FROM_TEXT
+    if suffix in _NETWORKS:
+        return "a network goes behind --weights"
+    return "for numbers without a header, say --raw DTYPE,SHAPE"
 
 
 def of_input(path: str) -> str:
@@ -38,7 +47,7 @@ def of_input(path: str) -> str:
     if suffix not in _SUFFIXES:
         raise ValueError(
             f"{path}: expected an array (.npy, .npz), a table (.parquet, .arrow) or a sound file (.wav, .flac, ...); "
-            + (_FROM_TEXT if suffix in _TEXTS else "for numbers without a header, say --raw DTYPE,SHAPE")
+            + _way_out(suffix)
         )
     return _SUFFIXES[suffix]
 

@@ -29,7 +29,7 @@ Point = tuple[float, float]
 
 def _shade(value: float) -> str:
     """The colour of a number from -1 to 1, pale enough for black letters on it."""
-    return mpl.colors.to_hex(mpl.colormaps["PuOr"](0.5 + 0.3 * max(-1.0, min(1.0, value))))
+    return str(mpl.colors.to_hex(mpl.colormaps["PuOr"](0.5 + 0.3 * max(-1.0, min(1.0, value)))))
 
 
 #: What is drawn, and its colour.

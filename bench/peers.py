@@ -3,6 +3,7 @@
     python bench/peers.py                                   # every shape of the grid, one thread: a Markdown table
     python bench/peers.py --shape silero_step --shape pyannote --seconds 20
     python bench/peers.py --threads 1,2 --json peers.json --plot peers.png
+    python bench/peers.py --threads 16 --peer PyTorch --peer "ONNX Runtime"
 
 Each contender has its own process, on as many cores as it has threads. They take turns round by round, so a slow phase
 of the machine slows all of them. Each is first checked against the float64 definition. A contender that is not

@@ -256,16 +256,11 @@ class Stack(Model):
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every parameter's name and shape, as in ``state_dict()``."""
-        return {
-            f"{i}.{name}": shape
-            for i, layer in enumerate(self.layers)
-            for name, shape in layer.parameter_shapes().items()
-        }
+        return parameters.with_places(layer.parameter_shapes() for layer in self.layers)
 
     def state_dict(self) -> dict[str, Array]:
         """Every layer's parameters. Each name begins with the layer's place: "0.weight_ih_l0", ..."""
-        layers = enumerate(self.engine.layers)
-        return {f"{i}.{name}": value for i, layer in layers for name, value in layer.state_dict().items()}
+        return parameters.with_places(layer.state_dict() for layer in self.engine.layers)
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
         """Replace every layer's parameters; errors as ``LSTM.load_state_dict``. All layers change, or none."""
@@ -314,8 +309,7 @@ class Stack(Model):
         return partial(type(self), skip=self._skip), (self._layers,), self._stored()
 
     def _stored(self) -> dict[str, Array]:
-        layers = enumerate(self.engine.layers)
-        return {f"{i}.{name}": value for i, layer in layers for name, value in layer.parameters.items()}
+        return parameters.with_places(layer.parameters for layer in self.engine.layers)
 
     def __setstate__(self, named: Mapping[str, Array]) -> None:
         own = self._stored()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,9 +13,15 @@ from lstmkernel.engine import arguments
 from lstmkernel.variant import Variant
 
 Shapes = dict[str, tuple[int, ...]]
+T = TypeVar("T")
 
 #: Gate order along the first axis of every weight and bias, as PyTorch has it.
 GATES = ("i", "f", "g", "o")
+
+
+def with_places(layers: Iterable[Mapping[str, T]]) -> dict[str, T]:
+    """What every layer has, by its names behind the layer's place: "0.weight_ih_l0", ..."""
+    return {f"{place}.{name}": value for place, layer in enumerate(layers) for name, value in layer.items()}
 
 
 class LSTMShape(NamedTuple):

@@ -15,6 +15,7 @@ from lstmkernel.engine.expects import IN_FORWARD, warn_without
 from lstmkernel.engine.head_tape import HeadTape
 from lstmkernel.engine.inputs import GivenState
 from lstmkernel.engine.network import Network, State
+from lstmkernel.engine.parameters import with_places
 from lstmkernel.engine.tape import Tape
 
 
@@ -120,5 +121,4 @@ def backward_chain(recorded: ChainTape, d_out: ArrayLike | None, d_states: Seque
         found.append(of_layer)
     if chain.skip:
         d[..., : chain.out_features] += skipped * chain.dtype.type(chain.skip)
-    named = {f"{i}.{name}": value for i, layer in enumerate(reversed(found)) for name, value in layer.items()}
-    return {**named, "x": d}
+    return {**with_places(reversed(found)), "x": d}

@@ -112,8 +112,7 @@ def save(net: AnyNetwork, path: str, state_inputs: bool) -> None:
 def _tensors(net: AnyNetwork) -> dict[str, Array]:
     """The parameters, and weights of fewer bits in those bits."""
     if isinstance(net, Stack):
-        inside = ((place, _tensors(layer)) for place, layer in enumerate(net.layers))
-        return {f"{place}.{name}": value for place, named in inside for name, value in named.items()}
+        return parameters.with_places(map(_tensors, net.layers))
     is_narrow = not isinstance(net, Dense) and net.precision == precision.FLOAT16
     return precision.rounded(net.state_dict()) if is_narrow else net.state_dict()
 

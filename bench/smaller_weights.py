@@ -1,0 +1,69 @@
+"""Networks of float16 weights beside the same ones of float32: time, and error on an input of yours.
+
+    python bench/smaller_weights.py                              # thirteen shapes: a Markdown table
+    python bench/smaller_weights.py --shape 1,1,640,640,2 --seconds 5
+    python bench/smaller_weights.py --weights model.safetensors --input x.npy
+
+All run on one thread. The two take turns, and the table has the ratio of their medians. With ``--weights``: the root
+mean square and the largest error of ``out`` against the float64 network on x (T, I) or (T, B, I), in place of times.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+import lstmkernel as lk
+from lstmkernel.tuning import timing
+from lstmkernel.workbench import shapes
+from lstmkernel.workbench.shapes import Shape
+
+SHAPES = (
+    *("1,1,128,128", "1,1,256,256", "1,1,640,640,2", "1,1,960,960,3"),
+    *("1,300,128,128", "1,100,256,256", "1,20,512,512", "1,10,1024,1024"),
+    *("3,20,512,512", "8,100,256,256", "32,20,512,512", "32,50,60,128", "70,50,25,80"),
+)
+
+
+def speed(shape: Shape, seconds: float) -> str:
+    """A row of the table."""
+    wide = lk.LSTM(shape.I, shape.H, shape.L, bidirectional=shape.D == 2, num_threads=1, seed=0)
+    narrow = wide.quantize("float16")
+    x = np.random.default_rng(0).standard_normal((shape.T, shape.B, shape.I), dtype="float32")
+    taken = timing.medians({"float32": lambda: wide(x), "float16": lambda: narrow(x)}, seconds)
+    return f"| {shape.sizes()} | {taken['float32'] / taken['float16']:.2f} |"
+
+
+def errors(weights: str, file: str) -> str:
+    """The error of each precision."""
+    wide, exact = lk.load(weights), lk.load(weights, dtype="float64")
+    x = np.load(file)
+    reference = exact(x)[0]
+    found = []
+    for name, net in (("float32", wide), ("float16", wide.quantize("float16"))):
+        error = np.abs(net(x)[0] - reference)
+        found.append(f"{name}: rms {np.sqrt(np.mean(error**2)):.2g}, largest {error.max():.2g}")
+    return "\n".join(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", action="append", type=shapes.parse, help="B,T,I,H[,L[,D]]; may be repeated")
+    parser.add_argument("--seconds", type=float, default=40, help="to spend on timing, in all (40)")
+    parser.add_argument("--weights", metavar="FILE", help="a float32 network of LSTM layers and heads")
+    parser.add_argument("--input", metavar="FILE", help="x as .npy, for --weights")
+    options = parser.parse_args()
+    if bool(options.weights) != bool(options.input):
+        parser.error("expected --weights and --input together")
+    if options.weights:
+        print(errors(options.weights, options.input))
+        return
+    chosen = options.shape or [shapes.parse(sizes) for sizes in SHAPES]
+    print("| B,T,I,H[,L[,D]] | float32 / float16 |\n|---|---:|")
+    for shape in chosen:
+        print(speed(shape, options.seconds / len(chosen)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -222,7 +222,8 @@ static double meeting_ns(int64_t threads)
     return CLAIM_NS + (double)MEETING_NS * doublings;
 }
 
-/* Each thread reads the outputs of all others, and all inputs, which others wrote, too, but not just now. */
+/* Each thread reads the outputs that the others have just written, and all inputs. Others wrote the inputs, too, but
+ * earlier, so these come from the shared cache. */
 static double exchange_ns(const layer_plan *layer, int64_t rows, int64_t threads)
 {
     const double itemsize = (double)layer->kernels->itemsize, others = 1 - 1 / (double)threads;

@@ -37,8 +37,8 @@ struct lk_team {
     lk_meeting *meeting;
 };
 
-/* lk_run opens all meetings before a job. Rank 0 ends them after its own last phase. A child of fork forgets the phase
- * in whose midst it may have been made. */
+/* lk_run opens all meetings before a job. Rank 0 ends them after its own last phase. A child of fork may have been made
+ * during a phase; it forgets that phase, and its next job begins after it. */
 void lk_open_meetings(void);
 void lk_end_meetings(void);
 void lk_forget_meetings(void);

@@ -19,6 +19,7 @@ hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
 
 SECONDS = float(os.environ.get("LSTMKERNEL_FUZZ_SECONDS", "0"))
+FIRST_ROUND = int(os.environ.get("LSTMKERNEL_FUZZ_ROUND", "0"))
 
 #: What lengths, counts and offsets may be replaced by, and what opens something that must end.
 TELLING = [b"\xff" * n for n in (1, 2, 4, 8)] + [b"\0" * n for n in (1, 2, 4, 8)]
@@ -64,14 +65,14 @@ def test_any_file(target: Target, tmp_path) -> None:
         path.write_bytes(target.wrap(payload))
         refused_or_loaded(path)
 
-    end, start = time.process_time() + SECONDS, 0
-    while start == 0 or time.process_time() < end:
+    end, number = time.process_time() + SECONDS, FIRST_ROUND
+    while number == FIRST_ROUND or time.process_time() < end:
         settings = hypothesis.settings(
-            max_examples=30 if start == 0 else 300,
+            max_examples=300 if SECONDS else 30,
             deadline=None,
             database=None,
             suppress_health_check=[hypothesis.HealthCheck.too_slow],  # of a busy machine
         )
-        hypothesis.seed(start)(settings(hypothesis.given(edits)(try_one)))()
-        start += 1
-    print(f"{target.name}: {inputs} inputs")
+        hypothesis.seed(number)(settings(hypothesis.given(edits)(try_one)))()
+        number += 1
+    print(f"{target.name}: {inputs} inputs, rounds {FIRST_ROUND} to {number - 1}")

@@ -1,5 +1,6 @@
 """Tell cffi what to compile: the declarations of lstmkernel.h, the C sources beside it."""
 
+import os
 from pathlib import Path
 
 from cffi import FFI
@@ -16,6 +17,7 @@ ffi.set_source(
     sources=sorted(f"csrc/{path.relative_to(HERE)}" for path in HERE.rglob("*.c") if path.name != "specialised.c"),
     depends=sorted(f"csrc/{path.relative_to(HERE)}" for path in HERE.rglob("*.h")),
     include_dirs=["csrc"],
+    libraries=[] if os.name == "nt" else ["m"],  # fmaf of vec/generic.h
     # No fast-math, no -march: tables/*.c open target regions. Contraction would round a * b + c once on one instruction
     # set and twice on another; the kernels say fma where they mean it.
     # -fno-wrapv and -g0 take back what Python's own flags add: GCC 12 would spill accumulators of the register tiles,

@@ -15,11 +15,13 @@
  * Gate pre-activations z use the same order: [N][blocks][4][lanes].
  * Narrow weights are 16-bit floats (IEEE 754 binary16) in place of floats: w_x, w_h and w_r. All else stays float. A
  * weight is widened when it is loaded, which is exact, so the results have the bits that the widened weights give.
+ * 8-bit weights are integers from -127 to 127, four neighbours along K side by side, inputs past K zero:
+ *   [blocks][ceil(K / 4)][4][lanes][4].
  *
  * One answer. Every pre-activation is summed in one order, whatever the instruction set, batch, or number of threads:
  *   z = bias;  for k in 0..I-1: z = fma(w_ih[k], x[k], z);  for k in 0..R-1: z = fma(w_hh[k], h[k], z)
  * Each fma rounds once. Where H <= 16, and the layer has no variant, the odd k of h have a sum of their own, which
- * begins with 0 and is added last. sigmoid, tanh and the cell update are one fixed sequence of IEEE operations
+ * begins with 0 and is added last. With 8-bit weights, z is what kernels/quantized.h says. sigmoid, tanh and the cell update are one fixed sequence of IEEE operations
  * (activation.h, cell.h). There are three exceptions:
  *   The "generic" instruction set may lack fma, and then rounds twice.
  *   x86 and Arm treat a result that rounds up to the smallest normal number differently: one of them decides before
@@ -66,6 +68,15 @@ typedef struct {
     const void *peephole; /* packed [blocks][4][lanes] of i, f, zeros, o; NULL for none */
 } lk_variant;
 
+/* What a layer of 8-bit weights has beside them. For weight_ih, weight_hh and weight_hr:
+ *   x, h, r     of each row of the matrix its scale, divided by the largest activation: 32767, or 127
+ *   x_offset... -128 times the sum of the weights of a row, part by part; see kernels/quantized.h
+ * They are packed as biases are, [blocks][4][lanes] and [blocks][parts][4][lanes]. r and r_offset are NULL where P is 0. */
+typedef struct {
+    const void *x, *h, *r;
+    const int32_t *x_offset, *h_offset, *r_offset;
+} lk_scales;
+
 /* One direction of one LSTM layer.
  *   w_x          weight_ih packed [blocks][I][4][lanes]
  *   w_h          weight_hh packed [blocks][R][4][lanes]
@@ -73,12 +84,14 @@ typedef struct {
  *   w_r          weight_hr packed [ceil(P / (4 lanes))][H][4][lanes]; NULL where P is 0
  *   specialised  NULL, or kernels that are used in place of the general ones, and have the same lanes and dtype: for
  *                these sizes (tables/specialised.c; not with a variant), or for narrow weights
- *   variant      NULL for the plain LSTM */
+ *   variant      NULL for the plain LSTM
+ *   scales       NULL, or those of 8-bit weights */
 typedef struct {
     int64_t input_size, hidden_size, proj_size;
     const void *w_x, *w_h, *bias, *w_r;
     const lk_kernels *specialised;
     const lk_variant *variant;
+    const lk_scales *scales;
 } lk_layer;
 
 typedef struct {
@@ -95,6 +108,9 @@ int lk_isa_usable(int isa);
 /* weight_size 4: float, 8: double, 2: float with narrow weights, for layers whose `specialised` they are. NULL where the
  * instruction set is not usable, or does not widen narrow weights. */
 const lk_kernels *lk_find(int isa, int weight_size);
+/* The kernels for 8-bit weights and activations of 16 or 8 bits, for layers whose `specialised` they are, and whose dtype
+ * is float. NULL where there are none. Only lk_layer_forward, lk_lstm_forward and what belongs to them take such layers. */
+const lk_kernels *lk_find_int8(int isa, int activation_bits);
 /* Vector lanes: the block width that the packed weights must have. `kernels`: as lk_find returned it, not NULL. */
 int64_t lk_lanes(const lk_kernels *kernels);
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments, parameters
 from lstmkernel.engine.fixed_attributes import FixedAttributes
+from lstmkernel.engine.precision import SCALE
 from lstmkernel.lstm import LSTM
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class LSTMCell(FixedAttributes):
         """The cell of a ``config()`` and a ``state_dict()``. No initial weights are drawn."""
         one_layer = {"num_layers": 1, "bidirectional": False, "proj_size": 0, "batch_first": False, "num_threads": None}
         self = cls.__new__(cls)
-        self._lstm = LSTM.from_config({**config, **one_layer}, {f"{name}_l0": mapping[name] for name in mapping})
+        self._lstm = LSTM.from_config({**config, **one_layer}, {_of_layer(name): mapping[name] for name in mapping})
         return self
 
     @property
@@ -104,13 +105,18 @@ class LSTMCell(FixedAttributes):
 
     @property
     def precision(self) -> str:
-        """What the weights are rounded to: "float16" after ``quantize``, else the dtype's name."""
+        """What the weights are rounded to: "float16" or "int8" after ``quantize``, else the dtype's name."""
         return self._lstm.precision
 
-    def quantize(self, precision: str) -> LSTMCell:
+    @property
+    def activations(self) -> str:
+        """What the weights are multiplied by; see ``LSTM.activations``."""
+        return self._lstm.activations
+
+    def quantize(self, precision: str, activations: str | None = None) -> LSTMCell:
         """The same cell with weights of fewer bits, which never change; see ``LSTM.quantize``."""
         try:
-            return self._with(self._lstm.quantize(precision))
+            return self._with(self._lstm.quantize(precision, activations))
         except ValueError as error:
             raise ValueError(str(error).replace("_l0:", ":", 1)) from None
 
@@ -126,7 +132,7 @@ class LSTMCell(FixedAttributes):
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, without the seed, and ``precision``, where ``quantize`` has made the cell."""
         config = self._lstm.config()
-        names = ("input_size", "hidden_size", "bias", "dtype", "precision", "backend")
+        names = ("input_size", "hidden_size", "bias", "dtype", "precision", "activations", "backend")
         return {name: config[name] for name in names if name in config}
 
     def __copy__(self) -> LSTMCell:
@@ -138,12 +144,20 @@ class LSTMCell(FixedAttributes):
         vars(other).update(vars(self), _lstm=lstm)
         return other
 
+    def stored(self) -> dict[str, Array]:
+        """For ``from_config``: ``state_dict()``, but weights of fewer bits in those bits. Read-only."""
+        return {name.replace("_l0", ""): value for name, value in self._lstm.stored().items()}
+
     def __reduce__(self) -> tuple[Any, ...]:
-        stored = {name.removesuffix("_l0"): value for name, value in self._lstm.engine.parameters.items()}
-        return type(self).from_config, (self.config(), stored)
+        return type(self).from_config, (self.config(), self.stored())
 
     def __repr__(self) -> str:
         bias = "" if self.bias else ", bias=False"
         sizes = f"{self.input_size}, {self.hidden_size}{bias}"
-        quantized = f".quantize({self.precision!r})" if self._lstm.engine.is_quantized else ""
+        quantized = f".quantize({self._lstm.engine.precision})" if self._lstm.engine.is_quantized else ""
         return f"LSTMCell({sizes}, dtype={self.dtype.name!r}, backend={self.backend!r}){quantized}"
+
+
+def _of_layer(name: str) -> str:
+    """The name that an LSTM has for a cell's parameter."""
+    return f"{name.removesuffix(SCALE)}_l0{SCALE}" if name.endswith(SCALE) else f"{name}_l0"

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from lstmkernel import backends
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments, gradients, parameters, training
+from lstmkernel.engine import precision as bits
 from lstmkernel.engine.call import checked_call
 from lstmkernel.engine.expects import EXPECTS, IN_FORWARD, warn_without
 from lstmkernel.engine.network import Network, NetworkOptions, State
@@ -104,14 +105,17 @@ class LSTM(Model):
     def from_config(cls, config: Mapping[str, Any], mapping: Mapping[str, Any]) -> LSTM:
         """The model of a ``config()`` and a ``state_dict()``. No initial weights are drawn."""
         options = dict(config)
-        precision = options.pop("precision", None)
+        precision, activations = options.pop("precision", None), options.pop("activations", None)
+        as_it_was = mapping
+        if precision == bits.INT8:
+            mapping = bits.widened({**mapping, **bits.checked_int8(mapping)}, np.dtype(np.float32))
         shape = LSTMShape(**{name: options.pop(name) for name in LSTMShape._fields if name in options}).checked()
         if shape.num_layers > len(mapping):  # a lie in a file must not cost time or memory
             raise ValueError(f"num_layers: {shape.num_layers} layers, but only {len(mapping)} parameters in all")
         self = cls.__new__(cls)
         self._make(partial(parameters.checked, mapping), shape, **options)
         if precision is not None:
-            self._engine = self._engine.as_quantized(precision)
+            self._engine = self._engine.as_quantized(bits.checked(precision, activations), as_it_was)
         return self
 
     def _make(
@@ -235,22 +239,36 @@ class LSTM(Model):
 
     @property
     def precision(self) -> str:
-        """What the weights are rounded to: "float16" after ``quantize``, else the dtype's name."""
-        return self._engine.precision
+        """What the weights are rounded to: "float16" or "int8" after ``quantize``, else the dtype's name."""
+        return self._engine.precision.weights
 
-    def quantize(self, precision: str) -> LSTM:
+    @property
+    def activations(self) -> str:
+        """What the weights are multiplied by: "int16" or "int8" where they are "int8", else the dtype's name."""
+        return self._engine.precision.activations
+
+    def quantize(self, precision: str, activations: str | None = None) -> LSTM:
         """The same model with weights of fewer bits, which never change.
 
-        "float16", the one ``precision`` that there is, rounds weight_ih, weight_hh and weight_hr to the nearest
-        float16, ties to even. The results have the bits of a float32 model with the rounded weights. All else stays
-        float32: biases, sums, x, out, states, ``state_dict()``. The result runs in every way that this model does, but
-        it is not compiled, and ``forward`` and ``load_state_dict`` refuse. See docs/smaller_weights.md.
+        precision
+            "float16" rounds weight_ih, weight_hh and weight_hr to the nearest float16, ties to even. The results have
+            the bits of a float32 model with the rounded weights.
+            "int8" makes integers from -127 to 127 of them, with a scale for each row. Inputs and h become integers,
+            too, and sums of their products are exact.
+        activations
+            Of "int8": "int16" (the default) or "int8". The second is faster, and less accurate.
 
-        Raises ValueError for an unknown precision, for a float64 model, and for a weight that is NaN, infinite or above
-        65504, by its name.
+        All else stays float32: biases, the cell, x, out, states, ``state_dict()``. The result runs in every way that
+        this model does, but it is not compiled, and ``forward`` and ``load_state_dict`` refuse. See
+        docs/smaller_weights.md.
+
+        Raises ValueError for an unknown precision, for a float64 model, for a ``Variant`` with "int8", and by its name
+        for a weight that is NaN, infinite or, with "float16", above 65504. Raises BackendError for a backend that has
+        no kernels for 8-bit weights.
         """
         kernels = backends.get(self._asked["backend"])
-        return self._copy(_engine=self._engine.quantized(precision, kernels), _plan=None)
+        engine = self._engine.quantized(bits.checked(precision, activations), kernels)
+        return self._copy(_engine=engine, _plan=None)
 
     # ---------------------------------------------------------------- forward
 
@@ -430,12 +448,16 @@ class LSTM(Model):
             "dtype": self.dtype.name,
             **({"expects": self.expects} if self.expects else {}),
             **self._engine.options.notes.given(),
-            **({"precision": self.precision} if self._engine.is_quantized else {}),
+            **(self._engine.precision.config() if self._engine.is_quantized else {}),
             **self._asked,
         }
 
+    def stored(self) -> Mapping[str, Array]:
+        """For ``from_config``: ``state_dict()``, but weights of fewer bits in those bits. Read-only."""
+        return self._engine.parameters
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).from_config, (self.config(), dict(self._engine.parameters))
+        return type(self).from_config, (self.config(), dict(self.stored()))
 
     def __copy__(self) -> LSTM:
         """Another model with the same packed weights, which never change."""

@@ -61,7 +61,12 @@ class Model(FixedAttributes, ABC):
     @property
     @abstractmethod
     def precision(self) -> str:
-        """What the LSTMs' weights are rounded to: "float16" after ``quantize``, else the dtype's name."""
+        """What the LSTMs' weights are rounded to: "float16" or "int8" after ``quantize``, else the dtype's name."""
+
+    @property
+    @abstractmethod
+    def activations(self) -> str:
+        """What the LSTMs' weights are multiplied by: "int16" or "int8" for "int8" weights, else the dtype's name."""
 
     @property
     @abstractmethod
@@ -140,7 +145,7 @@ class Model(FixedAttributes, ABC):
         """Gradients of a loss, from those of what ``forward`` returned."""
 
     @abstractmethod
-    def quantize(self, precision: str) -> Model:
+    def quantize(self, precision: str, activations: str | None = None) -> Model:
         """The same model with weights of fewer bits, which never change."""
 
     @abstractmethod

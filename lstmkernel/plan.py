@@ -151,14 +151,20 @@ def _stays(failure: Exception) -> bool:
 
 def _label(network: Network) -> str:
     s = network.shape
-    return f"{network.precision}-{s.input_size}-{s.hidden_size}-{s.num_layers}-{s.directions}-{s.proj_size}"
+    return f"{network.precision.weights}-{s.input_size}-{s.hidden_size}-{s.num_layers}-{s.directions}-{s.proj_size}"
 
 
 def _key(network: Network, work: Work, threads: int) -> str:
     """A key that changes with everything that the result depends on."""
     machine = (cpu.model(), cpu.features(), backends.usable())
     software = (__version__, version_of("numba"), np.__version__, _build_key())
-    model = (tuple(network.shape), network.batch_first, network.dtype.name, network.precision, network.backend.name)
+    model = (
+        tuple(network.shape),
+        network.batch_first,
+        network.dtype.name,
+        tuple(network.precision),
+        network.backend.name,
+    )
     return disk_cache.digest(machine, software, model, work.batch_size, work.steps, str(work), threads)
 
 
@@ -192,6 +198,11 @@ class _Built(NamedTuple):
     answer: Answer
 
 
+def _reference(network: Network) -> Network:
+    """What all candidates are compared with: float64. Kernels for 8-bit weights have all the same bits."""
+    return network if network.precision.is_int8 else network.on(backends.get("numpy"), 1, np.dtype(np.float64))
+
+
 def _contest(
     network: Network, work: Work, num_threads: int | None, threads: int
 ) -> tuple[Backend, Plan, list[Exception]]:
@@ -209,7 +220,7 @@ def _contest(
             reasons.append(reason)
     results = contest.run(
         {name: contest.Candidate(each.answer, work.call(each.network)) for name, each in built.items()},
-        work.reference(network.on(backends.get("numpy"), 1, np.dtype(np.float64))),
+        work.reference(_reference(network)),
         network.dtype,
         SECONDS,
         lambda name, result: not _why_not_timed(name, result, own),

@@ -125,6 +125,11 @@ class Stack(Model):
         return ", ".join(dict.fromkeys(layer.backend for layer in self.layers))
 
     @property
+    def activations(self) -> str:
+        """What the LSTMs' weights are multiplied by, as ``precision`` says it; see ``LSTM.activations``."""
+        return ", ".join(dict.fromkeys(lstm.activations for lstm in self._lstms())) or self.dtype.name
+
+    @property
     def precision(self) -> str:
         """The LSTMs' precision, several joined by commas where they differ; the dtype's name if there is none."""
         return ", ".join(dict.fromkeys(lstm.precision for lstm in self._lstms())) or self.dtype.name
@@ -210,7 +215,7 @@ class Stack(Model):
 
     # ---------------------------------------------------------------- fewer bits
 
-    def quantize(self, precision: str) -> Stack:
+    def quantize(self, precision: str, activations: str | None = None) -> Stack:
         """The same stack with weights of fewer bits in every LSTM; see ``LSTM.quantize``.
 
         Dense layers stay float32: they are copies of this stack's. ``load_state_dict`` refuses. Raises as
@@ -221,7 +226,7 @@ class Stack(Model):
 
         def quantized(place: int, layer: Layer) -> Layer:
             try:
-                return layer if isinstance(layer, Dense) else layer.quantize(precision)
+                return layer if isinstance(layer, Dense) else layer.quantize(precision, activations)
             except ValueError as error:
                 raise ValueError(f"layers[{place}]: {error}") from error
 

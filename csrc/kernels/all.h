@@ -5,6 +5,8 @@
  *   LK_F32            for float; without it, double. Defined before vec/<isa>.h
  *   LK_F16            for float with weights of 16 bits, which is inference alone. Without LK_INPUT_SIZE, and not with
  *                     vec/generic.h, which does not widen them
+ *   LK_I8             for float with weights of 8 bits: how many bits an activation has, 16 or 8. Inference alone, and no
+ *                     variant. After vec/<isa>.h comes a vec/dot_<isa>.h
  *   LK_INPUT_SIZE, LK_HIDDEN_SIZE, LK_PROJ_SIZE
  *                     the sizes of one layer, all three or none: kernels for that layer alone, without variants
  * All others combine. The macros are undefined at the end. A translation unit makes one instance.
@@ -20,8 +22,9 @@
 #include "kernels/activation.h"
 #include "kernels/input_product.h"
 #include "kernels/cell.h"
-#include "kernels/dense.h"
 #include "kernels/layer_forward.h"
+#ifndef LK_I8
+#include "kernels/dense.h"
 #ifndef LK_F16
 #include "kernels/record.h"
 #include "kernels/backward.h"
@@ -29,13 +32,16 @@
 #ifndef LK_HIDDEN_SIZE
 #include "kernels/variant.h"
 #endif
+#endif
 
 /* The entries of a table of kernels. Each function stands there by its name, so none can take the place of another. */
 #define LK_NAMED(result, name, parameters) .name = name,
-#ifdef LK_F16
-#define LK_ALL_KERNELS LK_FORWARD_KERNELS(LK_NAMED)
+#ifdef LK_I8
+#define LK_ALL_KERNELS LK_LAYER_KERNELS(LK_NAMED)
+#elif defined(LK_F16)
+#define LK_ALL_KERNELS LK_LAYER_KERNELS(LK_NAMED) LK_PRODUCT_KERNELS(LK_NAMED)
 #else
-#define LK_ALL_KERNELS LK_FORWARD_KERNELS(LK_NAMED) LK_TRAINING_KERNELS(LK_NAMED)
+#define LK_ALL_KERNELS LK_LAYER_KERNELS(LK_NAMED) LK_PRODUCT_KERNELS(LK_NAMED) LK_TRAINING_KERNELS(LK_NAMED)
 #endif
 #define LK_TABLE                                                                                \
     {                                                                                           \
@@ -44,6 +50,7 @@
 
 #undef LK_F32
 #undef LK_F16
+#undef LK_I8
 #undef LK_INPUT_SIZE
 #undef LK_HIDDEN_SIZE
 #undef LK_PROJ_SIZE

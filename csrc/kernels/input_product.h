@@ -4,13 +4,6 @@
 #include "kernels/sizes.h"
 #include "kernels/tile.h"
 
-typedef struct {
-    const lk_layer *layer;
-    const real *const *x; /* a pointer to each row, [I] */
-    real *z;              /* [N][blocks][4][LANES] */
-    int64_t z_row;
-} gate_matmul_job;
-
 INLINE int64_t blocks_of(int64_t units) { return divide_up(units, LANES); }
 
 /* The four gates of each row and block; rows are row_stride apart. */
@@ -29,6 +22,15 @@ INLINE void store_tile(const int rows, const int blocks, vec acc[][4], real *to,
             for (int g = 0; g < 4; g++)
                 v_store(to + r * row_stride + b * BLOCK_SIZE + g * LANES, acc[r * blocks + b][g]);
 }
+
+#ifndef LK_I8
+
+typedef struct {
+    const lk_layer *layer;
+    const real *const *x; /* a pointer to each row, [I] */
+    real *z;              /* [N][blocks][4][LANES] */
+    int64_t z_row;
+} gate_matmul_job;
 
 INLINE void gate_matmul_tile(const int rows, const int blocks, int64_t row, int64_t block, int line, const void *job_)
 {
@@ -61,5 +63,7 @@ static int gate_matmul(const lk_layer *layer, int64_t N, const void *x, int64_t 
     }
     return LK_OK;
 }
+
+#endif
 
 #endif

@@ -11,7 +11,9 @@
 #define LK_LAYER_FORWARD_H
 #include "kernels/one_row.h"
 #include "kernels/step.h"
+#ifndef LK_I8
 #include "kernels/transposed.h"
+#endif
 
 /* The cell update of a tile: acc are i, f, g, o before activation. */
 INLINE void finish_tile(const int rows, const int blocks, const vec acc[][4], int64_t row, int64_t block,
@@ -39,6 +41,7 @@ INLINE void step_tile(const int rows, const int blocks, int64_t row, int64_t blo
     finish_tile(rows, blocks, acc, row, block, job);
 }
 
+#ifndef LK_I8
 INLINE void small_step_tile(const int rows, const int blocks, int64_t row, int64_t block, int line, const void *job)
 {
     (void)line; /* its weights are always near */
@@ -47,9 +50,13 @@ INLINE void small_step_tile(const int rows, const int blocks, int64_t row, int64
     finish_tile(rows, blocks, acc, row, block, job);
 }
 
+SEPARATE void small_step(const row_group *group, int64_t active) { sweep_small_step(group, active, small_step_tile); }
+#else
+INLINE void small_step(const row_group *group, int64_t active) { (void)group, (void)active; }
+#endif
+
 SEPARATE void step_row(const row_group *group) { sweep_row_step(group, step_tile); }
 SEPARATE void step_rows(const row_group *group, int64_t active) { sweep_rows_step(group, active, step_tile); }
-SEPARATE void small_step(const row_group *group, int64_t active) { sweep_small_step(group, active, small_step_tile); }
 
 INLINE void step_tiles(const row_group *group, int64_t active)
 {
@@ -130,11 +137,14 @@ INLINE void begin_rows(const row_group *group, int64_t n, const lk_task *task)
  * step may write its output over the chunk's inputs. */
 INLINE void input_phase(row_group *group, int64_t n, int64_t s0, int64_t z_rows, const lk_task *task)
 {
+    int begun = 0;
     FOR_PARTS (part, task->team, all_units(group), 0) {
         group->units = part;
         if (s0 == 0)
             begin_rows(group, n, task);
-        input_product(group->layer, z_rows, group->x, group->z, part);
+        if (!begun++)
+            begin_inputs(group, z_rows);
+        inputs_product(group, z_rows);
     }
 }
 
@@ -143,17 +153,23 @@ INLINE void step_phases(row_group *group, int64_t s, int64_t active, int64_t go_
                         const lk_task *task)
 {
     const int64_t outputs = divide_up(proj_size(group->layer), BLOCK_SIZE);
+    int begun = 0;
     begin_step(group);
     FOR_PARTS (part, task->team, all_units(group), group->backwards) {
         group->units = part;
+        if (!begun++)
+            begin_states(group, active);
         tiles(group, active);
         if (!outputs)
             report_h(group, units_at_hand(group), s, active, go_on, task);
         report_c(group, units_at_hand(group), s, active, go_on, task);
     }
+    begun = 0;
     if (outputs && !is_over(task->team))
         FOR_PARTS (part, task->team, outputs, 0) {
             group->outputs = part;
+            if (!begun++)
+                begin_projection(group, active);
             project(group, active);
             report_h(group, outputs_at_hand(group), s, active, go_on, task);
         }
@@ -210,15 +226,17 @@ INLINE int all_groups(const lk_layer *layer, const lk_task *task, int can_transp
     for (int64_t b0 = 0; !is_over(task->team) && b0 < task->B; b0 += group.rows) {
         const int64_t n = smaller(group.rows, task->B - b0);
         choose_rows(&group, b0, n, task);
+#ifndef LK_I8
         if (can_transpose && group.transposed)
             run_transposed_group(&group, n, task);
         else
+#endif
             run_group(&group, n, tiles, task);
     }
     return LK_OK;
 }
 
-/* Transposed, a step broadcasts one weight at a time, and narrow weights are widened a vector at a time. */
+/* Transposed, a step broadcasts one weight at a time. Narrow weights are widened, or multiplied, a vector at a time. */
 static int layer_forward(const lk_layer *layer, const lk_task *task)
 {
     return all_groups(layer, task, NARROW_WEIGHTS ? 0 : is_alone(task->team), step_tiles);

@@ -8,6 +8,9 @@
 #include "kernels/input_product.h"
 #include "kernels/team.h"
 #include "run/cost.h"
+#ifdef LK_I8
+#include "kernels/quantized.h"
+#endif
 
 /* A group has at most MOST_GROUP_ROWS rows, and fewer where z of one step would be more than GROUP_Z_BYTES, so that
  * the workspace of wide layers stays small. A chunk has as many rows of z as CHUNK_BYTES hold. In wide layers it has
@@ -25,7 +28,8 @@ enum { MOST_GROUP_ROWS = 96, GROUP_Z_BYTES = 1 << 20, MOST_CHUNK_BYTES = 1 << 21
  *   hidden             [rows][c_stride]: o * tanh(c), from which a projection makes h
  *   reported           where the cell writes o * tanh(c): hidden or, without a projection, h_next
  *   backwards          1 in every other step: blocks are taken last to first (sweep_row)
- *   c_before, gates    record.h: c of the step before, and where i, f, g, o of this one go */
+ *   c_before, gates    record.h: c of the step before, and where i, f, g, o of this one go
+ *   integers           integer_step.h: what this thread multiplies in the phase at hand */
 typedef struct {
     const lk_layer *layer;
     int64_t rows, steps;
@@ -39,6 +43,9 @@ typedef struct {
     int backwards;
     const real *c_before;
     real *gates;
+#ifdef LK_I8
+    integer_rows integers;
+#endif
 } row_group;
 
 /* Whether a step costs less with lanes that are rows, by the cycles of cost.h. */
@@ -97,7 +104,20 @@ INLINE int64_t group_reals(const row_group *plan)
     return whole_lines(plan->rows * (plan->steps * plan->z_stride + 2 * plan->c_stride + 2 * plan->h_stride));
 }
 
-/* The bytes of one thread's workspace: a group, transposed or not, then the pointers to its rows of x. They are also
+/* Bytes of the integers that a thread makes: of z_rows rows of x, of `rows` rows of h, or of o * tanh(c). */
+INLINE int64_t integer_bytes(const lk_layer *layer, int64_t z_rows, int64_t rows)
+{
+#ifdef LK_I8
+    const int64_t of_h = rows * integer_row_bytes(hidden_size(layer)); /* h is never wider than c */
+    const int64_t values = larger(z_rows * integer_row_bytes(input_size(layer)), of_h);
+    return divide_up(values + larger(z_rows, rows) * (int64_t)sizeof(real), 64) * 64 + 64;
+#else
+    (void)layer, (void)z_rows, (void)rows;
+    return 0;
+#endif
+}
+
+/* The bytes of one thread's workspace: a group, transposed or not, the pointers to its rows of x, integers. They are also
  * enough for fewer steps and fewer rows, which may be grouped in another way. */
 static int64_t workspace(const lk_layer *layer, int64_t T, int64_t B)
 {
@@ -109,7 +129,8 @@ static int64_t workspace(const lk_layer *layer, int64_t T, int64_t B)
     const int64_t reals = larger(z_rows * 4 * c_stride + rows * 2 * (c_stride + h_stride),
                                  transposed_rows * (input_size(layer) + 3 * hidden_size(layer)));
     const int64_t pointers = larger(z_rows, transposed_rows) * (int64_t)sizeof(real *);
-    return divide_up(whole_lines(reals) * (int64_t)sizeof(real) + pointers, 64) * 64;
+    return divide_up(whole_lines(reals) * (int64_t)sizeof(real) + pointers, 64) * 64
+           + integer_bytes(layer, z_rows, rows);
 }
 
 /* The group of a team lies in the workspace that its threads have in common. Each thread has pointers of its own. */
@@ -121,6 +142,11 @@ INLINE void lay_out(row_group *plan, const lk_task *task)
     plan->h_next = plan->h + plan->rows * plan->h_stride;
     plan->hidden = plan->h_next + plan->rows * plan->h_stride;
     plan->x = (const real **)(void *)((real *)task->own_work + group_reals(plan));
+#ifdef LK_I8
+    const int64_t z_rows = plan->rows * plan->steps;
+    plan->integers.amplitude = (real *)(void *)(plan->x + z_rows);
+    plan->integers.values = (uint8_t *)(plan->integers.amplitude + z_rows);
+#endif
 }
 
 #endif

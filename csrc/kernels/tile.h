@@ -15,8 +15,11 @@ enum { MOST_TILE_ROWS = 6 };
 enum { FEW_UNITS = 16 };
 
 /* How packed weights are stored: as they are or, with LK_F16, as 16-bit floats. Those are widened when they are loaded,
- * which is exact, so that the sums are those of the widened weights. */
-#ifdef LK_F16
+ * which is exact, so that the sums are those of the widened weights. With LK_I8, four bytes are one word (quantized.h). */
+#ifdef LK_I8
+typedef uint32_t weight;
+enum { NARROW_WEIGHTS = 1 };
+#elif defined(LK_F16)
 typedef uint16_t weight;
 enum { NARROW_WEIGHTS = 1 };
 INLINE vec widened(const weight *w) { return v_load_half(w); }
@@ -63,6 +66,8 @@ INLINE void add_sums(const int n, vec sums[][4], vec other[][4])
             sums[i][g] = v_add(sums[i][g], other[i][g]);
 }
 
+#ifndef LK_I8
+
 /* acc[r][b][g] += x[r] * w[b][g] for one input: `rows` rows, whose x fills a vector each, by `blocks` blocks, w_block
  * apart, by `gates` vectors. acc is rows * blocks * gates registers; those three are constants at every call. */
 INLINE void add_products(const int rows, const int blocks, const int gates, vec acc[][4], const vec *x, const weight *w,
@@ -107,6 +112,8 @@ INLINE void accumulate(const int rows, const int blocks, vec acc[][4], const rea
         add_products(rows, blocks, 4, acc, xk, w, w_block);
     }
 }
+
+#endif
 
 /* A tile of a product: rows row .. row + rows - 1, blocks block .. block + blocks - 1; `line` as for accumulate. */
 typedef void tile_function(const int rows, const int blocks, int64_t row, int64_t block, int line, const void *job);

@@ -30,6 +30,38 @@ int lk_cpu_has_avx512(void)
     return lk_cpu_has_avx2() && os_saves(XCR0_SSE | XCR0_AVX | XCR0_AVX512)
            && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_AVX512F);
 }
+
+int lk_cpu_has_avx512bw(void)
+{
+    unsigned eax, ebx, ecx, edx;
+    return lk_cpu_has_avx512() && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_AVX512BW);
+}
+
+int lk_cpu_has_avx512_vnni(void)
+{
+    unsigned eax, ebx, ecx, edx;
+    return lk_cpu_has_avx512bw() && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ecx & bit_AVX512VNNI);
+}
+
+int lk_cpu_has_avx_vnni(void)
+{
+    enum { AVX_VNNI = 1 << 4 };
+    unsigned eax, ebx, ecx, edx;
+    return lk_cpu_has_avx2() && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax & AVX_VNNI);
+}
+#endif
+
+#ifdef __aarch64__
+#ifdef __linux__
+#include <sys/auxv.h>
+int lk_cpu_has_dotprod(void)
+{
+    const unsigned long dot_products = 1ul << 20; /* HWCAP_ASIMDDP */
+    return (getauxval(AT_HWCAP) & dot_products) != 0;
+}
+#else
+int lk_cpu_has_dotprod(void) { return 1; } /* every Apple CPU with macOS 11 or later has it */
+#endif
 #endif
 
 int lk_cpu_always(void) { return 1; }

@@ -10,6 +10,28 @@ typedef struct {
     const lk_kernels *f32, *f64, *f16; /* f16: NULL where the set does not widen 16-bit floats */
 } instruction_set;
 
+/* Kernels for 8-bit weights, with activations of 16 bits and of 8. One set has several: with and without instructions that
+ * came later. All of them have its lanes. */
+typedef struct {
+    int (*usable)(void);
+    const lk_kernels *a16, *a8;
+} integer_kernels;
+
+enum { MOST_INTEGER_KERNELS = 2 };
+
+/* For each of SETS, best first. */
+static const integer_kernels INTEGERS[][MOST_INTEGER_KERNELS] = {
+#if defined(__x86_64__)
+    {{lk_cpu_has_avx512_vnni, &lk_avx512_vnni_i8a16, &lk_avx512_vnni_i8a8},
+     {lk_cpu_has_avx512bw, &lk_avx512_i8a16, &lk_avx512_i8a8}},
+    {{lk_cpu_has_avx_vnni, &lk_avx2_vnni_i8a16, &lk_avx2_vnni_i8a8}, {lk_cpu_has_avx2, &lk_avx2_i8a16, &lk_avx2_i8a8}},
+#elif defined(__aarch64__)
+    {{lk_cpu_has_dotprod, &lk_neon_dotprod_i8a16, &lk_neon_dotprod_i8a8},
+     {lk_cpu_always, &lk_neon_i8a16, &lk_neon_i8a8}},
+#endif
+    {{lk_cpu_always, &lk_generic_i8a16, &lk_generic_i8a8}},
+};
+
 /* Best first. */
 static const instruction_set SETS[] = {
 #if defined(__x86_64__)
@@ -37,6 +59,16 @@ const lk_kernels *lk_find(int isa, int weight_size)
     }
 }
 
+const lk_kernels *lk_find_int8(int isa, int activation_bits)
+{
+    for (int i = 0; lk_isa_usable(isa) && i < MOST_INTEGER_KERNELS; i++) {
+        const integer_kernels *found = &INTEGERS[isa][i];
+        if (found->usable && found->usable())
+            return activation_bits == 16 ? found->a16 : found->a8;
+    }
+    return NULL;
+}
+
 /* NULL stays NULL: there are no such kernels on this CPU. */
 static const lk_kernels *kernels_for(const lk_kernels *kernels, const lk_layer *layer)
 {
@@ -47,7 +79,7 @@ int64_t lk_lanes(const lk_kernels *kernels) { return kernels->lanes; }
 
 int64_t lk_workspace(const lk_kernels *kernels, const lk_layer *layer, int64_t T, int64_t B)
 {
-    return kernels->workspace(layer, T, B);
+    return kernels_for(kernels, layer)->workspace(layer, T, B);
 }
 
 /* A kernel is called through its table, so no compiler can move its arithmetic across these two. */

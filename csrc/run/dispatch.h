@@ -33,20 +33,22 @@ typedef struct {
 } lk_task;
 
 /* All kernels: KERNEL(result, name, parameters). The fields of the table below, and what LK_TABLE of kernels/all.h puts
- * into them, both come from these lists. Tables for narrow weights have no kernels of training.
+ * into them, both come from these lists. Tables for narrow weights have no kernels of training; those for 8-bit weights
+ * have only the first list.
  *   variant_forward                       layer_forward of a layer with a variant
  *   by_units                              1: the threads of a team share the units of a step; 0: the rows of all steps
  *   workspace                             bytes for one thread, whole cache lines
  *   record_workspace, backward_workspace  bytes for all threads */
-#define LK_FORWARD_KERNELS(KERNEL)                                                                      \
-    KERNEL(int, activation, (int activation, int64_t N, const void *x, void *y))                        \
+#define LK_LAYER_KERNELS(KERNEL)                                                      \
+    KERNEL(int, activation, (int activation, int64_t N, const void *x, void *y))      \
+    KERNEL(int, cell_update, (int64_t N, int64_t H, const void *z, void *c, void *h)) \
+    KERNEL(int, layer_forward, (const lk_layer *layer, const lk_task *task))          \
+    KERNEL(int64_t, workspace, (const lk_layer *layer, int64_t T, int64_t B))
+#define LK_PRODUCT_KERNELS(KERNEL)                                                                      \
     KERNEL(int, gate_matmul, (const lk_layer *layer, int64_t N, const void *x, int64_t x_row, void *z)) \
-    KERNEL(int, cell_update, (int64_t N, int64_t H, const void *z, void *c, void *h))                   \
     KERNEL(int, dense_forward,                                                                          \
            (const lk_dense *dense, int64_t N, const void *x, int64_t x_row, void *y, int64_t y_row))    \
-    KERNEL(int, layer_forward, (const lk_layer *layer, const lk_task *task))                            \
-    KERNEL(int, variant_forward, (const lk_layer *layer, const lk_task *task))                          \
-    KERNEL(int64_t, workspace, (const lk_layer *layer, int64_t T, int64_t B))
+    KERNEL(int, variant_forward, (const lk_layer *layer, const lk_task *task))
 #define LK_TRAINING_KERNELS(KERNEL)                                                                                  \
     KERNEL(int, layer_record, (const lk_layer *layer, const lk_tape *tape, int by_units, lk_team *team, void *work)) \
     KERNEL(int64_t, record_workspace, (const lk_layer *layer, const lk_tape *tape))                                  \
@@ -58,21 +60,29 @@ typedef struct {
 struct lk_kernels {
     int64_t lanes, itemsize, weight_size; /* bytes of a number, and of a packed weight */
 #define LK_FIELD(result, name, parameters) result(*name) parameters;
-    LK_FORWARD_KERNELS(LK_FIELD)
+    LK_LAYER_KERNELS(LK_FIELD)
+    LK_PRODUCT_KERNELS(LK_FIELD)
     LK_TRAINING_KERNELS(LK_FIELD)
 #undef LK_FIELD
 };
 
 #if defined(__x86_64__)
 extern const lk_kernels lk_avx512_f32, lk_avx512_f64, lk_avx512_f16, lk_avx2_f32, lk_avx2_f64, lk_avx2_f16;
+extern const lk_kernels lk_avx512_vnni_i8a16, lk_avx512_vnni_i8a8, lk_avx512_i8a16, lk_avx512_i8a8;
+extern const lk_kernels lk_avx2_vnni_i8a16, lk_avx2_vnni_i8a8, lk_avx2_i8a16, lk_avx2_i8a8;
 #elif defined(__aarch64__)
 extern const lk_kernels lk_neon_f32, lk_neon_f64, lk_neon_f16;
+extern const lk_kernels lk_neon_dotprod_i8a16, lk_neon_dotprod_i8a8, lk_neon_i8a16, lk_neon_i8a8;
 #endif
-extern const lk_kernels lk_generic_f32, lk_generic_f64;
+extern const lk_kernels lk_generic_f32, lk_generic_f64, lk_generic_i8a16, lk_generic_i8a8;
 
 /* 1 where the CPU has the instruction set and the operating system keeps its registers; see cpu.c. */
 int lk_cpu_has_avx512(void);
 int lk_cpu_has_avx2(void);
+int lk_cpu_has_avx512bw(void);
+int lk_cpu_has_avx512_vnni(void);
+int lk_cpu_has_avx_vnni(void);
+int lk_cpu_has_dotprod(void);
 int lk_cpu_always(void);
 
 #endif

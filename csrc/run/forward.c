@@ -361,7 +361,10 @@ int lk_advance(const lk_stream *stream, const void *x, void *out)
 int64_t lk_lstm_workspace(const lk_call *call)
 {
     int64_t most = 0;
-    for (int64_t i = 0; i < call->num_layers * call->directions; i++)
-        most = larger(most, call->kernels->workspace(&call->layers[i], call->last - call->first, call->B));
+    for (int64_t i = 0; i < call->num_layers * call->directions; i++) {
+        const lk_layer *layer = &call->layers[i];
+        const lk_kernels *kernels = layer->specialised ? layer->specialised : call->kernels;
+        most = larger(most, kernels->workspace(layer, call->last - call->first, call->B));
+    }
     return most * larger(1, call->threads);
 }

@@ -16,7 +16,8 @@
  *   v_load ... v_pow2 (below), v_load_n, v_store_n (vec/tail.h, or their own), v_rotate, v_transpose4 (vec/shuffle.h)
  *
  * Every operation is exact or rounds once, to nearest, so that all instruction sets give the same bits. Only this file
- * may lack fma: here v_fma and v_fnma round twice (builds pass -ffp-contract=off, so they do so everywhere alike).
+ * may lack fma: here v_fma and v_fnma round twice (builds pass -ffp-contract=off, so they do so everywhere alike), but
+ * not in tables for 8-bit weights.
  * tests/c/vector_operations.c compares each of them with scalar code. */
 #ifndef LK_VEC_H
 #define LK_VEC_H
@@ -48,9 +49,19 @@ INLINE vec v_add(vec a, vec b) { return a + b; }
 INLINE vec v_sub(vec a, vec b) { return a - b; }
 INLINE vec v_mul(vec a, vec b) { return a * b; }
 INLINE vec v_div(vec a, vec b) { return a / b; }
-/* a b + c, and c - a b. */
+/* a b + c, and c - a b. With 8-bit weights they round once, as everywhere else: sums of integers are most of the work. */
+#ifdef LK_I8
+SEPARATE vec v_fma(vec a, vec b, vec c)
+{
+    for (int lane = 0; lane < LANES; lane++)
+        c[lane] = __builtin_fmaf(a[lane], b[lane], c[lane]);
+    return c;
+}
+INLINE vec v_fnma(vec a, vec b, vec c) { return v_fma(-a, b, c); }
+#else
 INLINE vec v_fma(vec a, vec b, vec c) { return a * b + c; }
 INLINE vec v_fnma(vec a, vec b, vec c) { return c - a * b; }
+#endif
 INLINE vec v_select(vec_word mask, vec a, vec b) { return (vec)((mask & (vec_word)a) | (~mask & (vec_word)b)); }
 /* The lesser or greater of each pair of lanes; b where either is NaN or both are zero, as x86 has it. */
 INLINE vec v_min(vec a, vec b) { return v_select((vec_word)(a < b), a, b); }

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from lstmkernel.backends.packing import Array, DenseWeights, LayerVariant, LayerWeights, LSTMWeights
+from lstmkernel.backends.packing import Array, DenseWeights, Int8Matrix, LayerVariant, LayerWeights, LSTMWeights
 from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters, RowsOfTape
 
 #: Every kernel of the contract, by the name of its field in Backend.
@@ -44,9 +44,20 @@ class BackendError(RuntimeError):
 
 class PackLayer(Protocol):
     def __call__(
-        self, w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None, variant: LayerVariant | None = None, /
+        self,
+        w_ih: Array,
+        w_hh: Array,
+        bias: Array,
+        w_hr: Array | None,
+        variant: LayerVariant | None = None,
+        /,
     ) -> LayerWeights:
         """One direction of one layer from w_ih (4H, I), w_hh (4H, R), bias (4H,) and w_hr (P, H)."""
+
+
+class PackInt8Layer(Protocol):
+    def __call__(self, w_ih: Int8Matrix, w_hh: Int8Matrix, bias: Array, w_hr: Int8Matrix | None, /) -> LayerWeights:
+        """The same for 8-bit weights of a plain LSTM; bias is float32."""
 
 
 class PackLSTM(Protocol):
@@ -212,3 +223,4 @@ class Backend(NamedTuple):
     address: Callable[[Array], Any]
     lstm_ragged: LSTMRaggedKernel | None = None  # None: lstm_forward, on copies of the rows
     takes_float16: bool = False  # whether pack_layer takes float16 weights beside a float32 bias
+    pack_int8_layer: PackInt8Layer | None = None  # None: no kernels for 8-bit weights

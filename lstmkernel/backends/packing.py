@@ -32,8 +32,37 @@ class LayerVariant(NamedTuple):
     peephole: Array | None  # (3, H), of i, f, o; packed [blocks, 4, lanes], of i, f, zeros, o
 
 
+class Int8Matrix(NamedTuple):
+    """A matrix of 8-bit weights: row j is values[j] * scale[j]. It multiplies integers of at most ``levels``."""
+
+    values: Array  # (rows, K) int8, -127..127
+    scale: Array  # (rows,) float32
+    levels: int  # 32767 or 127
+
+
+def part_inputs(levels: int) -> int:
+    """Inputs of one part of a sum: so many products always fit 32 bits. See csrc/kernels/quantized.h."""
+    return 512 if levels == 32767 else 1 << 17
+
+
+class PackedScales(NamedTuple):
+    """What lies beside a packed matrix of 8-bit weights."""
+
+    scale: Array  # Int8Matrix.scale / levels, [blocks, 4, lanes]
+    offset: Array  # -128 times the sum of a row's weights, part by part, [blocks, parts, 4, lanes] int32
+
+
+class LayerScales(NamedTuple):
+    """What a layer of 8-bit weights has beside them."""
+
+    levels: int
+    x: PackedScales
+    h: PackedScales
+    r: PackedScales | None
+
+
 class LayerWeights(NamedTuple):
-    """One direction of one LSTM layer, packed."""
+    """One direction of one LSTM layer, packed. 8-bit weights are int8 [blocks, ceil(K / 4), 4, lanes, 4]."""
 
     input_size: int
     hidden_size: int
@@ -44,6 +73,7 @@ class LayerWeights(NamedTuple):
     w_r: Array | None  # weight_hr [ceil(P / (4 lanes)), H, 4, lanes]
     variant: LayerVariant | None = None  # None: the plain LSTM
     native: Any = None  # the backend's own form of this, made once
+    scales: LayerScales | None = None  # of 8-bit weights
 
     @property
     def output_size(self) -> int:
@@ -102,6 +132,50 @@ def pack_layer(
         w_r=None if w_hr is None else pack_rows(w_hr, lanes),
         variant=None if variant is None else _pack_variant(variant, lanes),
     )
+
+
+def pack_int8_layer(
+    w_ih: Int8Matrix, w_hh: Int8Matrix, bias: Array, w_hr: Int8Matrix | None, lanes: int
+) -> LayerWeights:
+    """As pack_layer, for 8-bit weights."""
+    H = len(bias) // 4
+    w_x, x = _pack_int8(w_ih, H, lanes)
+    w_h, h = _pack_int8(w_hh, H, lanes)
+    w_r, r = (None, None) if w_hr is None else _pack_int8_rows(w_hr, lanes)
+    return LayerWeights(
+        input_size=w_ih.values.shape[1],
+        hidden_size=H,
+        proj_size=0 if w_hr is None else len(w_hr.values),
+        w_x=w_x,
+        w_h=w_h,
+        bias=_pack_weights(bias[:, None], lanes)[:, 0],
+        w_r=w_r,
+        scales=LayerScales(w_ih.levels, x, h, r),
+    )
+
+
+def _pack_int8(matrix: Int8Matrix, H: int, lanes: int) -> tuple[Array, PackedScales]:
+    """Four weights along K are packed as one word of 32 bits."""
+    rows, K = matrix.values.shape
+    padded = np.zeros((rows, -(-K // 4) * 4), np.int8)
+    padded[:, :K] = matrix.values
+    w = _pack_weights(padded.view(np.int32), lanes)
+    inputs = part_inputs(matrix.levels)
+    parts = [matrix.values[:, k : k + inputs].sum(axis=1, dtype=np.int32) for k in range(0, K, inputs)]
+    offset = _pack_weights(np.stack(parts, axis=1) * np.int32(-128), lanes)
+    scale = _pack_weights((matrix.scale / np.float32(matrix.levels))[:, None], lanes)[:, 0]
+    return w.view(np.int8).reshape(*w.shape, 4), PackedScales(scale, offset)
+
+
+def _pack_int8_rows(matrix: Int8Matrix, lanes: int) -> tuple[Array, PackedScales]:
+    """The same for a matrix without gates: its rows lie as four neighbouring vectors."""
+    rows, K = matrix.values.shape
+    whole = -(-rows // (4 * lanes)) * 4 * lanes
+    values, scale = np.zeros((whole, K), np.int8), np.zeros(whole, np.float32)
+    values[:rows], scale[:rows] = matrix.values, matrix.scale
+    # As the rows of gates, they are 4 x whole / 4; a block takes its four vectors from neighbours instead.
+    order = np.arange(whole).reshape(-1, 4, lanes).transpose(1, 0, 2).reshape(-1)
+    return _pack_int8(Int8Matrix(values[order], scale[order], matrix.levels), whole // 4, lanes)
 
 
 def _pack_variant(variant: LayerVariant, lanes: int) -> LayerVariant:

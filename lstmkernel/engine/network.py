@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstmkernel.backends.contract import Advance, Backend, Batch, Prepared
+from lstmkernel.backends.contract import Advance, Backend, BackendError, Batch, Prepared
 from lstmkernel.backends.large import slices
 from lstmkernel.backends.packing import Array, LayerWeights, LSTMWeights
 from lstmkernel.engine import call_length
+from lstmkernel.engine import precision as bits
 from lstmkernel.engine.call_length import FULL_ROWS, Cut
 from lstmkernel.engine.notes import Notes
 from lstmkernel.engine.parameters import LSTMShape, layer_parameters
-from lstmkernel.engine.precision import checked, require_float32, require_rounded, rounded, widened
+from lstmkernel.engine.precision import Precision, require_float32, rounded, widened
 from lstmkernel.engine.prepared_calls import PreparedCalls
 from lstmkernel.host import cores
 
@@ -37,8 +38,8 @@ class NetworkOptions(NamedTuple):
 class Network:
     """Stacked LSTM layers in one or two directions, packed.
 
-    parameters: by PyTorch's names, checked, read-only, of ``dtype``; with the precision "float16", as
-    ``precision.rounded`` gives them.
+    parameters: by PyTorch's names, checked, read-only, of ``dtype``; with a precision, as ``precision.rounded`` gives
+    them. Raises BackendError for a backend that has no kernels for the precision.
     """
 
     def __init__(
@@ -48,14 +49,12 @@ class Network:
         dtype: np.dtype[Any],
         backend: Backend,
         options: NetworkOptions,
-        precision: str | None = None,
+        precision: Precision | None = None,
     ) -> None:
         self.shape, self.parameters, self.dtype, self.backend, self.options = shape, parameters, dtype, backend, options
-        #: What the weights are rounded to; the dtype's name where they are not.
-        self.precision = precision or dtype.name
+        self.precision = precision or bits.plain(dtype)
         self.batch_first = options.batch_first
-        stored = parameters if backend.takes_float16 else widened(parameters, dtype)
-        self.weights = _packed(shape, stored, backend)
+        self.weights = _packed(shape, parameters, self.precision, backend)
         self.input_size = shape.input_size
         self.out_features = shape.directions * shape.output_size
         #: L*D, the rows of h and c for each row of a batch.
@@ -72,26 +71,43 @@ class Network:
 
     def with_parameters(self, parameters: Mapping[str, Array]) -> Network:
         """Another network of the same shape and precision. parameters: of the dtype."""
-        kept = rounded(parameters) if self.is_quantized else parameters
+        kept = rounded(parameters, self.precision) if self.is_quantized else parameters
         return Network(self.shape, kept, self.dtype, self.backend, self.options, self.precision)
 
     @property
     def is_quantized(self) -> bool:
         """Whether the weights have fewer bits than the dtype."""
-        return self.precision != self.dtype.name
+        return self.precision.weights != self.dtype.name
 
-    def quantized(self, precision: str, backend: Backend) -> Network:
-        """The network with weights of that precision. Raises ValueError if they or the dtype cannot have it."""
-        precision = checked(precision)
+    def quantized(self, precision: Precision, backend: Backend) -> Network:
+        """The network with weights of that precision. Raises ValueError if they, or it, cannot have it."""
         require_float32(self.dtype, "to quantize it", "save it, and load(path, dtype='float32') gives it in float32")
-        return Network(self.shape, rounded(self.parameters), self.dtype, backend, self.options, precision)
+        if self.is_quantized and self.precision.weights != precision.weights:
+            raise ValueError(
+                f"precision: expected a float32 network, to quantize it to {precision.weights}, got "
+                f"{self.precision.weights} weights; quantize the network that they were made from"
+            )
+        if precision.is_int8 and self.shape.variant is not None:
+            raise ValueError(
+                f"variant: expected a plain LSTM, to quantize it to int8, got {self.shape.variant!r}; "
+                "quantize('float16') takes it"
+            )
+        narrow = self.parameters if self.is_quantized else rounded(self.parameters, precision)
+        return Network(self.shape, narrow, self.dtype, backend, self.options, precision)
 
-    def as_quantized(self, precision: str) -> Network:
-        """The network that once was quantized, from its own numbers. Raises as ``quantized``, and if one changes."""
-        require_float32(self.dtype, f"as precision={checked(precision)!r} says", "leave the dtype out")
-        narrow = self.quantized(precision, self.backend)
-        require_rounded(self.parameters, narrow.parameters)
-        return narrow
+    def as_quantized(self, precision: Precision, mapping: Mapping[str, Any]) -> Network:
+        """The network that once was quantized, from its own numbers.
+
+        mapping: of int8, as ``parameters`` has its integers and scales. Raises as ``quantized``, and if a number
+        changes.
+        """
+        require_float32(self.dtype, f"as precision={precision.weights!r} says", "leave the dtype out")
+        if not precision.is_int8:
+            narrow = self.quantized(precision, self.backend)
+            bits.require_rounded(self.parameters, narrow.parameters)
+            return narrow
+        narrow_parameters = {**self.parameters, **bits.checked_int8(mapping)}
+        return Network(self.shape, narrow_parameters, self.dtype, self.backend, self.options, precision)
 
     def wide(self) -> Network:
         """The network with the same numbers as weights of the dtype: itself, unless it is quantized."""
@@ -106,7 +122,7 @@ class Network:
         parameters, options = self.parameters, self.options._replace(num_threads=num_threads)
         if dtype is None:
             return Network(self.shape, parameters, self.dtype, backend, options, self.precision)
-        parameters = {name: value.astype(dtype) for name, value in parameters.items()}
+        parameters = {name: value.astype(dtype) for name, value in self.state_dict().items()}
         return Network(self.shape, parameters, dtype, backend, options)
 
     def threads(self) -> int:
@@ -207,8 +223,9 @@ class Network:
         """Raises ValueError for a quantized network, which never changes."""
         if self.is_quantized:
             raise ValueError(
-                f"precision: expected {self.dtype.name} weights, to load others in their place, got {self.precision} "
-                "ones, which never change; load them into the network that was quantized, then quantize it again"
+                f"precision: expected {self.dtype.name} weights, to load others in their place, got "
+                f"{self.precision.weights} ones, which never change; load them into the network that was quantized, "
+                "then quantize it again"
             )
 
     def require_trainable(self) -> None:
@@ -216,8 +233,8 @@ class Network:
         self.require_plain("to record for backward")
         if self.is_quantized:
             raise ValueError(
-                f"precision: expected float32 or float64 to record for backward, got {self.precision}; train the "
-                "network that was quantized, then quantize it again"
+                f"precision: expected float32 or float64 to record for backward, got {self.precision.weights}; train "
+                "the network that was quantized, then quantize it again"
             )
 
     def require_plain(self, purpose: str) -> None:
@@ -241,19 +258,46 @@ class Network:
             f"dtype={self.dtype.name!r}",
             f"backend={self.backend.name!r}",
         ]
-        quantized = f".quantize({self.precision!r})" if self.is_quantized else ""
+        quantized = f".quantize({self.precision})" if self.is_quantized else ""
         return f"LSTM({s.input_size}, {s.hidden_size}, {', '.join(filter(None, options))}){quantized}"
 
 
-def _packed(shape: LSTMShape, parameters: Mapping[str, Array], backend: Backend) -> LSTMWeights:
-    layers = range(shape.num_layers)
-    packed = [[_pack(shape, parameters, backend, l, d) for d in range(shape.directions)] for l in layers]
+def _packed(shape: LSTMShape, parameters: Mapping[str, Array], precision: Precision, backend: Backend) -> LSTMWeights:
+    if precision.weights == bits.FLOAT16 and not backend.takes_float16:
+        parameters = widened(parameters, np.dtype(np.float32))
+    pack = _pack_int8 if precision.is_int8 else _pack
+    layers, sides = range(shape.num_layers), range(shape.directions)
+    packed = [[pack(shape, parameters, precision, backend, layer, side) for side in sides] for layer in layers]
     return backend.pack_lstm(packed, shape.reverse)
 
 
 def _pack(
-    shape: LSTMShape, parameters: Mapping[str, Array], backend: Backend, layer: int, direction: int
+    shape: LSTMShape,
+    parameters: Mapping[str, Array],
+    precision: Precision,
+    backend: Backend,
+    layer: int,
+    direction: int,
 ) -> LayerWeights:
     own = layer_parameters(parameters, shape.suffix(layer, direction))
     variant = None if shape.variant is None else shape.variant.in_direction(direction, own.peephole)
     return backend.pack_layer(own.w_ih, own.w_hh, own.bias, own.w_hr, variant)
+
+
+def _pack_int8(
+    shape: LSTMShape,
+    parameters: Mapping[str, Array],
+    precision: Precision,
+    backend: Backend,
+    layer: int,
+    direction: int,
+) -> LayerWeights:
+    if backend.pack_int8_layer is None:
+        raise BackendError(
+            f"backend {backend.name!r}: it has no kernels for 8-bit weights; backend='c' and 'numpy' have them, and "
+            "quantize('float16') runs on every backend"
+        )
+    suffix = shape.suffix(layer, direction)
+    w_ih, w_hh = (bits.matrix(parameters, name + suffix, precision) for name in ("weight_ih", "weight_hh"))
+    w_hr = bits.matrix(parameters, f"weight_hr{suffix}", precision) if shape.proj_size else None
+    return backend.pack_int8_layer(w_ih, w_hh, layer_parameters(parameters, suffix).bias, w_hr)

@@ -1,41 +1,96 @@
-"""Weights of fewer bits. NumPy defines them: a float16 weight is what ``astype(np.float16)`` makes of a float32 one.
+"""Weights of fewer bits, as NumPy defines them.
 
-Only the matrices are rounded: weight_ih, weight_hh and weight_hr. Biases, peepholes and learned states stay float32,
-and so do all sums and states. float32 has every number that float16 has, so such a network gives the bits of a float32
-network with the rounded weights.
+"float16": a weight is what ``astype(np.float16)`` makes of a float32 one. float32 has every number that float16 has, so
+such a network gives the bits of a float32 network with the rounded weights.
+
+"int8": a weight is an integer from -127 to 127 times the scale of its row of the matrix, and the kernels multiply it by
+activations that are integers, too (backends/numpy/int8.py). The scale is kept beside the matrix, as weight_ih_l0_scale.
+
+Only the matrices are rounded: weight_ih, weight_hh and weight_hr. Biases and learned states stay float32, and so do
+states and the cell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lstmkernel.backends.large import fill
-from lstmkernel.backends.packing import Array
+from lstmkernel.backends.packing import Array, Int8Matrix
 
-FLOAT32, FLOAT16 = "float32", "float16"
+FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
 
 #: What ``quantize`` makes.
-PRECISIONS = (FLOAT16,)
+PRECISIONS = (FLOAT16, INT8)
+
+#: The largest activation of each kind.
+LEVELS = {"int16": 32767, "int8": 127}
+
+#: The largest 8-bit weight.
+MOST_INT8 = 127
+
+#: Behind the name of an 8-bit matrix: its scale.
+SCALE = "_scale"
 
 _MATRICES = ("weight_ih", "weight_hh", "weight_hr")
 
 _LARGEST = float(np.finfo(np.float16).max)
 
+#: A scale must be a normal number after it was divided by the most levels: kernels flush others to 0.
+_LEAST_SCALE = np.finfo(np.float32).tiny * 32767
 
-def checked(precision: Any) -> str:
+
+class Precision(NamedTuple):
+    """What the weights of a network are, and what its kernels multiply them by."""
+
+    weights: str
+    activations: str
+
+    @property
+    def is_int8(self) -> bool:
+        return self.weights == INT8
+
+    @property
+    def levels(self) -> int:
+        """The largest activation of 8-bit weights."""
+        return LEVELS[self.activations]
+
+    def __str__(self) -> str:
+        """As the arguments of ``quantize``."""
+        return f"{self.weights!r}, activations={self.activations!r}" if self.is_int8 else repr(self.weights)
+
+    def config(self) -> dict[str, str]:
+        """For ``from_config``."""
+        return {"precision": self.weights, **({"activations": self.activations} if self.is_int8 else {})}
+
+
+def plain(dtype: np.dtype[Any]) -> Precision:
+    """That of a network which is not quantized."""
+    return Precision(dtype.name, dtype.name)
+
+
+def checked(weights: Any, activations: Any = None) -> Precision:
     """The precision, or an error that names those that there are."""
-    if not isinstance(precision, str):
-        raise TypeError(f"precision: expected {_known()}, got {type(precision).__name__}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision: expected {_known()}, got {precision[:100]!r}")
-    return precision
+    if not isinstance(weights, str):
+        raise TypeError(f"precision: expected {_one_of(PRECISIONS)}, got {type(weights).__name__}")
+    if weights not in PRECISIONS:
+        raise ValueError(f"precision: expected {_one_of(PRECISIONS)}, got {weights[:100]!r}")
+    if weights == FLOAT16:
+        if activations is not None:
+            raise ValueError(
+                f"activations: expected None with 'float16', which keeps them float32, got {activations!r}"
+            )
+        return Precision(FLOAT16, FLOAT32)
+    activations = "int16" if activations is None else activations
+    if not isinstance(activations, str) or activations not in LEVELS:
+        raise ValueError(f"activations: expected {_one_of(LEVELS)} with 'int8', got {activations!r}")
+    return Precision(INT8, activations)
 
 
-def _known() -> str:
-    return " or ".join(map(repr, PRECISIONS))
+def _one_of(names: Any) -> str:
+    return " or ".join(map(repr, names))
 
 
 def require_float32(dtype: np.dtype[Any], purpose: str, way_out: str) -> None:
@@ -44,9 +99,49 @@ def require_float32(dtype: np.dtype[Any], purpose: str, way_out: str) -> None:
         raise ValueError(f"dtype: expected a float32 network, {purpose}, got {dtype.name}; {way_out}")
 
 
-def rounded(parameters: Mapping[str, Array]) -> dict[str, Array]:
-    """The same parameters with float16 matrices, read-only. ValueError names a weight that float16 cannot hold."""
-    return {name: _round(name, value) if name.startswith(_MATRICES) else value for name, value in parameters.items()}
+# ---------------------------------------------------------------- from numbers
+
+
+def rounded(parameters: Mapping[str, Array], precision: Precision) -> dict[str, Array]:
+    """The same parameters with narrow matrices, read-only; of int8, each with its scale.
+
+    ValueError names a weight that the precision cannot hold.
+    """
+    narrow: dict[str, Array] = {}
+    for name, value in parameters.items():
+        if not name.startswith(_MATRICES):
+            narrow[name] = value
+        elif precision.is_int8:
+            narrow |= integers(name, value)
+        else:
+            narrow[name] = _round(name, value)
+    return narrow
+
+
+def integers(name: str, weight: Array) -> dict[str, Array]:
+    """The integers of a float32 matrix and, behind its name, its scale: the largest of a row is 127."""
+    if not np.isfinite(weight).all():
+        place = tuple(map(int, np.argwhere(~np.isfinite(weight))[0]))
+        raise ValueError(
+            f"{name}: expected finite numbers, got {weight[place]:g} at {list(place)}; keep this network in float32"
+        )
+    scale = scale_of(weight)
+    values = (weight / np.where(scale > 0, scale, 1)[:, None]).round().astype(np.int8)
+    return frozen({name: values, name + SCALE: scale})
+
+
+def scale_of(weight: Array) -> Array:
+    """The scale of each row (rows,) of a float32 matrix. A row of numbers below 5e-32 has 0, and counts as zeros."""
+    scale: Array = np.abs(weight).max(axis=1, initial=0) / np.float32(MOST_INT8)
+    scale[scale < _LEAST_SCALE] = 0
+    return scale
+
+
+def frozen(named: dict[str, Array]) -> dict[str, Array]:
+    """The same arrays, read-only from now on."""
+    for value in named.values():
+        value.flags.writeable = False
+    return named
 
 
 def _round(name: str, value: Array) -> Array:
@@ -65,8 +160,11 @@ def _round(name: str, value: Array) -> Array:
     return narrow
 
 
+# ---------------------------------------------------------------- from what was quantized before
+
+
 def require_rounded(parameters: Mapping[str, Array], narrow: Mapping[str, Array]) -> None:
-    """Raises ValueError unless ``rounded`` has made ``narrow`` without changing a number."""
+    """Raises ValueError unless ``rounded`` has made float16 numbers of ``parameters`` without changing one."""
     for name, value in parameters.items():
         if not np.array_equal(narrow[name], value):
             raise ValueError(
@@ -75,13 +173,50 @@ def require_rounded(parameters: Mapping[str, Array], narrow: Mapping[str, Array]
             )
 
 
+def checked_int8(mapping: Mapping[str, Any]) -> dict[str, Array]:
+    """The 8-bit matrices of a mapping and their scales, as read-only copies; the first one that is wrong, by name."""
+    found: dict[str, Array] = {}
+    for name in (name for name in mapping if name.startswith(_MATRICES) and not name.endswith(SCALE)):
+        if name + SCALE not in mapping:
+            raise ValueError(
+                f"{name}: expected {name + SCALE} beside it, for precision='int8'; leave the precision out if its "
+                "weights are numbers, then quantize('int8') rounds them"
+            )
+        values, scale = np.array(mapping[name]), np.array(mapping[name + SCALE])
+        if values.dtype != np.int8 or values.min(initial=0) < -MOST_INT8:
+            raise ValueError(f"{name}: expected int8 numbers from -127 to 127, got {values.dtype}, or -128")
+        if scale.dtype != np.float32 or scale.shape != values.shape[:1]:
+            raise ValueError(
+                f"{name + SCALE}: expected float32 {values.shape[:1]}, one for each row of {name}, got {scale.dtype} "
+                f"{scale.shape}"
+            )
+        if not np.isfinite(scale).all() or (scale < 0).any():
+            raise ValueError(f"{name + SCALE}: expected finite numbers of at least 0, got others")
+        scale[scale < _LEAST_SCALE] = 0
+        found |= {name: values, name + SCALE: scale}
+    return frozen(found)
+
+
+# ---------------------------------------------------------------- to numbers, and to kernels
+
+
 def widened(parameters: Mapping[str, Array], dtype: np.dtype[Any]) -> dict[str, Array]:
-    """The same parameters with matrices of ``dtype``, read-only, exactly."""
-    return {name: _widen(value, dtype) if value.dtype == np.float16 else value for name, value in parameters.items()}
+    """The same parameters with matrices of ``dtype``, read-only. float16 numbers are exact; int8 times scale rounds."""
+    wide: dict[str, Array] = {}
+    for name, value in parameters.items():
+        if value.dtype == np.int8:
+            wide[name] = (value * parameters[name + SCALE][:, None]).astype(dtype)
+        elif name + SCALE not in parameters and not (name.startswith(_MATRICES) and name.endswith(SCALE)):
+            wide[name] = _widen(value, dtype) if value.dtype == np.float16 else value
+    return frozen(wide)
 
 
 def _widen(value: Array, dtype: np.dtype[Any]) -> Array:
     wide = np.empty(value.shape, dtype)
     fill(wide, value)
-    wide.flags.writeable = False
     return wide
+
+
+def matrix(parameters: Mapping[str, Array], name: str, precision: Precision) -> Int8Matrix:
+    """A matrix of 8-bit weights as a backend packs it."""
+    return Int8Matrix(parameters[name], parameters[name + SCALE], precision.levels)

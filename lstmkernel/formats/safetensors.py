@@ -11,7 +11,7 @@ from safetensors.numpy import save as serialize
 from lstmkernel.backends.packing import Array
 from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
-from lstmkernel.engine import parameters, precision
+from lstmkernel.engine import parameters
 from lstmkernel.engine.notes import GIVES
 from lstmkernel.formats import assumptions, describe, kept_notes
 from lstmkernel.formats.contract import AnyNetwork, Options
@@ -113,8 +113,7 @@ def _tensors(net: AnyNetwork) -> dict[str, Array]:
     """The parameters, and weights of fewer bits in those bits."""
     if isinstance(net, Stack):
         return parameters.with_places(map(_tensors, net.layers))
-    is_narrow = not isinstance(net, Dense) and net.precision == precision.FLOAT16
-    return precision.rounded(net.state_dict()) if is_narrow else net.state_dict()
+    return net.state_dict() if isinstance(net, Dense) else dict(net.stored())
 
 
 def _header(path: str) -> _Header:

@@ -82,6 +82,8 @@ def _lstm_on(lstm: LSTM, backend: str, dtype: DTypeLike) -> LSTM:
         "batch_first": False,
         "expects": None,
     }
-    if dtype != np.float32:
-        config.pop("precision", None)  # in float64 there are the same numbers
+    if dtype == np.float32:
+        return LSTM.from_config(config, lstm.stored())
+    for name in ("precision", "activations"):  # in float64 there are the same numbers
+        config.pop(name, None)
     return LSTM.from_config(config, lstm.state_dict())

@@ -22,11 +22,14 @@ from lstmkernel.backends.contract import (
 from lstmkernel.backends.packing import (
     Array,
     DenseWeights,
+    Int8Matrix,
+    LayerScales,
     LayerVariant,
     LayerWeights,
     LSTMWeights,
     empty,
     pack_dense,
+    pack_int8_layer,
     pack_layer,
 )
 from lstmkernel.backends.reuse import empty_reused
@@ -45,7 +48,9 @@ ALL_ROWS = slice(None)
 
 _per_thread = threading.local()
 
-Tables = dict[Any, Any]  # dtype -> const lk_kernels *; float16: for float32 with narrow weights
+#: dtype -> const lk_kernels *; float16: for float32 with narrow weights; int16, int8: with 8-bit weights and such
+#: activations.
+Tables = dict[Any, Any]
 Specialised = dict[tuple[int, int, int], Any]  # input_size, hidden_size, proj_size -> const lk_kernels *
 
 
@@ -68,6 +73,7 @@ def backend(isa: str, specialised: Specialised | None = None) -> Backend:
         raise BackendError(f"backend 'c:{isa}': this CPU does not have it; it has {', '.join(has)}")
     dtypes = map(np.dtype, (np.float16, np.float32, np.float64))
     tables = {dtype: lib.lk_find(index, dtype.itemsize) for dtype in dtypes}
+    tables |= {dtype: lib.lk_find_int8(index, 8 * dtype.itemsize) for dtype in map(np.dtype, (np.int16, np.int8))}
     return Backend(
         name=f"c:{isa}",
         min_gflops=MIN_GFLOPS.get(isa, 20),
@@ -87,6 +93,7 @@ def backend(isa: str, specialised: Specialised | None = None) -> Backend:
         address=ffi.from_buffer,
         lstm_ragged=_lstm_ragged,
         takes_float16=not specialised and tables[np.dtype(np.float16)] != ffi.NULL,
+        pack_int8_layer=None if specialised else partial(_pack_int8_layer, tables),
     )
 
 
@@ -110,10 +117,32 @@ def _pack_layer(
         (
             *(weights.input_size, weights.hidden_size, weights.proj_size),
             *(_address(weights.w_x), _address(weights.w_h), _address(weights.bias), w_r),
-            *(_own_kernels(tables, specialised, weights), own),
+            *(_own_kernels(tables, specialised, weights), own, ffi.NULL),
         ),
     )
     return weights._replace(native=(tables[weights.bias.dtype], struct, own))
+
+
+def _pack_int8_layer(
+    tables: Tables, w_ih: Int8Matrix, w_hh: Int8Matrix, bias: Array, w_hr: Int8Matrix | None
+) -> LayerWeights:
+    kernels = tables[bias.dtype]
+    weights = pack_int8_layer(w_ih, w_hh, bias, w_hr, lib.lk_lanes(kernels))
+    assert weights.scales is not None
+    own = tables[np.dtype(np.int16 if w_ih.levels == 32767 else np.int8)]
+    scales = _scales(weights.scales)
+    w_r = ffi.NULL if weights.w_r is None else _address(weights.w_r)
+    arrays = (*(_address(array) for array in (weights.w_x, weights.w_h, weights.bias)), w_r)
+    struct = ffi.new("lk_layer *", (*weights[:3], *arrays, own, ffi.NULL, scales))
+    return weights._replace(native=(kernels, struct, scales))
+
+
+def _scales(scales: LayerScales) -> Any:
+    """An lk_scales."""
+    packed = scales.x, scales.h, scales.r
+    own = (ffi.NULL if part is None else _address(part.scale) for part in packed)
+    offsets = (ffi.NULL if part is None else ffi.from_buffer("int32_t[]", part.offset) for part in packed)
+    return ffi.new("lk_scales *", (*own, *offsets))
 
 
 def _own_kernels(tables: Tables, specialised: Specialised, weights: LayerWeights) -> Any:

@@ -13,14 +13,17 @@ import numpy as np
 
 from lstmkernel.backends.contract import Backend
 from lstmkernel.backends.numpy import layers
+from lstmkernel.backends.numpy.int8 import add_product
 from lstmkernel.backends.numpy.variant import sigmoid, variant_update
 from lstmkernel.backends.packing import (
     Array,
     DenseWeights,
+    Int8Matrix,
     LayerVariant,
     LayerWeights,
     LSTMWeights,
     pack_dense,
+    pack_int8_layer,
     pack_layer,
 )
 from lstmkernel.backends.tape import LayerGradients, LayerTape, Parameters, RowsOfTape
@@ -45,8 +48,13 @@ def activation(name: str, x: Array, y: Array) -> None:
 @_quiet
 def gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
     """z = x W_ih^T + b"""
+    flat = z.reshape(len(x), -1)
+    if weights.scales:
+        z[...] = weights.bias
+        add_product(flat, x, weights.w_x, weights.scales.x, weights.scales.levels, bounded=False)
+        return
     w_x = weights.w_x.reshape(weights.input_size, -1)  # (I, 4H)
-    np.matmul(x, w_x, out=z.reshape(len(x), -1))
+    np.matmul(x, w_x, out=flat)
     z += weights.bias
 
 
@@ -82,14 +90,13 @@ def layer_forward(
 ) -> None:
     T, B, I = x.shape
     H = weights.hidden_size
-    w_h = weights.w_h.reshape(weights.output_size, 4 * H)
     z_x = np.empty((T * B, 1, 4, H), x.dtype)
     gate_matmul(x.reshape(T * B, I), weights, z_x)
     z_x = z_x.reshape(T, B, 4 * H)
 
     if lengths is None:
         for step in reversed(range(T)) if reverse else range(T):
-            _step(z_x[step], w_h, weights, h, c)
+            _step(z_x[step], weights, h, c)
             out[step] = h
         return
 
@@ -98,26 +105,50 @@ def layer_forward(
         rows = np.flatnonzero(lengths > s)  # the rows that have a step s: the others keep their states
         t = lengths[rows] - 1 - s if reverse else s
         h_rows, c_rows = h[rows], c[rows]
-        _step(z_x[t, rows], w_h, weights, h_rows, c_rows)
+        _step(z_x[t, rows], weights, h_rows, c_rows)
         h[rows], c[rows], out[t, rows] = h_rows, c_rows, h_rows
 
 
-def _step(z_x: Array, w_h: Array, weights: LayerWeights, h: Array, c: Array) -> None:
+def _step(z_x: Array, weights: LayerWeights, h: Array, c: Array) -> None:
     """One step of some rows: h and c are updated in place."""
-    z = z_x + h @ w_h
+    z = _with_recurrent(z_x, weights, h)
     hidden = h if weights.w_r is None else np.empty_like(c)
     if weights.variant is None:
         cell_update(z, c, hidden)
     else:
         variant_update(z, weights.variant, c, hidden)
     if weights.w_r is not None:
-        h[...] = hidden @ weights.w_r.reshape(c.shape[1], -1)[:, : h.shape[1]]
+        _project(hidden, weights, h)
+
+
+def _with_recurrent(z_x: Array, weights: LayerWeights, h: Array) -> Array:
+    """z_x + h W_hh^T"""
+    if weights.scales is None:
+        with_h: Array = z_x + h @ weights.w_h.reshape(h.shape[1], -1)
+        return with_h
+    z, bounded = z_x.copy(), weights.w_r is None
+    add_product(z, h, weights.w_h, weights.scales.h, weights.scales.levels, bounded)
+    return z
+
+
+def _project(hidden: Array, weights: LayerWeights, h: Array) -> None:
+    """h = hidden W_hr^T"""
+    assert weights.w_r is not None
+    if weights.scales is None or weights.scales.r is None:
+        h[...] = hidden @ weights.w_r.reshape(hidden.shape[1], -1)[:, : h.shape[1]]
+        return
+    h[...] = 0
+    add_product(h, hidden, weights.w_r, weights.scales.r, weights.scales.levels, bounded=True)
 
 
 def _pack_layer(
     w_ih: Array, w_hh: Array, bias: Array, w_hr: Array | None, variant: LayerVariant | None = None
 ) -> LayerWeights:
     return pack_layer(w_ih, w_hh, bias, w_hr, variant, len(bias) // 4)
+
+
+def _pack_int8_layer(w_ih: Int8Matrix, w_hh: Int8Matrix, bias: Array, w_hr: Int8Matrix | None) -> LayerWeights:
+    return pack_int8_layer(w_ih, w_hh, bias, w_hr, len(bias) // 4)
 
 
 @_quiet
@@ -205,4 +236,5 @@ def backend() -> Backend:
         prepare=prepare,
         prepare_advance=prepare_advance,
         address=lambda array: array,
+        pack_int8_layer=_pack_int8_layer,
     )

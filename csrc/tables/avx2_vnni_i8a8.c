@@ -1,0 +1,12 @@
+/* The kernels on avx2 with AVX-VNNI, float with weights of 8 bits and activations of 8. */
+#include "run/dispatch.h"
+#ifdef __x86_64__
+#define LK_F32
+#define LK_I8 8
+#define LK_VNNI
+#include "vec/dot_avx2.h"
+LK_TARGET_BEGIN(LK_AVX2_VNNI)
+#include "kernels/all.h"
+LK_TARGET_END
+const lk_kernels lk_avx2_vnni_i8a8 = LK_TABLE;
+#endif

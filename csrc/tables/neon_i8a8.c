@@ -1,0 +1,9 @@
+/* The kernels on neon, float with weights of 8 bits and activations of 8. */
+#include "run/dispatch.h"
+#ifdef __aarch64__
+#define LK_F32
+#define LK_I8 8
+#include "vec/dot_neon.h"
+#include "kernels/all.h"
+const lk_kernels lk_neon_i8a8 = LK_TABLE;
+#endif

@@ -112,6 +112,9 @@ INLINE void add_groups(const int rows, const int blocks, ivec sums[][4], const i
     }
 }
 
+/* The compiler keeps nothing of this in registers here. Sums of integers need them all. */
+#define KEEP_IN_MEMORY(array) __asm__ volatile("" : "+m"(array))
+
 /* acc[r][b][g] += the product of row `row` + r of x with the matrix; `line` as for accumulate.
  *
  * Bound: one row loads blocks * 4 vectors of weights for each group; more rows do rows * PLANES * 4 dot products. */
@@ -122,6 +125,7 @@ INLINE void accumulate_integers(const int rows, const int blocks, vec acc[][4], 
     for (int64_t part = 0; part < parts; part++) {
         const int64_t first = part * PART_GROUPS, last = smaller(first + PART_GROUPS, groups);
         ivec sums[MOST_TILE_ROWS][4];
+        KEEP_IN_MEMORY(*(vec(*)[MOST_TILE_ROWS][4])acc);
         for (int r = 0; r < rows * PLANES; r++)
             for (int b = 0; b < blocks; b++)
                 for (int g = 0; g < 4; g++)

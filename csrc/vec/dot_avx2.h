@@ -64,7 +64,12 @@ INLINE group4 load_group(const uint8_t *row, int64_t group, int64_t inputs, int 
     return splat_bytes(row + plane * inputs + 4 * group);
 }
 INLINE ready load_weights(const uint32_t *w) { return load_vector(w); }
-INLINE ivec i_dot(ivec sum, ready w, group4 x) { return _mm256_dpbusd_avx_epi32(sum, x, w); }
+/* Not _mm256_dpbusd_avx_epi32: GCC 12 then copies every sum before and after it. */
+INLINE ivec i_dot(ivec sum, ready w, group4 x)
+{
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(x), "x"(w));
+    return sum;
+}
 INLINE ivec first_sum(const int32_t *offset, int plane) { return plane ? i_zero() : load_vector(offset); }
 INLINE ivec whole_sum(const ivec *sums, int stride)
 {

@@ -52,7 +52,12 @@ INLINE group4 load_group(const uint8_t *row, int64_t group, int64_t inputs, int 
     return splat_bytes(row + plane * inputs + 4 * group);
 }
 INLINE ready load_weights(const uint32_t *w) { return _mm512_loadu_si512(w); }
-INLINE ivec i_dot(ivec sum, ready w, group4 x) { return _mm512_dpbusd_epi32(sum, x, w); }
+/* Not _mm512_dpbusd_epi32: GCC 12 then copies every sum before and after it. */
+INLINE ivec i_dot(ivec sum, ready w, group4 x)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w));
+    return sum;
+}
 INLINE ivec first_sum(const int32_t *offset, int plane) { return plane ? i_zero() : _mm512_loadu_si512(offset); }
 INLINE ivec whole_sum(const ivec *sums, int stride)
 {

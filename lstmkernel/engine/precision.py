@@ -206,7 +206,7 @@ def widened(parameters: Mapping[str, Array], dtype: np.dtype[Any]) -> dict[str, 
     for name, value in parameters.items():
         if value.dtype == np.int8:
             wide[name] = (value * parameters[name + SCALE][:, None]).astype(dtype)
-        elif name + SCALE not in parameters and not (name.startswith(_MATRICES) and name.endswith(SCALE)):
+        elif not (name.endswith(SCALE) and name.removesuffix(SCALE) in parameters):
             wide[name] = _widen(value, dtype) if value.dtype == np.float16 else value
     return frozen(wide)
 

@@ -270,14 +270,14 @@ def test_what_looks_inside_sees_the_rounded_weights(random):
             assert_same_bits(got, right)
 
 
-@pytest.mark.parametrize("precision", ["int8", "float32", "half", ""])
+@pytest.mark.parametrize("precision", ["int4", "float32", "half", ""])
 def test_an_unknown_precision(precision):
-    with pytest.raises(ValueError, match=f"precision: expected 'float16', got {precision!r}"):
+    with pytest.raises(ValueError, match=f"precision: expected 'float16' or 'int8', got {precision!r}"):
         lk.LSTM(2, 3).quantize(precision)
 
 
 def test_a_precision_is_a_string():
-    with pytest.raises(TypeError, match="precision: expected 'float16', got type"):
+    with pytest.raises(TypeError, match="precision: expected 'float16' or 'int8', got type"):
         lk.LSTM(2, 3).quantize(np.float16)
 
 

@@ -31,15 +31,26 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 
 
 @pytest.fixture
-def measure(benchmark, request):
+def sized(request):
+    """``sized(shape)``: the shape, or with --benchmark-disable a part of it."""
+
+    def sized(shape):
+        if not request.config.getoption("benchmark_disable"):
+            return shape
+        return shape._replace(**{size: min(getattr(shape, size), most) for size, most in PART.items()})
+
+    return sized
+
+
+@pytest.fixture
+def measure(benchmark, sized):
     """``measure(workload, shape, backend)``: check, time, and note the speed in ``extra_info``."""
 
     def measure(name, shape, backend):
         reason = backends.unavailable(backend)
         if reason is not None:
             pytest.skip(reason)
-        if request.config.getoption("benchmark_disable"):
-            shape = shape._replace(**{size: min(getattr(shape, size), most) for size, most in PART.items()})
+        shape = sized(shape)
         case = _case(shape)
         workload = workloads.prepare(name, case, backend)
         error = accuracy.error(workload.answer(), _reference(name, shape), case.dtype)

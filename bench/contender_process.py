@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from contenders import CONTENDERS, Call
+from narrow_contenders import NARROW
 from samples import last_cores, timed
 from trainers import TRAINERS, bytes_at_most
 
@@ -22,10 +23,12 @@ from lstmkernel.workbench import one_thread
 from lstmkernel.workbench.networks import on
 from lstmkernel.workbench.shapes import Shape
 
-EVERYONE = CONTENDERS | TRAINERS
+EVERYONE = CONTENDERS | TRAINERS | NARROW
 
 #: A contender with a larger error, in multiples of the tolerance, computes something else. It is not timed.
 WRONG = 100
+#: The largest root mean square of the error of a network of fewer bits.
+WRONG_RMS = 0.1
 
 
 class Process:
@@ -35,6 +38,8 @@ class Process:
         command = [sys.executable, __file__, contender, str(threads)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.contender = contender
+        #: Error of the last case's answer: root mean square, largest.
+        self.rms = self.largest = float("nan")
         with last_cores(threads):
             self._process = subprocess.Popen(command, text=True, env=environment(threads), **pipes)
 
@@ -43,6 +48,7 @@ class Process:
         answer = self._ask({"case": case})
         if "failed" in answer:
             raise ValueError(answer["failed"])
+        self.rms, self.largest = answer["rms"], answer["largest"]
         return float(answer["error"])
 
     def time(self, seconds: float) -> list[float]:
@@ -83,7 +89,8 @@ def serve(contender: str, threads: int) -> None:
         if "case" in order:
             call = None  # frees the last network: two may not fit into memory
             try:
-                call, answer["error"] = prepared(contender, threads, order["case"])
+                call, found = prepared(contender, threads, order["case"])
+                answer |= found
             except Exception as error:  # every library has its own exceptions
                 answer["failed"] = f"{type(error).__name__}: {error}"
         elif "weigh" in order:
@@ -97,6 +104,11 @@ def write(shape: Shape, folder: str, answer: Callable[[lk.LSTM, np.ndarray], np.
     """A case's file: weights, x, and the answer of the float64 definition."""
     lstm = lk.LSTM(shape.I, shape.H, shape.L, bidirectional=shape.D == 2, seed=0)
     x = np.random.default_rng(1).standard_normal((shape.T, shape.B, shape.I), dtype="float32")
+    return write_case(lstm, x, folder, answer)
+
+
+def write_case(lstm: lk.LSTM, x: np.ndarray, folder: str, answer: Callable[[lk.LSTM, np.ndarray], np.ndarray]) -> str:
+    """The same for any network of float32 and x (T, B, I)."""
     file = str(Path(folder) / "case.npz")
     expected = answer(on(lstm, "numpy", "float64"), x)
     np.savez(file, config=json.dumps(lstm.config()), x=x, expected=expected, **lstm.state_dict())
@@ -118,14 +130,18 @@ def weighed(contender: str, threads: int, case: str) -> int:
     return bytes_at_most(prepare(lstm, x, threads))
 
 
-def prepared(contender: str, threads: int, case: str) -> tuple[Call, float]:
-    """The call, and the error of its answer."""
+def prepared(contender: str, threads: int, case: str) -> tuple[Call, dict[str, float]]:
+    """The call, and the error of its answer: in multiples of the tolerance, root mean square, largest."""
     lstm, x, expected = read(case)
     call = EVERYONE[contender].prepare(lstm, x, threads)
-    error = accuracy.error((call(),), (expected,), x.dtype)
-    if not error <= WRONG:
+    got = call()
+    error, difference = accuracy.error((got,), (expected,), x.dtype), np.abs(got - expected)
+    rms = float(np.sqrt(np.mean(difference**2)))
+    if contender in CONTENDERS | TRAINERS and not error <= WRONG:
         raise ValueError(f"wrong: {error:.3g} times the tolerance away from the reference")
-    return call, error
+    if not rms <= WRONG_RMS:
+        raise ValueError(f"wrong: an rms error of {rms:.3g}")
+    return call, {"error": error, "rms": rms, "largest": float(difference.max())}
 
 
 if __name__ == "__main__":

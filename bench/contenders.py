@@ -41,7 +41,7 @@ def torch_call(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Call:
 
 def onnxruntime_call(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Call:
     import onnxruntime
-    from onnx_model import onnx_model
+    from onnx_file import onnx_model
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -50,12 +50,17 @@ def onnxruntime_call(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Call:
 
 
 def openvino_call(lstm: lk.LSTM, x: np.ndarray, threads: int) -> Call:
-    """In float32: by default, OpenVINO uses bfloat16 where the CPU has it. Fixed shapes are its fastest way."""
+    """In float32: by default, OpenVINO uses bfloat16 where the CPU has it."""
+    return openvino_model_call("f32", lstm, x, threads)
+
+
+def openvino_model_call(precision: str, lstm: lk.LSTM, x: np.ndarray, threads: int) -> Call:
+    """In "f32" or "bf16". Fixed shapes are its fastest way."""
     sys.modules["openvino_telemetry"] = None  # as if it was not installed: otherwise openvino sends a report
     import openvino
-    from onnx_model import onnx_model
+    from onnx_file import onnx_model
 
-    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     core = openvino.Core()
     model = core.read_model(onnx_model(lstm))
     model.reshape(list(x.shape))

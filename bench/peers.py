@@ -4,6 +4,7 @@
     python bench/peers.py --shape silero_step --shape pyannote --seconds 20
     python bench/peers.py --threads 1,2 --json peers.json --plot peers.png
     python bench/peers.py --threads 16 --peer PyTorch --peer "ONNX Runtime"
+    python bench/peers.py --precision                       # float16 and int8, with their errors
 
 Each contender has its own process, on as many cores as it has threads. They take turns round by round, so a slow phase
 of the machine slows all of them. Each is first checked against the float64 definition. A contender that is not
@@ -142,6 +143,9 @@ def main() -> None:
     parser.add_argument(
         "--peer", action="append", choices=[name for name in CONTENDERS if name != OURS], help="only this one (all)"
     )
+    parser.add_argument("--precision", action="store_true", help="networks of fewer bits, with their errors")
+    parser.add_argument("--weights", metavar="FILE", help="with --precision: a network whose LSTM is one more case")
+    parser.add_argument("--input", metavar="FILE", help="its x (T, I) or (T, B, I) as .npy")
     parser.add_argument("--seconds", type=float, default=120, help="to spend on timing, in all (120)")
     parser.add_argument("--json", metavar="FILE", help="also write all that was measured")
     parser.add_argument("--plot", metavar="FILE", help="also draw it; needs matplotlib")
@@ -152,6 +156,16 @@ def main() -> None:
     missing = {name: CONTENDERS[name].missing() for name in asked if CONTENDERS[name].missing()}
     names = [name for name in CONTENDERS if name in asked and name not in missing]
     chosen = options.shape or shapes.GRID
+    if options.precision:
+        import narrow_peers
+
+        if bool(options.weights) != bool(options.input):
+            parser.error("expected --weights and --input together")
+        for threads in options.threads:
+            rows = narrow_peers.run(chosen, options.weights, options.input, threads, options.seconds)
+            print(f"\nThreads: {threads}, {lk.info()['cpu']}, {date.today()}\n")
+            narrow_peers.report(rows, {**machine(), "threads": threads}, options.json, options.plot)
+        return
     runs = []
     for threads in options.threads:
         runs.append(run(threads, names, chosen, options.seconds / len(options.threads)))

@@ -34,7 +34,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
-from onnx_model import onnx_model
+from onnx_file import onnx_model
 from samples import each, last_cores
 
 import lstmkernel as lk

@@ -1,16 +1,17 @@
-"""Networks of float16 weights beside the same ones of float32: time, and error on an input of yours.
+"""Networks of float16 and int8 weights beside the same ones of float32: time, and error on an input of yours.
 
     python bench/smaller_weights.py                              # thirteen shapes: a Markdown table
     python bench/smaller_weights.py --shape 1,1,640,640,2 --seconds 5
     python bench/smaller_weights.py --weights model.safetensors --input x.npy
 
-All run on one thread. The two take turns, and the table has the ratio of their medians. With ``--weights``: the root
+All run on one thread. They take turns, and the table has the ratio of their medians. With ``--weights``: the root
 mean square and the largest error of ``out`` against the float64 network on x (T, I) or (T, B, I), in place of times.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 import numpy as np
 
@@ -26,13 +27,22 @@ SHAPES = (
 )
 
 
+#: The arguments of ``quantize``, by what the table calls them.
+PRECISIONS = {
+    "float16": ("float16",),
+    "int8": ("int8",),
+    "int8, 8-bit activations": ("int8", "int8"),
+}
+
+
 def speed(shape: Shape, seconds: float) -> str:
     """A row of the table."""
     wide = lk.LSTM(shape.I, shape.H, shape.L, bidirectional=shape.D == 2, num_threads=1, seed=0)
-    narrow = wide.quantize("float16")
+    nets = {"float32": wide, **{name: wide.quantize(*arguments) for name, arguments in PRECISIONS.items()}}
     x = np.random.default_rng(0).standard_normal((shape.T, shape.B, shape.I), dtype="float32")
-    taken = timing.medians({"float32": lambda: wide(x), "float16": lambda: narrow(x)}, seconds)
-    return f"| {shape.sizes()} | {taken['float32'] / taken['float16']:.2f} |"
+    taken = timing.medians({name: partial(net, x) for name, net in nets.items()}, seconds)
+    gains = [f"{taken['float32'] / taken[name]:.2f}" for name in PRECISIONS]
+    return f"| {shape.sizes()} | {' | '.join(gains)} |"
 
 
 def errors(weights: str, file: str) -> str:
@@ -41,7 +51,8 @@ def errors(weights: str, file: str) -> str:
     x = np.load(file)
     reference = exact(x)[0]
     found = []
-    for name, net in (("float32", wide), ("float16", wide.quantize("float16"))):
+    nets = {"float32": wide, **{name: wide.quantize(*arguments) for name, arguments in PRECISIONS.items()}}
+    for name, net in nets.items():
         error = np.abs(net(x)[0] - reference)
         found.append(f"{name}: rms {np.sqrt(np.mean(error**2)):.2g}, largest {error.max():.2g}")
     return "\n".join(found)
@@ -60,7 +71,8 @@ def main() -> None:
         print(errors(options.weights, options.input))
         return
     chosen = options.shape or [shapes.parse(sizes) for sizes in SHAPES]
-    print("| B,T,I,H[,L[,D]] | float32 / float16 |\n|---|---:|")
+    print(f"| B,T,I,H[,L[,D]] | {' | '.join(f'float32 / {name}' for name in PRECISIONS)} |")
+    print("|---" + "|---:" * len(PRECISIONS) + "|")
     for shape in chosen:
         print(speed(shape, options.seconds / len(chosen)), flush=True)
 

@@ -1,5 +1,7 @@
 """smaller_weights.py: a table of times, and the errors of a file's network."""
 
+import re
+
 import numpy as np
 import pytest
 import smaller_weights
@@ -12,7 +14,8 @@ def test_the_table(monkeypatch, capsys):
     smaller_weights.main()
     row = capsys.readouterr().out.splitlines()[-1]
     assert row.startswith("| 1,2,3,4 | ")
-    assert float(row.split("|")[2]) > 0
+    assert all(float(cell) > 0 for cell in row.split("|")[2:-1])
+    assert len(row.split("|")) == 3 + len(smaller_weights.PRECISIONS)
 
 
 def test_errors(tmp_path, monkeypatch, capsys):
@@ -22,8 +25,9 @@ def test_errors(tmp_path, monkeypatch, capsys):
     files = ["--weights", str(tmp_path / "net.safetensors"), "--input", str(tmp_path / "x.npy")]
     monkeypatch.setattr("sys.argv", ["smaller_weights.py", *files])
     smaller_weights.main()
-    wide, narrow = (float(line.split()[2].rstrip(",")) for line in capsys.readouterr().out.splitlines())
-    assert 0 < wide < 1e-6 < narrow < 1e-3
+    wide, half, byte, fast = map(float, re.findall(r"rms (\S+),", capsys.readouterr().out))
+    assert 0 < wide < 1e-6 < half < 1e-3
+    assert half < byte < fast < 1e-1
 
 
 def test_one_file_without_the_other(monkeypatch, capsys):

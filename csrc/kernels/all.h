@@ -43,9 +43,15 @@
 #else
 #define LK_ALL_KERNELS LK_LAYER_KERNELS(LK_NAMED) LK_PRODUCT_KERNELS(LK_NAMED) LK_TRAINING_KERNELS(LK_NAMED)
 #endif
-#define LK_TABLE                                                                                \
-    {                                                                                           \
-        .lanes = LANES, .itemsize = sizeof(real), .weight_size = sizeof(weight), LK_ALL_KERNELS \
+#ifdef LK_I8
+enum { WEIGHT_BYTES = 1, ACTIVATION_BITS = LK_I8 };
+#else
+enum { WEIGHT_BYTES = sizeof(weight), ACTIVATION_BITS = 0 };
+#endif
+#define LK_TABLE                                                                                                   \
+    {                                                                                                              \
+        .lanes = LANES, .itemsize = sizeof(real), .weight_size = WEIGHT_BYTES, .activation_bits = ACTIVATION_BITS, \
+        LK_ALL_KERNELS                                                                                             \
     }
 
 #undef LK_F32

@@ -9,9 +9,10 @@
 /* Speed of one core. A step of one layer and direction takes 8 H (I + R) operations for each row.
  *
  * FLOPS_PER_LANE: operations a nanosecond and lane of a vector; 12 are the peak of two FMAs a cycle at 3 GHz.
+ * INTEGER_GAIN: with 8-bit weights, divided by the bits of an activation, how many times as many products of integers.
  * TRAINING_PARTS: a recording forward pass and a backward pass take so many times as long as a forward pass.
  * A step takes PHASE_NS or more beside its products, and CELL_NS_PER_100 for the cells of 100 units. */
-enum { FLOPS_PER_LANE = 10, TRAINING_PARTS = 2, PHASE_NS = 60, CELL_NS_PER_100 = 40 };
+enum { FLOPS_PER_LANE = 10, INTEGER_GAIN = 32, TRAINING_PARTS = 2, PHASE_NS = 60, CELL_NS_PER_100 = 40 };
 
 /* Weights: bytes a nanosecond of one core, by where they are. OWN_CACHE_BYTES: this many stay in a core's own cache,
  * SHARED_CACHE_BYTES in the one that it shares. ALL_CORES: all together get at most so many times as much from memory as

@@ -74,7 +74,8 @@ static speed speed_of(const layer_plan *layer, double parts, int64_t cores)
         bytes_per_ns = OWN_CACHE_SPEED;
     else if (kept * (double)cores <= (double)layer->caches.shared)
         bytes_per_ns = SHARED_CACHE_SPEED;
-    return (speed){(double)(FLOPS_PER_LANE * layer->kernels->lanes), bytes_per_ns};
+    const int64_t bits = layer->kernels->activation_bits, at_once = bits ? INTEGER_GAIN / bits : 1;
+    return (speed){(double)(FLOPS_PER_LANE * layer->kernels->lanes * at_once), bytes_per_ns};
 }
 
 /* The product of `rows` rows with weights for `inputs` inputs and `units` units, four gates each. Operations and loads

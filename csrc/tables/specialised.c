@@ -5,12 +5,15 @@
  *   LK_REGION_BEGIN, LK_REGION_END   of the target: LK_TARGET_BEGIN("avx2,fma,f16c"), ...; empty where none is needed
  *   the parameters of kernels/all.h
  *
- * The result has one symbol, a table for lk_layer.specialised of which only layer_forward is called. It needs nothing
+ * The result has one symbol, a table for lk_layer.specialised, which calls only layer_forward and workspace. It needs nothing
  * of the library that uses it. */
 #include "run/dispatch.h"
 #include LK_VECTORS
 LK_REGION_BEGIN
 #include "kernels/all.h"
 LK_REGION_END
-__attribute__((visibility("default"))) const lk_kernels lk_specialised = {
-    .lanes = LANES, .itemsize = sizeof(real), .weight_size = sizeof(weight), .layer_forward = layer_forward};
+__attribute__((visibility("default"))) const lk_kernels lk_specialised = {.lanes = LANES,
+                                                                          .itemsize = sizeof(real),
+                                                                          .weight_size = sizeof(weight),
+                                                                          .layer_forward = layer_forward,
+                                                                          .workspace = workspace};

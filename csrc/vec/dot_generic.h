@@ -17,7 +17,7 @@
  *   group4       4 activations of one row, in all lanes
  *   the functions below
  *
- * tests/c/vector_operations.c compares each of them with scalar code. */
+ * tests/c/compare_bits.sh holds all sets against each other, tests/network/test_int8.py against NumPy. */
 #ifndef LK_DOT_H
 #define LK_DOT_H
 #include "vec/dot_options.h"

@@ -4,8 +4,14 @@
  * this program natively, for AArch64 (run by qemu-user) and, where the CPU lacks AVX-512, with that in SIMDe's
  * portable form. Weights and inputs come from an integer generator, so that they are the same everywhere.
  *
- *   bits <isa>     with the kernels' tables taken directly, whatever the CPU says of itself */
+ *   bits <isa>     with the kernels' tables taken directly, whatever the CPU says of itself. But of those for 8-bit weights
+ *                  all that this CPU can run are held against each other, and portable C */
 #include "network.h"
+
+/* compare_bits.sh may build the kernels for AVX-VNNI with AVX-512's form of the same instructions. */
+#ifndef LK_HAS_AVX_VNNI
+#define LK_HAS_AVX_VNNI lk_cpu_has_avx_vnni
+#endif
 
 typedef struct {
     const char *name;
@@ -22,6 +28,25 @@ static const table TABLES[] = {
     {"generic", &lk_generic_f32, &lk_generic_f64, NULL},
 };
 
+/* For 8-bit weights and activations of 16 bits, then of 8. */
+typedef struct {
+    int (*usable)(void);
+    const lk_kernels *kernels[2];
+} integer_table;
+
+static const integer_table INTEGERS[] = {
+    {lk_cpu_always, {&lk_generic_i8a16, &lk_generic_i8a8}},
+#if defined(__x86_64__)
+    {lk_cpu_has_avx2, {&lk_avx2_i8a16, &lk_avx2_i8a8}},
+    {LK_HAS_AVX_VNNI, {&lk_avx2_vnni_i8a16, &lk_avx2_vnni_i8a8}},
+    {lk_cpu_has_avx512bw, {&lk_avx512_i8a16, &lk_avx512_i8a8}},
+    {lk_cpu_has_avx512_vnni, {&lk_avx512_vnni_i8a16, &lk_avx512_vnni_i8a8}},
+#elif defined(__aarch64__)
+    {lk_cpu_always, {&lk_neon_i8a16, &lk_neon_i8a8}},
+    {lk_cpu_has_dotprod, {&lk_neon_dotprod_i8a16, &lk_neon_dotprod_i8a8}},
+#endif
+};
+
 static uint64_t hash(uint64_t seed, const void *bytes, size_t count)
 {
     for (size_t n = 0; n < count; n++)
@@ -29,9 +54,9 @@ static uint64_t hash(uint64_t seed, const void *bytes, size_t count)
     return seed;
 }
 
-/* variant: which one, of network.h, or -1 for the plain LSTM. */
-static void one_layer(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int reverse,
-                      int ragged, int64_t variant)
+/* A hash of what a layer wrote. variant: which one, of network.h, or -1 for the plain LSTM. */
+static uint64_t bits_of(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int reverse,
+                        int ragged, int64_t variant)
 {
     const int64_t R = P ? P : H, itemsize = kernels->itemsize;
     generator = (uint32_t)(T * 7 + B * 31 + I * 101 + H * 1009 + P * 13 + reverse * 3 + ragged);
@@ -62,13 +87,44 @@ static void one_layer(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I
     bits = hash(bits, task.out, (size_t)(T * B * R * itemsize));
     bits = hash(bits, task.h, (size_t)(B * R * itemsize));
     bits = hash(bits, task.c, (size_t)(B * H * itemsize));
-    printf("f%d T%d B%d I%d H%d P%d reverse%d ragged%d variant%d %016llx\n", (int)kernels->weight_size * 8, (int)T,
-           (int)B, (int)I, (int)H, (int)P, reverse, ragged, (int)variant, (unsigned long long)bits);
     void *all[] = {x, h, c, (void *)task.x, (void *)task.lengths, task.h, task.c, task.out, task.work};
     for (size_t n = 0; n < sizeof all / sizeof *all; n++)
         free(all[n]);
     drop_packed(&layer);
     drop_layer(&plain);
+    return bits;
+}
+
+static void one_layer(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int reverse,
+                      int ragged, int64_t variant)
+{
+    const uint64_t bits = bits_of(kernels, T, B, I, H, P, reverse, ragged, variant);
+    printf("f%d T%d B%d I%d H%d P%d reverse%d ragged%d variant%d %016llx\n", (int)kernels->weight_size * 8, (int)T,
+           (int)B, (int)I, (int)H, (int)P, reverse, ragged, (int)variant, (unsigned long long)bits);
+}
+
+/* With 8-bit weights, on all that can run here. */
+static void one_of_integers(int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int reverse, int ragged)
+{
+    for (int kind = 0; kind < 2; kind++) {
+        const uint64_t bits = bits_of(INTEGERS[0].kernels[kind], T, B, I, H, P, reverse, ragged, -1);
+        for (size_t n = 1; n < sizeof INTEGERS / sizeof *INTEGERS; n++)
+            if (INTEGERS[n].usable() && bits_of(INTEGERS[n].kernels[kind], T, B, I, H, P, reverse, ragged, -1) != bits)
+                printf("OTHER BITS on table %d: ", (int)n);
+        printf("i8a%d T%d B%d I%d H%d P%d reverse%d ragged%d %016llx\n", kind ? 8 : 16, (int)T, (int)B, (int)I, (int)H,
+               (int)P, reverse, ragged, (unsigned long long)bits);
+    }
+}
+
+static void all_integers(void)
+{
+    for (int64_t H = 1; H <= 40; H += 3)
+        one_of_integers(5, 1 + H % 9, 1 + H % 7, H, H % 3 ? 0 : H / 2, H % 2, H % 5 == 0);
+    for (int64_t B = 1; B <= 14; B++)
+        one_of_integers(3, B, 33, 50, 0, 0, B % 2);
+    one_of_integers(4, 1, 129, 128, 0, 0, 0);
+    one_of_integers(2, 5, 1030, 257, 100, 1, 1); /* several parts of a sum */
+    one_of_integers(2, 1, 4, 700, 70, 0, 0);
 }
 
 static void one(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I, int64_t H, int64_t P, int reverse,
@@ -112,5 +168,6 @@ int main(int argc, char **argv)
     all_shapes(chosen->f64);
     if (chosen->f16)
         all_shapes(chosen->f16);
+    all_integers();
     return 0;
 }

@@ -174,8 +174,58 @@ static inline void *pack_rows(const double *w, int64_t O, int64_t K, const lk_ke
     return packed;
 }
 
+/* Where a row of a matrix lies in its packed form: a row of a gate, or, where H is 0, of a matrix without gates. */
+static inline int64_t packed_row(int64_t row, int64_t H, int64_t lanes, int64_t *block)
+{
+    const int64_t unit = H ? row % H : row, width = H ? lanes : 4 * lanes;
+    *block = unit / width;
+    return (H ? row / H * lanes : 0) + unit % width;
+}
+
+/* [rows][K] as 8-bit weights, the largest of them 127; H as for packed_row. *scale and *offset are those of lk_scales. */
+static inline void *pack_int8(const double *w, int64_t rows, int64_t K, int64_t H, const lk_kernels *kernels,
+                              const void **scale, const int32_t **offset)
+{
+    const int64_t lanes = kernels->lanes, size = 4 * lanes, groups = (K + 3) / 4;
+    const int64_t blocks = H ? (H + lanes - 1) / lanes : (rows + size - 1) / size;
+    const int64_t part = kernels->activation_bits == 16 ? 512 : 1 << 17, parts = (K + part - 1) / part;
+    const double levels = kernels->activation_bits == 16 ? 32767 : 127;
+    int8_t *packed = take(blocks * groups * size * 4, 1);
+    float *scales = take(blocks * size, sizeof *scales);
+    int32_t *offsets = take(blocks * parts * size, sizeof *offsets);
+    double largest = 0;
+    for (int64_t n = 0; n < rows * K; n++)
+        largest = fmax(largest, fabs(w[n]));
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t block;
+        const int64_t place = packed_row(row, H, lanes, &block);
+        scales[block * size + place] = (float)(largest / 127 / levels);
+        for (int64_t k = 0; k < K; k++) {
+            const int8_t q = (int8_t)(largest > 0 ? w[row * K + k] / largest * 127 : 0);
+            packed[((block * groups + k / 4) * size + place) * 4 + k % 4] = q;
+            offsets[(block * parts + k / part) * size + place] -= 128 * q;
+        }
+    }
+    *scale = scales;
+    *offset = offsets;
+    return packed;
+}
+
+static inline lk_layer pack_int8_layer(const plain_layer *layer, const lk_kernels *kernels)
+{
+    const int64_t H = layer->H;
+    lk_scales *s = take(1, sizeof *s);
+    const void *w_x = pack_int8(layer->w_ih, 4 * H, layer->I, H, kernels, &s->x, &s->x_offset);
+    const void *w_h = pack_int8(layer->w_hh, 4 * H, layer->R, H, kernels, &s->h, &s->h_offset);
+    const void *w_r = layer->P ? pack_int8(layer->w_hr, layer->P, H, 0, kernels, &s->r, &s->r_offset) : NULL;
+    void *bias = pack_gates(layer->bias, H, 1, kernels, kernels->itemsize);
+    return (lk_layer){layer->I, H, layer->P, w_x, w_h, bias, w_r, NULL, NULL, s};
+}
+
 static inline lk_layer pack_layer(const plain_layer *layer, const lk_kernels *kernels)
 {
+    if (kernels->activation_bits)
+        return pack_int8_layer(layer, kernels);
     const int64_t I = layer->I, H = layer->H, P = layer->P, size = kernels->itemsize, of_weight = kernels->weight_size;
     lk_variant *variant = NULL;
     if (layer->is_variant) {
@@ -191,14 +241,17 @@ static inline lk_layer pack_layer(const plain_layer *layer, const lk_kernels *ke
                       pack_gates(layer->bias, H, 1, kernels, size),
                       P ? pack_rows(layer->w_hr, P, H, kernels, of_weight) : NULL,
                       NULL,
-                      variant};
+                      variant,
+                      NULL};
 }
 
 static inline void drop_packed(const lk_layer *layer)
 {
     const void *peephole = layer->variant ? layer->variant->peephole : NULL;
-    const void *arrays[] = {layer->w_x, layer->w_h, layer->bias, layer->w_r, peephole, layer->variant};
-    for (int n = 0; n < 6; n++)
+    const lk_scales none = {0}, *s = layer->scales ? layer->scales : &none;
+    const void *arrays[] = {layer->w_x, layer->w_h, layer->bias, layer->w_r,  peephole,    layer->variant, s->x,
+                            s->h,       s->r,       s->x_offset, s->h_offset, s->r_offset, layer->scales};
+    for (size_t n = 0; n < sizeof arrays / sizeof *arrays; n++)
         free((void *)arrays[n]);
 }
 

@@ -40,7 +40,7 @@ compile_kernels() {
     grep -qsw avx512f /proc/cpuinfo || unused=avx512
     mkdir -p "$1"
     # shellcheck disable=SC2016
-    printf '%s\n' csrc/run/*.c csrc/tables/*_f??.c | xargs -P "$(nproc)" -I {} \
+    printf '%s\n' csrc/run/*.c csrc/tables/*_f??.c csrc/tables/*_i8a*.c | xargs -P "$(nproc)" -I {} \
         sh -c 'case "$0" in *'"$unused"'* | '"${2:-none}"') set -- "$@" -O0 ;; esac
             "$@" -c "$0" -o "'"$1"'/$(basename "$0" .c).o"' {} "$compiler" "${flags[@]}"
 }
@@ -97,9 +97,9 @@ setarch "$(uname -m)" -R true 2> /dev/null && launch=(setarch "$(uname -m)" -R)
 flags+=(-O1)
 echo | "$compiler" -fstack-reuse=none -x c -S -o /dev/null - 2> /dev/null && flags+=(-fstack-reuse=none)
 if can_run thread "${launch[@]}"; then
-    # Every table has the same threads, so one dtype is enough.
+    # Every table has the same threads, so one dtype is enough, and 8-bit weights, for which each thread has rows of its own.
     flags+=(-fsanitize=thread -DLK_TEST_DELAYS -DLK_ONLY_FLOAT32)
-    compile_kernels "$work/thread" '*_f16.c | *_f64.c'
+    compile_kernels "$work/thread" '*_f16.c | *_f64.c | *_i8a8.c'
     run "$work/thread" sanitized_threads without-fork
     run "$work/thread" sanitized_training
 fi

@@ -163,6 +163,7 @@ static void fork_twice(const example *e, int generation)
 int main(int argc, char **argv)
 {
     find_tables();
+    find_integer_tables();
     every_way();
     example examples[WAYS];
     for (int n = 0; n < WAYS; n++)

@@ -27,6 +27,16 @@ static inline void find_tables(void)
         }
 }
 
+/* The kernels for 8-bit weights, and activations of 16 bits, of every instruction set. */
+static inline void find_integer_tables(void)
+{
+    for (int isa = 0; lk_isa_name(isa); isa++)
+        if (lk_find_int8(isa, 16)) {
+            snprintf(names[table_count], sizeof names[0], "%s, weights int8", lk_isa_name(isa));
+            tables[table_count++] = lk_find_int8(isa, 16);
+        }
+}
+
 /* Kernels for narrow weights differ from the others in how they load weights. A third of the shapes is enough for them:
  * that still has every tail. */
 static inline int is_left_out(const lk_kernels *kernels, int64_t units)

@@ -115,7 +115,7 @@ def test_float64_is_refused(path):
 def test_an_unknown_precision_is_refused(path, precision):
     lk.save(make("plain").quantize("float16"), path)
     rewritten(path, lambda metadata: metadata.update(precision=precision))
-    with pytest.raises(lk.FormatError, match="precision: expected 'float16', got"):
+    with pytest.raises(lk.FormatError, match="precision: expected 'float16' or 'int8', got"):
         lk.load(path)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from lstmkernel import backends
 from lstmkernel.backends.packing import Array
 from lstmkernel.cli import compare_markdown, compare_plot, compare_roofline_plot, compare_table, console, options
-from lstmkernel.workbench import cases, compare, inputs, one_thread, shapes, workloads
+from lstmkernel.workbench import cases, compare, inputs, narrow, one_thread, shapes, workloads
 from lstmkernel.workbench.cases import Case
 from lstmkernel.workbench.networks import load_sequence, read_input
 from lstmkernel.workbench.own_kernels.process import OwnKernels
@@ -48,6 +48,7 @@ examples:
   lstmkernel compare --weights vad.safetensors --prefix lstm_cell --steps 1000
   lstmkernel compare --weights vad.safetensors --prefix lstm_cell --input x.npy
   lstmkernel compare --shape nam_h16 --specialise
+  lstmkernel compare --shape rnnt_pred_step --precision float16 --precision int8
   lstmkernel compare --against my_kernel.c --shape silero_block
 
 named shapes:
@@ -101,6 +102,13 @@ def _add_kernels(parser: argparse.ArgumentParser) -> None:
         default=10,
         metavar="S",
         help="with --against: a call that takes longer counts as an endless loop (10, and more for large shapes)",
+    )
+    group.add_argument(
+        "--precision",
+        action="append",
+        choices=narrow.CHOICES,
+        default=[],
+        help="also kernels whose weights have fewer bits; may be repeated; int8/int8: activations of 8 bits, too",
     )
     group.add_argument(
         "--specialise", action="store_true", help="also C kernels with the shapes' sizes as constants, compiled now"
@@ -180,6 +188,10 @@ def _request(arguments: argparse.Namespace, stack: ExitStack) -> compare.Request
     chosen = _workloads(arguments, own)
     if arguments.specialise and not {*chosen} & {*compare.SPECIALISED_WORKLOADS}:
         raise ValueError("--specialise: changes layer_forward and whole networks, and neither is compared here")
+    if arguments.precision and not {*chosen} & {*compare.SPECIALISED_WORKLOADS}:
+        raise ValueError("--precision: changes layer_forward and whole networks, and neither is compared here")
+    if arguments.precision and dtype != np.float32:
+        raise ValueError("--precision: expected --dtype float32, from which weights are rounded")
     found = _cases(arguments)
     return compare.Request(
         cases=found,
@@ -191,6 +203,7 @@ def _request(arguments: argparse.Namespace, stack: ExitStack) -> compare.Request
         own=own,
         inputs=_inputs(arguments, found[0]) if arguments.weights and workloads.NETWORK in chosen else {},
         specialise=arguments.specialise,
+        precisions=list(dict.fromkeys(arguments.precision)),
         roofline=arguments.roofline,
     )
 
@@ -268,7 +281,9 @@ def _show_machine_code(found: Comparison, own: Sequence[OwnKernels]) -> None:
         if kernel == workloads.NETWORK:
             continue
         for name in sorted(names, key=lambda name: name not in files):
-            if name in files:
+            if any(narrow.name_of(other, choice) == name for other in names for choice in narrow.CHOICES):
+                shown = f"{kernel}, {name}: --asm shows the kernels of float32 and float64 weights only"
+            elif name in files:
                 shown = assembly.hot_loops_of_own(kernel, name, files[name].machine_code(kernel))
             else:
                 shown = assembly.hot_loops_of(kernel, name, np.dtype(found.dtype), sizes)

@@ -231,7 +231,8 @@ def _of_errors(found: Comparison) -> Iterable[Text]:
     elif found.wrong:
         yield Text("Everything else agrees with the float64 reference.")
     else:
-        yield Text("Every kernel and network agrees with the float64 reference.", style="green")
+        narrow = ", apart from weights of fewer bits" if any(result.is_narrow for result in found.results) else ""
+        yield Text(f"Every kernel and network agrees with the float64 reference{narrow}.", style="green")
     magnified = [result.case for result in found.results if result.limit > 1 and result.workload == workloads.NETWORK]
     magnified += [result.input for result in found.on_inputs if result.limit > 1]
     if magnified:

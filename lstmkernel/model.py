@@ -247,8 +247,10 @@ class Model(FixedAttributes, ABC):
         Parameters
         ----------
         flat
-            (N, I): the steps of all rows; real numbers, cast block by block. Or a list of arrays (T, I), one for each
-            row, without ``offsets``.
+            (N, I): the steps of all rows; real numbers, cast block by block. Or, without ``offsets``, a list of arrays
+            (T, I), one for each row; or a column of Arrow (a pyarrow Array or ChunkedArray) with a list of lists of I
+            numbers for each row, or a list of numbers if I is 1. Arrow's numbers are not copied, unless they lie in
+            several chunks.
         offsets
             (rows + 1,), integers: row r has the steps ``flat[offsets[r]:offsets[r + 1]]``. They begin at 0 or later and
             never decrease; a row may be empty. From lengths: ``numpy.concatenate([[0], numpy.cumsum(lengths)])``.
@@ -266,14 +268,15 @@ class Model(FixedAttributes, ABC):
         -------
         out
             (N, out_features), row for row where the steps of ``flat`` are; 0 at steps of no row. For a list, a list of
-            arrays (T, out_features), which are views of one array. With ``last`` (rows, out_features), and 0 for a row
-            without steps.
+            arrays (T, out_features), which are views of one array. For a column, N counts the steps of its rows. With
+            ``last`` always (rows, out_features), and 0 for a row without steps.
         (h_n, c_n)
             The last states of the rows, (L*D, rows, R) and (L*D, rows, H); a Stack has one such pair for each LSTM.
             They can be the ``state`` of the next call, in which each row goes on.
 
         Each row gives the bits of a call of its own. Long work shows a progress bar, if stderr is a terminal.
 
-        Raises ValueError for a wrong shape or offset and TypeError for a wrong dtype, before anything is written.
+        Raises ValueError for a wrong shape or offset and for missing values, and TypeError for a wrong dtype, before
+        anything is written.
         """
         return ragged(self.engine, flat, offsets, state, last, out)

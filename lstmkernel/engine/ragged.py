@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from lstmkernel.backends.contract import Ragged
 from lstmkernel.backends.large import fill, slices
 from lstmkernel.backends.packing import Array
-from lstmkernel.engine import arguments
+from lstmkernel.engine import arguments, arrow
 from lstmkernel.engine.blocks import Blocks, Cut
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.network import Network, State
@@ -37,14 +37,18 @@ def ragged(
     engine: Network | Chain, flat: Any, offsets: ArrayLike | None, state: Any, last: bool, out: Array | None
 ) -> tuple[Array | list[Array], Any]:
     """As ``Model.ragged`` says."""
-    chain, as_list = Chain.of(engine), offsets is None and not last
-    x, first_steps = _joined(flat, chain) if offsets is None else _checked(flat, offsets, chain)
+    chain, of_arrow = Chain.of(engine), offsets is None and arrow.is_of_arrow(flat)
+    as_list = offsets is None and not (last or of_arrow)
+    if of_arrow:
+        x, first_steps = arrow.rows_of(flat, chain.input_size, chain.dtype)
+    else:
+        x, first_steps = _joined(flat, chain) if offsets is None else _checked(flat, offsets, chain)
     states = checked_states(engine, state, len(first_steps) - 1)
     shape = len(first_steps) - 1 if last else len(x), chain.out_features
     if out is None:
         written = out = np.empty(shape, chain.dtype)
     else:
-        named = [("flat", flat), ("flat", x), ("offsets", offsets)] if offsets is not None else []
+        named = [("flat", x), *([("flat", flat), ("offsets", offsets)] if offsets is not None else [])]
         named += [item for layer in chain.layers for item in layer.parameters.items()]
         written = arguments.output(out, shape, chain.dtype, named)
     _Rows(chain, x, first_steps, states, last, written).run()
@@ -206,7 +210,7 @@ def _joined(rows: Any, chain: Chain) -> tuple[Array, Array]:
     if not isinstance(rows, list | tuple) and not (isinstance(rows, np.ndarray) and rows.dtype == object):
         raise TypeError(
             f"offsets: expected integers (rows + 1,) for a flat array, got None; without offsets, give a list of "
-            f"arrays (T, I), not {type(rows).__name__}{_of_arrow(rows)}"
+            f"arrays (T, I), or a column of Arrow, not {type(rows).__name__}"
         )
     arrays = [_row(place, row, chain) for place, row in enumerate(rows)]
     offsets = np.zeros(len(arrays) + 1, np.int64)
@@ -215,16 +219,6 @@ def _joined(rows: Any, chain: Chain) -> tuple[Array, Array]:
     for start, array in zip(offsets.tolist(), arrays, strict=False):
         x[start : start + len(array)] = array
     return x, offsets
-
-
-def _of_arrow(rows: Any) -> str:
-    """How to get flat and offsets from a column of Arrow; nothing for what is none."""
-    if type(rows).__module__.partition(".")[0] != "pyarrow":
-        return ""
-    return (
-        "; for a pyarrow.ListArray of lists of I numbers, give column.values.flatten().to_numpy().reshape(-1, I) and "
-        "column.offsets (a ChunkedArray: combine_chunks() first)"
-    )
 
 
 def _row(place: int, row: ArrayLike, chain: Chain) -> Array:

@@ -202,9 +202,69 @@ def test_a_full_disk_leaves_the_old_output(tmp_path, weights, save):
     for output in outputs:
         output.write_bytes(b"old")
     done = run_python(FULL, weights, path, *map(str, outputs))
-    assert done.stderr.count("lstmkernel: error: ") == done.stderr.count("File too large") == len(suffixes)
+    for output in outputs:
+        assert f"lstmkernel: error: {output}: File too large\n" in done.stderr
+    assert done.stderr.count("\n") == len(outputs)
     assert all(output.read_bytes() == b"old" for output in outputs)
     assert len(os.listdir(tmp_path)) == len(suffixes) + 2
+
+
+#: Of two outputs, the one that does not fit is named; so are the copy of an input, a sound and a network that is saved.
+MORE_THAN_FULL = """
+import os, resource, sys
+from lstmkernel.cli import main
+import lstmkernel as lk
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+os.chdir(sys.argv[1])
+run = ["run", "--weights", "weights.safetensors"]
+assert main([*run, "--last", "rows.npy", "-o", "small.npz", "--state-out", "states.npz"]) == 0
+assert main([*run, "--last", "many.npy", "-o", "fits.npy", "--state-out", "states.npz"]) == 2
+assert main([*run, "packed.npz", "-o", "out.npy"]) == 2
+assert main(["convert", "big.safetensors", "again.safetensors"]) == 2
+try:
+    lk.save(lk.load("big.safetensors"), "again.safetensors")
+except OSError as error:
+    print(error, file=sys.stderr)
+print(*sorted(os.listdir()))
+"""
+
+
+def test_a_full_disk_is_told_of_the_right_file(tmp_path, weights):
+    np.save(tmp_path / "rows.npy", np.zeros((3, 9, 3), "f"))
+    np.save(tmp_path / "many.npy", np.zeros((1, 900, 3), "f"))
+    np.savez(tmp_path / "packed.npz", x=np.zeros((3000, 3), "f"))
+    lk.save(lk.LSTM(30, 50, seed=0), tmp_path / "big.safetensors")
+    done = run_python(MORE_THAN_FULL, str(tmp_path))
+    assert done.stderr.splitlines() == [
+        "lstmkernel: error: states.npz: File too large",
+        "lstmkernel: error: . (a copy of packed.npz): File too large",
+        "lstmkernel: error: again.safetensors: File too large",
+        "[Errno 27] File too large: 'again.safetensors'",
+    ]
+    left = "big.safetensors many.npy packed.npz rows.npy small.npz states.npz weights.safetensors"
+    assert done.stdout.splitlines()[-1] == left
+
+
+SOUND_ON_A_FULL_DISK = """
+import os, resource, sys
+from lstmkernel.cli import main
+os.chdir(sys.argv[1])
+for limit in (0, 50, 100, 1000, 2000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    assert main(["run", "--weights", "amp.safetensors", "in.wav", "-o", sys.argv[2]]) == 2
+print(*sorted(os.listdir()))
+"""
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+def test_a_full_disk_leaves_no_sound(tmp_path, random, suffix):
+    """A little more would be room enough: libsndfile does not tell that it could not write the end."""
+    soundfile = pytest.importorskip("soundfile")
+    soundfile.write(tmp_path / "in.wav", random.uniform(-1, 1, 2000), 48000)
+    lk.save(lk.Stack([lk.LSTM(1, 5, seed=0), lk.Dense(5, 1, seed=0)]), tmp_path / "amp.safetensors")
+    done = run_python(SOUND_ON_A_FULL_DISK, str(tmp_path), f"out.{suffix}")
+    assert done.stderr == f"lstmkernel: error: out.{suffix}: File too large\n" * 5
+    assert done.stdout.splitlines()[-1] == "amp.safetensors in.wav"
 
 
 def test_an_input_that_is_cut_short_meanwhile(tmp_path, weights, save):

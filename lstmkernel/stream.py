@@ -13,6 +13,7 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.chunk import checked, is_mono
+from lstmkernel.engine.sound import warn_of_whole_numbers
 from lstmkernel.engine.states import OneAtATime, States, as_given, checked_states
 
 if TYPE_CHECKING:
@@ -95,8 +96,9 @@ class Stream(OneAtATime):
 
     def _checked(self, x_t: ArrayLike) -> tuple[Array, tuple[int, ...]]:
         """x_t as the kernels take it, and the shape of its output. The next step expects this shape first."""
-        array = arguments.real("x_t", x_t, self._dtype)
         chain, B = self._chain, self._batch_size
+        warn_of_whole_numbers("x_t", x_t, chain)
+        array = arguments.real("x_t", x_t, self._dtype)
         expected: list[tuple[int, ...]] = [(B, chain.input_size)]
         if B == 1:
             expected.append((chain.input_size,))

@@ -21,6 +21,7 @@ from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.head import Head
 from lstmkernel.engine.inputs import GivenState
 from lstmkernel.engine.network import Network, State
+from lstmkernel.engine.sound import warn_of_whole_numbers
 
 Layers = Sequence[Network | Head]
 
@@ -38,6 +39,7 @@ def last(
     mask: ArrayLike | None = None,
 ) -> Array:
     """As ``Model.last`` says, with one (h, c) or None in ``states`` for each network."""
+    warn_of_whole_numbers("x", x, chain)
     x = arguments.real("x", x, chain.dtype)
     x_steps, batched = inputs.steps_of(chain, x)
     T, B, _ = x_steps.shape

@@ -21,6 +21,7 @@ from lstmkernel.engine import arguments, arrow
 from lstmkernel.engine.blocks import Blocks, Cut
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.network import Network, State
+from lstmkernel.engine.sound import warn_of_whole_numbers
 from lstmkernel.engine.states import as_given, checked_states
 from lstmkernel.host.progress import progress
 from lstmkernel.host.warning import warn
@@ -162,6 +163,7 @@ def _every(flat: Array, length: int) -> Array:
 
 def _checked(flat: ArrayLike, offsets: ArrayLike, chain: Chain) -> tuple[Array, Array]:
     """x (N, I) of any real dtype, contiguous, and the offsets, int64."""
+    warn_of_whole_numbers("flat", flat, chain)
     x, width = arguments.real_numbers("flat", flat, chain.dtype), chain.input_size
     if x.ndim != 2 or x.shape[1] != width:
         raise ValueError(f"flat: expected shape (N, I) with I = {width}, got {x.shape}")

@@ -26,7 +26,7 @@ def windows(
 ) -> Array:
     """As ``Model.windows`` says."""
     chain, steps, apart = Chain.of(engine), arguments.size("length", length), arguments.size("stride", stride)
-    recording, batched = inputs.steps_of(chain, arguments.real("x", x, chain.dtype))
+    recording, batched = inputs.steps_of(chain, x)
     T, B, I = recording.shape
     if steps > T:
         raise ValueError(f"x: expected at least length = {steps} time steps, got {T}")

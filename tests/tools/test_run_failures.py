@@ -96,6 +96,32 @@ def test_run_refuses_with_one_line_that_says_what_was_expected(capsys, tmp_path,
     assert not [name for name in os.listdir(tmp_path) if name.startswith("out")]
 
 
+@pytest.mark.parametrize(
+    ("given", "command"),
+    [
+        ("amp.nam in.wav", "amp.nam in.wav -o OUTPUT"),
+        ("amp.nam in.wav -o out.wav", "amp.nam in.wav -o out.wav"),
+        ("amp.nam -o out.wav in.wav", "amp.nam in.wav -o out.wav"),
+        ("amp.nam in.wav out.wav", "amp.nam in.wav -o out.wav"),
+        ("in.wav amp.nam -o out.wav", "amp.nam in.wav -o out.wav"),
+        ("--last --backend c x.npy NET.PT --dtype float64", "NET.PT x.npy -o OUTPUT"),
+        ("amp.nam", "amp.nam INPUT -o OUTPUT"),
+        ("amp.nam --output=out.wav", "amp.nam INPUT -o out.wav"),
+    ],
+)
+def test_a_network_without_its_option_gets_the_right_command(capsys, given, command):
+    network = next(word for word in given.split() if word.lower().endswith((".nam", ".pt")))
+    said = f"lstmkernel: error: {network}: a network goes behind --weights: lstmkernel run --weights {command}\n"
+    assert refused(capsys, "run", *given.split()) == said
+
+
+@pytest.mark.parametrize("given", ["x.npy", "--weights=amp.nam", "--weight amp.nam", "--prefix a.pt x.npy", "--help"])
+def test_other_words_are_left_to_argparse(capsys, given):
+    with pytest.raises(SystemExit):
+        main(["run", *given.split()])
+    assert "a network goes behind" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("output", ["out.wav", "out.txt", "out", "out.npy.gz", "out.parquet", ".npy"])
 def test_run_refuses_a_name_that_does_not_fit_an_array(capsys, tmp_path, weights, save, output):
     path, _ = save(4, 2, 3)

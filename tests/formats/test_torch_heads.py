@@ -245,8 +245,9 @@ def path(request, tmp_path):
 
 def test_a_file_says_how_to_load_its_parts(path, x):
     notes = lk.inspect(path).notes
-    (note,) = [note for note in notes if "list of prefixes" in note]
+    (note,) = [note for note in notes if "a list of prefixes loads" in note]
     assert "prefix=['lstm', 'linear']; on the command line, --prefix lstm --prefix linear" in note
+    assert any(note.startswith("bn: a BatchNorm, which is not loaded; leave it out, and give") for note in notes)
     net = lk.load(path, prefix=["lstm", "linear"], batch_first=True)
     assert [type(layer) for layer in net] == [lk.LSTM, lk.Dense]
     with pytest.raises(lk.FormatError, match="LSTMs are under: 'lstm', Linears under: 'linear'; a list of prefixes"):
@@ -271,3 +272,10 @@ def test_a_batch_norm_is_refused_with_a_way_out_that_works(path, x):
     shift = bias - running_mean * scale
     net = lk.from_torch([model.lstm, model.linear])
     assert_close(net(x * scale + shift)[0], expected(model, x=x), "float32")
+
+
+def test_a_whole_module_in_a_file_is_told_with_what_to_do(tmp_path):
+    torch.save(Speaker(), tmp_path / "whole.pt")
+    notes = lk.inspect(tmp_path / "whole.pt").notes
+    assert any(note.endswith("; where the program is, torch.save(model.state_dict(), path)") for note in notes)
+    assert any(note.startswith("not tensors: all of it (") for note in notes)

@@ -512,7 +512,7 @@ def test_outs_that_are_refused(random):
 @pytest.mark.parametrize("net", [make("plain"), make("batch first"), with_head(make("plain"))])
 def test_a_call_says_where_unequal_rows_go(net):
     I = net.input_size
-    with pytest.raises(ValueError, match=r"rows of unequal length; use net.ragged\(list\), or pad .* give lengths="):
+    with pytest.raises(ValueError, match=r"rows of unequal length; use net.ragged\(list\) .*, or pad .* give lengths="):
         net([np.zeros((5, I)), np.zeros((7, I))])
     for other in ([np.zeros((5, I)), np.zeros((5, 2))], [[1.0, 2.0], [3.0]], [np.zeros(3), 1]):
         with pytest.raises(ValueError, match="x: expected an array, got list: setting an array element"):

@@ -9,6 +9,9 @@ Shapes, in every docstring: T time steps, B batch rows, I input_size, H hidden_s
 of h), L num_layers, D directions. Gates are in PyTorch's order i, f, g, o.
 """
 
+from lstmkernel.host import starting  # noqa: F401 - before all that takes time
+
+# isort: split
 from lstmkernel._version import __version__
 from lstmkernel.backends import BackendError
 from lstmkernel.cell import LSTMCell

@@ -411,6 +411,8 @@ class LSTM(Model):
         single steps where steps is None. num_threads as in the constructor; None keeps this model's. A deep copy or a
         pickle of the result is this model again, not compiled: call ``compile`` where it is loaded.
 
+        Long work shows a spinner on stderr, if that is a terminal; else it says every ten seconds that it goes on.
+
         Another candidate takes the place of this model's kernels only if it is faster by more than the noise, which is
         how much the times differed from round to round. A plan that is remembered is made again with ``refresh``, and
         if its noise was above 10%.

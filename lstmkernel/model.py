@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import inputs
 from lstmkernel.engine.chain import Chain
-from lstmkernel.engine.expects import IN_LAST, warn_without
+from lstmkernel.engine.expects import warn_without
 from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.engine.last import last
 from lstmkernel.engine.network import Network
@@ -162,7 +162,9 @@ class Model(FixedAttributes, ABC):
 
     # ---------------------------------------------------------------- both have
 
-    def last(self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None) -> Array:
+    def last(
+        self, x: ArrayLike, state: Any = None, *, lengths: ArrayLike | None = None, mask: ArrayLike | None = None
+    ) -> Array:
         """``out`` at each row's last step alone: (B, out_features), or (out_features,) for an unbatched x.
 
         Its numbers are bit-identical to ``out`` of a call at that step. A call stores ``out`` of every step;
@@ -172,12 +174,15 @@ class Model(FixedAttributes, ABC):
         With ``lengths``, a row's last step is step ``lengths - 1``. A row without any step gives 0, as ``out`` is 0
         past a row's end. At a row's last step, a backward direction has taken one step only; its state after all of
         the row is in h_n of a call.
+
+        With ``mask``, a last step that is skipped gives what a call gives there: the output before it. The steps that
+        are not skipped are copied.
         """
         chain = Chain.of(self.engine)
         given = [state] if isinstance(self.engine, Network) else inputs.states_given(chain, state)
         for network in chain.networks:
-            warn_without(network, lengths, None, IN_LAST)
-        return last(chain, x, given, lengths)
+            warn_without(network, lengths, mask)
+        return last(chain, x, given, lengths, mask)
 
     def stream(self, batch_size: int = 1) -> Stream:
         """The same model as a ``Stream`` of ``batch_size`` rows, which keeps its states from call to call.
@@ -201,38 +206,65 @@ class Model(FixedAttributes, ABC):
 
         return Window(self, length, batch_size)
 
-    def windows(self, x: ArrayLike, length: SupportsIndex, stride: SupportsIndex = 1) -> Array:
+    def windows(
+        self, x: ArrayLike, length: SupportsIndex, stride: SupportsIndex = 1, *, out: Array | None = None
+    ) -> Array:
         """The answer for every window of a recording: ``last`` of each ``x[i * stride : i * stride + length]``.
 
         x: (T, I), or (T, B, I), or (B, T, I) with ``batch_first``. Returns (W, out_features), (W, B, out_features) or
         (B, W, out_features) for the W = (T - length) // stride + 1 windows. No window is copied, and no other output
         is stored. The numbers are bit-identical to those of a call of each window alone, from the first states.
 
+        out: where to write the answer, as in a call. It may be a file: ``numpy.lib.format.open_memmap``.
+
         Long work shows a progress bar, if stderr is a terminal.
 
         Raises ValueError for a wrong shape, for fewer than ``length`` steps and for sizes below 1, and TypeError for a
         wrong dtype.
         """
-        return windows(self.engine, x, length, stride)
+        return windows(self.engine, x, length, stride, out)
 
     @overload
-    def ragged(self, flat: ArrayLike, offsets: ArrayLike, *, out: Array | None = None) -> tuple[Array, Any]: ...
+    def ragged(
+        self, flat: Sequence[ArrayLike], offsets: None = None, *, state: Any = None, out: Array | None = None
+    ) -> tuple[list[Array], Any]: ...
     @overload
     def ragged(
-        self, flat: Sequence[ArrayLike], offsets: None = None, *, out: Array | None = None
-    ) -> tuple[list[Array], Any]: ...
-    def ragged(self, flat: Any, offsets: ArrayLike | None = None, *, out: Array | None = None) -> tuple[Any, Any]:
+        self,
+        flat: Any,
+        offsets: ArrayLike | None = None,
+        *,
+        state: Any = None,
+        last: bool = False,
+        out: Array | None = None,
+    ) -> tuple[Array, Any]: ...
+    def ragged(
+        self,
+        flat: Any,
+        offsets: ArrayLike | None = None,
+        *,
+        state: Any = None,
+        last: bool = False,
+        out: Array | None = None,
+    ) -> tuple[Any, Any]:
         """Run over rows of unequal length that lie one after the other in one array, as in Arrow. Nothing is padded.
 
         Parameters
         ----------
         flat
-            (N, I): the steps of all rows; real numbers, cast block by block. Or a list of arrays (T, I), one for each
-            row, without ``offsets``.
+            (N, I): the steps of all rows; real numbers, cast block by block. Or, without ``offsets``, a list of arrays
+            (T, I), one for each row; or a column of Arrow (a pyarrow Array or ChunkedArray) with a list of lists of I
+            numbers for each row, or a list of numbers if I is 1. Arrow's numbers are not copied, unless they lie in
+            several chunks.
         offsets
             (rows + 1,), integers: row r has the steps ``flat[offsets[r]:offsets[r + 1]]``. They begin at 0 or later and
             never decrease; a row may be empty. From lengths: ``numpy.concatenate([[0], numpy.cumsum(lengths)])``.
             Without that 0, the first row would be left out.
+        state
+            The first states of the rows, of the shapes in which the last ones are returned; None as in a call.
+        last
+            Only the output at each row's last step, as ``net.last`` gives it. The others are not stored, and Dense
+            layers at the end run once a row.
         out
             Where to write the output: C-contiguous, of the right shape and dtype, overlapping no input. A call that is
             interrupted may have written part of it.
@@ -241,12 +273,15 @@ class Model(FixedAttributes, ABC):
         -------
         out
             (N, out_features), row for row where the steps of ``flat`` are; 0 at steps of no row. For a list, a list of
-            arrays (T, out_features), which are views of one array.
+            arrays (T, out_features), which are views of one array. For a column, N counts the steps of its rows. With
+            ``last`` always (rows, out_features), and 0 for a row without steps.
         (h_n, c_n)
             The last states of the rows, (L*D, rows, R) and (L*D, rows, H); a Stack has one such pair for each LSTM.
+            They can be the ``state`` of the next call, in which each row goes on.
 
         Each row gives the bits of a call of its own. Long work shows a progress bar, if stderr is a terminal.
 
-        Raises ValueError for a wrong shape or offset and TypeError for a wrong dtype, before anything is written.
+        Raises ValueError for a wrong shape or offset and for missing values, and TypeError for a wrong dtype, before
+        anything is written.
         """
-        return ragged(self.engine, flat, offsets, out)
+        return ragged(self.engine, flat, offsets, state, last, out)

@@ -134,7 +134,7 @@ def make(network: Network, work: Work, num_threads: int | None, refresh: bool = 
             return _backend(plan.winner, network)[0], plan
         except (BackendError, CompileError):  # its code is no longer in the cache, and there is no compiler
             pass
-    with spinning(f"lstmkernel: compiling and comparing kernels for {network!r}"):
+    with spinning(f"lstmkernel: compiling and comparing kernels for {network!r}", lines=True):
         backend, plan, failed = _contest(network, work, num_threads, threads)
     if all(map(_stays, failed)):
         disk_cache.keep("plans", name, json.dumps(plan.to_dict(), indent=2, allow_nan=False).encode())

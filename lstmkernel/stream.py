@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,14 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.chunk import checked, is_mono
-from lstmkernel.engine.states import OneAtATime, States, as_given, checked_states
+from lstmkernel.engine.sound import warn_of_whole_numbers
+from lstmkernel.engine.states import OneAtATime, States, as_given, checked_states, itself, rows_first
 
 if TYPE_CHECKING:
     from lstmkernel.model import Model
 
 _ndarray = np.ndarray
+Address = Callable[[Array], Any]
 
 #: How many shapes of chunks a stream remembers. Each needs a workspace of the kernels, some megabytes at most.
 MOST_CHUNKS = 4
@@ -47,8 +50,8 @@ class Stream(OneAtATime):
         self._side = 0
         self._rows = np.arange(B), np.arange(B, 2 * B)
         self._steps = self._both_ways(1)
-        #: By the shape of a chunk: the shape of its output, and the calls.
-        self._chunks: dict[tuple[int, ...], tuple[tuple[int, ...], tuple[Advance, Advance]]] = {}
+        #: By the shape of a chunk: the shape of its output, the calls, and how they take arrays.
+        self._chunks: dict[tuple[int, ...], tuple[tuple[int, ...], tuple[Advance, Advance], Address]] = {}
         self._address = self._states.address
         #: The shapes of the last x_t, and of its output.
         self._shapes: tuple[tuple[int, ...], tuple[int, ...]] = (B, net.input_size), (B, net.out_features)
@@ -95,8 +98,9 @@ class Stream(OneAtATime):
 
     def _checked(self, x_t: ArrayLike) -> tuple[Array, tuple[int, ...]]:
         """x_t as the kernels take it, and the shape of its output. The next step expects this shape first."""
-        array = arguments.real("x_t", x_t, self._dtype)
         chain, B = self._chain, self._batch_size
+        warn_of_whole_numbers("x_t", x_t, chain)
+        array = arguments.real("x_t", x_t, self._dtype)
         expected: list[tuple[int, ...]] = [(B, chain.input_size)]
         if B == 1:
             expected.append((chain.input_size,))
@@ -114,8 +118,8 @@ class Stream(OneAtATime):
 
         out: where to write the output, as in ``step``. If it is given, and the chunk is a C-contiguous array of the
         network's dtype, the second chunk of a shape allocates nothing, takes no lock and makes no system call. A
-        stream remembers 4 shapes. The exceptions are those of ``step``, chunks that are so long that they are cut into
-        kernel calls (about 0.2 s), and several rows of a network that is batch first.
+        stream remembers 4 shapes. The exceptions are those of ``step``, and chunks that are so long that they are cut
+        into kernel calls (about 0.2 s).
 
         Raises as a call of ``LSTM``; then nothing has changed.
         """
@@ -125,7 +129,7 @@ class Stream(OneAtATime):
         known = self._chunks.get(chunk.shape)
         if known is None:
             return self._first_of_its_shape(chunk, out)
-        out_shape, calls = known
+        out_shape, calls, address = known
         if out is None:
             out = np.empty(out_shape, dtype)
         elif type(out) is not _ndarray or out.dtype is not dtype or out.shape != out_shape or not out.flags.carray:
@@ -137,7 +141,7 @@ class Stream(OneAtATime):
             raise self._in_use() from None
         try:
             side = self._side
-            if calls[side](self._address(chunk), self._address(out)):
+            if calls[side](address(chunk), address(out)):
                 raise ValueError("out: overlaps chunk; give an array of its own")
             self._side = 1 - side
         finally:
@@ -162,13 +166,15 @@ class Stream(OneAtATime):
 
     def _prepare(self, shape: tuple[int, ...], out_shape: tuple[int, ...], steps: int) -> None:
         """Prepare the kernel calls for the next chunk of that shape, if one call of each layer does it."""
-        B = self._batch_size
-        in_order = B == 1 or not self._net.batch_first
-        if steps and in_order and self._states.in_one_call(steps, B):
+        B, address = self._batch_size, self._address
+        if steps and self._states.in_one_call(steps, B):
             calls = self._both_ways(steps)
+            if B > 1 and self._net.batch_first:
+                there, back = (rows_first(call, address, steps, B, self._chain) for call in calls)
+                calls, address = (there, back), itself
             if len(self._chunks) >= MOST_CHUNKS:
                 self._chunks = {}
-            self._chunks[shape] = out_shape, calls
+            self._chunks[shape] = out_shape, calls, address
 
     def _both_ways(self, steps: int) -> tuple[Advance, Advance]:
         """The calls for ``steps`` steps, from side 0 to side 1 and from 1 to 0."""

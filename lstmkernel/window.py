@@ -74,6 +74,8 @@ class Window(OneAtATime):
         widths = body.out_features, *(head.out_features for head in self._heads[:-1])
         self._between = [empty((B, width), self._dtype) for width in widths]
         self._direct = not (self._heads or chain.skip)
+        self._share = empty((B, chain.out_features), self._dtype)  # of the input in the output
+        self._factor = np.full((B, chain.out_features), chain.skip, self._dtype)
         #: The shapes of the last x_t, and of its output.
         self._shapes: tuple[tuple[int, ...], tuple[int, ...]] = (B, chain.input_size), (B, chain.out_features)
         #: What a call changes, in one assignment: the side of the states that are valid; how many inputs each row has
@@ -147,8 +149,10 @@ class Window(OneAtATime):
         for head, below, above in zip(self._heads, outs, outs[1:], strict=False):
             head.run(below, above)
         if self._chain.skip:
-            width = self._chain.out_features
-            y += x_t.reshape(self._batch_size, -1)[:, :width] * self._dtype.type(self._chain.skip)
+            # As in States: NumPy allocates where shapes differ or arrays have gaps.
+            self._share[...] = x_t.reshape(self._batch_size, -1)[:, : self._chain.out_features]
+            np.multiply(self._share, self._factor, self._share)
+            np.add(y, self._share, y)
 
     def advance(self) -> None:
         """Give the last input to all windows in progress that do not have it. The next ``step`` would do it first."""

@@ -19,14 +19,15 @@ from typing import TextIO
 
 from lstmkernel._version import __version__
 from lstmkernel.backends import BackendError
-from lstmkernel.cli import bench, cache, compare, console, convert, explain, info, run, threads
+from lstmkernel.cli import bench, cache, compare, console, convert, explain, info, run, run_order, threads
+from lstmkernel.host import starting
 from lstmkernel.host.compile_c import CompileError
 from lstmkernel.host.plain_text import make_safe
 from lstmkernel.workbench import one_thread
 
 __all__ = ["main"]
 
-UNMET, INTERRUPTED, NO_READER = 2, 130, 141
+UNMET, INTERRUPTED, NO_READER = 2, starting.INTERRUPTED, 141
 
 #: Exceptions whose message tells the user what to change.
 EXPECTED = (BackendError, CompileError, MemoryError, ModuleNotFoundError, OSError, TypeError, ValueError)
@@ -79,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         make_safe(stream)
     try:
         try:
+            if argv is None:
+                starting.done()
             return _do(argv)
         finally:
             if sys.stdout is not None:  # it was closed before Python began
@@ -104,6 +107,9 @@ def _flush() -> None:
 
 def _do(argv: Sequence[str] | None) -> int:
     all_commands = parser()
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["run"]:
+        run_order.check(given[1:])
     arguments = all_commands.parse_args(argv)
     if not hasattr(arguments, "command"):
         all_commands.print_help()

@@ -48,12 +48,12 @@ def opened(
     if arguments.state_out:
         state_file = stack.enter_context(files.replacing(arguments.state_out))
         named = state_shapes(net, rows)
-        states = stack.enter_context(arrays.new_npz(state_file, named, net.dtype, scratch(arguments.state_out)))
+        states = stack.enter_context(arrays.new_npz(state_file, named, net.dtype, arguments.state_out))
     out: Any
     if kind in kinds.TABLES:
         out = stack.enter_context(tables.new(file, kind, net.out_features, net.dtype, sequences))
     elif kind == kinds.NPZ:
-        (out,) = stack.enter_context(arrays.new_npz(file, {"out": shape}, net.dtype, scratch(path)))
+        (out,) = stack.enter_context(arrays.new_npz(file, {"out": shape}, net.dtype, path))
     else:
         out = arrays.new(file, shape, net.dtype)
     form = f"{shape[0]} rows of steps of {shape[1]} numbers" if sequences else str(shape)

@@ -6,7 +6,8 @@ import argparse
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from time import perf_counter
 from typing import Any, BinaryIO, NamedTuple
 
@@ -57,17 +58,46 @@ def run(arguments: argparse.Namespace, net: Net, save_states: Callable[[BinaryIO
         output_format, subtype = _kind_of_output(sf, arguments.output, source)
         output = stack.enter_context(files.replacing(arguments.output))
         state_output = stack.enter_context(files.replacing(arguments.state_out)) if arguments.state_out else None
-        with _naming(sf, arguments.output):
-            target = sf.SoundFile(output.name, "w", source.samplerate, source.channels, subtype, format=output_format)
+        written = _Written(output)
+        with _naming(sf, arguments.output, written):
+            target = sf.SoundFile(written, "w", source.samplerate, source.channels, subtype, format=output_format)
         stack.enter_context(target)
-        done = _play(sf, net, source, target, arguments.output)
+        done = _play(net, source, target, arguments.output, partial(_naming, sf, arguments.output, written))
+        with _naming(sf, arguments.output, written):
+            target.close()  # which writes what is left
         if state_output:
             save_states(state_output, net, done.states)
     _report(arguments, net, source, subtype, done)
     return 0
 
 
-def _play(sf: Any, net: Net, source: Any, target: Any, output: str) -> Played:
+class _Written:
+    """The output for libsndfile, which does not tell every write that fails: the first error is kept."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: BaseException | None = None
+
+    def write(self, data: Any) -> int:
+        return self._kept(partial(self._file.write, data))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._kept(partial(self._file.seek, offset, whence))
+
+    def tell(self) -> int:
+        return self._kept(self._file.tell)
+
+    def _kept(self, call: Callable[[], int]) -> int:
+        try:
+            return 0 if self.error else call()
+        except BaseException as error:  # also Ctrl-C, which would be lost in a function that C calls
+            self.error = error
+            return 0
+
+
+def _play(
+    net: Net, source: Any, target: Any, output: str, naming: Callable[[], AbstractContextManager[None]]
+) -> Played:
     """Channels are rows of a batch, so each has its own states."""
     whole_numbers = target.subtype.startswith("PCM")
     frames = max(1, min(BLOCK, cut.steps_a_block(net, net.dtype.itemsize) // source.channels))
@@ -86,7 +116,7 @@ def _play(sf: Any, net: Net, source: Any, target: Any, output: str) -> Played:
             peak = max(peak, loudest)
             if whole_numbers and loudest > 1:  # soundfile clips them
                 clipped += int(np.count_nonzero(np.abs(played) > 1))
-            with _naming(sf, output):
+            with naming():
                 target.write(played)
             bar.update(task, advance=len(block))
     return Played(stream.state, seconds, peak, clipped)
@@ -140,9 +170,14 @@ def _report(arguments: argparse.Namespace, net: Net, source: Any, subtype: str, 
 
 
 @contextmanager
-def _naming(sf: Any, path: str) -> Iterator[None]:
-    """Turn the library's errors into one line that names the file."""
+def _naming(sf: Any, path: str, written: _Written | None = None) -> Iterator[None]:
+    """Turn the library's errors into one line that names the file, and those of writing into the system's."""
     try:
         yield
-    except sf.LibsndfileError as error:
-        raise ValueError(f"{path}: {error.error_string}") from error
+    except (sf.LibsndfileError, AssertionError) as error:  # it asserts that all was written
+        if written and written.error:
+            raise written.error from error
+        message = getattr(error, "error_string", "not all of it could be written")
+        raise ValueError(f"{path}: {message}") from error
+    if written and written.error:
+        raise written.error

@@ -23,13 +23,9 @@ def every_step(net: Net, flat: Array, offsets: Array) -> Array:
 
 
 def last_step(net: Net, flat: Array, offsets: Array) -> Array:
-    """flat (N, I), offsets (B + 1,) -> (B, O), the output at each row's last step; zeros for a row of none.
-
-    Heads run once a row, and no step's output but the last is kept, which net.ragged would do.
-    """
-    out = np.zeros((len(offsets) - 1, net.out_features), net.dtype)
-    for group in padded(net, flat, offsets):
-        out[group.rows] = net.last(group.x, lengths=group.lengths)
+    """flat (N, I), offsets (B + 1,) -> (B, O), the output at each row's last step; zeros for a row of none."""
+    with silenced():
+        out, _ = net.ragged(flat, offsets, last=True)
     return out
 
 

@@ -98,8 +98,8 @@ _PACKED = (
     "(torch.nn.utils.rnn.pad_packed_sequence gives both), or take lstmkernel.torch.LSTM"
 )
 _UNEQUAL_ROWS = (
-    "x: expected an array, got a list of rows of unequal length; use net.ragged(list), or pad the rows and give "
-    "lengths="
+    "x: expected an array, got a list of rows of unequal length; use net.ragged(list) (last=True: only each row's last "
+    "step), or pad the rows and give lengths="
 )
 
 

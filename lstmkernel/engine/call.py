@@ -14,6 +14,7 @@ from lstmkernel.engine import arguments, inputs, masks
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.inputs import GivenState
 from lstmkernel.engine.network import Network, State
+from lstmkernel.engine.sound import warn_of_whole_numbers
 
 
 def call(
@@ -46,6 +47,7 @@ def call_chain(
     last_states: list[State] = []
     given: Any = x
     if chain.skip or out is not None:
+        warn_of_whole_numbers("x", x, chain)
         given = arguments.real("x", x, chain.dtype)
     if out is not None:
         _check_out(out, chain, given, [("x", x), ("lengths", lengths), ("reset", reset), ("mask", mask)], states)

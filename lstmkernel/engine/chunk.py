@@ -34,8 +34,7 @@ class Chunk(NamedTuple):
             result, last = call_chain(chain, self.x, states)
             return result.reshape(self.out_shape), last
         written = arguments.output(out, self.out_shape, chain.dtype, [(self.name, self.given), (self.name, self.x)])
-        result, last = call_chain(chain, self.x, states)
-        written[...] = result.reshape(self.out_shape)
+        _, last = call_chain(chain, self.x, states, out=written.reshape(*self.x.shape[:-1], chain.out_features))
         return out, last
 
 

@@ -17,7 +17,6 @@ EXPECTS = {
 #: How to say that no step is to be skipped, in a call and in ``forward``, which takes no mask.
 IN_A_CALL = "if no step is to be skipped, give mask=numpy.ones(x.shape[:-1], bool)"
 IN_FORWARD = "forward takes only lengths=, for a batched x; if no step is to be skipped, give lengths=[T, ...]"
-IN_LAST = IN_FORWARD.replace("forward takes", "last takes")
 
 
 def warn_without(network: Network, lengths: Any, mask: Any, way_out: str = IN_A_CALL) -> None:

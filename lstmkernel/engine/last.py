@@ -15,12 +15,13 @@ from numpy.typing import ArrayLike
 from lstmkernel.backends.contract import Batch, within
 from lstmkernel.backends.large import slices
 from lstmkernel.backends.packing import Array
-from lstmkernel.engine import arguments, inputs
+from lstmkernel.engine import arguments, inputs, masks
 from lstmkernel.engine.call import call
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.head import Head
 from lstmkernel.engine.inputs import GivenState
 from lstmkernel.engine.network import Network, State
+from lstmkernel.engine.sound import warn_of_whole_numbers
 
 Layers = Sequence[Network | Head]
 
@@ -30,13 +31,21 @@ CHUNK_BYTES = 1 << 21
 LEAST_STEPS, LEAST_ROWS = 32, 1024
 
 
-def last(chain: Chain, x: ArrayLike, states: Sequence[GivenState | None], lengths: ArrayLike | None = None) -> Array:
+def last(
+    chain: Chain,
+    x: ArrayLike,
+    states: Sequence[GivenState | None],
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+) -> Array:
     """As ``Model.last`` says, with one (h, c) or None in ``states`` for each network."""
+    warn_of_whole_numbers("x", x, chain)
     x = arguments.real("x", x, chain.dtype)
     x_steps, batched = inputs.steps_of(chain, x)
     T, B, _ = x_steps.shape
     row_lengths = inputs.lengths_of(lengths, T, B, batched)
-    if 0 < T * B * _row_bytes(chain.layers) <= CHUNK_BYTES:
+    taken = None if mask is None else arguments.of_steps("mask", mask, T, B if batched else None, chain.batch_first)
+    if taken is None and 0 < T * B * _row_bytes(chain.layers) <= CHUNK_BYTES:
         y = _by_calls(chain, x, batched, states, row_lengths)
         return y if batched else y[0]
     both = zip(chain.networks, states, strict=True)
@@ -44,7 +53,11 @@ def last(chain: Chain, x: ArrayLike, states: Sequence[GivenState | None], length
     answer = np.zeros((B, chain.out_features), chain.dtype)
     for rows in slices(B if T else 0, max(LEAST_ROWS, CHUNK_BYTES // (LEAST_STEPS * _row_bytes(chain.layers)))):
         own = [(h[:, rows], c[:, rows]) for h, c in first]
-        answer[rows] = of_rows(chain, x_steps[:, rows], own, None if row_lengths is None else row_lengths[rows])
+        some, own_lengths = x_steps[:, rows], None if row_lengths is None else row_lengths[rows]
+        if taken is None:
+            answer[rows] = of_rows(chain, some, own, own_lengths)
+        else:
+            answer[rows] = _of_masked_rows(chain, some, own, own_lengths, taken[:, rows])
     return answer if batched else answer[0]
 
 
@@ -71,6 +84,26 @@ def of_rows(chain: Chain, x: Array, states: list[State], lengths: Array | None) 
     if lengths is not None:
         x = x[: max(1, lengths.max())]
     return _finished(chain, _at_last(chain.layers, states, x, lengths), x, lengths)
+
+
+def _of_masked_rows(chain: Chain, x: Array, states: list[State], lengths: Array | None, mask: Array) -> Array:
+    """As ``of_rows``, but a step where ``mask`` (T, B) is False is skipped, and repeats the output before it."""
+    if chain.networks:
+        shorter, counts = masks.without_skipped(x, lengths, mask)
+        y = np.zeros((len(counts), chain.layers[-1 - len(chain.heads)].out_features), chain.dtype)
+        if len(shorter):
+            y[...] = _at_last(chain.layers[: len(chain.layers) - len(chain.heads)], states, shorter, counts)
+        y[counts == 0] = 0
+        # What a backward direction repeats would come from later steps. There are none.
+        top, skipped = chain.networks[-1], ~_last_step(mask[..., None], lengths)[:, 0]
+        width = top.shape.output_size
+        for direction in np.flatnonzero(top.shape.backwards).tolist():
+            y[skipped, direction * width : (direction + 1) * width] = 0
+    else:
+        y = _last_step(x, lengths).copy()
+    for head in chain.heads:
+        y = head(y)
+    return _finished(chain, y, x, lengths)
 
 
 def _finished(chain: Chain, y: Array, x: Array, lengths: Array | None) -> Array:

@@ -17,14 +17,11 @@ def run(network: Network, batch: Batch, mask: Array, first_steps: Array | None) 
     used. An episode that begins with a skipped step has begun all the same: its output is 0 until its first step that
     is taken, as it is at a row's start.
     """
-    T, B = mask.shape
-    in_row = np.ones((T, B), np.bool_) if batch.lengths is None else np.arange(T)[:, None] < batch.lengths
+    in_row = _in_row(mask.shape, batch.lengths)
     taken = mask & in_row
-    episodes = np.zeros((T, B), np.int64) if first_steps is None else np.cumsum(first_steps & in_row, axis=0)
-    counts = taken.sum(axis=0)
-    steps = int(counts.max(initial=0))
-    #: [k, b]: the time of row b's step k among those that are taken.
-    times = np.argsort(~taken, axis=0, kind="stable")[:steps]
+    episodes = np.zeros(mask.shape, np.int64) if first_steps is None else np.cumsum(first_steps & in_row, axis=0)
+    counts, times = _order(taken)
+    steps, B = times.shape
     of_step = np.take_along_axis(episodes, times, axis=0)
     backwards = network.shape.backwards
     marks = None
@@ -44,6 +41,24 @@ def run(network: Network, batch: Batch, mask: Array, first_steps: Array | None) 
         features = slice(direction * width, (direction + 1) * width)
         said = np.take_along_axis(out[:, :, features], source[:, :, None], axis=0)
         np.copyto(batch.out[:, :, features], said, where=(known & in_row)[:, :, None])
+
+
+def without_skipped(x: Array, lengths: Array | None, mask: Array) -> tuple[Array, Array]:
+    """The steps of x (T, B, I) that are taken, each row's from step 0 on, and how many each row (B,) has."""
+    counts, times = _order(mask & _in_row(mask.shape, lengths))
+    return np.take_along_axis(x, times[:, :, None], axis=0), counts
+
+
+def _in_row(shape: tuple[int, ...], lengths: Array | None) -> Array:
+    """(T, B): which steps are before their row's end."""
+    T, _ = shape
+    return np.ones(shape, np.bool_) if lengths is None else np.arange(T)[:, None] < lengths
+
+
+def _order(taken: Array) -> tuple[Array, Array]:
+    """How many steps of each row (B,) are taken, and when: [k, b] is the time of row b's step k among them."""
+    counts: Array = taken.sum(axis=0)
+    return counts, np.argsort(~taken, axis=0, kind="stable")[: counts.max(initial=0)]
 
 
 def _anew(episodes: Array, taken: Array, in_row: Array, backward: bool) -> tuple[Array, Array]:

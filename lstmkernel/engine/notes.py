@@ -20,17 +20,20 @@ class Notes(NamedTuple):
 
     gives: str | None = None  # a key of GIVES; None where the model gives ``out``
     sample_rate: float | None = None  # Hz, of the sound that the network was made for
+    sound: bool | None = None  # True for a network that was made for sound, also of a rate that its file does not say
 
     def checked(self) -> Notes:
         """The same, the rate as a float; ValueError for what they cannot be."""
-        gives, rate = self
+        gives, rate, sound = self
         if gives is not None and not (isinstance(gives, str) and gives in GIVES):
             raise ValueError(f"gives: expected {', '.join(map(repr, GIVES))} or None, got {repr(gives)[:100]}")
+        if sound not in (None, True, False):
+            raise ValueError(f"sound: expected True, False or None, got {repr(sound)[:100]}")
         if rate is None:
             return self
         if isinstance(rate, bool) or not (isinstance(rate, int | float) and 0 < rate <= sys.float_info.max):
             raise ValueError(f"sample_rate: expected a number of Hz or None, got {repr(rate)[:100]}")
-        return Notes(gives, float(rate))
+        return self._replace(sample_rate=float(rate))
 
     def given(self) -> dict[str, Any]:
         """Those that are not None."""

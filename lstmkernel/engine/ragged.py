@@ -17,10 +17,12 @@ from numpy.typing import ArrayLike
 from lstmkernel.backends.contract import Ragged
 from lstmkernel.backends.large import fill, slices
 from lstmkernel.backends.packing import Array
-from lstmkernel.engine import arguments
+from lstmkernel.engine import arguments, arrow
 from lstmkernel.engine.blocks import Blocks, Cut
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.network import Network, State
+from lstmkernel.engine.sound import warn_of_whole_numbers
+from lstmkernel.engine.states import as_given, checked_states
 from lstmkernel.host.progress import progress
 from lstmkernel.host.warning import warn
 
@@ -33,44 +35,53 @@ FROM_LENGTHS = "numpy.concatenate([[0], numpy.cumsum(lengths)])"
 
 
 def ragged(
-    engine: Network | Chain, flat: Any, offsets: ArrayLike | None, out: Array | None
+    engine: Network | Chain, flat: Any, offsets: ArrayLike | None, state: Any, last: bool, out: Array | None
 ) -> tuple[Array | list[Array], Any]:
     """As ``Model.ragged`` says."""
-    chain, as_list = Chain.of(engine), offsets is None
-    x, first_steps = _joined(flat, chain) if offsets is None else _checked(flat, offsets, chain)
-    shape = len(x), chain.out_features
+    chain, of_arrow = Chain.of(engine), offsets is None and arrow.is_of_arrow(flat)
+    as_list = offsets is None and not (last or of_arrow)
+    if of_arrow:
+        x, first_steps = arrow.rows_of(flat, chain.input_size, chain.dtype)
+    else:
+        x, first_steps = _joined(flat, chain) if offsets is None else _checked(flat, offsets, chain)
+    states = checked_states(engine, state, len(first_steps) - 1)
+    shape = len(first_steps) - 1 if last else len(x), chain.out_features
     if out is None:
         written = out = np.empty(shape, chain.dtype)
     else:
-        named = [("flat", flat), ("flat", x), ("offsets", offsets)] if offsets is not None else []
+        named = [("flat", x), *([("flat", flat), ("offsets", offsets)] if offsets is not None else [])]
         named += [item for layer in chain.layers for item in layer.parameters.items()]
         written = arguments.output(out, shape, chain.dtype, named)
-    states = _Rows(chain, x, first_steps, written).run()
-    last = states[0] if isinstance(engine, Network) else tuple(states)
-    return [out[start:stop] for start, stop in pairwise(first_steps)] if as_list else out, last
+    _Rows(chain, x, first_steps, states, last, written).run()
+    given_back = as_given(engine, states)
+    return [out[start:stop] for start, stop in pairwise(first_steps)] if as_list else out, given_back
 
 
 class _Rows:
-    """One call: row r has the steps first_steps[r] .. first_steps[r + 1] - 1 of x (N, I) and of out."""
+    """One call: row r has the steps first_steps[r] .. first_steps[r + 1] - 1 of x (N, I) and of out.
 
-    def __init__(self, chain: Chain, x: Array, first_steps: Array, out: Array) -> None:
-        self._x, self._out, self._blocks = x, out, Blocks(chain)
-        self._in_place = chain.networks[0] if _takes_them_in_place(chain, x) else None
+    With ``last``, out has row r's output at its last step in place r.
+    """
+
+    def __init__(self, chain: Chain, x: Array, first_steps: Array, states: list[State], last: bool, out: Array) -> None:
+        self._x, self._states, self._last, self._out, self._blocks = x, states, last, out, Blocks(chain)
+        self._in_place = chain.networks[0] if not last and _takes_them_in_place(chain, x) else None
         self._sorted_rows = SORTED_ROWS * max((network.threads() for network in chain.networks), default=1)
         self._starts, self._lengths = first_steps[:-1], np.diff(first_steps)
         self._outside = slice(0, int(first_steps[0])), slice(int(first_steps[-1]), len(x))
 
-    def run(self) -> list[State]:
-        """Writes out; returns the last states of every LSTM."""
-        last = self._blocks.first_states(len(self._lengths))
-        for steps in self._outside:
-            fill(self._out[steps], np.broadcast_to(self._out.dtype.type(0), self._out[steps].shape))
+    def run(self) -> None:
+        """Writes out; the states become the last ones."""
+        if self._last:
+            self._out[self._lengths == 0] = 0
+        else:
+            for steps in self._outside:
+                fill(self._out[steps], np.broadcast_to(self._out.dtype.type(0), self._out[steps].shape))
         with progress("lstmkernel: ragged rows", int(self._lengths.sum())) as advance:
             for rows in self._groups():
-                for (h, c), (h_n, c_n) in zip(self._run_group(rows), last, strict=True):
+                for (h, c), (h_n, c_n) in zip(self._run_group(rows), self._states, strict=True):
                     h_n[:, rows], c_n[:, rows] = h, c
                 advance(int(self._lengths[rows].sum()))
-        return last
 
     def _groups(self) -> Iterator[Array]:
         """Rows that run together, the longest first. Rows without a step are in none."""
@@ -99,7 +110,7 @@ class _Rows:
     def _run_group(self, rows: Array) -> list[State]:
         """All steps of these rows. Returns their last states."""
         starts, lengths = self._starts[rows], self._lengths[rows]
-        longest, states = int(lengths[0]), self._blocks.first_states(len(rows))
+        longest, states = int(lengths[0]), [(h.take(rows, 1), c.take(rows, 1)) for h, c in self._states]
         for times in self._blocks.parts(longest, self._cut(longest).steps):
             active = int(np.count_nonzero(lengths > times.start))
             steps = np.minimum(lengths[:active], times.stop) - times.start
@@ -107,7 +118,7 @@ class _Rows:
             if self._in_place and active * int(steps[0]) <= self._in_place.call_rows(active):
                 self._run_in_place(self._in_place, starts[:active] + times.start, steps, own[0])
             else:
-                self._run_block(starts[:active] + times.start, steps, own)
+                self._run_block(rows[:active], starts[:active] + times.start, steps, own)
         return states
 
     def _run_in_place(self, network: Network, starts: Array, lengths: Array, state: State) -> None:
@@ -116,16 +127,22 @@ class _Rows:
         rows = Ragged(self._x, starts, lengths, *state, self._out)
         network.backend.lstm_ragged(network.weights, rows, network.threads())
 
-    def _run_block(self, starts: Array, lengths: Array, states: Sequence[State]) -> None:
-        """Steps of rows that begin at ``starts``. The longest come first, so equal lengths are neighbours."""
+    def _run_block(self, rows: Array, starts: Array, lengths: Array, states: Sequence[State]) -> None:
+        """Steps of ``rows`` that begin at ``starts``. The longest come first, so equal lengths are neighbours."""
         x = self._blocks.input(len(starts), int(lengths[0]))
         edges = np.flatnonzero(np.diff(lengths)) + 1
         runs = [(slice(*ends), int(lengths[ends[0]])) for ends in pairwise([0, *edges.tolist(), len(starts)])]
-        for rows, length in runs:
-            x[rows, :length] = _every(self._x, length)[starts[rows]]
-        out = self._blocks.finish(self._blocks.run(x, lengths, states), x)
-        for rows, length in runs:
-            _every(self._out, length)[starts[rows]] = out[rows, :length]
+        for some, length in runs:
+            x[some, :length] = _every(self._x, length)[starts[some]]
+        out = self._blocks.run(x, lengths, states)
+        if self._last:
+            ended = np.flatnonzero(starts + lengths == (self._starts + self._lengths)[rows])
+            at = ended, lengths[ended] - 1
+            self._out[rows[ended]] = self._blocks.finish(out[at], x[at])
+            return
+        out = self._blocks.finish(out, x)
+        for some, length in runs:
+            _every(self._out, length)[starts[some]] = out[some, :length]
 
 
 def _takes_them_in_place(chain: Chain, x: Array) -> bool:
@@ -146,6 +163,7 @@ def _every(flat: Array, length: int) -> Array:
 
 def _checked(flat: ArrayLike, offsets: ArrayLike, chain: Chain) -> tuple[Array, Array]:
     """x (N, I) of any real dtype, contiguous, and the offsets, int64."""
+    warn_of_whole_numbers("flat", flat, chain)
     x, width = arguments.real_numbers("flat", flat, chain.dtype), chain.input_size
     if x.ndim != 2 or x.shape[1] != width:
         raise ValueError(f"flat: expected shape (N, I) with I = {width}, got {x.shape}")
@@ -194,7 +212,7 @@ def _joined(rows: Any, chain: Chain) -> tuple[Array, Array]:
     if not isinstance(rows, list | tuple) and not (isinstance(rows, np.ndarray) and rows.dtype == object):
         raise TypeError(
             f"offsets: expected integers (rows + 1,) for a flat array, got None; without offsets, give a list of "
-            f"arrays (T, I), not {type(rows).__name__}{_of_arrow(rows)}"
+            f"arrays (T, I), or a column of Arrow, not {type(rows).__name__}"
         )
     arrays = [_row(place, row, chain) for place, row in enumerate(rows)]
     offsets = np.zeros(len(arrays) + 1, np.int64)
@@ -203,16 +221,6 @@ def _joined(rows: Any, chain: Chain) -> tuple[Array, Array]:
     for start, array in zip(offsets.tolist(), arrays, strict=False):
         x[start : start + len(array)] = array
     return x, offsets
-
-
-def _of_arrow(rows: Any) -> str:
-    """How to get flat and offsets from a column of Arrow; nothing for what is none."""
-    if type(rows).__module__.partition(".")[0] != "pyarrow":
-        return ""
-    return (
-        "; for a pyarrow.ListArray of lists of I numbers, give column.values.flatten().to_numpy().reshape(-1, I) and "
-        "column.offsets (a ChunkedArray: combine_chunks() first)"
-    )
 
 
 def _row(place: int, row: ArrayLike, chain: Chain) -> Array:

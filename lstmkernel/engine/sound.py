@@ -12,7 +12,7 @@ from lstmkernel.host.warning import warn
 
 
 def warn_of_whole_numbers(name: str, given: Any, of: Network | Chain) -> None:
-    """Warn if ``given`` is a NumPy array of integers beyond -1 .. 1, and the network was made for a sample rate."""
+    """Warn if ``given`` is a NumPy array of integers beyond -1 .. 1, and the network was made for sound."""
     if not isinstance(given, np.ndarray) or given.dtype.kind not in "iu" or not made_for_sound(of):
         return
     if isinstance(given, np.ma.MaskedArray):  # is refused
@@ -27,4 +27,4 @@ def warn_of_whole_numbers(name: str, given: Any, of: Network | Chain) -> None:
 
 def made_for_sound(of: Network | Chain) -> bool:
     networks = of.networks if isinstance(of, Chain) else [of]
-    return any(network.options.notes.sample_rate for network in networks)
+    return any(network.options.notes.sample_rate or network.options.notes.sound for network in networks)

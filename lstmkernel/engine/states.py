@@ -30,7 +30,7 @@ class States:
         #: Whether a step is one kernel call of one network and nothing else. At most half of the rows take a step.
         self._direct = chain.layers == tuple(chain.networks[:1]) and not chain.skip and self.in_one_call(1, count // 2)
         #: A step takes each of its arrays as this function gives it.
-        self.address: Callable[[Array], Any] = chain.networks[0].backend.address if self._direct else _itself
+        self.address: Callable[[Array], Any] = chain.networks[0].backend.address if self._direct else itself
 
     def in_one_call(self, steps: int, rows: int) -> bool:
         """Whether so many steps of so many rows are short enough for one kernel call of each layer."""
@@ -98,7 +98,8 @@ def _empty(network: Network, count: int) -> State:
     return h, c
 
 
-def _itself(array: Array) -> Array:
+def itself(array: Array) -> Array:
+    """The array, for calls that take it and no address."""
     return array
 
 
@@ -146,6 +147,23 @@ def _with_skip(run: Advance, chain: Chain, rows: int) -> Advance:
 
 def _for_arrays(call: Advance, address: Callable[[Array], Any]) -> Callable[[Array, Array], Any]:
     return lambda x, out: call(address(x), address(out))
+
+
+def rows_first(run: Advance, address: Callable[[Array], Any], steps: int, rows: int, chain: Chain) -> Advance:
+    """``run``, for arrays (B, T, ...) in place of (T, B, ...): by copies in memory that is made now."""
+    x_steps = empty((steps, rows, chain.input_size), chain.dtype)
+    out_steps = empty((steps, rows, chain.out_features), chain.dtype)
+    x_rows, out_rows = x_steps.swapaxes(0, 1), out_steps.swapaxes(0, 1)
+
+    def run_in_order(x: Array, out: Array) -> int:
+        if np.may_share_memory(x, out):
+            return 1
+        x_rows[...] = x
+        failed = run(address(x_steps), address(out_steps))
+        out[...] = out_rows
+        return failed
+
+    return run_in_order
 
 
 class Turn:

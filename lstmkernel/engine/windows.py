@@ -21,10 +21,12 @@ from lstmkernel.host.progress import progress
 Place = tuple[slice | int, slice | int]
 
 
-def windows(engine: Network | Chain, x: ArrayLike, length: SupportsIndex, stride: SupportsIndex) -> Array:
+def windows(
+    engine: Network | Chain, x: ArrayLike, length: SupportsIndex, stride: SupportsIndex, out: Array | None
+) -> Array:
     """As ``Model.windows`` says."""
     chain, steps, apart = Chain.of(engine), arguments.size("length", length), arguments.size("stride", stride)
-    recording, batched = inputs.steps_of(chain, arguments.real("x", x, chain.dtype))
+    recording, batched = inputs.steps_of(chain, x)
     T, B, I = recording.shape
     if steps > T:
         raise ValueError(f"x: expected at least length = {steps} time steps, got {T}")
@@ -32,14 +34,19 @@ def windows(engine: Network | Chain, x: ArrayLike, length: SupportsIndex, stride
     step, row, number = recording.strides
     grid = as_strided(recording, (steps, count, B, I), (step, apart * step, row, number), writeable=False)
     by_row = batched and chain.batch_first
-    y = np.empty((B, count, chain.out_features) if by_row else (count, B, chain.out_features), chain.dtype)
-    by_window, blocks = y.swapaxes(0, 1) if by_row else y, Blocks(chain)
+    shape = ((B, count) if by_row else (count, B) if batched else (count,)) + (chain.out_features,)
+    if out is None:
+        written = out = np.empty(shape, chain.dtype)
+    else:
+        weights = [item for layer in chain.layers for item in layer.parameters.items()]
+        written = arguments.output(out, shape, chain.dtype, [("x", x), ("x", recording), *weights])
+    by_window, blocks = inputs.as_steps(chain, written, batched), Blocks(chain)
     with progress("lstmkernel: windows", count * B) as advance:
         for place in _places(count, B, blocks.cut(steps).rows):
             rows = grid[(slice(None), *place)]
             by_window[place] = of_rows(chain, rows, blocks.first_states(rows.shape[1]), None)
             advance(rows.shape[1])
-    return y if batched else by_window[:, 0]
+    return out
 
 
 def _places(count: int, B: int, most: int) -> Iterator[Place]:

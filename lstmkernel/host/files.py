@@ -1,11 +1,13 @@
-"""Write a file whole, or not at all."""
+"""Write a file whole, or not at all. Errors of writing, such as a full disk, name the file."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator
-from typing import BinaryIO
+from tempfile import TemporaryFile
+from typing import IO, Any, BinaryIO
 from uuid import uuid4
 
 
@@ -20,7 +22,7 @@ def replacing(path: str) -> Iterator[BinaryIO]:
     unfinished = f"{path}.{uuid4().hex}.unfinished"
     try:
         try:
-            file = open(unfinished, "xb")  # noqa: SIM115 - closed below
+            file = io.BufferedWriter(_Named(path, unfinished, "xb"))
         except OSError as error:
             error.filename = path  # the user does not know the other name
             raise
@@ -31,3 +33,37 @@ def replacing(path: str) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             os.unlink(unfinished)
         raise
+
+
+@contextlib.contextmanager
+def without_name(folder: str, of: str) -> Iterator[IO[bytes]]:
+    """A file to write and read, in ``folder``, which nobody else sees. Errors of writing name the file ``of``."""
+    with (
+        TemporaryFile(dir=folder) as temporary,
+        io.BufferedRandom(_Named(of, os.dup(temporary.fileno()), "r+b")) as file,
+    ):
+        yield file
+
+
+class _Named(io.FileIO):
+    """A file whose errors of writing have the name that the user knows. Buffers call these methods."""
+
+    def __init__(self, known_as: str, file: str | int, mode: str) -> None:
+        self._known_as = known_as
+        super().__init__(file, mode)
+
+    def write(self, data: Any) -> Any:
+        with self._naming():
+            return super().write(data)
+
+    def close(self) -> None:
+        with self._naming():
+            super().close()
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = self._known_as
+            raise

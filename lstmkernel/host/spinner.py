@@ -1,4 +1,4 @@
-"""A progress spinner on stderr while something is compiled, if stderr is a terminal."""
+"""A progress spinner on stderr while something is compiled, if stderr is a terminal; else lines, if they are wanted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from lstmkernel.host import progress_lines
 from lstmkernel.host.plain_text import plain
 
 #: Seconds before the spinner appears.
@@ -23,9 +24,14 @@ def on_a_terminal() -> bool:
         return False
 
 
+def is_silenced() -> bool:
+    """Whether this thread is within ``silenced()``."""
+    return bool(getattr(_silent, "on", False))
+
+
 def is_wanted() -> bool:
     """Whether a spinner or a bar may be shown now, on this thread."""
-    return not getattr(_silent, "on", False) and on_a_terminal()
+    return not is_silenced() and on_a_terminal()
 
 
 @contextmanager
@@ -39,8 +45,15 @@ def silenced() -> Iterator[None]:
 
 
 @contextmanager
-def spinning(what: str) -> Iterator[None]:
-    """Show ``what`` on stderr, if it is a terminal, once the block has taken PATIENCE seconds."""
+def spinning(what: str, lines: bool = False) -> Iterator[None]:
+    """Show ``what`` on stderr, if it is a terminal, once the block has taken PATIENCE seconds.
+
+    lines: where stderr is no terminal, say it in lines, a few a minute.
+    """
+    if lines and not is_silenced() and not on_a_terminal():
+        with progress_lines.lines(lambda: what):
+            yield
+        return
     if not is_wanted():
         yield
         return

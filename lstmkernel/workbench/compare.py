@@ -70,7 +70,7 @@ class Request:
 
 def run(request: Request) -> Comparison:
     """Everything that was asked for, with a progress bar on a terminal. The files of ``request.own`` stay open."""
-    with spinner.silenced(), progress.Steps() as steps:
+    with spinner.silenced(), progress.Steps("lstmkernel compare") as steps:
         chosen = {workload: list(request.backends) for workload in request.workloads}
         if request.specialise:
             steps.begin("compile for these sizes")

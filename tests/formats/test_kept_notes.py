@@ -70,6 +70,25 @@ def test_part_of_a_stack_says_what_is_its_own(tmp_path):
         assert lk.load(tmp_path / "net", prefix="1").gives == "last step"
 
 
+def test_that_it_is_for_sound_stays(tmp_path):
+    """Also where the file does not say the sample rate, as GuitarML's do not."""
+    whole = np.full((5, 1), 3000, "int16")
+    (tmp_path / "amp.json").write_text(json.dumps(amplifiers.guitarml()[0]))
+    path = tmp_path / "amp.json"
+    for saved in (None, *(tmp_path / f"amp{suffix}" for suffix in SUFFIXES)):
+        if saved:
+            net = lk.load(path)
+            if saved.suffix == ".onnx":
+                net = lk.Stack(net.layers)  # ONNX has no skip
+            lk.save(net, saved)
+            path = saved
+        amp = lk.load(path)
+        assert amp.sample_rate is None
+        with pytest.warns(RuntimeWarning, match="expected a sound between -1 and 1, got int16 up to 3000"):
+            amp(whole)
+        assert "made for sound; the sample rate is not said" in lk.inspect(path).notes
+
+
 def test_a_sample_rate_stays(tmp_path):
     (tmp_path / "amp.nam").write_text(json.dumps(amplifiers.nam(layers=1, sample_rate=44100)[0]))
     amp = lk.load(tmp_path / "amp.nam")

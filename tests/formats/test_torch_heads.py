@@ -96,6 +96,60 @@ def test_a_sequential_and_modules_of_lstmkernel(x):
     assert lk.from_torch(modules, dtype="float64").dtype == np.float64
 
 
+def norm(features, *, variance=None, weight=None, **options):
+    """A BatchNorm1d that has learned something, in evaluation."""
+    module = nn.BatchNorm1d(features, **options).eval()
+    module.running_mean.normal_()
+    module.running_var.uniform_(0.5, 2) if variance is None else module.running_var.fill_(variance)
+    if module.affine:
+        with torch.no_grad():
+            module.weight.normal_(1) if weight is None else module.weight.fill_(weight)
+            module.bias.normal_()
+    return module
+
+
+class OverFeatures(nn.Module):
+    """A BatchNorm of the last axis, as it stands in a list for from_torch."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x):
+        return self.norm(x.mT).mT
+
+
+WITH_NORMS = {
+    "before an LSTM": lambda: [norm(5), nn.LSTM(5, 8, 2, batch_first=True), nn.Linear(8, 3)],
+    "before two directions": lambda: [norm(5), nn.LSTM(5, 8, 2, bidirectional=True, batch_first=True)],
+    "before an LSTM without biases": lambda: [norm(5), nn.LSTM(5, 8, 2, bias=False, batch_first=True)],
+    "before a projected LSTM": lambda: [norm(5), nn.LSTM(5, 8, proj_size=4, batch_first=True)],
+    "between LSTM and Linear": lambda: [nn.LSTM(5, 8, batch_first=True), norm(8), nn.Dropout(), nn.Linear(8, 3)],
+    "behind a Linear": lambda: [nn.LSTM(5, 8, batch_first=True), nn.Linear(8, 3), nn.Dropout(), norm(3), nn.ReLU()],
+    "behind a Linear without bias": lambda: [nn.Linear(5, 8, bias=False), norm(8, affine=False), nn.Tanh()],
+    "behind an activation": lambda: [nn.Linear(5, 8), nn.ReLU(), norm(8), nn.Linear(8, 3, bias=False)],
+    "two, at both ends": lambda: [norm(5), norm(5, eps=0.1), nn.Linear(5, 8), norm(8), norm(8), nn.Linear(8, 3)],
+    "weight norm": lambda: [norm(5), nn.utils.parametrizations.weight_norm(nn.Linear(5, 3))],
+    "float64": lambda: [norm(5).double(), nn.LSTM(5, 8, batch_first=True).double()],
+    "16 bits": lambda: [norm(5).half(), nn.LSTM(5, 8, batch_first=True).bfloat16()],
+}
+
+
+@pytest.mark.parametrize("name", WITH_NORMS)
+def test_a_batch_norm_goes_into_its_neighbour(x, name, recwarn):
+    modules = WITH_NORMS[name]()
+    net = lk.from_torch(nn.Sequential(*modules) if name == "float64" else modules)
+    y = torch.from_numpy(x).double()
+    with torch.no_grad():
+        for module in modules:
+            y = (OverFeatures(module) if isinstance(module, nn.BatchNorm1d) else module).double().eval()(y)
+            y = y[0] if isinstance(y, tuple) else y
+    out = net(x)
+    assert net.dtype == ("float64" if name == "float64" else "float32")
+    assert_close(out if isinstance(net, lk.Dense) else out[0], y.numpy(), net.dtype.name)
+    assert not recwarn
+
+
 class Last(nn.Module):
     def forward(self, x):
         return x[0][:, -1]
@@ -105,10 +159,10 @@ class OwnLinear(nn.Linear):
     pass
 
 
-def hooked():
-    linear = nn.Linear(8, 3)
-    linear.register_forward_hook(lambda module, given, y: 2 * y)
-    return linear
+def hooked(module=None):
+    module = module or nn.Linear(8, 3)
+    module.register_forward_hook(lambda module, given, y: 2 * y)
+    return module
 
 
 def replaced():
@@ -118,7 +172,19 @@ def replaced():
 
 
 REFUSED = {
-    "a BatchNorm": ([nn.LSTM(5, 8), nn.BatchNorm1d(8)], r"modules\[1\]: expected nn.LSTM, .*BatchNorm1d; .*scale"),
+    "a BatchNorm of pictures": ([nn.LSTM(5, 8), nn.BatchNorm2d(8)], r"modules\[1\]: expected nn.LSTM, .*BatchNorm2d; "),
+    "a BatchNorm in training": ([nn.BatchNorm1d(5), nn.LSTM(5, 8)], r"\[0\]: expected a BatchNorm1d in evaluation"),
+    "a BatchNorm at the end": ([nn.LSTM(5, 8), norm(8)], r"\[1\]: expected a Linear before it or a layer"),
+    "an activation of a BatchNorm": ([nn.LSTM(5, 8), norm(8), nn.ReLU()], r"modules\[2\]: expected ReLU right behind"),
+    "a BatchNorm without statistics": (
+        [nn.BatchNorm1d(5, track_running_stats=False).eval(), nn.LSTM(5, 8)], r"got track_running_stats=False, which"
+    ),
+    "a BatchNorm of another width": ([norm(4), nn.LSTM(5, 8)], r"modules\[0\]: expected 5 features, .*got 4"),
+    "a BatchNorm of no variance": ([norm(5, eps=0, variance=0), nn.LSTM(5, 8)], "expected statistics that are finite"),
+    "a BatchNorm of hardly any": (
+        [nn.Linear(5, 8), norm(8, eps=0, variance=1e-40, weight=1e30)], "weight: expected numbers that float32 can hold"
+    ),
+    "a hook of a BatchNorm": ([hooked(norm(5)), nn.LSTM(5, 8)], r"\[0\]: expected a BatchNorm1d as PyTorch has"),
     "a GRU": ([nn.GRU(5, 8)], r"modules\[0\]: expected .*got GRU; "),
     "a cell": ([nn.LSTMCell(5, 8)], r"modules\[0\]: expected .*got LSTMCell; "),
     "its own": ([nn.LSTM(5, 8), Last(), nn.Linear(8, 3)], r"modules\[1\]: expected .*got Last; .*leave it out"),
@@ -179,8 +245,9 @@ def path(request, tmp_path):
 
 def test_a_file_says_how_to_load_its_parts(path, x):
     notes = lk.inspect(path).notes
-    (note,) = [note for note in notes if "list of prefixes" in note]
+    (note,) = [note for note in notes if "a list of prefixes loads" in note]
     assert "prefix=['lstm', 'linear']; on the command line, --prefix lstm --prefix linear" in note
+    assert any(note.startswith("bn: a BatchNorm, which is not loaded; leave it out, and give") for note in notes)
     net = lk.load(path, prefix=["lstm", "linear"], batch_first=True)
     assert [type(layer) for layer in net] == [lk.LSTM, lk.Dense]
     with pytest.raises(lk.FormatError, match="LSTMs are under: 'lstm', Linears under: 'linear'; a list of prefixes"):
@@ -205,3 +272,10 @@ def test_a_batch_norm_is_refused_with_a_way_out_that_works(path, x):
     shift = bias - running_mean * scale
     net = lk.from_torch([model.lstm, model.linear])
     assert_close(net(x * scale + shift)[0], expected(model, x=x), "float32")
+
+
+def test_a_whole_module_in_a_file_is_told_with_what_to_do(tmp_path):
+    torch.save(Speaker(), tmp_path / "whole.pt")
+    notes = lk.inspect(tmp_path / "whole.pt").notes
+    assert any(note.endswith("; where the program is, torch.save(model.state_dict(), path)") for note in notes)
+    assert any(note.startswith("not tensors: all of it (") for note in notes)

@@ -70,13 +70,42 @@ CHAINS = {
 
 @pytest.mark.parametrize("chain", CHAINS)
 @pytest.mark.parametrize("skip", [0, 0.5])
-def test_chains(backend, chain, skip, random, small_chunks):
+def test_chains(backend, chain, skip, random, holes, small_chunks):
     net = lk.Stack(CHAINS[chain](backend=backend, seed=3), skip=skip)
     x = normal(random, (T, B, 8), "float32")
     given = [random_state(random, layer, B) for layer in net.layers if isinstance(layer, lk.LSTM)]
     for lengths in (None, LENGTHS):
-        expected = picked(net, net(x, given, lengths=lengths)[0], lengths)
-        same_or_close(net.last(x, given, lengths=lengths), expected, net.layers[-1], str(lengths))
+        for mask in (None, holes):
+            expected = picked(net, net(x, given, lengths=lengths, mask=mask)[0], lengths)
+            got = net.last(x, given, lengths=lengths, mask=mask)
+            same_or_close(got, expected, net.layers[-1], f"{lengths} {mask}")
+
+
+@pytest.fixture
+def holes(random):
+    """(T, B): holes, a last step that is skipped or not, and a row of which no step is taken."""
+    mask = random.random((T, B)) < 0.6
+    mask[-1], mask[:, 1], mask[LENGTHS[1:] - 1, range(1, B)] = [True, False, False, True, False], False, True
+    mask[:, 4] = False
+    return mask
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("chunks", ["one call", "small chunks"])
+def test_with_a_mask_it_is_what_a_call_with_it_gives(name, chunks, random, holes, request):
+    if chunks == "small chunks":
+        request.getfixturevalue("small_chunks")
+    lstm = networks.make(name)
+    state = random_state(random, lstm, B)
+    steps = normal(random, (T, B, lstm.input_size), "float32")
+    steps[~holes] = np.nan  # what is skipped is not read
+    x, mask = turned(lstm, steps), turned(lstm, holes)
+    for net, given in ((lstm, state), (networks.with_head(lstm), [state])):
+        for lengths in (None, LENGTHS):
+            expected = picked(net, net(x, given, lengths=lengths, mask=mask)[0], lengths)
+            assert_same_bits(net.last(x, given, lengths=lengths, mask=mask), expected, f"{net} {lengths}")
+    one, own = normal(random, (T, lstm.input_size), "float32"), holes[:, 0]
+    assert_same_bits(lstm.last(one, mask=own), lstm(one, mask=own)[0][-1])
 
 
 @pytest.mark.parametrize("name", ["plain", "two directions", "batch first", "reverse"])
@@ -89,6 +118,9 @@ def test_nothing_to_run_over_gives_zeros(name, backend):
         assert net.last(turned(net, np.zeros((4, 0, width), "f"))).shape == (0, net.out_features)
         no_steps = turned(net, np.ones((4, 2, width), "f"))
         assert_same_bits(net.last(no_steps, lengths=[0, 0]), np.zeros((2, net.out_features), "f"))
+        none_taken = turned(net, np.zeros((4, 2), bool))
+        expected = turned(net, net(no_steps, mask=none_taken)[0])[-1]
+        assert_same_bits(net.last(no_steps, mask=none_taken), expected)
 
 
 @pytest.mark.parametrize("chunks", [1, engine.CHUNK_BYTES])
@@ -154,6 +186,8 @@ def test_what_was_given_stays_as_it_is(random):
         ({"lengths": [10] * B}, ValueError, "expected 0..9"),
         ({"x": np.zeros((T, 5)), "lengths": [3]}, ValueError, "expected a batched x"),
         ({"state": [None, None]}, ValueError, "expected one"),
+        ({"mask": np.ones((B, T), bool)}, ValueError, r"mask: expected shape \(T, B\)"),
+        ({"mask": np.ones((T, B))}, TypeError, "mask: expected bool"),
     ],
 )
 def test_refused(arguments, error, message):
@@ -167,6 +201,7 @@ def test_a_network_that_expects_lengths_warns_without_them():
     lstm = lk.LSTM.from_config({**lstm.config(), "expects": "lengths"}, lstm.state_dict())
     x = np.zeros((T, B, 5))
     for net in (lstm, networks.with_head(lstm)):
-        with pytest.warns(RuntimeWarning, match="give lengths=; last takes only lengths=.*give lengths="):
+        with pytest.warns(RuntimeWarning, match=r"give lengths=; if no step is to be skipped, give mask=numpy.ones"):
             net.last(x)
         net.last(x, lengths=LENGTHS)
+        net.last(x, mask=np.ones(x.shape[:-1], bool))

@@ -6,12 +6,20 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from helpers import Watched, assert_close, assert_ctrl_c_is_heard, assert_same_bits, normal, readonly
+from helpers import (
+    Watched,
+    assert_close,
+    assert_ctrl_c_is_heard,
+    assert_same_bits,
+    normal,
+    random_state,
+    readonly,
+)
 from networks import NETWORKS, each, make, with_head
 
 import lstmkernel as lk
 from lstmkernel import backends
-from lstmkernel.engine import blocks, call_length, ragged
+from lstmkernel.engine import arrow, blocks, call_length, ragged
 from lstmkernel.host import progress, spinner
 
 
@@ -91,6 +99,124 @@ def test_stacks(stack, random, small_blocks):
     assert_as_each_alone(net, flat, offsets, net.ragged(flat, offsets))
 
 
+# ---------------------------------------------------------------- the last step, and first states
+
+
+def assert_same_states(got, expected):
+    """(h, c), or a tuple of them."""
+    for part, other in zip(got, expected, strict=True):
+        if isinstance(part, tuple):
+            assert_same_states(part, other)
+        else:
+            assert_same_bits(part, other)
+
+
+def last_of_each(net, flat, offsets):
+    """What ``last`` gives of each row alone."""
+    rows = [
+        net.last(flat[start:stop]) if stop > start else np.zeros(net.out_features) for start, stop in pairwise(offsets)
+    ]
+    return np.array(rows, net.dtype)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_last_step_of_each_row(network, random, small_blocks):
+    net = make(network)
+    flat, offsets = rows_of(random, width=net.input_size)
+    y, states = net.ragged(flat, offsets, last=True)
+    assert_same_bits(y, last_of_each(net, flat, offsets))
+    assert_same_states(states, net.ragged(flat, offsets)[1])
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_the_last_step_of_stacks(stack, random, small_blocks):
+    net = STACKS[stack](make("two layers"))
+    flat, offsets = rows_of(random)
+    y, states = net.ragged(flat, offsets, last=True)
+    assert_same_bits(y, last_of_each(net, flat, offsets))
+    assert_same_states(states, net.ragged(flat, offsets)[1])
+    out = np.full_like(y, 7)
+    assert net.ragged(flat, offsets, last=True, out=out)[0] is out
+    assert_same_bits(out, y)
+    rows = [flat[start:stop] for start, stop in pairwise(offsets)]
+    assert_same_bits(net.ragged(rows, last=True)[0], y)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2}, {"reverse": True}, {"bidirectional": True}])
+def test_of_last_steps_no_others_are_stored(options):
+    net = with_head(lk.LSTM(2, 16, num_threads=1, seed=0, **options))
+    offsets = np.arange(0, 100_001, 50)
+    flat = np.zeros((100_000, 2), "float32")
+    tracemalloc.start()
+    try:
+        net.ragged(flat, offsets, last=True)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 2 * (2 << 20) < 100_000 * 16 * 4
+
+
+def test_heads_run_once_a_row(random):
+    watched = Watched("auto")
+    net = with_head(lk.LSTM(5, 9, backend=watched.name, num_threads=1, seed=0))
+    flat, offsets = rows_of(random)
+    net.ragged(flat, offsets, last=True)
+    assert sum(len(x) for x, *_ in watched.of("dense_forward")) == np.count_nonzero(np.diff(offsets))
+
+
+@each("two layers", "two directions", "learned state", "batch first")
+def test_first_states(network, random, small_blocks):
+    lstm = make(network)
+    flat, offsets = rows_of(random, width=lstm.input_size)
+    h, c = random_state(random, lstm, len(offsets) - 1)
+    kept = h.copy()
+    for net, given in ((lstm, (h, c)), (with_head(lstm), [(h, c)])):
+        out, states = net.ragged(flat, offsets, state=given)
+        y, _ = net.ragged(flat, offsets, state=given, last=True)
+        last_h, last_c = states if net is lstm else states[0]
+        for row, (start, stop) in enumerate(pairwise(offsets)):
+            own = h[:, row], c[:, row]
+            expected, last = net(flat[start:stop], own if net is lstm else [own])
+            assert_same_bits(out[start:stop], expected)
+            assert_same_states((last_h[:, row], last_c[:, row]), last if net is lstm else last[0])
+            if stop > start:
+                assert_same_bits(y[row], net.last(flat[start:stop], own if net is lstm else [own]))
+    assert_same_bits(h, kept)
+
+
+def test_rows_go_on(random):
+    """Rows in two calls, of which the second one begins where the first one ended."""
+    net, (flat, offsets) = make("two layers"), rows_of(random)
+    cuts = offsets[:-1] + np.diff(offsets) // 2
+    expected, _ = net.ragged(flat, offsets)
+    first = [flat[start:stop] for start, stop in zip(offsets, cuts, strict=False)]
+    second = [flat[start:stop] for start, stop in zip(cuts, offsets[1:], strict=False)]
+    outs, state = net.ragged(first)
+    more, _ = net.ragged(second, state=state)
+    for row, (start, stop) in enumerate(pairwise(offsets)):
+        assert_same_bits(np.concatenate([outs[row], more[row]]), expected[start:stop])
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (
+            (np.zeros((2, 3, 9)), np.zeros((2, 4, 9))),
+            r"h_0: expected shape \(L\*D, B, R\) = \(2, 4, 9\), got \(2, 3, 9\)",
+        ),
+        ([(np.zeros((2, 4, 9)),) * 2], r"state: expected a pair \(h_0, c_0\), got 1 of them"),
+    ],
+)
+def test_states_that_are_refused(state, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        make("two layers").ragged(FLAT, [0, 3, 3, 5, 20], state=state)
+
+
+def test_outs_of_last_steps_that_are_refused():
+    with pytest.raises(ValueError, match=r"out: expected shape \(2, 9\), got \(20, 9\)"):
+        make("plain").ragged(FLAT, [0, 3, 20], last=True, out=np.zeros((20, 9), "float32"))
+
+
 def test_threads_give_the_same_bits(random, eight_cores):
     net, alone = make("two layers", num_threads=3), make("two layers", num_threads=1)
     flat, offsets = rows_of(random, count=700)
@@ -165,6 +291,110 @@ def test_a_sliced_arrow_array(random):
     assert h.shape == (1, 22, 9)
     first, last = offsets[7], offsets[29]
     assert_same_bits(out[first:last], net.ragged(flat, offsets)[0][first:last])
+
+
+def column_of(pa, kind, flat, offsets):
+    """Rows of steps as a column of Arrow, and the rows that it has."""
+    rows = [flat[start:stop] for start, stop in pairwise(offsets)]
+    steps, inner = pa.array(flat.ravel()), 5
+    fixed = pa.FixedSizeListArray.from_arrays(steps, inner)
+    places = pa.array(offsets, pa.int32())
+    if kind == "lists of lists":
+        lists = pa.ListArray.from_arrays(np.arange(0, flat.size + 1, inner, dtype="i4"), steps)
+        return pa.ListArray.from_arrays(places, lists), rows
+    if kind == "large":
+        return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), fixed), rows
+    if kind == "rows of one length":
+        return pa.FixedSizeListArray.from_arrays(fixed[:60], 12)[1:4], [flat[12 * row :][:12] for row in (1, 2, 3)]
+    column = pa.ListArray.from_arrays(places, fixed)
+    if kind == "sliced":
+        return column[7:29], rows[7:29]
+    if kind == "chunks":
+        return pa.chunked_array([column[:4], column[4:4], column[6:20]]), rows[:4] + rows[6:20]
+    if kind == "one chunk":
+        return pa.chunked_array([column[3:9]]), rows[3:9]
+    if kind == "no chunk":
+        return pa.chunked_array([], column.type), []
+    return column, rows
+
+
+COLUMNS = ["plain", "lists of lists", "large", "rows of one length", "sliced", "chunks", "one chunk", "no chunk"]
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
+def test_a_column_of_arrow(kind, dtype, random):
+    pa = pytest.importorskip("pyarrow")
+    net, (flat, offsets) = make("two layers"), rows_of(random)
+    column, rows = column_of(pa, kind, (10 * flat).astype(dtype), offsets)
+    for last in (False, True):
+        out, states = net.ragged(column, last=last)
+        outs, expected_states = net.ragged(rows, last=last)
+        expected = outs if last else np.concatenate([np.empty((0, 9), "float32"), *outs])
+        assert_same_bits(out, expected)
+        assert_same_states(states, expected_states)
+    out = np.empty((len(rows), 9), "float32")
+    assert net.ragged(column, last=True, out=out)[0] is out
+
+
+def test_a_column_of_numbers_for_one_input(random):
+    pa = pytest.importorskip("pyarrow")
+    net, rows = lk.LSTM(1, 4, seed=0), [[0.5, 1.0], [], [0.25]]
+    expected, _ = net.ragged([np.reshape(row, (-1, 1)) for row in rows])
+    for column in (
+        pa.array(rows),
+        pa.array(rows, pa.list_(pa.float32())),
+        pa.array([[[x] for x in row] for row in rows]),
+    ):
+        assert_same_bits(net.ragged(column)[0], np.concatenate(expected))
+
+
+@pytest.mark.parametrize("kind", ["plain", "lists of lists", "large", "rows of one length", "sliced", "one chunk"])
+def test_the_numbers_of_arrow_are_not_copied(kind, random):
+    pa = pytest.importorskip("pyarrow")
+    flat, offsets = rows_of(random)
+    flat = np.ascontiguousarray(flat)
+    column, _ = column_of(pa, kind, flat, offsets)
+    x, _ = arrow.rows_of(column, 5, np.dtype("float32"))
+    assert np.shares_memory(x, flat)
+
+
+def test_columns_of_arrow_that_are_refused():
+    pa = pytest.importorskip("pyarrow")
+    net, step = make("plain"), [0.5] * 5
+    for rows, error, message in (
+        ([[step], None], ValueError, r"got a missing one \(null\), row 1; to leave out such rows"),
+        ([[step], [step, None]], ValueError, r"got a missing step \(null\), row 1, step 1; to leave out such rows"),
+        (
+            [[step], [], [step, [0.5, None, 0, 0, 0]]],
+            ValueError,
+            r"got a missing one \(null\), row 2, step 1; to take 0",
+        ),
+        ([[step], [step, [0.5] * 4]], ValueError, "expected steps of I = 5 numbers, got 4, row 1, step 1"),
+        ([[["a"] * 5]], TypeError, "flat: expected real numbers that cast to float32"),
+        ([[0.5], [0.25]], TypeError, r"expected a column of lists of lists of I = 5 numbers, got list<item: double>"),
+        ([0.5, 0.25], TypeError, "lists of lists of I = 5 numbers, got double"),
+    ):
+        with pytest.raises(error, match=message):
+            net.ragged(pa.array(rows))
+    with pytest.raises(ValueError, match="row 1, step 1"):
+        net.ragged(pa.chunked_array([[[step]], [[step, None]]]))
+    with pytest.raises(TypeError, match="got Table; give one of its columns"):
+        net.ragged(pa.table({"x": [[step]]}))
+
+
+def test_the_ways_out_of_missing_values():
+    """As the messages say them."""
+    pa = pytest.importorskip("pyarrow")
+    net, step = make("plain"), [0.5] * 5
+    column = pa.array([[step], None, [step, None], [step, step]])
+    kept = column.filter(pa.array([row is not None and None not in row for row in column.to_pylist()]))
+    expected, _ = net.ragged([np.full((1, 5), 0.5), np.full((2, 5), 0.5)])
+    assert_same_bits(net.ragged(kept)[0], np.concatenate(expected))
+    column = pa.chunked_array([[[step], [[0.5, None, 0.5, 0.5, 0.5]]]]).combine_chunks()
+    flat = np.nan_to_num(column.values.flatten().to_numpy(zero_copy_only=False)).reshape(-1, 5)
+    out, _ = net.ragged(flat, column.offsets)
+    assert_same_bits(out[1:], net(np.float32([[0.5, 0, 0.5, 0.5, 0.5]]))[0])
 
 
 @pytest.mark.parametrize("kind", [list, tuple, "objects"])
@@ -244,7 +474,7 @@ FLAT = np.zeros((20, 5), "float32")
         (FLAT, [21, 22], ValueError, r"offsets: expected 0..20 .*, got 21, the start of row 0"),
         (FLAT, [0, 5, 25], ValueError, r"offsets: expected 0..20 .*, got 25, the end of row 1"),
         (FLAT, [0, 5, 3, 9], ValueError, "offsets: row 1 ends at step 3, before its start, 5; if you have lengths"),
-        (FLAT, None, TypeError, r"without offsets, give a list of arrays \(T, I\), not ndarray"),
+        (FLAT, None, TypeError, r"without offsets, give a list of arrays \(T, I\), .*not ndarray"),
         ([FLAT, FLAT[:, 1:]], None, ValueError, r"flat\[1\]: expected shape \(T, I\) with I = 5, got \(20, 4\)"),
         ([FLAT, "abc"], None, TypeError, r"flat\[1\]: expected real numbers that cast to float32"),
     ],
@@ -252,20 +482,6 @@ FLAT = np.zeros((20, 5), "float32")
 def test_refused(flat, offsets, error, message):
     with pytest.raises(error, match=message):
         make("plain").ragged(flat, offsets)
-
-
-def test_a_column_of_arrow_is_refused_with_a_way_out():
-    pa = pytest.importorskip("pyarrow")
-    net, rows = make("plain"), [[[0.5] * 5] * 4, [], [[1.0] * 5] * 3]
-    chunked = pa.chunked_array([rows[:1], rows[1:]])
-    with pytest.raises(
-        TypeError, match=r"give column.values.flatten\(\).* column.offsets .* combine_chunks"
-    ) as refused:
-        net.ragged(chunked)
-    column = chunked.combine_chunks()
-    out, _ = net.ragged(column.values.flatten().to_numpy().reshape(-1, 5), column.offsets)
-    assert_same_bits(out[4:], net(np.ones((3, 5), "float32"))[0])
-    assert "ChunkedArray" in str(refused.value)
 
 
 @pytest.mark.parametrize("lengths", [[5, 5, 5, 5], [0, 3, 7, 10]])  # ascending: they could be offsets
@@ -296,7 +512,7 @@ def test_outs_that_are_refused(random):
 @pytest.mark.parametrize("net", [make("plain"), make("batch first"), with_head(make("plain"))])
 def test_a_call_says_where_unequal_rows_go(net):
     I = net.input_size
-    with pytest.raises(ValueError, match=r"rows of unequal length; use net.ragged\(list\), or pad .* give lengths="):
+    with pytest.raises(ValueError, match=r"rows of unequal length; use net.ragged\(list\) .*, or pad .* give lengths="):
         net([np.zeros((5, I)), np.zeros((7, I))])
     for other in ([np.zeros((5, I)), np.zeros((5, 2))], [[1.0, 2.0], [3.0]], [np.zeros(3), 1]):
         with pytest.raises(ValueError, match="x: expected an array, got list: setting an array element"):

@@ -84,9 +84,22 @@ def test_sound_in_place_says_what_to_give(amp):
 # ---------------------------------------------------------------- sound as whole numbers
 
 
-@pytest.mark.parametrize("play", [lambda amp, x: amp(x), lambda amp, x: amp.stream()(x)], ids=["call", "stream"])
-def test_a_sound_of_whole_numbers_warns(amp, play):
-    whole = (SOUND * 32767).astype("int16")[:, None]
+PLAY = {
+    "call": lambda amp, x: amp(x),
+    "call with skip": lambda amp, x: lk.Stack(amp.layers, skip=1)(x),
+    "call with out": lambda amp, x: amp(x, out=np.empty((len(x), 1), "f")),
+    "stream": lambda amp, x: amp.stream()(x),
+    "step": lambda amp, x: amp.stream().step(x[:1]),
+    "last": lambda amp, x: amp.last(x),
+    "windows": lambda amp, x: amp.windows(x, 2),
+    "ragged": lambda amp, x: amp.ragged(x, [0, len(x)]),
+}
+
+
+@pytest.mark.parametrize("way", PLAY)
+def test_a_sound_of_whole_numbers_warns(amp, way):
+    play = PLAY[way]
+    whole = np.maximum(SOUND * 32767, 2).astype("int16")[:, None]
     with pytest.warns(RuntimeWarning, match=r"expected a sound between -1 and 1, got int16 .* divide by 32768") as seen:
         play(amp, whole)
     assert seen[0].filename == __file__

@@ -50,10 +50,11 @@ COUNTED = """
 import ctypes, sys
 from functools import partial
 import numpy as np, lstmkernel as lk
-net = lk.LSTM(8, 40, 2, backend=sys.argv[2], num_threads=1, seed=0)
+rows_first = sys.argv[1] == "batch first"
+net = lk.LSTM(8, 40, 2, backend=sys.argv[2], num_threads=1, batch_first=rows_first, seed=0)
 if sys.argv[1] in ("Stack", "skip"):
     net = lk.Stack([net, lk.Dense(40, 3, backend=sys.argv[2])], skip=sys.argv[1] == "skip")
-shape = (7, 3) if sys.argv[3] == "chunk" else (3,)
+shape = ((3, 7) if rows_first else (7, 3)) if sys.argv[3] == "chunk" else (3,)
 x, out = np.ones((*shape, 8), "float32"), np.empty((*shape, net.out_features), "float32")
 pool, stream = net.pool(5), net.stream(3)
 step = stream if sys.argv[3] == "chunk" else stream.step
@@ -89,9 +90,13 @@ void *realloc(void *old, size_t size) { malloc_calls++; return __libc_realloc(ol
 @pytest.mark.parametrize(
     ("kind", "call"),
     sampled(
-        [*((kind, "step") for kind in ("LSTM", "Stack", "skip", "Pool")), ("LSTM", "chunk"), ("skip", "chunk")],
+        [
+            *((kind, "step") for kind in ("LSTM", "Stack", "skip", "Pool")),
+            *((kind, "chunk") for kind in ("LSTM", "skip", "batch first")),
+        ],
         ("Pool", "step"),
         ("skip", "chunk"),
+        ("batch first", "chunk"),
     ),
 )
 def test_a_step_or_chunk_never_calls_malloc(compiled_backend, tmp_path, kind, call):

@@ -13,7 +13,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from helpers import Watched, assert_close, held_open, normal, same_or_close
+from helpers import Watched, assert_close, assert_same_bits, held_open, normal, same_or_close
 from networks import make
 
 import lstmkernel as lk
@@ -383,3 +383,22 @@ def test_a_step_or_chunk_leaves_no_memory_behind(backend, steps):
     assert after - before < 100  # bytes, of all steps
     if backend.startswith("c:"):
         assert peak - before < 600  # the call's own arguments, freed when it returns
+
+
+@pytest.mark.parametrize("skip", [0, 0.5])
+def test_prepared_chunks_of_several_rows_that_come_first(random, skip):
+    """From the second chunk of a shape on, they go through memory that was made once."""
+    net = lk.Stack([lk.LSTM(3, 5, batch_first=True, seed=0), lk.Dense(5, 2, seed=1)], skip=skip)
+    for model in (net, net.layers[0]):
+        stream, x = model.stream(4), normal(random, (4, 60, 3), "float32")
+        expected, _ = model(x)
+        for start in range(0, 60, 6):
+            chunk, out = x[:, start : start + 6].copy(), np.full((4, 6, model.out_features), 7, "float32")
+            assert stream(chunk, out=out) is out
+            assert_same_bits(out, expected[:, start : start + 6])
+        both = np.zeros(4 * 6 * 8, "float32")
+        chunk, out = both[:72].reshape(4, 6, 3), both[10 : 10 + out.size].reshape(out.shape)
+        before = stream.state
+        with pytest.raises(ValueError, match="out: overlaps chunk"):
+            stream(chunk, out=out)
+        assert repr(stream.state) == repr(before)

@@ -335,6 +335,25 @@ def test_windows_of_every_length(random):
             net.windows(x, length, stride)
 
 
+@each("plain", "batch first")
+@pytest.mark.parametrize("B", [None, 3])
+def test_windows_into_an_array(network, B, random):
+    net = make(network)
+    x = normal(random, (17, net.input_size) if B is None else (B, 17, net.input_size), "float32")
+    x = x if B is None or net.batch_first else x.swapaxes(0, 1)
+    y = net.windows(x, 6, 2)
+    out = np.full_like(y, 7)
+    assert net.windows(x, 6, 2, out=out) is out
+    assert_same_bits(out, y)
+    for wrong, message in (
+        (out[..., 1:], r"out: expected shape"),
+        (out.astype("float64"), "out: expected dtype float32"),
+        (np.lib.stride_tricks.as_strided(x, out.shape, out.strides), "out: overlaps x"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            net.windows(x, 6, 2, out=wrong)
+
+
 def test_windows_are_not_copied(random):
     import tracemalloc
 

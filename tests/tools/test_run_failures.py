@@ -96,6 +96,32 @@ def test_run_refuses_with_one_line_that_says_what_was_expected(capsys, tmp_path,
     assert not [name for name in os.listdir(tmp_path) if name.startswith("out")]
 
 
+@pytest.mark.parametrize(
+    ("given", "command"),
+    [
+        ("amp.nam in.wav", "amp.nam in.wav -o OUTPUT"),
+        ("amp.nam in.wav -o out.wav", "amp.nam in.wav -o out.wav"),
+        ("amp.nam -o out.wav in.wav", "amp.nam in.wav -o out.wav"),
+        ("amp.nam in.wav out.wav", "amp.nam in.wav -o out.wav"),
+        ("in.wav amp.nam -o out.wav", "amp.nam in.wav -o out.wav"),
+        ("--last --backend c x.npy NET.PT --dtype float64", "NET.PT x.npy -o OUTPUT"),
+        ("amp.nam", "amp.nam INPUT -o OUTPUT"),
+        ("amp.nam --output=out.wav", "amp.nam INPUT -o out.wav"),
+    ],
+)
+def test_a_network_without_its_option_gets_the_right_command(capsys, given, command):
+    network = next(word for word in given.split() if word.lower().endswith((".nam", ".pt")))
+    said = f"lstmkernel: error: {network}: a network goes behind --weights: lstmkernel run --weights {command}\n"
+    assert refused(capsys, "run", *given.split()) == said
+
+
+@pytest.mark.parametrize("given", ["x.npy", "--weights=amp.nam", "--weight amp.nam", "--prefix a.pt x.npy", "--help"])
+def test_other_words_are_left_to_argparse(capsys, given):
+    with pytest.raises(SystemExit):
+        main(["run", *given.split()])
+    assert "a network goes behind" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("output", ["out.wav", "out.txt", "out", "out.npy.gz", "out.parquet", ".npy"])
 def test_run_refuses_a_name_that_does_not_fit_an_array(capsys, tmp_path, weights, save, output):
     path, _ = save(4, 2, 3)
@@ -202,9 +228,69 @@ def test_a_full_disk_leaves_the_old_output(tmp_path, weights, save):
     for output in outputs:
         output.write_bytes(b"old")
     done = run_python(FULL, weights, path, *map(str, outputs))
-    assert done.stderr.count("lstmkernel: error: ") == done.stderr.count("File too large") == len(suffixes)
+    for output in outputs:
+        assert f"lstmkernel: error: {output}: File too large\n" in done.stderr
+    assert done.stderr.count("\n") == len(outputs)
     assert all(output.read_bytes() == b"old" for output in outputs)
     assert len(os.listdir(tmp_path)) == len(suffixes) + 2
+
+
+#: Of two outputs, the one that does not fit is named; so are the copy of an input, a sound and a network that is saved.
+MORE_THAN_FULL = """
+import os, resource, sys
+from lstmkernel.cli import main
+import lstmkernel as lk
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+os.chdir(sys.argv[1])
+run = ["run", "--weights", "weights.safetensors"]
+assert main([*run, "--last", "rows.npy", "-o", "small.npz", "--state-out", "states.npz"]) == 0
+assert main([*run, "--last", "many.npy", "-o", "fits.npy", "--state-out", "states.npz"]) == 2
+assert main([*run, "packed.npz", "-o", "out.npy"]) == 2
+assert main(["convert", "big.safetensors", "again.safetensors"]) == 2
+try:
+    lk.save(lk.load("big.safetensors"), "again.safetensors")
+except OSError as error:
+    print(error, file=sys.stderr)
+print(*sorted(os.listdir()))
+"""
+
+
+def test_a_full_disk_is_told_of_the_right_file(tmp_path, weights):
+    np.save(tmp_path / "rows.npy", np.zeros((3, 9, 3), "f"))
+    np.save(tmp_path / "many.npy", np.zeros((1, 900, 3), "f"))
+    np.savez(tmp_path / "packed.npz", x=np.zeros((3000, 3), "f"))
+    lk.save(lk.LSTM(30, 50, seed=0), tmp_path / "big.safetensors")
+    done = run_python(MORE_THAN_FULL, str(tmp_path))
+    assert done.stderr.splitlines() == [
+        "lstmkernel: error: states.npz: File too large",
+        "lstmkernel: error: . (a copy of packed.npz): File too large",
+        "lstmkernel: error: again.safetensors: File too large",
+        "[Errno 27] File too large: 'again.safetensors'",
+    ]
+    left = "big.safetensors many.npy packed.npz rows.npy small.npz states.npz weights.safetensors"
+    assert done.stdout.splitlines()[-1] == left
+
+
+SOUND_ON_A_FULL_DISK = """
+import os, resource, sys
+from lstmkernel.cli import main
+os.chdir(sys.argv[1])
+for limit in (0, 50, 100, 1000, 2000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    assert main(["run", "--weights", "amp.safetensors", "in.wav", "-o", sys.argv[2]]) == 2
+print(*sorted(os.listdir()))
+"""
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+def test_a_full_disk_leaves_no_sound(tmp_path, random, suffix):
+    """A little more would be room enough: libsndfile does not tell that it could not write the end."""
+    soundfile = pytest.importorskip("soundfile")
+    soundfile.write(tmp_path / "in.wav", random.uniform(-1, 1, 2000), 48000)
+    lk.save(lk.Stack([lk.LSTM(1, 5, seed=0), lk.Dense(5, 1, seed=0)]), tmp_path / "amp.safetensors")
+    done = run_python(SOUND_ON_A_FULL_DISK, str(tmp_path), f"out.{suffix}")
+    assert done.stderr == f"lstmkernel: error: out.{suffix}: File too large\n" * 5
+    assert done.stdout.splitlines()[-1] == "amp.safetensors in.wav"
 
 
 def test_an_input_that_is_cut_short_meanwhile(tmp_path, weights, save):

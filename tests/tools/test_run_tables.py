@@ -163,12 +163,25 @@ def test_no_sequences(tmp_path, suffix):
         ({"a": [1.0]}, ["--column", "b"], "no column 'b'; it has a (double)"),
         ({"a": ["x"]}, [], "got a (string)"),
         ({"a": [[1.0, 2.0]]}, [], "expected steps of 3 numbers, got one of 2"),
-        ({"a": [[1.0, 2.0, 3.0], None]}, [], "got missing values (null)"),
-        ({"a": [[1.0, 2.0, None]]}, [], "got missing values (null)"),
+        (
+            {"a": [[1.0, 2.0, 3.0], None]},
+            [],
+            "column a, row 1 (the first one is row 0): expected a list of 3 numbers, got a",
+        ),
+        (
+            {"a": [[1.0, 2.0, None]]},
+            [],
+            "column a, row 0 (the first one is row 0): expected a number, got a missing value",
+        ),
         ({"a": [1.0], "b": [None], "c": [1.0]}, [], "choose with --column"),
-        ({"a": [1.0, None], "b": [1.0, 2.0], "c": [1.0, 2.0]}, [], "got missing values (null)"),
+        (
+            {"a": [1.0, 2.0], "b": [1.0, None], "c": [1.0, 2.0]},
+            [],
+            "column b, row 1 (the first one is row 0): expected",
+        ),
         ({"a": [[[1.0, 2.0]]]}, [], "expected steps of 3 numbers, got one of 2"),
-        ({"a": [[[1.0, 2.0, 3.0], None]]}, [], "got missing values (null)"),
+        ({"a": [[[1.0, 2.0, 3.0], None]]}, [], "column a, row 0, step 1 (the first ones are 0): expected a list of 3"),
+        ({"a": [[[1.0, 2.0, 3.0]], None]}, [], "column a, row 1 (the first one is row 0): expected a list of steps"),
         ({"a": [[[[1.0, 2.0, 3.0]]]]}, [], "got a (list<"),
         ({}, [], "it has no columns"),
     ],
@@ -182,6 +195,30 @@ def test_tables_that_are_refused(tmp_path, capsys, suffix, columns, given, messa
     assert message in said
     assert (tmp_path / "out.parquet").read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_the_place_of_a_bad_value_is_told(tmp_path, capsys, suffix):
+    """Also where the row is not in the first rows that are read, and not in the first group of rows in the file."""
+
+    def said(table, I):
+        write(pa.table(table), tmp_path / f"x.{suffix}")
+        assert run(tmp_path, tmp_path / f"x.{suffix}", tmp_path / "out.npy", lk.LSTM(I, 5, seed=0), "--last") == 2
+        return capsys.readouterr().err
+
+    numbers = np.arange(300.0).tolist()
+    assert "x." + suffix + ": column b, row 277 (" in said(
+        {"a": numbers, "b": [*numbers[:277], None, *numbers[278:]], "c": numbers}, 3
+    )
+    step = [1.0, 2.0, 3.0]
+    rows = [[step] * (row % 7) for row in range(300)]
+    for bad, got in (([1.0, None, 3.0], "expected a number"), (None, "expected a list of 3"), ([1.0], "got one of 1")):
+        rows[250] = [step, step, bad, step]
+        text = said({"x": pa.array(rows, pa.list_(pa.list_(pa.float32())))}, 3)
+        assert "column x, row 250, step 2 (the first ones are 0): " in text
+        assert got in text
+    rows[250] = None
+    assert "column x, row 250 (the first one is row 0): expected a list of steps" in said({"x": rows}, 3)
+    assert "column x, row 1, step 2 (" in said({"x": [[1.0], [1.0, 2.0, None]]}, 1)
 
 
 @pytest.mark.parametrize("cut_at", [3, 100, -1])

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
 from lstmkernel.engine.notes import Notes
-from lstmkernel.formats import build, describe
+from lstmkernel.formats import build, describe, kept_notes
 from lstmkernel.formats.contract import Options
 from lstmkernel.formats.inspection import Contents, LoadableNetwork, Tensor
 from lstmkernel.formats.pytorch import names
@@ -68,10 +68,11 @@ class AmplifierFormat:
         tensors = self.tensors(model)
         name, stated_rate = self.about(model)
         rate = _hertz(stated_rate)
-        notes = [f"made for a sample rate of {rate:g} Hz"] if rate else []
+        notes = kept_notes.in_words(Notes(sample_rate=rate))
         networks = []
         try:
             networks.append(LoadableNetwork("", describe.network(self._built(model, Options()))))
+            notes = kept_notes.in_words(_notes(rate))
         except ValueError as error:
             notes.append(f"cannot be loaded: {error}")
         for prefix, part in self.parts(model).items():
@@ -92,8 +93,13 @@ class AmplifierFormat:
     def _built(self, model: Any, options: Options) -> Stack:
         layers, skip = self.network(model)
         rate = _hertz(self.about(model)[1])
-        options = options.or_else("float32")._replace(notes=Notes(sample_rate=rate))
+        options = options.or_else("float32")._replace(notes=_notes(rate))
         return Stack([layer.built(options) for layer in layers], skip=skip)
+
+
+def _notes(rate: float | None) -> Notes:
+    """Of a network for sound. GuitarML's files, and most of RTNeural's, do not say the sample rate."""
+    return Notes(sample_rate=rate, sound=True)
 
 
 def _hertz(stated: Any) -> float | None:

@@ -80,7 +80,7 @@ def save(net: AnyNetwork, path: str, state_inputs: bool) -> None:
     errors.needed("onnx", "onnx", f"saving {path}")
     from lstmkernel.formats.onnx import export  # imports onnx
 
-    notes = Notes(net.gives, net.sample_rate).given() if isinstance(net, Model) else {}
+    notes = kept_notes.of_net(net).given() if isinstance(net, Model) else {}
     with replacing(path) as file:
         made = export.model(net, {KEY: json.dumps(notes)} if notes else {}, state_inputs)
         file.write(made.SerializeToString())

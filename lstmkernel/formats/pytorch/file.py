@@ -36,8 +36,8 @@ def inspect(path: str) -> Contents:
         found = checkpoint.found
         others = [f"{name} ({why})" for name, why in found.unreadable.items()] + found.others
         contents = state_dict.contents(NAME, _tensors(checkpoint), _weights(checkpoint, path), others)
-    hidden = [f"tensors in an object of a program, not read: {', '.join(found.hidden[:20])}"] if found.hidden else []
-    return contents._replace(notes=checkpoint.notes + contents.notes + hidden)
+    hidden = f"tensors in an object of a program, not read: {', '.join(found.hidden[:20])}; {state_dict.WHERE_IT_IS}"
+    return contents._replace(notes=checkpoint.notes + contents.notes + ([hidden] if found.hidden else []))
 
 
 def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stack:

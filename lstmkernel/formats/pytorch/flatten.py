@@ -84,7 +84,7 @@ class _Walk:
     def _pass_over(self, name: str, node: Any) -> None:
         if len(self.found.others) < MOST_OTHERS and len(name) <= MOST_NAME:
             why = node.why if isinstance(node, Opaque) else str(node) if isinstance(node, Name) else ""
-            self.found.others.append(f"{name} ({why})" if why else name)
+            self.found.others.append(f"{name or 'all of it'} ({why})" if why else name)
 
 
 def is_script(node: Any) -> bool:

@@ -14,7 +14,7 @@ from lstmkernel.dense import Dense
 from lstmkernel.engine import arguments
 from lstmkernel.formats import assumptions, build, joined
 from lstmkernel.formats.contract import Options, Prefix
-from lstmkernel.formats.pytorch import computed, modules, names, state_dict
+from lstmkernel.formats.pytorch import batch_norm, computed, modules, names, state_dict
 from lstmkernel.formats.pytorch.weights import Weight, unreadable
 from lstmkernel.host.warning import warn
 from lstmkernel.lstm import LSTM
@@ -38,7 +38,8 @@ def from_torch(
         A ``torch.nn.LSTM``, a module that holds one, or a state_dict: an LSTM, or what ``prefix`` picks.
         A ``torch.nn.Linear``: a Dense.
         A list of modules, in the order in which they run, or an ``nn.Sequential``: a Stack of its LSTMs and Linears.
-        Behind a Linear may be Tanh, Sigmoid, ReLU or Softmax(dim=-1); dropout does nothing. Other modules are refused.
+        Behind a Linear may be Tanh, Sigmoid, ReLU or Softmax(dim=-1); dropout does nothing. A BatchNorm1d in evaluation
+        goes into the weights of the Linear before it or of the layer behind it. Other modules are refused.
     prefix
         Picks a part of a larger model, or a list of parts, as in ``load``. Without it, the LSTM must be all of a module
         or a state_dict.
@@ -69,12 +70,16 @@ def _in_a_row(steps: list[modules.Step], options: Options) -> Any:
     def load(step: modules.Step, options: Options) -> LSTM | Dense | Stack:
         weights = _weights_of(step.module)
         try:
-            if step.is_lstm:
+            if step.is_lstm and not step.before:
                 return _one(weights, step.module, None, options)
             arrays = {weight.name: weight.read() for weight in _used(weights, step.module)}
+            options = options._replace(dtype=options.dtype or build.dtype_of(arrays.values()))
+            if step.before or step.behind:
+                arrays = batch_norm.folded(arrays, step.before, step.behind, str(options.dtype))
+            if step.is_lstm:
+                return _one([_weight(*item) for item in arrays.items()], step.module, None, options)
         except ValueError as error:
             raise ValueError(f"{step.name}: {error}") from error
-        options = options.or_else(build.dtype_of(arrays.values()))
         return build.dense(arrays["weight"], arrays.get("bias"), step.activation, options)
 
     return joined.chain([(step.name, partial(load, step)) for step in steps], options)

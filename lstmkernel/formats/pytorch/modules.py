@@ -12,14 +12,19 @@ from typing import Any, NamedTuple
 _ACTIVATIONS = {"Tanh": "tanh", "Sigmoid": "sigmoid", "ReLU": "relu", "Softmax": "softmax"}
 #: What does nothing in inference.
 _NOTHING = {"Identity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "FeatureAlphaDropout"}
-_BATCH_NORMS = {"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"}
+#: Those whose features are the last axis of a step go into the weights of a neighbour.
+_FOLDED, _BATCH_NORMS = {"BatchNorm1d", "SyncBatchNorm"}, {"BatchNorm2d", "BatchNorm3d"}
 
-EXPECTED = f"nn.LSTM, nn.Linear, {', '.join(f'nn.{name}' for name in _ACTIVATIONS)} behind a Linear, or dropout"
+EXPECTED = (
+    f"nn.LSTM, nn.Linear, {', '.join(f'nn.{name}' for name in _ACTIVATIONS)} behind a Linear, nn.BatchNorm1d beside "
+    "one of the first two, or dropout"
+)
 
 #: What to do with a BatchNorm, which is one factor and one summand for each feature.
 WITHOUT_BATCH_NORM = (
     "leave it out, and give the layer above it x * scale + shift, with scale = weight / sqrt(running_var + eps) and "
-    "shift = bias - running_mean * scale"
+    "shift = bias - running_mean * scale; or, where the model is, give from_torch a list of modules with the "
+    "BatchNorm1d among them: it goes into the layer beside it"
 )
 
 
@@ -31,11 +36,16 @@ class Named(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A layer to load: an LSTM, or a Linear with the activation behind it."""
+    """A layer to load: an LSTM, or a Linear with the activation behind it.
+
+    before: BatchNorms whose output it takes; behind: those that take a Linear's output, before the activation.
+    """
 
     name: str
     module: Any
     activation: str = "linear"
+    before: tuple[Named, ...] = ()
+    behind: tuple[Named, ...] = ()
 
     @property
     def is_lstm(self) -> bool:
@@ -50,15 +60,29 @@ def are_in_a_row(source: Any) -> bool:
 def steps(source: Any) -> list[Step]:
     """The layers of modules in a row; ValueError or TypeError for what lstmkernel has not."""
     found: list[Step] = []
+    norms: list[Named] = []  # that wait for the layer behind them
     for name, module in _flat("modules" if isinstance(source, list | tuple) else "module", source):
         kind = _kind(module)
         _check(name, module, kind)
         if kind in ("LSTM", "Linear"):
-            found.append(Step(name, module))
+            found.append(Step(name, module, before=tuple(norms)))
+            norms = []
+            continue
+        open_end = bool(found) and not (norms or found[-1].is_lstm or found[-1].activation != "linear")
+        if kind in _FOLDED and open_end:
+            found[-1] = found[-1]._replace(behind=(*found[-1].behind, Named(name, module)))
+        elif kind in _FOLDED:
+            norms.append(Named(name, module))
         elif kind in _ACTIVATIONS:
-            if not found or found[-1].is_lstm or found[-1].activation != "linear":
+            if not open_end:
                 raise ValueError(f"{name}: expected {kind} right behind a Linear, whose activation a Dense applies")
             found[-1] = found[-1]._replace(activation=_ACTIVATIONS[kind])
+    if norms:
+        raise ValueError(
+            f"{norms[0].name}: expected a Linear before it or a layer behind it, into whose weights it goes, got none; "
+            "leave it out, and compute out * scale + shift, with scale = weight / sqrt(running_var + eps) and shift = "
+            "bias - running_mean * scale"
+        )
     if not found:
         raise ValueError(f"expected modules in the order in which they run, {EXPECTED}; got none of them")
     return found
@@ -87,7 +111,9 @@ def _kind(module: Any) -> str:
 def _check(name: str, module: Any, kind: str) -> None:
     if kind in _BATCH_NORMS:
         raise ValueError(f"{name}: expected {EXPECTED}, got a {kind}; {WITHOUT_BATCH_NORM}")
-    if kind not in ("LSTM", "Linear", "Sequential", *_ACTIVATIONS, *_NOTHING):
+    if kind in _FOLDED:
+        _check_statistics(name, module, kind)
+    if kind not in ("LSTM", "Linear", "Sequential", *_FOLDED, *_ACTIVATIONS, *_NOTHING):
         if isinstance(module, Mapping) or not callable(getattr(module, "state_dict", None)):
             raise TypeError(f"{name}: expected a torch.nn.Module, got {type(module).__name__}")
         raise ValueError(
@@ -99,6 +125,20 @@ def _check(name: str, module: Any, kind: str) -> None:
         raise ValueError(f"{name}: expected a {kind} as PyTorch has it, got one with a forward or hooks of its own")
     if kind == "Softmax" and module.dim != -1:
         raise ValueError(f"{name}: expected Softmax(dim=-1), over the features of a step, got dim={module.dim}")
+
+
+def _check_statistics(name: str, module: Any, kind: str) -> None:
+    """A BatchNorm is one factor and one summand a feature only if its statistics do not come from the batch."""
+    if module.running_mean is None or module.running_var is None:
+        raise ValueError(
+            f"{name}: expected a {kind} with running statistics, got track_running_stats=False, which takes them from "
+            "each batch; load what stands before it and what stands behind it, and compute it between them"
+        )
+    if module.training:
+        raise ValueError(
+            f"{name}: expected a {kind} in evaluation, got one in training, which takes its statistics from the batch; "
+            "call eval() of the model first"
+        )
 
 
 def _hooks(module: Any) -> list[Any]:

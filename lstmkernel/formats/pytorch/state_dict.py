@@ -22,6 +22,9 @@ from lstmkernel.formats.pytorch.weights import Weight, problem_of
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 
+#: What to do with an object of a program.
+WHERE_IT_IS = "where the program is, torch.save(model.state_dict(), path)"
+
 
 class Group(NamedTuple):
     """The tensors directly under one prefix."""
@@ -107,7 +110,7 @@ def networks(weights: Sequence[Weight], ordered: bool = True) -> tuple[list[Load
         else:
             found.setdefault(name, LoadableNetwork(name, group.description))
     whole = any(", then " in network.description for network in found.values())
-    return list(found.values()), [*told, *refused, *([] if whole else _row(groups))]
+    return list(found.values()), [*told, *refused, *([] if whole else _row(groups)), *_batch_norms(groups)]
 
 
 def parts(weights: Sequence[Weight]) -> list[str]:
@@ -129,9 +132,21 @@ def _row(groups: _Groups) -> list[str]:
     return []
 
 
+def _batch_norms(groups: _Groups) -> list[str]:
+    """A note: what no list of prefixes applies, though the model may have it between the parts."""
+    found = [group.prefix for group in groups.every() if _is_batch_norm(group)]
+    if not found or not groups.layers():
+        return []
+    return [f"{names.some(found)}: a BatchNorm, which is not loaded; {modules.WITHOUT_BATCH_NORM}"]
+
+
+def _is_batch_norm(group: Group) -> bool:
+    return {"running_mean", "running_var"} <= group.weights.keys()
+
+
 def _without_batch_norm(groups: Sequence[Group]) -> str:
     """What to do with a BatchNorm that was asked for."""
-    if not any({"running_mean", "running_var"} <= group.weights.keys() for group in groups):
+    if not any(map(_is_batch_norm, groups)):
         return ""
     return f": a BatchNorm; {modules.WITHOUT_BATCH_NORM}"
 
@@ -141,7 +156,7 @@ def _hint(hidden: Sequence[str]) -> str:
         return ""
     return (
         f"; there are tensors in {names.some(hidden)}: what is in an object of a program is not read, for nothing in a "
-        "file is executed or imported; where the program is, torch.save(model.state_dict(), path)"
+        f"file is executed or imported; {WHERE_IT_IS}"
     )
 
 
@@ -158,6 +173,9 @@ class _Groups:
         self._groups = {place: _group(place, weights, options) for place, weights in inside.items()}
         self._sorted = sorted(self._groups)  # what begins alike stands side by side
         self._order = {place: number for number, place in enumerate(self._groups)}
+
+    def every(self) -> list[Group]:
+        return list(self._groups.values())
 
     def wholes(self) -> list[str]:
         """Prefixes that may be a network of several layers: nothing, and first names."""

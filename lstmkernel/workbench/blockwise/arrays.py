@@ -6,18 +6,19 @@ mapped page would end the process. Nor do pages that were read count as this pro
 
 from __future__ import annotations
 
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import product
 from math import prod
-from tempfile import TemporaryFile
 from typing import IO, Any
 
 import numpy as np
 
 from lstmkernel.backends.packing import Array
+from lstmkernel.host import files
 
 Shape = tuple[int, ...]
 #: Of the first axes of an array; the others are taken whole.
@@ -163,7 +164,7 @@ def _size(file: IO[bytes]) -> int:
 @contextmanager
 def _unpacked(file: IO[bytes], path: str, name: str | None, scratch: str) -> Iterator[IO[bytes]]:
     """The array of a .npz file as a file without a name, at its start."""
-    with zipfile.ZipFile(file) as archive, TemporaryFile(dir=scratch) as target:
+    with zipfile.ZipFile(file) as archive, files.without_name(scratch, f"{scratch} (a copy of {path})") as target:
         names = [each.removesuffix(".npy") for each in archive.namelist() if each.endswith(".npy")]
         if not names:
             raise _ToldError(f"{path}: expected a .npz file with arrays, as numpy.savez writes it; it holds none")
@@ -188,17 +189,17 @@ def new(file: IO[bytes], shape: Shape, dtype: np.dtype[Any]) -> Stored:
 
 
 @contextmanager
-def new_npz(file: IO[bytes], arrays: Mapping[str, Shape], dtype: np.dtype[Any], scratch: str) -> Iterator[list[Stored]]:
-    """A .npz file of arrays that are to be written in the block, in any order; until then they are in ``scratch``."""
+def new_npz(file: IO[bytes], arrays: Mapping[str, Shape], dtype: np.dtype[Any], path: str) -> Iterator[list[Stored]]:
+    """The .npz file ``path`` of arrays that are to be written in the block, in any order: until then beside it."""
     with ExitStack() as stack:
-        files = [stack.enter_context(TemporaryFile(dir=scratch)) for _ in arrays]
-        yield [new(each, shape, dtype) for each, shape in zip(files, arrays.values(), strict=True)]
-        _pack(file, arrays, files)
+        parts = [stack.enter_context(files.without_name(os.path.dirname(path) or ".", path)) for _ in arrays]
+        yield [new(each, shape, dtype) for each, shape in zip(parts, arrays.values(), strict=True)]
+        _pack(file, arrays, parts)
 
 
-def _pack(file: IO[bytes], names: Mapping[str, Shape], files: Sequence[IO[bytes]]) -> None:
+def _pack(file: IO[bytes], names: Mapping[str, Shape], parts: Sequence[IO[bytes]]) -> None:
     with zipfile.ZipFile(file, "w") as archive:
-        for name, each in zip(names, files, strict=True):
+        for name, each in zip(names, parts, strict=True):
             each.seek(0)
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 shutil.copyfileobj(each, member, COPIED)

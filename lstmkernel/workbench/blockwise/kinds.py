@@ -34,6 +34,11 @@ def _way_out(suffix: str) -> str:
     return "for numbers without a header, say --raw DTYPE,SHAPE"
 
 
+def is_network(path: str) -> bool:
+    """Whether a file of this name is taken for a network, and not for an input."""
+    return _suffix(path) in _NETWORKS
+
+
 def of_input(path: str) -> str:
     """NPY, NPZ, PARQUET, ARROW or SOUND: by the file's first bytes, else by its name. Fails as ``open`` does."""
     with open(path, "rb") as file:

@@ -92,13 +92,11 @@ def run(
     state: Any = None
     for rows in all_rows:
         start = perf_counter()
-        block, state = _block(net, rows, state)
+        block, state = _block(net, rows, state, last)
         seconds += perf_counter() - start
         count = len(rows.offsets) - 1
-        if not last:
+        if rows.ends or not last:
             out.append(block, rows.offsets)
-        elif rows.ends:
-            out.append(_at_ends(block, rows.offsets), rows.offsets)
         if rows.ends:
             for sink, part in zip(states, flat_states(state), strict=False):
                 sink.write((slice(0, len(part)), slice(row, row + count)), part.reshape(len(part), count, -1))
@@ -107,16 +105,9 @@ def run(
     return seconds
 
 
-def _block(net: Net, rows: Rows, state: Any) -> tuple[Array, Any]:
+def _block(net: Net, rows: Rows, state: Any, last: bool) -> tuple[Array, Any]:
+    """The output at all steps, or only at each row's last step; and the last states."""
     if rows.begins and rows.ends:
-        whole: tuple[Array, Any] = net.ragged(rows.x, rows.offsets)
-        return whole
-    return net(rows.x, None if rows.begins else state)
-
-
-def _at_ends(block: Array, offsets: Array) -> Array:
-    """The output at each row's last step; 0 for a row without steps."""
-    out = np.zeros((len(offsets) - 1, block.shape[1]), block.dtype)
-    some = np.flatnonzero(offsets[1:] > offsets[:-1])
-    out[some] = block[offsets[1:][some] - 1]
-    return out
+        return net.ragged(rows.x, rows.offsets, last=last)
+    out, state = net(rows.x, None if rows.begins else state)
+    return out[-1:] if last else out, state

@@ -34,20 +34,39 @@ class Table:
 
     def steps(self) -> Steps:
         """All rows as the steps of one sequence, read in order."""
-        return Steps((_steps(self.path, batch, self._I) for batch in self._batches()), self._I)
+        return Steps((_steps(origin, batch, self._I) for origin, batch in self._batches()), self._I)
 
     def all_sequences(self, steps: int) -> Iterator[Rows]:
         """All rows as sequences, about so many steps at a time."""
-        for batch in self._batches():
-            flat, offsets = _sequences(self.path, batch, self._I)
+        for origin, batch in self._batches():
+            flat, offsets = _sequences(origin, batch, self._I)
             for rows in ragged.together(offsets, steps):
                 begin, end = offsets[rows.start], offsets[rows.stop]
                 yield Rows(flat[begin:end], offsets[rows.start : rows.stop + 1] - begin)
 
-    def _batches(self) -> Iterator[Any]:
+    def _batches(self) -> Iterator[tuple[Origin, Any]]:
+        first = 0
         with naming(self.path):
             at_once = READ_BYTES * self.rows // max(1, self._file.nbytes(self.columns))
-            yield from self._file.batches(self.columns, max(1, min(at_once, MOST_ROWS)))
+            for batch in self._file.batches(self.columns, max(1, min(at_once, MOST_ROWS))):
+                yield Origin(self.path, first), batch
+                first += len(batch)
+
+
+class Origin(NamedTuple):
+    """Where in the file the entries of some rows come from, for messages."""
+
+    path: str
+    first: int  # the number of the first of these rows
+    offsets: Array | None = None  # where each row's steps begin, if an entry is a step of a row
+
+    def of(self, column: str, place: int) -> str:
+        """Of the entry number ``place``."""
+        if self.offsets is None:
+            return f"{self.path}: column {column}, row {self.first + place} (the first one is row 0)"
+        row = int(np.searchsorted(self.offsets, place, side="right")) - 1
+        step = place - int(self.offsets[row])
+        return f"{self.path}: column {column}, row {self.first + row}, step {step} (the first ones are 0)"
 
 
 class Steps:
@@ -179,42 +198,52 @@ def _is_sequences(path: str, types: dict[str, Any], chosen: list[str], I: int) -
     )
 
 
-def _steps(path: str, batch: Any, I: int) -> Array:
+def _steps(origin: Origin, batch: Any, I: int) -> Array:
     """The rows of a batch as (n, I)."""
+    names = batch.schema.names
     if batch.num_columns == I and _kind(batch.column(0).type) == NUMBER:
-        return np.stack([_numbers(path, column) for column in batch.columns], axis=1)
-    return _vectors(path, batch.column(0), I)
+        columns = zip(names, batch.columns, strict=True)
+        return np.stack([_numbers(origin, name, column) for name, column in columns], axis=1)
+    return _vectors(origin, names[0], batch.column(0), I)
 
 
-def _sequences(path: str, batch: Any, I: int) -> tuple[Array, Array]:
+def _sequences(origin: Origin, batch: Any, I: int) -> tuple[Array, Array]:
     """The rows of a batch one after the other as (n, I), and where each begins."""
-    column = _without_nulls(path, batch.column(0))
+    name, column = batch.schema.names[0], batch.column(0)
+    _refuse_nulls(origin, name, column, "a list of steps")
     offsets = column.offsets.to_numpy().astype(np.int64)
     steps = column.values.slice(offsets[0], offsets[-1] - offsets[0])
-    return _vectors(path, steps, I), offsets - offsets[0]
+    offsets -= offsets[0]
+    return _vectors(origin._replace(offsets=offsets), name, steps, I), offsets
 
 
-def _vectors(path: str, column: Any, I: int) -> Array:
+def _vectors(origin: Origin, name: str, column: Any, I: int) -> Array:
     """Numbers, or lists of I numbers, as (n, I)."""
     if _kind(column.type) == NUMBER:
-        return _numbers(path, column)[:, None]
-    _without_nulls(path, column)
+        return _numbers(origin, name, column)[:, None]
+    _refuse_nulls(origin, name, column, f"a list of {I} numbers")
     flat = column.flatten()
     lengths = column.value_lengths().to_numpy(zero_copy_only=False)
-    if np.any(lengths != I):
-        raise ValueError(f"{path}: expected steps of {I} numbers, got one of {lengths[lengths != I][0]}")
-    return _numbers(path, flat).reshape(-1, I)
+    wrong = np.flatnonzero(lengths != I)
+    if wrong.size:
+        got = lengths[wrong[0]]
+        raise ValueError(f"{origin.of(name, int(wrong[0]))}: expected steps of {I} numbers, got one of {got}")
+    return _numbers(origin, name, flat, I).reshape(-1, I)
 
 
-def _numbers(path: str, column: Any) -> Array:
-    found: Array = _without_nulls(path, column).to_numpy(zero_copy_only=False)
+def _numbers(origin: Origin, name: str, column: Any, each: int = 1) -> Array:
+    """each: so many numbers belong to one entry."""
+    _refuse_nulls(origin, name, column, "a number", each)
+    found: Array = column.to_numpy(zero_copy_only=False)
     return found
 
 
-def _without_nulls(path: str, column: Any) -> Any:
+def _refuse_nulls(origin: Origin, name: str, column: Any, expected: str, each: int = 1) -> None:
     if column.null_count:
-        raise ValueError(f"{path}: expected a number everywhere, got missing values (null); fill them in first")
-    return column
+        place = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False))) // each
+        raise ValueError(
+            f"{origin.of(name, place)}: expected {expected}, got a missing value (null); fill in all such values first"
+        )
 
 
 @contextmanager

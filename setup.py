@@ -48,7 +48,7 @@ class BuildKernels(build_ext):
 
 
 # One wheel for every Python of a platform; free-threaded ones have no limited API.
-ABI3 = {} if sysconfig.get_config_var("Py_GIL_DISABLED") else {"bdist_wheel": {"py_limited_api": "cp310"}}
+ABI3 = {} if sysconfig.get_config_var("Py_GIL_DISABLED") else {"bdist_wheel": {"py_limited_api": "cp311"}}
 
 
 class BuildPackages(build_py):

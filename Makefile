@@ -3,7 +3,7 @@
 PYTHON ?= .venv/bin/python
 BIN := $(dir $(PYTHON))
 
-.PHONY: help setup build fast test lint format docs c coverage wheel bench ci clean
+.PHONY: help setup build fast test lint format c docs coverage workflows wheel bench ci clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -47,6 +47,14 @@ docs:  ## the documentation's site, into site/, in an environment of its own
 
 coverage:  ## which lines of Python the fast tests reach (but for those that count memory, which it would disturb)
 	$(PYTHON) -m pytest -q -m "not slow" -k "not memory" -n auto --cov --cov-report term
+
+workflows:  ## check .github/, in the same way
+	test -x .docs-venv/bin/pip || python3 -m venv .docs-venv
+	.docs-venv/bin/pip install -q 'pip>=25.1' && .docs-venv/bin/pip install -q --group workflows
+	.docs-venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.docs-venv/bin/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	.docs-venv/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	.docs-venv/bin/zizmor --offline --no-progress .github
 
 wheel:  ## a wheel for this system, into wheels/, and the tests of installing it
 	tests/install/wheel.sh

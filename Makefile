@@ -43,7 +43,7 @@ c:  ## the C checks: headers, vector operations, equal bits, sanitizers
 docs:  ## the documentation's site, into site/, in an environment of its own
 	test -x .docs-venv/bin/pip || python3 -m venv .docs-venv
 	.docs-venv/bin/pip install -q 'pip>=25.1' && .docs-venv/bin/pip install -q --group docs
-	.docs-venv/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 .docs-venv/bin/mkdocs build -q --strict
 
 coverage:  ## which lines of Python the fast tests reach (but for those that count memory, which it would disturb)
 	$(PYTHON) -m pytest -q -m "not slow" -k "not memory" -n auto --cov --cov-report term

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build csrc/ against musl, as Alpine Linux has it, and run the C tests: each vector operation, all kernels and threads
+# Build csrc/ against musl, as Alpine Linux has it, and run the C tests: all kernels and threads
 # against the definition, and the bits of every instruction set that this CPU has against those of a build with glibc.
 # Optimised as the package is: with less, GCC 12 warns of variables that it cannot follow.
 # Debian: apt-get install gcc musl-tools. Linux on x86-64 or AArch64. Some minutes on two cores.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import tomllib
+from inspect import cleandoc
 
 import pytest
 from helpers import ROOT
@@ -88,3 +90,74 @@ def test_the_oldest_python_is_the_same_everywhere() -> None:
 def test_what_a_release_needs(tag: str, changelog: str, said: list[str]) -> None:
     problems = runpy.run_path(str(ROOT / "tests/install/release.py"))["problems"]
     assert problems(tag, '__version__ = "1.2.0"\n', changelog) == said
+
+
+# ---------------------------------------------------------------- the site, whose build needs more than tests have
+
+HOOKS = runpy.run_path(str(ROOT / "docs/mkdocs_hooks.py"))
+
+
+def test_the_reference_has_every_public_name_once() -> None:
+    listed = [name for _, _, names in HOOKS["REFERENCE"].values() for name in names]
+    ours = [name.split(".")[-1] for name in listed if not name.startswith(("torch.", "dask."))]
+    assert sorted(ours) == sorted({*lk.__all__, "Window", "Plan"} - {"__version__"})
+    for room in ("torch", "dask"):
+        tree = ast.parse((ROOT / f"lstmkernel/{room}/__init__.py").read_text())
+        (names,) = [
+            node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__"
+        ]
+        assert sorted(ast.literal_eval(names)) == sorted(
+            name.split(".")[1] for name in listed if name.startswith(f"{room}.")
+        )
+
+
+def test_every_page_has_its_place_on_the_site() -> None:
+    listed = re.findall(r"^ +- (?:.*: )?([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    pages = [path.name for path in ROOT.glob("docs/*.md")]
+    assert sorted(listed) == sorted(
+        [*pages, *HOOKS["OUTSIDE"], *(f"reference/{name}.md" for name in HOOKS["REFERENCE"])]
+    )
+    assert all((ROOT / source).exists() for source in HOOKS["OUTSIDE"].values())
+
+
+@pytest.mark.parametrize(
+    ("page", "repository", "markdown", "expected"),
+    [
+        ("index.md", None, "[a](docs/lstm.md#x), ![b](docs/pictures/p.svg)", "[a](lstm.md#x), ![b](pictures/p.svg)"),
+        ("lstm.md", None, "[a](../README.md), [b](../csrc/a.h), [c](#d)", "[a](index.md), b, [c](#d)"),
+        (
+            "lstm.md",
+            "https://example.com/r/",
+            "[b](../csrc/a.h#L1)",
+            "[b](https://example.com/r/blob/main/csrc/a.h#L1)",
+        ),
+        ("lstm.md", None, "```python\n[a](../csrc/a.h)\n```\n[a](../csrc/a.h)", "```python\n[a](../csrc/a.h)\n```\na"),
+        ("lstm.md", None, "text:\n- a\n  b\n\n  c\nd", "text:\n\n- a\n    b\n\n    c\nd"),
+        ("lstm.md", None, "1. a\n   - b", "1. a\n    - b"),
+    ],
+)
+def test_pages_as_mkdocs_reads_them(page: str, repository: str | None, markdown: str, expected: str) -> None:
+    names = ["index.md", "lstm.md", "pictures/p.svg"]
+    assert HOOKS["as_mkdocs_reads_it"](markdown, page, names, repository).rstrip("\n") == expected
+
+
+def test_docstrings_as_markdown() -> None:
+    as_markdown = runpy.run_path(str(ROOT / "docs/mkdocs_docstrings.py"))["as_markdown"]
+    docstring = """What it is: (L*D, R), ``a*b``.
+
+        code * here
+
+    Parameters
+    ----------
+    x
+        (T, B, I), "c:<isa>".
+        It goes on.
+    y_0
+        Another.
+
+    Raises ValueError.
+    """
+    assert as_markdown(cleandoc(docstring)) == (
+        "What it is: (L\\*D, R), ``a*b``.\n\n    code * here\n\n**Parameters**\n\n"
+        '- **`x`**: (T, B, I), "c:&lt;isa>". It goes on.\n- **`y_0`**: Another.\n\nRaises ValueError.'
+    )

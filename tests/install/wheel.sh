@@ -53,7 +53,7 @@ for python in "${pythons[@]}"; do
     "$work/$name/bin/pip" install -q --disable-pip-version-check $needed
     in_environment "$name" lstmkernel info
     in_environment "$name" python "$here/tests/install/answers.py" > "$work/answers"
-    du -sm "$work/$name"/lib/python*/site-packages | awk '{ print "installed with pip: " $1 " MB" }'
+    du -sm --exclude 'pip*' "$work/$name"/lib/python*/site-packages | awk '{ print "installed: " $1 " MB" }'
 done
 
 step "with all that pip installs, and Numba's answers"

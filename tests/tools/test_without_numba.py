@@ -186,6 +186,26 @@ def test_the_readme_lists_what_is_needed_without_numba() -> None:
     assert set(listed.split()) == needed
 
 
+@pytest.mark.parametrize(
+    ("machine", "installed"),
+    [
+        ("linux x86_64 CPython", True),
+        ("linux aarch64 CPython", True),
+        ("darwin arm64 CPython", True),
+        ("win32 AMD64 CPython", True),
+        ("darwin x86_64 CPython", False),
+        ("linux riscv64 CPython", False),
+        ("linux x86_64 PyPy", False),
+    ],
+)
+def test_pip_installs_numba_where_llvm_has_wheels(machine: str, installed: bool) -> None:
+    requirements = pytest.importorskip("packaging.requirements")
+    (line,) = [line for line in project()["dependencies"] if line.startswith("numba")]
+    names = ("sys_platform", "platform_machine", "platform_python_implementation")
+    marker = requirements.Requirement(line).marker
+    assert marker.evaluate(dict(zip(names, machine.split(), strict=True))) == installed
+
+
 def test_no_extra_that_users_install_pins_a_version() -> None:
     extras = project()["optional-dependencies"]
     assert not [line for lines in extras.values() for line in lines if "==" in line]

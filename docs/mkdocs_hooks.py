@@ -114,14 +114,15 @@ def _outside_fences(markdown: str, change: Any) -> str:
 def _nested_by_four(markdown: str) -> str:
     """What belongs to an item of a list is indented by four: MkDocs' parser wants that, others want the item's text.
 
-    A list that follows a paragraph gets an empty line before it, too.
+    A list that follows a paragraph gets an empty line before it, too. A number that begins a line there is no item.
     """
     lines: list[str] = []
     width = 0  # of the current item's marker
     for line in markdown.splitlines():
         item = _ITEM.match(line)
-        if item and not item[1]:
-            if lines and lines[-1].strip() and not width:
+        in_paragraph = lines and lines[-1].strip() and not width
+        if item and not item[1] and not (in_paragraph and item[2] not in ("-", "*", "1.")):
+            if in_paragraph:
                 lines.append("")
             width = item.end()
         elif width and line.strip() and not line.startswith(" "):

@@ -134,6 +134,7 @@ def test_every_page_has_its_place_on_the_site() -> None:
         ("lstm.md", None, "```python\n[a](../csrc/a.h)\n```\n[a](../csrc/a.h)", "```python\n[a](../csrc/a.h)\n```\na"),
         ("lstm.md", None, "text:\n- a\n  b\n\n  c\nd", "text:\n\n- a\n    b\n\n    c\nd"),
         ("lstm.md", None, "1. a\n   - b", "1. a\n    - b"),
+        ("lstm.md", None, "of\n48000. Then", "of\n48000. Then"),
     ],
 )
 def test_pages_as_mkdocs_reads_them(page: str, repository: str | None, markdown: str, expected: str) -> None:

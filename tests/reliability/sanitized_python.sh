@@ -2,7 +2,7 @@
 # Run tests from Python with the C kernels under AddressSanitizer and UndefinedBehaviorSanitizer: what tests/c/sanitize.sh
 # does from C, along the way that users' calls take. Python itself is not instrumented, so leaks are not looked for.
 # Usage: tests/reliability/sanitized_python.sh [PYTHON [PYTEST'S ARGUMENTS]]; default: python3, and the tests below.
-# PYTHON has the package's dependencies and pytest. Debian: apt-get install gcc. Some minutes on two cores.
+# PYTHON has the package's dependencies and pytest. Debian: apt-get install gcc. About an hour on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=$(command -v "${1:-python3}")

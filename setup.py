@@ -18,9 +18,10 @@ LEFT_OUT = """
 **********************************************************************
 lstmkernel: THE C BACKEND WAS LEFT OUT, because it did not compile:
     {error}
-The package runs on Numba instead. To get the C backend, install a C
-compiler (Debian: apt install gcc python3-dev; Fedora: dnf install gcc
-python3-devel; macOS: xcode-select --install) and then run
+The package runs on Numba instead, or on NumPy where Numba is not
+installed. To get the C backend, install a C compiler (Debian: apt
+install gcc python3-dev; Fedora: dnf install gcc python3-devel; macOS:
+xcode-select --install) and then run
     LSTMKERNEL_REQUIRE_C=1 pip install --force-reinstall --no-deps \\
         --no-cache-dir -e .
 **********************************************************************
@@ -48,7 +49,7 @@ class BuildKernels(build_ext):
 
 
 # One wheel for every Python of a platform; free-threaded ones have no limited API.
-ABI3 = {} if sysconfig.get_config_var("Py_GIL_DISABLED") else {"bdist_wheel": {"py_limited_api": "cp310"}}
+ABI3 = {} if sysconfig.get_config_var("Py_GIL_DISABLED") else {"bdist_wheel": {"py_limited_api": "cp311"}}
 
 
 class BuildPackages(build_py):

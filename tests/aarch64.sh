@@ -32,7 +32,7 @@ rm -f "$work"/tree/lstmkernel/backends/c/_kernels*
 PYTHONPATH=csrc "$python" -c "import sys, build; build.ffi.emit_c_code(sys.argv[1])" "$work/_kernels.c"
 headers=$work/root/usr/include
 mapfile -t sources < <(find csrc/run csrc/tables -name '*.c' ! -name specialised.c)
-aarch64-linux-gnu-gcc -shared -fPIC -std=gnu11 -O3 -ffp-contract=off -fvisibility=hidden -DPy_LIMITED_API=0x030A0000 \
+aarch64-linux-gnu-gcc -shared -fPIC -std=gnu11 -O3 -ffp-contract=off -fvisibility=hidden -DPy_LIMITED_API=0x030B0000 \
     -Icsrc "-I$headers/python$version" "-I$headers" "$work/_kernels.c" "${sources[@]}" -pthread \
     -o "$work/tree/lstmkernel/backends/c/_kernels.abi3.so"
 

@@ -38,11 +38,11 @@ static pthread_once_t looked = PTHREAD_ONCE_INIT;
 
 static void look(void)
 {
-    found = (lk_caches){OWN_CACHE_BYTES, SHARED_CACHE_BYTES};
+    long own = 0, shared = 0; /* bytes; musl and macOS do not say */
 #ifdef _SC_LEVEL2_CACHE_SIZE
-    found.own = most_of_cache(sysconf(_SC_LEVEL2_CACHE_SIZE), OWN_CACHE_BYTES);
-    found.shared = most_of_cache(sysconf(_SC_LEVEL3_CACHE_SIZE), SHARED_CACHE_BYTES);
+    own = sysconf(_SC_LEVEL2_CACHE_SIZE), shared = sysconf(_SC_LEVEL3_CACHE_SIZE);
 #endif
+    found = (lk_caches){most_of_cache(own, OWN_CACHE_BYTES), most_of_cache(shared, SHARED_CACHE_BYTES)};
 }
 
 static lk_caches this_machine(void)

@@ -1,8 +1,8 @@
 """The one list of backends. Tests, ``lstmkernel compare`` and the benchmarks all loop over it.
 
 A backend's name is ``"numpy"``, ``"numba"``, or ``"c:<instruction set>"``; ``"c"`` is the best instruction set that
-this CPU has, and ``"auto"`` is C where it was built, else Numba. ``LSTMKERNEL_BACKEND`` and ``LSTMKERNEL_ISA`` replace
-the defaults of an unnamed backend and an unnamed instruction set.
+this CPU has, and ``"auto"`` is C where it was built, else Numba where it is installed, else NumPy.
+``LSTMKERNEL_BACKEND`` and ``LSTMKERNEL_ISA`` replace the defaults of an unnamed backend and an unnamed instruction set.
 """
 
 from __future__ import annotations
@@ -94,10 +94,11 @@ def _chosen_isa() -> str | None:
 
 def _resolve(name: str, isa: str | None) -> str:
     """The name without aliases."""
-    if name == "auto":
-        name = "c" if c_is_built() else "numba"
-        if name == "numba":
-            _warn_once_without_c()
+    if name == "auto" and c_is_built():
+        name = "c"
+    elif name == "auto":
+        name = "numba" if unavailable("numba") is None else "numpy"
+        _warn_once_without_c(name)
     if name != "c":
         return name
     if isa:
@@ -120,7 +121,7 @@ def _load(name: str) -> Backend:
         try:
             with forks.whole:
                 from lstmkernel.backends.numba import backend
-        except ImportError as error:  # for example a Numba that wants another NumPy
+        except (ImportError, OSError, RuntimeError) as error:  # it wants another NumPy, or its LLVM is broken
             raise BackendError(f"backend 'numba': {error}") from error
         return backend.backend()
     from lstmkernel.backends.numpy import definition
@@ -131,12 +132,14 @@ def _load(name: str) -> Backend:
 def _require_numba() -> None:
     from importlib.util import find_spec
 
-    if find_spec("numba") is None:
-        raise BackendError("backend 'numba': the package numba is not installed; pip install numba")
+    for package in ("numba", "llvmlite"):
+        if find_spec(package) is None:
+            raise BackendError(f"backend 'numba': the package {package} is not installed; pip install numba")
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         raise BackendError("backend 'numba': NUMBA_DISABLE_JIT is set, and vectors exist only in compiled code")
 
 
 @cache
-def _warn_once_without_c() -> None:
-    warnings.warn(f"lstmkernel runs on Numba: the C kernels were not built; {HOW_TO_GET_C}", stacklevel=4)
+def _warn_once_without_c(name: str) -> None:
+    instead = {"numba": "Numba", "numpy": "NumPy, slowly, because Numba is not installed either"}[name]
+    warnings.warn(f"lstmkernel runs on {instead}: the C kernels were not built; {HOW_TO_GET_C}", stacklevel=4)

@@ -87,7 +87,7 @@ BESIDE = {
     "a random state": lambda: [np.random.get_state(), torch.get_rng_state()],
     "sets": lambda: [{1, 2}, frozenset("ab")],
     "bytes": lambda: [b"abc", bytearray(b"x" * 300), b""],
-    "dates": lambda: [datetime.datetime(2020, 1, 1), datetime.timedelta(3), datetime.timezone.utc],
+    "dates": lambda: [datetime.datetime(2020, 1, 1), datetime.timedelta(3), datetime.UTC],
     "a path": lambda: [pathlib.PurePosixPath("a/b"), pathlib.PureWindowsPath("c")],
     "an enum": lambda: Colour.RED,
     "objects": lambda: [Plain(), Slots(), Listed([1]), Named(a=1), Reduced(), ByName()],

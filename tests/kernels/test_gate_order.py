@@ -22,8 +22,7 @@ def reordered(state_dict, order):
 @pytest.fixture
 def network(backend, dtype):
     """A network, an input, and PyTorch's answer."""
-    import torch
-
+    torch = pytest.importorskip("torch")
     random = np.random.default_rng(20)
     lstm = make("two directions", backend, dtype)
     x = normal(random, (6, 3, 5), dtype)

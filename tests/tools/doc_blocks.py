@@ -23,7 +23,19 @@ BLOCK = re.compile(
     r"(?:^<!-- (?P<marker>[^\n]*) -->\n\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
 )
 #: What a page may name and a test environment need not have.
-TOOLS = {"callgrind_annotate", "gcc", "git", "lint-imports", "mypy", "objdump", "pip", "pre-commit", "ruff", "valgrind"}
+TOOLS = {
+    "callgrind_annotate",
+    "gcc",
+    "git",
+    "lint-imports",
+    "make",
+    "mypy",
+    "objdump",
+    "pip",
+    "pre-commit",
+    "ruff",
+    "valgrind",
+}
 OPERATORS = "();&|\n"
 
 

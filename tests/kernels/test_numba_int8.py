@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("numba")
 
-from helpers import assert_same_answer, assert_same_bits, normal, random_state
+from helpers import assert_same_answer, assert_same_bits, normal, random_state, unavailable
 from llvmlite import binding
 from numba import float32, int8, int16, int32, njit
 
@@ -172,6 +172,8 @@ def on_both(activations, *sizes, num_threads=1, **arguments):
     """The same network on Numba and on C."""
     if not backends.c_is_built():
         pytest.skip("the C kernels were not built")
+    if reason := unavailable("numba"):
+        pytest.skip(reason)
     return [
         lk.LSTM(*sizes, backend=backend, seed=1, num_threads=num_threads, **arguments).quantize(
             "int8", activations=activations
@@ -292,6 +294,8 @@ class Fenced:
 
 @ACTIVATIONS
 def test_the_workspace_is_large_enough(activations, monkeypatch, random):
+    if reason := unavailable("numba"):
+        pytest.skip(reason)
     fenced = Fenced()
     monkeypatch.setattr(numba_backend, "scratch", fenced)
     for (I, H, P), B, T in product([(700, 16, 0), (3, 530, 0), (3, 20, 19)], (1, 7, 100), (1, 5)):

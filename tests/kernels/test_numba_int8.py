@@ -263,13 +263,15 @@ def test_states_that_are_kept(activations, random):
 @ACTIVATIONS
 @pytest.mark.parametrize(("H", "P", "B"), [(64, 0, 1), (200, 0, 1), (200, 40, 3), (40, 0, 40)])
 def test_two_threads(activations, H, P, B, threads_as_asked, random):
-    threads = plan_lstm(1, 1, [Sizes(130, H, P or H, 4, LANES)], 30, B, 2)
-    assert threads.threads == 2
-    assert bool(threads.rounds) == (B == 40), "a few rows: a team; many: tasks"
-    pair = on_both(activations, 130, H, proj_size=P, num_threads=2)
-    x = normal(random, (30, B, 130), "float32")
-    for _ in range(5):
-        assert_same_calls(pair, x, lengths=random.integers(0, 31, B))
+    """For so many steps that the second thread comes before the end."""
+    T = 100 if B == 40 else 3000
+    plan = plan_lstm(1, 1, [Sizes(30, H, P or H, 4, LANES)], T, B, 2)
+    assert plan.threads == 2
+    assert bool(plan.rounds) == (B == 40), "a few rows: a team; many: tasks"
+    pair = on_both(activations, 30, H, proj_size=P, num_threads=2)
+    x = normal(random, (T, B, 30), "float32")
+    for _ in range(3):
+        assert_same_calls(pair, x, lengths=T - random.integers(0, 31, B))
 
 
 # ---------------------------------------------------------------- around the kernels

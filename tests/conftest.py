@@ -45,7 +45,8 @@ def _numba_is_compiled() -> bool:
         return False
     from lstmkernel.backends.numba.jit_cache import DiskCache
 
-    names = (f"{kernel}-{dtype}" for kernel in ("lstm_forward", "layer_record", "layer_backward") for dtype in DTYPES)
+    names = [f"{kernel}-{dtype}" for kernel in ("lstm_forward", "layer_record", "layer_backward") for dtype in DTYPES]
+    names += ["i8a16_forward-float32", "i8a8_forward-float32"]
     return all(DiskCache(name).content() is not None for name in names)
 
 

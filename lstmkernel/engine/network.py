@@ -294,8 +294,8 @@ def _pack_int8(
 ) -> LayerWeights:
     if backend.pack_int8_layer is None:
         raise BackendError(
-            f"backend {backend.name!r}: it has no kernels for 8-bit weights; backend='c' and 'numpy' have them, and "
-            "quantize('float16') runs on every backend"
+            f"backend {backend.name!r}: it has no kernels for 8-bit weights; backend='c', 'numba' and 'numpy' have "
+            "them, and quantize('float16') runs on every backend"
         )
     suffix = shape.suffix(layer, direction)
     w_ih, w_hh = (bits.matrix(parameters, name + suffix, precision) for name in ("weight_ih", "weight_hh"))

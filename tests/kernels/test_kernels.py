@@ -100,7 +100,8 @@ class Canaries:
 
 def test_the_contract_lists_what_a_backend_has(backend):
     built_on_them = {"lstm_forward", "lstm_ragged", "prepare", "prepare_advance", "address"}
-    about_it = {"name", "min_gflops", "takes_float16", "pack_layer", "pack_lstm", "pack_dense"}
+    packing = {"pack_layer", "pack_int8_layer", "pack_lstm", "pack_dense"}
+    about_it = {"name", "min_gflops", "takes_float16", *packing}
     assert set(backends.get(backend)._fields) - about_it - built_on_them == set(KERNELS)
 
 

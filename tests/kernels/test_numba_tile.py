@@ -17,11 +17,14 @@ from helpers import ROOT
 pytest.importorskip("numba")
 
 from numba import int64, njit
+from numba.types import int8, int16
 
 from lstmkernel.backends.numba import jit
-from lstmkernel.backends.numba.kernels import layout, tile
+from lstmkernel.backends.numba.kernels import layout, quantized, tile
 from lstmkernel.backends.numba.memory import at, pointer
 from lstmkernel.backends.numba.target import TILE_ROWS, VECTOR_BYTES
+from lstmkernel.backends.numba.vec.dot import levels_of
+from lstmkernel.backends.packing import part_inputs
 
 NONE = tile.NO_LINE
 
@@ -192,3 +195,18 @@ def test_constants_are_those_of_c():
     assert set(OTHER) <= set(of_numba)
     for name in set(of_numba) - set(OTHER):
         assert of_c.get(name, of_c.get(f"LK_{name}")) == {of_numba[name]}, name
+
+
+def test_constants_of_8_bit_weights_are_those_of_c():
+    """They depend on the bits of an activation, or are not whole."""
+    path = ROOT / "csrc/kernels/quantized.h"
+    if not path.exists():
+        pytest.skip("no C sources")
+    source = path.read_text()
+    levels = [levels_of(kind) for kind in (int16, int8)]
+    shorts, large = map(part_inputs, levels)
+    assert "LEVELS = LK_I8 == 16 ? {} : {},".format(*levels) in source
+    assert f"PART_INPUTS = LK_I8 == 16 ? {shorts} : 1 << {large.bit_length() - 1} }}" in source
+    assert large.bit_count() == 1
+    assert f"NEARLY_ONE = 1 + 0x1p{np.log2(float(quantized.NEARLY_ONE) - 1):.0f}f;" in source
+    assert f"LEAST_AMPLITUDE = 0x1p{np.log2(float(quantized.LEAST_AMPLITUDE)):.0f}f;" in source

@@ -6,6 +6,7 @@ be as fast as C. Arguments were checked above; kernels trust them.
 A module has the name and the place of the header or file in csrc that it mirrors:
 
     vec/operations.py    vec/generic.h, which documents each operation. vec/tail.py, vec/shuffle.py: as in C
+    vec/dot.py           vec/dot_generic.h and its neighbours
     kernels/NAME.py      kernels/NAME.h
     run/NAME.py          run/NAME.c or run/NAME.h
     structs.py           the structs of lstmkernel.h

@@ -11,7 +11,7 @@ from numba.core import config
 from lstmkernel.backends.contract import ACTIVATIONS, Advance, Backend, BackendError, Batch
 from lstmkernel.backends.numba.arrays import ADDRESS, address, ffi, scratch
 from lstmkernel.backends.numba.kernels.input_product import ROWS_AT_ONCE
-from lstmkernel.backends.numba.kernels.layout import WORD, workspace
+from lstmkernel.backends.numba.kernels.layout import WORD, integer_bytes, workspace
 from lstmkernel.backends.numba.kernels.tile import LINE_BYTES
 from lstmkernel.backends.numba.run.plan import Sizes, plan_lstm
 from lstmkernel.backends.numba.run.threads import board_address, called, ended
@@ -20,9 +20,11 @@ from lstmkernel.backends.numba.structs import Call, packed
 from lstmkernel.backends.numba.weights import (
     KERNELS,
     Network,
+    activation_bits,
     lanes_of,
     pack_lstm,
     pack_native_dense,
+    pack_native_int8_layer,
     pack_native_layer,
 )
 from lstmkernel.backends.packing import Array, DenseWeights, LayerWeights, LSTMWeights, empty
@@ -48,6 +50,7 @@ def backend() -> Backend:
         prepare=_prepare,
         prepare_advance=_prepare_advance,
         address=address,
+        pack_int8_layer=pack_native_int8_layer,
     )
 
 
@@ -75,7 +78,7 @@ def _layer_forward(
     T, B, _ = x.shape
     size = x.itemsize
     native = weights.native
-    if weights.variant is not None:
+    if weights.variant is not None or weights.scales is not None:
         _lstm_forward(pack_lstm([[weights]], reverse), Batch(x, lengths, None, h[None], c[None], out), 1)
         return
     _held, work = scratch.of(workspace(*weights[:3], T, B, lanes_of(x.dtype), size))
@@ -95,6 +98,14 @@ def _layer_forward(
         out.strides[1] // size,
         work,
     )
+
+
+def _work_bytes(layer: LayerWeights, steps: int, rows: int) -> int:
+    """Of one thread."""
+    dtype, bits = layer.bias.dtype, activation_bits(layer)
+    size = workspace(*layer[:3], steps, rows, lanes_of(dtype), dtype.itemsize)
+    of_integers = integer_bytes(*layer[:3], steps, rows, lanes_of(dtype), dtype.itemsize, bits) if bits else 0
+    return size + of_integers
 
 
 class _Call:
@@ -117,7 +128,7 @@ class _Call:
         )
         self._words = packed(call)
         self._address = address(self._words)
-        self._kernel = net.kernels.lstm_forward if net.is_plain else net.kernels.variant_forward
+        self._kernel = net.forward_kernel()
         self._between = (T, B, 2 * net.output_size) if net.directions == 2 and net.num_layers > 1 else None
         steps, item_size, lanes = times.stop - times.start, net.dtype.itemsize, lanes_of(net.dtype)
         sizes = [Sizes(*layer[:2], layer.output_size, item_size, lanes) for layer in layers]
@@ -126,7 +137,7 @@ class _Call:
         self._rounds = np.array([len(self._plan.rounds), *rounds], np.int64)
         self._rounds_at = address(self._rounds) if rounds else 0
         rows = max((task.rows - task.row for tasks in self._plan.rounds for task in tasks), default=B)
-        work_size = max(workspace(*layer[:3], steps, rows, lanes, item_size) for layer in layers)
+        work_size = max(_work_bytes(layer, steps, rows) for layer in layers)
         self._work_size = -(-work_size // LINE_BYTES) * LINE_BYTES
 
     def run(

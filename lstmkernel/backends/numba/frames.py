@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from numba import int64, uint8
+from numba import int8, int16, int64, uint8
 
 from lstmkernel.backends.numba.compiled import compiled
 from lstmkernel.backends.numba.jit import internal, never_inline, spliced
@@ -34,7 +34,7 @@ from lstmkernel.backends.numba.kernels.record import layer_record
 from lstmkernel.backends.numba.kernels.rows import LayerTask
 from lstmkernel.backends.numba.memory import pointer, pointer_to_rows
 from lstmkernel.backends.numba.run.float_control import enter_kernel, leave_kernel
-from lstmkernel.backends.numba.run.forward import Arrays, lstm_forward, run_chunk, run_variant_chunk
+from lstmkernel.backends.numba.run.forward import Arrays, integer_chunk, lstm_forward, run_chunk, run_variant_chunk
 from lstmkernel.backends.numba.run.job import address_of, run_job, words_of
 from lstmkernel.backends.numba.run.team import ALONE
 from lstmkernel.backends.numba.structs import Call, Dense, Layer, Tape, struct_at
@@ -189,6 +189,9 @@ FRAMES = {
     "layer_backward": lambda real: _training_frame(_layer_backward(real)),
     "lstm_forward": lambda real: _lstm_frame(_lstm_forward(real, run_chunk)),
     "variant_forward": lambda real: _lstm_frame(_lstm_forward(real, run_variant_chunk)),  # of layers with variants
+    # Of layers with 8-bit weights, by the bits of an activation.
+    "i8a16_forward": lambda real: _lstm_frame(_lstm_forward(real, integer_chunk(int16))),
+    "i8a8_forward": lambda real: _lstm_frame(_lstm_forward(real, integer_chunk(int8))),
 }
 
 

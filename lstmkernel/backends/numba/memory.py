@@ -41,6 +41,17 @@ def pointer_to_rows(typingctx, address, real):
 
 
 @intrinsic
+def cast(typingctx, p, kind):
+    """The same place, as a pointer to numbers of type `kind`."""
+    result = types.CPointer(kind.dtype)
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], context.get_value_type(result))
+
+    return result(p, kind), codegen
+
+
+@intrinsic
 def at(typingctx, p, n):
     """p + n, in C's words."""
     return p(p, n), lambda context, builder, signature, args: builder.gep(args[0], [args[1]])

@@ -30,7 +30,9 @@ def backend(sizes: Iterable[tuple[int, int, int]], backwards: Sequence[bool], dt
         if not one_row.fits(I, H, P, dtype.itemsize):
             projected = f", projected to {P}" if P else ""
             raise BackendError(f"Numba kernels with constants are for narrower layers than {I} -> {H}{projected}")
-    return general.backend()._replace(name="numba special", lstm_forward=_lstm_forward, prepare=_prepare)
+    return general.backend()._replace(
+        name="numba special", lstm_forward=_lstm_forward, prepare=_prepare, pack_int8_layer=None
+    )
 
 
 def _run(weights: LSTMWeights, T: int, addresses: tuple[int, int, int, int], x_step: int, out_step: int) -> None:

@@ -28,6 +28,7 @@ KINDS = {
     "number": lambda real: real,
     "ints": lambda real: types.CPointer(types.int64),
     "numbers": lambda real: types.CPointer(real),
+    "words": lambda real: types.CPointer(types.int32),
     "rows": lambda real: types.CPointer(types.CPointer(real)),
 }
 
@@ -64,6 +65,22 @@ Layer = struct(
     "numbers w_x w_h bias w_r",
     "int variant",
     "int output_size blocks",
+)
+
+#: The same with 8-bit weights, which have scales. A word of w_x, w_h and w_r is four weights.
+IntegerLayer = struct(
+    "IntegerLayer",
+    "int input_size hidden_size proj_size",
+    "words w_x w_h",
+    "numbers bias",
+    "words w_r",
+    "int output_size blocks",
+    "numbers x_scale",
+    "words x_offset",
+    "numbers h_scale",
+    "words h_offset",
+    "numbers r_scale",
+    "words r_offset",
 )
 
 #: lk_dense.

@@ -7,6 +7,8 @@ NUMBA_CPU_FEATURES mean here what they mean elsewhere in Numba.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from numba.core.registry import cpu_target
 
 #: Target triple, CPU name and feature string ("+avx2,-avx512f,...") of everything that Numba compiles here.
@@ -28,3 +30,32 @@ elif IS_AARCH64:
     VECTOR_BYTES, TILE_ROWS = 16, 6
 else:
     VECTOR_BYTES, TILE_ROWS = 16, 3
+
+
+class Dot(NamedTuple):
+    """How 8-bit weights are multiplied by activations; see vec/dot.py."""
+
+    instruction: str
+    planes: int
+    rows: int  # most of a register tile
+    bytes: int  # of an activation in memory
+
+
+def _dot(bits: int) -> Dot:
+    """For activations of so many bits: what csrc/vec/dot_<isa>.h does. Tiles of 4 rows are as fast as C's of 6."""
+    wide, planes = VECTOR_BYTES == 64, bits // 8
+    if wide and "+avx512vnni" in _FEATURES:
+        return Dot("vpdpbusd", planes, 3 if planes == 2 else 4, planes)
+    if wide and "+avx512bw" in _FEATURES:
+        return Dot("vpmaddwd", 1, 4, 2)
+    if VECTOR_BYTES == 32 and "+avxvnni" in _FEATURES:
+        return Dot("vpdpbusd", planes, 1 if planes == 2 else 3, planes)
+    if VECTOR_BYTES == 32:
+        return Dot("vpmaddwd" if bits == 16 else "vpmaddubsw", 1, 2, planes)
+    if IS_AARCH64 and "+dotprod" in _FEATURES:
+        return Dot("sdot", planes, 3 if planes == 2 else 4, planes)
+    return Dot("portable", 1, 3, planes)
+
+
+#: By the bits of an activation.
+DOT = {bits: _dot(bits) for bits in (16, 8)}

@@ -9,17 +9,19 @@ from numba import float32, float64
 
 from lstmkernel.backends.contract import ACTIVATIONS, VARIANT_ACTIVATIONS
 from lstmkernel.backends.numba.arrays import address
-from lstmkernel.backends.numba.frames import Kernels
+from lstmkernel.backends.numba.frames import Kernel, Kernels
 from lstmkernel.backends.numba.kernels.variant import COUPLED
-from lstmkernel.backends.numba.structs import Dense, Function, Layer, Variant, packed
+from lstmkernel.backends.numba.structs import Dense, Function, IntegerLayer, Layer, Variant, packed
 from lstmkernel.backends.numba.target import VECTOR_BYTES
 from lstmkernel.backends.packing import (
     Array,
     DenseWeights,
+    Int8Matrix,
     LayerVariant,
     LayerWeights,
     LSTMWeights,
     pack_dense,
+    pack_int8_layer,
     pack_layer,
 )
 
@@ -46,10 +48,13 @@ class Network:
         self.layers, self.reverse = layers, reverse
         first = layers[0][0]
         self.kernels: Kernels = first.native.kernels
-        self.is_plain = first.variant is None
+        self._kernel = _forward_kernel(first)
         self.num_layers, self.directions = len(layers), len(layers[0])
         self.output_size, self.hidden_size, self.input_size = first.output_size, first.hidden_size, first.input_size
         self.dtype = first.bias.dtype
+
+    def forward_kernel(self) -> Kernel:
+        return getattr(self.kernels, self._kernel)  # type: ignore[no-any-return]
 
     def layer(self, index: int) -> Network:
         return Network([self.layers[index]], self.reverse)
@@ -57,6 +62,18 @@ class Network:
     def all_layers(self) -> list[LayerWeights]:
         """Of each layer and direction."""
         return [layer for directions in self.layers for layer in directions]
+
+
+def activation_bits(layer: LayerWeights) -> int:
+    """Of a layer with 8-bit weights; 0 for others."""
+    return 0 if layer.scales is None else layer.scales.levels.bit_length() + 1
+
+
+def _forward_kernel(layer: LayerWeights) -> str:
+    """The name of the kernel that runs a network of such layers."""
+    if bits := activation_bits(layer):
+        return f"i8a{bits}_forward"
+    return "lstm_forward" if layer.variant is None else "variant_forward"
 
 
 def pack_native_layer(
@@ -67,6 +84,16 @@ def pack_native_layer(
     variant_at = 0 if own is None else own.address
     layer = Layer(*weights[:7], variant_at, output_size=weights.output_size, blocks=len(weights.bias))
     return weights._replace(native=Native(layer, w_ih.dtype, keep=own))
+
+
+def pack_native_int8_layer(w_ih: Int8Matrix, w_hh: Int8Matrix, bias: Array, w_hr: Int8Matrix | None) -> LayerWeights:
+    weights = pack_int8_layer(w_ih, w_hh, bias, w_hr, lanes_of(bias.dtype))
+    scales = weights.scales
+    assert scales is not None
+    of_r = scales.r or (None, None)
+    sizes = (weights.output_size, len(weights.bias))
+    layer = IntegerLayer(*weights[:7], *sizes, *scales.x, *scales.h, *of_r)
+    return weights._replace(native=Native(layer, bias.dtype))
 
 
 def _variant(variant: LayerVariant) -> Any:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.kernels.cell import cell
 from lstmkernel.backends.numba.kernels.dense import blocks_of
-from lstmkernel.backends.numba.kernels.input_product import input_product
+from lstmkernel.backends.numba.kernels.float_step import inputs_product, project, small_step_sums, step_sums
 from lstmkernel.backends.numba.kernels.rows import (
     choose_inputs,
     choose_rows,
@@ -28,15 +28,7 @@ from lstmkernel.backends.numba.kernels.rows import (
     still_active,
     write_to,
 )
-from lstmkernel.backends.numba.kernels.step import (
-    StepJob,
-    outputs_of,
-    project,
-    small_step_sums,
-    step_sums,
-    sweep_step,
-    units_of,
-)
+from lstmkernel.backends.numba.kernels.step import StepJob, outputs_of, sweep_step, units_of
 from lstmkernel.backends.numba.kernels.tile import BLOCKS_1, ROWS_1, ZERO
 from lstmkernel.backends.numba.kernels.transposed import run_transposed_group
 from lstmkernel.backends.numba.memory import at, clear, copy, lanes
@@ -72,7 +64,7 @@ def small_step_tile(rows, blocks, row, block, line, job):
 
 
 @inlined
-def step_tiles(job, active, part, backwards):
+def step_tiles(job, active, part, backwards, is_first):
     sweep_step(job.layer, active, part, backwards, small_step_tile, step_tile, job)
 
 
@@ -140,42 +132,42 @@ def begin_rows(layer, group, n, part, task):
 
 
 @spliced
-def input_phase(layer, group, n, s0, z_rows, task, team):
+def input_phase(layer, group, n, s0, z_rows, inputs_product, task, team):
     """z of a chunk, of z_rows rows. Before the first step the states are loaded, too.
 
     It is a phase of its own, because a step may write its output over the chunk's inputs.
     """
-    part = first_part(team, layer.blocks)
+    part, is_first = first_part(team, layer.blocks), True
     while part[1] >= 0:
         if s0 == 0:
             begin_rows(layer, group, n, part, task)
-        input_product(layer, z_rows, group.x, group.z, part)
-        part = next_part(team, layer.blocks)
+        inputs_product(layer, group, z_rows, part, is_first)
+        part, is_first = next_part(team, layer.blocks), False
 
 
 @spliced
-def step_phases(layer, group, z, h, h_next, s, active, go_on, tiles, task, team):
+def step_phases(layer, group, z, h, h_next, s, active, go_on, tiles, project, task, team):
     """Step s of the first `active` rows, from h to h_next; `go_on` of them take another one. c changes in place."""
     job = StepJob(layer, group, z, h, group.c, group.hidden if layer.proj_size else h_next)
-    part = first_part(team, layer.blocks)
+    part, is_first = first_part(team, layer.blocks), True
     while part[1] >= 0:
-        tiles(job, active, part, s & 1)  # every other step backwards
+        tiles(job, active, part, s & 1, is_first)  # every other step backwards
         if not layer.proj_size:
             report_h(layer, group, h_next, units_of(layer, part, h), s, active, go_on, task)
         report_c(layer, group, units_of(layer, part, h), s, active, go_on, task)
-        part = next_part(team, layer.blocks)
+        part, is_first = next_part(team, layer.blocks), False
     if layer.proj_size and not is_over(team):
         outputs = blocks_of(layer.proj_size, h)
-        part = first_part(team, outputs)
+        part, is_first = first_part(team, outputs), True
         while part[1] >= 0:
-            project(layer, group, h_next, active, part)
+            project(layer, group, h_next, active, part, is_first)
             report_h(layer, group, h_next, outputs_of(layer, part, h), s, active, go_on, task)
-            part = next_part(team, outputs)
+            part, is_first = next_part(team, outputs), False
 
 
 @spliced
-def run_group(layer, group, n, task, tiles, team):
-    """tiles: step_tiles, or those of a variant."""
+def run_group(layer, group, n, task, inputs_product, tiles, project, team):
+    """tiles: step_tiles, or those of a variant. For 8-bit weights, integer_step.py has all three functions."""
     h, h_next = group.h, group.h_next
     active = still_active(group, n, ZERO)
     if active == 0:
@@ -186,15 +178,26 @@ def run_group(layer, group, n, task, tiles, team):
     s0 = ZERO
     while active > 0 and not is_over(team):
         s, s1, z = s0, min(s0 + group.steps, group.length[0]), group.z
-        input_phase(layer, group, n, s0, choose_inputs(group, s0, s1, active, task), task, team)
+        input_phase(layer, group, n, s0, choose_inputs(group, s0, s1, active, task), inputs_product, task, team)
         while s < s1 and not is_over(team):
             go_on = still_active(group, active, s + 1)
-            step_phases(layer, group, z, h, h_next, s, active, go_on, tiles, task, team)
+            step_phases(layer, group, z, h, h_next, s, active, go_on, tiles, project, task, team)
             h, h_next = h_next, h
             z = at(z, active * group.z_stride)
             active = go_on
             s += 1
         s0 = s1
+
+
+@spliced
+def all_groups(layer, group, B, task, inputs_product, tiles, project, team):
+    """All rows, one group after the other. Lanes are units."""
+    b0 = ZERO
+    while b0 < B and not is_over(team):
+        n = min(group.rows, B - b0)
+        choose_rows(group, b0, n, task)
+        run_group(layer, group, n, task, inputs_product, tiles, project, team)
+        b0 += group.rows
 
 
 @spliced
@@ -207,5 +210,5 @@ def layer_forward(layer, group, B, task, team):
             clear_past_ends(layer, group, n, task)
             run_transposed_group(layer, group, n, task)
         else:
-            run_group(layer, group, n, task, step_tiles, team)
+            run_group(layer, group, n, task, inputs_product, step_tiles, project, team)
         b0 += group.rows

@@ -16,7 +16,8 @@ from functools import lru_cache
 from numba import int64
 
 from lstmkernel.backends.numba.jit import internal, spliced
-from lstmkernel.backends.numba.memory import at, item_size, lanes, pointer, pointer_to_rows
+from lstmkernel.backends.numba.kernels.quantized import Integers
+from lstmkernel.backends.numba.memory import at, cast, item_size, lanes, pointer, pointer_to_rows
 from lstmkernel.backends.numba.run.cost import (
     CELL_CYCLES,
     CHUNK_BYTES,
@@ -26,7 +27,7 @@ from lstmkernel.backends.numba.run.cost import (
     TRANSPOSED_PER_CYCLE,
     VECTOR_CYCLES,
 )
-from lstmkernel.backends.numba.target import TILE_ROWS
+from lstmkernel.backends.numba.target import DOT, TILE_ROWS
 
 #: Rows of a group: at most MOST_GROUP_ROWS, and fewer where z of one step would be more than GROUP_Z_BYTES, so that the
 #: workspace of wide layers stays small. Rows of z of a chunk: as many as CHUNK_BYTES hold; of wide layers at least
@@ -42,6 +43,9 @@ Plan = namedtuple("Plan", "c_stride h_stride z_stride rows steps transposed")
 #: A plan, and the workspace. row: each row's place in the batch; length: its number of steps; x: a pointer for each row
 #: of z; hidden: o * tanh(c), where a projection makes h of it.
 RowGroup = namedtuple("RowGroup", "c_stride h_stride z_stride rows steps transposed row length x z c h h_next hidden")
+
+#: A row group of a layer with 8-bit weights. integers: what this thread multiplies in the phase at hand.
+IntegerGroup = namedtuple("IntegerGroup", (*RowGroup._fields, "integers"))
 
 
 @spliced
@@ -94,6 +98,15 @@ def workspace(I: int, H: int, P: int, T: int, B: int, lanes: int, item_size: int
     return int(_whole_words.py_func(reals * item_size) + words * WORD)
 
 
+def integer_bytes(I: int, H: int, P: int, T: int, B: int, lanes: int, item_size: int, bits: int) -> int:
+    """What a layer with 8-bit weights takes beside its workspace. bits: of an activation."""
+    z_bytes = -(-H // lanes) * lanes * 4 * item_size
+    rows = min(B, most_rows.py_func(z_bytes))
+    z_rows = max(rows, min(T * rows, most_z_rows.py_func(z_bytes)))
+    of_x, of_h = (-(-width // lanes) * lanes * DOT[bits].bytes for width in (I, max(H, P)))
+    return int(z_rows * (of_x + item_size) + rows * of_h)
+
+
 @spliced
 def _whole_words(size):
     return (size + WORD - 1) // WORD * WORD
@@ -107,7 +120,7 @@ def lay_out(layer, T, B, work, own_work, real, can_transpose):
     """
     I, H, P = layer.input_size, layer.hidden_size, layer.proj_size
     c_stride, h_stride, z_stride, rows, steps, transposed = plan_group(
-        I, H, P, T, B, lanes(layer.bias), item_size(layer.bias), can_transpose and layer.variant == 0
+        I, H, P, T, B, lanes(layer.bias), item_size(layer.bias), can_transpose
     )
     z = pointer(work, real)
     c = at(z, steps * rows * z_stride)
@@ -119,3 +132,11 @@ def lay_out(layer, T, B, work, own_work, real, can_transpose):
     row, length = pointer(words, int64), pointer(words + rows * WORD, int64)
     x = pointer_to_rows(words + 2 * rows * WORD, real)
     return RowGroup(c_stride, h_stride, z_stride, rows, steps, transposed, row, length, x, z, c, h, h_next, hidden)
+
+
+@spliced
+def add_integers(group, kind, real):
+    """The group with room for integers, after its pointers. kind: the type of an activation."""
+    z_rows = group.rows * group.steps
+    amplitude = cast(at(group.x, z_rows), real)
+    return IntegerGroup(*group[:], Integers(cast(at(amplitude, z_rows), kind), amplitude))

@@ -16,17 +16,11 @@ from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.kernels.activation import v_number
 from lstmkernel.backends.numba.kernels.cell import next_states, open_gates
 from lstmkernel.backends.numba.kernels.dense import blocks_of
+from lstmkernel.backends.numba.kernels.float_step import project, small_step_sums, step_sums
 from lstmkernel.backends.numba.kernels.input_product import input_product
 from lstmkernel.backends.numba.kernels.layer_forward import copy_columns
 from lstmkernel.backends.numba.kernels.layout import WORD, most_z_rows
-from lstmkernel.backends.numba.kernels.step import (
-    outputs_of,
-    project,
-    small_step_sums,
-    step_sums,
-    sweep_step,
-    units_of,
-)
+from lstmkernel.backends.numba.kernels.step import outputs_of, sweep_step, units_of
 from lstmkernel.backends.numba.kernels.tile import BLOCKS_1, ROWS_1, ZERO
 from lstmkernel.backends.numba.memory import at, copy, item_size, lanes, pointer, pointer_to_rows
 from lstmkernel.backends.numba.run.team import ALONE, ONE, first_part, is_over, next_part, rank_of
@@ -184,7 +178,7 @@ def record_phases(job, tape, h_next, s, row, n, team):
         outputs = blocks_of(layer.proj_size, job.z)
         part = first_part(team, outputs)
         while part[1] >= 0:
-            project(layer, group, h_next, n, part)
+            project(layer, group, h_next, n, part, False)
             keep_h(group, tape, h_next, outputs_of(layer, part, job.z), s, row, n)
             part = next_part(team, outputs)
 

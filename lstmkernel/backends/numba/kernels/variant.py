@@ -16,12 +16,10 @@ from numba.extending import intrinsic
 from lstmkernel.backends.contract import VARIANT_ACTIVATIONS
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.kernels.activation import activate, exp_parts, v_constant, v_number, v_relu, v_tanh
-from lstmkernel.backends.numba.kernels.layer_forward import run_group
-from lstmkernel.backends.numba.kernels.rows import choose_rows
-from lstmkernel.backends.numba.kernels.step import step_sums
-from lstmkernel.backends.numba.kernels.tile import ZERO, sweep
+from lstmkernel.backends.numba.kernels.float_step import inputs_product, project, step_sums
+from lstmkernel.backends.numba.kernels.layer_forward import all_groups
+from lstmkernel.backends.numba.kernels.tile import sweep
 from lstmkernel.backends.numba.memory import at, lanes
-from lstmkernel.backends.numba.run.team import is_over
 from lstmkernel.backends.numba.structs import Variant, struct_at
 from lstmkernel.backends.numba.target import TILE_ROWS
 from lstmkernel.backends.numba.vec.operations import (
@@ -172,7 +170,7 @@ def variant_cells(job, active, part):
 
 
 @inlined
-def variant_tiles(job, active, part, backwards):
+def variant_tiles(job, active, part, backwards, is_first):
     sweep(TILE_ROWS, active, part, job.layer.output_size, backwards, variant_tile, job)
     variant_cells(job, active, part)
 
@@ -180,9 +178,4 @@ def variant_tiles(job, active, part, backwards):
 @spliced
 def variant_forward(layer, group, B, task, team):
     """layer_forward of a layer with a variant."""
-    b0 = ZERO
-    while b0 < B and not is_over(team):
-        n = min(group.rows, B - b0)
-        choose_rows(group, b0, n, task)
-        run_group(layer, group, n, task, variant_tiles, team)
-        b0 += group.rows
+    all_groups(layer, group, B, task, inputs_product, variant_tiles, project, team)

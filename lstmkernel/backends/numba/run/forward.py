@@ -14,19 +14,21 @@ of the directions, each run by one thread. A team runs one layer after the other
 from __future__ import annotations
 
 from collections import namedtuple
+from typing import Any
 
 from numba import int64
 
 from lstmkernel.backends.numba.jit import internal, spliced
-from lstmkernel.backends.numba.kernels.layer_forward import layer_forward
-from lstmkernel.backends.numba.kernels.layout import lay_out
+from lstmkernel.backends.numba.kernels.integer_step import integer_products
+from lstmkernel.backends.numba.kernels.layer_forward import all_groups, layer_forward
+from lstmkernel.backends.numba.kernels.layout import add_integers, lay_out
 from lstmkernel.backends.numba.kernels.rows import LayerTask
 from lstmkernel.backends.numba.kernels.tile import ZERO
 from lstmkernel.backends.numba.kernels.variant import variant_forward
 from lstmkernel.backends.numba.memory import at, item_size, pointer
 from lstmkernel.backends.numba.run.cost import CHUNK_ROWS, HANDOVER_BYTES
 from lstmkernel.backends.numba.run.team import ALONE, first_part, is_alone, is_over, next_part, rank_of
-from lstmkernel.backends.numba.structs import Layer, struct_at
+from lstmkernel.backends.numba.structs import IntegerLayer, Layer, struct_at
 
 #: A chunk has at least CHUNK_STEPS steps, because states are copied at both of its ends, and at least CHUNK_ROWS rows
 #: times steps.
@@ -95,8 +97,24 @@ def run_variant_chunk(real, call, arrays, layer, direction, row, rows, times, wo
     first, last = times
     task = task_of(call, arrays, call.B, layer, direction, row, first, last)
     fields = struct_at(Layer, call.layers[layer * call.directions + direction], real)
-    group = lay_out(fields, last - first, rows, work[0], work[1], real, is_alone(team))
+    group = lay_out(fields, last - first, rows, work[0], work[1], real, False)
     variant_forward(fields, group, rows, task, team)
+
+
+def integer_chunk(kind: Any) -> Any:
+    """run_chunk for layers with 8-bit weights. kind: the type of an activation."""
+    inputs_product, step_tiles, project = integer_products(kind)
+
+    def run_integer_chunk(real, call, arrays, layer, direction, row, rows, times, work, team):
+        first, last = times
+        task = task_of(call, arrays, call.B, layer, direction, row, first, last)
+        fields = struct_at(IntegerLayer, call.layers[layer * call.directions + direction], real)
+        group = lay_out(fields, last - first, rows, work[0], work[1], real, False)
+        integers = add_integers(group, kind, real)
+        all_groups(fields, integers, rows, task, inputs_product, step_tiles, project, team)
+
+    run_integer_chunk.__name__ = f"run_{kind}_chunk"
+    return internal(run_integer_chunk)
 
 
 @spliced

@@ -26,8 +26,9 @@ from numba.extending import intrinsic, models, register_model
 
 from lstmkernel.backends.numba.target import HAS_FMA, VECTOR_BYTES
 
-#: A dtype that kernels compute in, as LLVM knows it, and the integer of its size.
-IR_REAL = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+#: A dtype that kernels compute in, as LLVM knows it, and the integer of its size. int32 is for sums of 8-bit weights
+#: (dot.py).
+IR_REAL = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.int32: ir.IntType(32)}
 IR_WORD = {types.float32: ir.IntType(32), types.float64: ir.IntType(64)}
 MANTISSA_BITS = {types.float32: 23, types.float64: 52}
 
@@ -35,7 +36,7 @@ MANTISSA_BITS = {types.float32: 23, types.float64: 52}
 class Vec(types.Type):  # type: ignore[misc]
     """`length` numbers of type `real` in one register."""
 
-    def __init__(self, real: types.Float, length: int) -> None:
+    def __init__(self, real: types.Number, length: int) -> None:
         self.real, self.length = real, length
         super().__init__(name=f"Vec({real}, {length})")
 

@@ -29,21 +29,21 @@ def block_size(typingctx, p):
     return types.intp(p), lambda context, builder, signature, args: ir.IntType(64)(size)
 
 
-def _at(builder: ir.IRBuilder, p: ir.Value, n: ir.Value | int) -> ir.Value:
+def emit_at(builder: ir.IRBuilder, p: ir.Value, n: ir.Value | int) -> ir.Value:
     """p + n, as C writes it."""
     return builder.gep(p, [ir.IntType(64)(n) if isinstance(n, int) else n])
 
 
-def _rows_at(builder: ir.IRBuilder, p: ir.Value, stride: ir.Value, rows: Any) -> list[ir.Value]:
+def emit_rows_at(builder: ir.IRBuilder, p: ir.Value, stride: ir.Value, rows: Any) -> list[ir.Value]:
     """p + r * stride, for each r of the tuple of row or block numbers."""
-    return [_at(builder, p, builder.mul(stride, ir.IntType(64)(r))) for r in range(len(rows))]
+    return [emit_at(builder, p, builder.mul(stride, ir.IntType(64)(r))) for r in range(len(rows))]
 
 
 def _places(builder: ir.IRBuilder, args: Any, p: Any, rows: Any, blocks: Any) -> Iterator[ir.Value]:
     """Where the vectors of a tile lie in memory: rows a stride apart, blocks side by side."""
-    for start in _rows_at(builder, *args, rows):
+    for start in emit_rows_at(builder, *args, rows):
         for i in range(4 * len(blocks)):
-            yield _at(builder, start, i * lanes_of(p.dtype))
+            yield emit_at(builder, start, i * lanes_of(p.dtype))
 
 
 @intrinsic
@@ -52,7 +52,7 @@ def row_pointers(typingctx, p, stride, rows):
     result = types.UniTuple(p, len(rows))
 
     def codegen(context, builder, signature, args):
-        return context.make_tuple(builder, result, _rows_at(builder, args[0], args[1], rows))
+        return context.make_tuple(builder, result, emit_rows_at(builder, args[0], args[1], rows))
 
     return result(p, stride, rows), codegen
 
@@ -63,7 +63,7 @@ def load_pointers(typingctx, p, rows):
     result = types.UniTuple(p.dtype, len(rows))
 
     def codegen(context, builder, signature, args):
-        pointers = [builder.load(_at(builder, args[0], r)) for r in range(len(rows))]
+        pointers = [builder.load(emit_at(builder, args[0], r)) for r in range(len(rows))]
         return context.make_tuple(builder, result, pointers)
 
     return result(p, rows), codegen
@@ -89,7 +89,7 @@ def load_vectors(typingctx, p, vectors):
     result = types.UniTuple(vec, len(vectors))
 
     def codegen(context, builder, signature, args):
-        loaded = [emit_load(builder, _at(builder, args[0], v * vec.length), vec) for v in range(len(vectors))]
+        loaded = [emit_load(builder, emit_at(builder, args[0], v * vec.length), vec) for v in range(len(vectors))]
         return context.make_tuple(builder, result, loaded)
 
     return result(p, vectors), codegen
@@ -101,7 +101,7 @@ def store_vectors(typingctx, vectors, p):
 
     def codegen(context, builder, signature, args):
         for v, vector in enumerate(cgutils.unpack_tuple(builder, args[0])):
-            emit_store(builder, vector, _at(builder, args[1], v * vectors.dtype.length), vectors.dtype)
+            emit_store(builder, vector, emit_at(builder, args[1], v * vectors.dtype.length), vectors.dtype)
         return context.get_dummy_value()
 
     return types.void(vectors, p), codegen
@@ -143,7 +143,7 @@ def _add_input(
     """
     for b, start in enumerate(blocks):
         for g in range(4):
-            wk = emit_load(builder, _at(builder, start, g * vec.length), vec)
+            wk = emit_load(builder, emit_at(builder, start, g * vec.length), vec)
             for r, x in enumerate(xk):
                 i = 4 * (r * len(blocks) + b) + g
                 sums[i] = emit_fma(builder, wk, x, sums[i])
@@ -159,8 +159,8 @@ def multiply_add(typingctx, tile, x, k, w, block_stride, blocks):
 
     def codegen(context, builder, signature, args):
         sums, pointers = (cgutils.unpack_tuple(builder, args[i]) for i in (0, 1))
-        xk = [emit_splat(builder, builder.load(_at(builder, pointer, args[2])), vec.length) for pointer in pointers]
-        _add_input(builder, sums, xk, _rows_at(builder, args[3], args[4], blocks), vec)
+        xk = [emit_splat(builder, builder.load(emit_at(builder, pointer, args[2])), vec.length) for pointer in pointers]
+        _add_input(builder, sums, xk, emit_rows_at(builder, args[3], args[4], blocks), vec)
         return context.make_tuple(builder, tile, sums)
 
     return tile(tile, x, k, w, block_stride, blocks), codegen
@@ -179,9 +179,9 @@ def multiply_add_run(typingctx, tile, x, w, block_stride, blocks, run):
         sums = cgutils.unpack_tuple(builder, args[0])
         halves = [sums[first : first + count] for first in range(0, len(sums), count)]
         for k in range(len(run)):
-            xk = emit_splat(builder, builder.load(_at(builder, args[1], k)), vec.length)
-            w = _at(builder, args[2], k * 4 * vec.length)
-            _add_input(builder, halves[k % len(halves)], [xk], _rows_at(builder, w, args[3], blocks), vec)
+            xk = emit_splat(builder, builder.load(emit_at(builder, args[1], k)), vec.length)
+            w = emit_at(builder, args[2], k * 4 * vec.length)
+            _add_input(builder, halves[k % len(halves)], [xk], emit_rows_at(builder, w, args[3], blocks), vec)
         return context.make_tuple(builder, tile, [vector for half in halves for vector in half])
 
     return tile(tile, x, w, block_stride, blocks, run), codegen

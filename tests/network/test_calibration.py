@@ -83,12 +83,11 @@ def test_inputs_of_zeros_and_rows_of_zeros(random):
 # ---------------------------------------------------------------- moments
 
 
-def moments_by_definition(lstm, x, levels):
-    """Of [x, h] and of o * tanh(c), one layer in one direction, step by step."""
+def moments_by_definition(lstm, x, held_back, levels):
+    """Of [x, h] and of o * tanh(c), one layer that runs forwards, step by step."""
     found = lk.trace(lstm, x)
     seen, hidden = [], []
     h = np.zeros((x.shape[1], lstm.engine.shape.output_size), "float32")
-    held_back = calibration_data.Item(x, 0).held_back(slice(0, len(x)))
     for t, x_t in enumerate(x):
         for row in np.flatnonzero(~held_back[t]):
             a = np.abs(x_t[row]).max()
@@ -103,11 +102,15 @@ def moments_by_definition(lstm, x, levels):
 
 @pytest.mark.parametrize("levels", [32767, 127])
 @pytest.mark.parametrize("P", [0, 4])
-def test_the_moments_are_those_of_what_kernels_see(random, monkeypatch, levels, P):
-    lstm, x = lk.LSTM(5, 9, proj_size=P, seed=1), normal(random, (33, 3, 5), "float32")
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_moments_are_those_of_what_kernels_see(random, monkeypatch, levels, P, reverse):
+    lstm, x = lk.LSTM(5, 9, proj_size=P, reverse=reverse, seed=1), normal(random, (33, 3, 5), "float32")
     chain = Chain.of(lstm.engine)
     data, (layer,) = calibration_data.checked(x, chain), single_layers.of_chain(chain)
-    both, hidden = moments_by_definition(lstm, x, levels)
+    held_back, order = data.items[0].held_back(slice(0, len(x))), slice(None, None, -1 if reverse else 1)
+    assert not np.array_equal(held_back, held_back[::-1])
+    forwards = lk.LSTM(5, 9, proj_size=P, seed=1)
+    both, hidden = moments_by_definition(forwards, x[order], held_back[order], levels)
     for chunk in (calibration_data.CHUNK, 500):
         monkeypatch.setattr(calibration_data, "CHUNK", chunk)
         ((got, of_hidden),) = second_moments.of_layer([], layer, data, levels, lambda steps: None)

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.engine import arguments, parameters
+from lstmkernel.engine import arguments, calibration_data, parameters
 from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.engine.precision import SCALE
 from lstmkernel.lstm import LSTM
 
 if TYPE_CHECKING:
+    from lstmkernel.certificate import Certificate
     from lstmkernel.plan import Plan
 
 
@@ -113,12 +114,31 @@ class LSTMCell(FixedAttributes):
         """What the weights are multiplied by; see ``LSTM.activations``."""
         return self._lstm.activations
 
-    def quantize(self, precision: str, activations: str | None = None) -> LSTMCell:
-        """The same cell with weights of fewer bits, which never change; see ``LSTM.quantize``."""
+    def quantize(
+        self,
+        precision: str | None = None,
+        activations: str | None = None,
+        calibrate: Any = None,
+        *,
+        weights: str | None = None,
+        max_error: float | None = None,
+    ) -> LSTMCell:
+        """The same cell with weights of fewer bits, which never change; see ``LSTM.quantize``.
+
+        calibrate: (T, B, I), over which the cell runs step by step from zeros, or a list or an iterator of such arrays.
+        Rows (B, I) are refused: one step from zeros does not use weight_hh.
+        """
         try:
-            return self._with(self._lstm.quantize(precision, activations))
+            data = calibration_data.of_steps(calibrate)
+            more: dict[str, Any] = {"weights": weights, "max_error": max_error}
+            return self._with(self._lstm.quantize(precision, activations, data, **more))
         except ValueError as error:
             raise ValueError(str(error).replace("_l0:", ":", 1)) from None
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """How far the cell was measured to be off the float64 one; see ``LSTM.certificate``."""
+        return self._lstm.certificate
 
     @property
     def plan(self) -> Plan | None:
@@ -132,7 +152,7 @@ class LSTMCell(FixedAttributes):
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, without the seed, and ``precision``, where ``quantize`` has made the cell."""
         config = self._lstm.config()
-        names = ("input_size", "hidden_size", "bias", "dtype", "precision", "activations", "backend")
+        names = ("input_size", "hidden_size", "bias", "dtype", "precision", "activations", "certificate", "backend")
         return {name: config[name] for name in names if name in config}
 
     def __copy__(self) -> LSTMCell:

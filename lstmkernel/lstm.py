@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -11,9 +12,10 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from lstmkernel import backends
 from lstmkernel.backends.packing import Array
-from lstmkernel.engine import arguments, gradients, parameters, training
+from lstmkernel.engine import arguments, gradients, parameters, quantizing, training
 from lstmkernel.engine import precision as bits
 from lstmkernel.engine.call import checked_call
+from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.expects import EXPECTS, IN_FORWARD, warn_without
 from lstmkernel.engine.network import Network, NetworkOptions, State
 from lstmkernel.engine.notes import Notes
@@ -247,7 +249,15 @@ class LSTM(Model):
         """What the weights are multiplied by: "int16" or "int8" where they are "int8", else the dtype's name."""
         return self._engine.precision.activations
 
-    def quantize(self, precision: str, activations: str | None = None) -> LSTM:
+    def quantize(
+        self,
+        precision: str | None = None,
+        activations: str | None = None,
+        calibrate: Any = None,
+        *,
+        weights: str | None = None,
+        max_error: float | None = None,
+    ) -> LSTM:
         """The same model with weights of fewer bits, which never change.
 
         precision
@@ -257,18 +267,39 @@ class LSTM(Model):
             too, and sums of their products are exact.
         activations
             Of "int8": "int16" (the default) or "int8". The second is faster, and less accurate.
+        calibrate
+            Data like that which the model will run on: an array as x of a call, or a list or an iterator of such
+            arrays, of any lengths. Each sequence begins with the model's first state. "int8" weights are fitted to four
+            fifths of it: their columns are rounded one after the other, and those to come make good the error (GPTQ,
+            Frantar et al. 2022), layer by layer, with the inputs that the quantized layers below give. The rest
+            measures the error: ``certificate`` of the result. "float16" weights are rounded as without data.
+            An iterator's arrays are kept until the end; beyond that, the memory does not grow with the steps, unless
+            a layer has a backward direction. Long work shows a progress bar, if stderr is a terminal.
+        weights
+            "auto", in place of ``precision``: the fewest bits with which the error stays within ``max_error``. They
+            are "int8" with "int8" activations, "int8" with "int16", "float16" or "float32". All layers of one LSTM get
+            the same; each LSTM of a ``Stack`` gets its own.
+        max_error
+            The largest error of ``out`` against the float64 model that may be, on data that no weight was fitted to.
 
         All else stays float32: biases, the cell, x, out, states, ``state_dict()``. The result runs in every way that
         this model does, but it is not compiled, and ``forward`` and ``load_state_dict`` refuse. See
         docs/smaller_weights.md.
 
         Raises ValueError for an unknown precision, for a float64 model, for a ``Variant`` with "int8", and by its name
-        for a weight that is NaN, infinite or, with "float16", above 65504. Raises BackendError for a backend that has
-        no kernels for 8-bit weights.
+        for a weight that is NaN, infinite or, with "float16", above 65504. Raises ValueError and TypeError for
+        ``calibrate`` as a call for x, and for numbers that are not finite, data without a step, and a model that is
+        quantized already; and ValueError, with the figures, if the error is above ``max_error``. Raises BackendError
+        for a backend that has no kernels for 8-bit weights.
         """
+        asked = quantizing.asked(precision, activations, calibrate, weights, max_error)
         kernels = backends.get(self._asked["backend"])
-        engine = self._engine.quantized(bits.checked(precision, activations), kernels)
-        return self._copy(_engine=engine, _plan=None)
+        if asked.calibrate is None:
+            assert asked.precision is not None
+            return with_network(self, self._engine.quantized(asked.precision, kernels))
+        chain = Chain.of(self._engine.on(kernels, self.num_threads))
+        (engine,) = quantizing.for_data(chain, asked, repr(self)).networks
+        return with_network(self, engine)
 
     # ---------------------------------------------------------------- forward
 
@@ -472,3 +503,10 @@ class LSTM(Model):
 
     def __repr__(self) -> str:
         return repr(self._engine)
+
+
+def with_network(lstm: LSTM, network: Network) -> LSTM:
+    """A copy of the model on another network of its shape, not compiled."""
+    other = copy(lstm)
+    vars(other).update(_engine=network, _plan=None)
+    return other

@@ -16,10 +16,12 @@ from lstmkernel.engine.expects import warn_without
 from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.engine.last import last
 from lstmkernel.engine.network import Network
+from lstmkernel.engine.quantizing import certificate_of
 from lstmkernel.engine.ragged import ragged
 from lstmkernel.engine.windows import windows
 
 if TYPE_CHECKING:
+    from lstmkernel.certificate import Certificate
     from lstmkernel.pool import Pool
     from lstmkernel.stream import Stream
     from lstmkernel.window import Window
@@ -94,6 +96,15 @@ class Model(FixedAttributes, ABC):
         return next((rate for rate in found if rate), None)
 
     @property
+    def certificate(self) -> Certificate | None:
+        """How far the model was measured to be off the float64 one, on which data: it prints as a table.
+
+        ``quantize(calibrate=)`` makes it, and ``save`` and pickles keep it. None for a model that was not measured, and
+        where its weights have changed since: the weights are compared each time.
+        """
+        return certificate_of(Chain.of(self.engine))
+
+    @property
     @abstractmethod
     def plan(self) -> Any:
         """What ``compile`` measured and chose; None for a model that ``compile`` did not make."""
@@ -145,7 +156,15 @@ class Model(FixedAttributes, ABC):
         """Gradients of a loss, from those of what ``forward`` returned."""
 
     @abstractmethod
-    def quantize(self, precision: str, activations: str | None = None) -> Model:
+    def quantize(
+        self,
+        precision: str | None = None,
+        activations: str | None = None,
+        calibrate: Any = None,
+        *,
+        weights: str | None = None,
+        max_error: float | None = None,
+    ) -> Model:
         """The same model with weights of fewer bits, which never change."""
 
     @abstractmethod

@@ -10,16 +10,19 @@ from typing import Any, SupportsIndex, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lstmkernel import backends
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
-from lstmkernel.engine import arguments, inputs, parameters, training
+from lstmkernel.engine import arguments, inputs, parameters, quantizing, training
 from lstmkernel.engine.at_once import engines_of, replace_engines
 from lstmkernel.engine.call import call_chain
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.expects import warn_without
-from lstmkernel.engine.network import State
+from lstmkernel.engine.head import Head
+from lstmkernel.engine.network import Network, State
+from lstmkernel.engine.quantizing import Asked
 from lstmkernel.engine.training import ChainTape
-from lstmkernel.lstm import LSTM
+from lstmkernel.lstm import LSTM, with_network
 from lstmkernel.model import Model
 from lstmkernel.plan import Plan
 
@@ -215,12 +218,23 @@ class Stack(Model):
 
     # ---------------------------------------------------------------- fewer bits
 
-    def quantize(self, precision: str, activations: str | None = None) -> Stack:
+    def quantize(
+        self,
+        precision: str | None = None,
+        activations: str | None = None,
+        calibrate: Any = None,
+        *,
+        weights: str | None = None,
+        max_error: float | None = None,
+    ) -> Stack:
         """The same stack with weights of fewer bits in every LSTM; see ``LSTM.quantize``.
 
-        Dense layers stay float32: they are copies of this stack's. ``load_state_dict`` refuses. Raises as
-        ``LSTM.quantize``, and names the layer; and ValueError for a stack without an LSTM.
+        Dense layers stay float32: they are copies of this stack's. ``load_state_dict`` refuses. With ``weights="auto"``
+        each LSTM has a precision of its own, and ``max_error`` bounds the error of the whole stack's ``out``; LSTMs
+        with the most weights are chosen for first. Raises as ``LSTM.quantize``, and names the layer; and ValueError for
+        a stack without an LSTM.
         """
+        asked = quantizing.asked(precision, activations, calibrate, weights, max_error)
         if not self._lstms():
             raise ValueError(f"layers: expected an LSTM to quantize, got {self!r}; Dense layers stay as they are")
 
@@ -230,8 +244,17 @@ class Stack(Model):
             except ValueError as error:
                 raise ValueError(f"layers[{place}]: {error}") from error
 
+        if asked.calibrate is not None:
+            return self._quantized_for_data(asked)
         layers = [quantized(place, layer) for place, layer in enumerate(copy(self).layers)]
         return Stack(layers, skip=self._skip)
+
+    def _quantized_for_data(self, asked: Asked) -> Stack:
+        layers = copy(self).layers
+        engines = [_not_compiled(layer) for layer in layers]
+        done = quantizing.for_data(Chain(engines, self._skip), asked, repr(self))
+        both = zip(layers, done.layers, strict=True)
+        return Stack([_on(layer, engine) for layer, engine in both], skip=self._skip)
 
     # ---------------------------------------------------------------- compile
 
@@ -324,3 +347,14 @@ class Stack(Model):
     def __repr__(self) -> str:
         skip = f", skip={self._skip:g}" if self._skip else ""
         return f"Stack([{', '.join(map(repr, self.layers))}]{skip})"
+
+
+def _not_compiled(layer: Layer) -> Network | Head:
+    """The layer's engine, on the backend that was asked for when the layer was made."""
+    if isinstance(layer, Dense):
+        return layer.engine
+    return layer.engine.on(backends.get(layer.config()["backend"]), layer.num_threads)
+
+
+def _on(layer: Layer, engine: Network | Head) -> Layer:
+    return with_network(layer, engine) if isinstance(layer, LSTM) and isinstance(engine, Network) else layer

@@ -1,5 +1,5 @@
-"""The command line: ``lstmkernel info``, ``compare``, ``run``, ``convert``, ``explain``, ``bench``, ``threads`` and
-``cache``.
+"""The command line: ``lstmkernel info``, ``compare``, ``run``, ``convert``, ``quantize``, ``explain``, ``bench``,
+``threads`` and ``cache``.
 
 One module for each command. What several commands share, and what is large, has its own module.
 
@@ -19,7 +19,7 @@ from typing import TextIO
 
 from lstmkernel._version import __version__
 from lstmkernel.backends import BackendError
-from lstmkernel.cli import bench, cache, compare, console, convert, explain, info, run, run_order, threads
+from lstmkernel.cli import bench, cache, compare, console, convert, explain, info, quantize, run, run_order, threads
 from lstmkernel.host import starting
 from lstmkernel.host.compile_c import CompileError
 from lstmkernel.host.plain_text import make_safe
@@ -32,7 +32,7 @@ UNMET, INTERRUPTED, NO_READER = 2, starting.INTERRUPTED, 141
 #: Exceptions whose message tells the user what to change.
 EXPECTED = (BackendError, CompileError, MemoryError, ModuleNotFoundError, OSError, TypeError, ValueError)
 
-COMMANDS = (info, compare, run, convert, explain, bench, threads, cache)
+COMMANDS = (info, compare, run, convert, quantize, explain, bench, threads, cache)
 #: Commands that hold NumPy's BLAS to one thread.
 ONE_THREAD = (compare, bench)
 
@@ -45,6 +45,7 @@ examples:
   lstmkernel run --weights model.safetensors input.npy -o output.npy
   lstmkernel explain
   lstmkernel convert model.pt model.safetensors
+  lstmkernel quantize model.pt -o small.safetensors --precision float16
   lstmkernel bench stream
   lstmkernel threads --shape pyannote
   lstmkernel cache --clear

@@ -109,6 +109,11 @@ class Network:
         narrow_parameters = {**self.parameters, **bits.checked_int8(mapping)}
         return Network(self.shape, narrow_parameters, self.dtype, self.backend, self.options, precision)
 
+    def noted(self, notes: Notes) -> Network:
+        """The same network with other notes."""
+        options = self.options._replace(notes=notes)
+        return Network(self.shape, self.parameters, self.dtype, self.backend, options, self.precision)
+
     def wide(self) -> Network:
         """The network with the same numbers as weights of the dtype: itself, unless it is quantized."""
         return self.on(self.backend, self.options.num_threads, self.dtype) if self.is_quantized else self

@@ -25,7 +25,7 @@ def first(notes: Iterable[Notes]) -> Notes:
     """What the first layers that say something say."""
     found = Notes()
     for each in notes:
-        found = Notes(found.gives or each.gives, found.sample_rate or each.sample_rate, found.sound or each.sound)
+        found = Notes(*(mine or its for mine, its in zip(found, each, strict=True)))
     return found
 
 
@@ -33,5 +33,10 @@ def in_words(notes: Notes) -> list[str]:
     """Sentences for ``inspect``."""
     words = [GIVES[notes.gives]] if notes.gives else []
     if notes.sample_rate:
-        return [*words, f"made for a sample rate of {notes.sample_rate:g} Hz"]
-    return [*words, "made for sound; the sample rate is not said"] if notes.sound else words
+        words.append(f"made for a sample rate of {notes.sample_rate:g} Hz")
+    elif notes.sound:
+        words.append("made for sound; the sample rate is not said")
+    if found := notes.certificate:
+        error = f"rms {found.out.rms:.2g}, largest {found.out.largest:.2g}, on {found.measured} steps"
+        words.append(f"certificate: error of out against float64: {error}; net.certificate has all of it")
+    return words

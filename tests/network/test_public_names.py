@@ -38,6 +38,7 @@ NAMES = {
 PATHS = [
     "lstmkernel.backends.BackendError",
     "lstmkernel.cell.LSTMCell",
+    "lstmkernel.certificate.Certificate",
     "lstmkernel.dense.Dense",
     "lstmkernel.formats.FormatError",
     "lstmkernel.gradient_flow.GradientFlow",

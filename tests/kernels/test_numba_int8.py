@@ -28,7 +28,7 @@ from lstmkernel.backends.numba.memory import at, pointer
 from lstmkernel.backends.numba.run.plan import Sizes, plan_lstm
 from lstmkernel.backends.numba.vec.dot import LANES, levels_of
 from lstmkernel.backends.numba.vec.registers import block_size, load_tile, store_tile
-from lstmkernel.backends.numpy.int8 import LEAST_AMPLITUDE, NEARLY_ONE, add_product
+from lstmkernel.backends.numpy.int8 import LEAST_AMPLITUDE, NEARLY_ONE, add_product, quantize_rows
 from lstmkernel.backends.packing import Int8Matrix, LayerWeights, pack_int8_layer, unpack_gates
 
 KINDS = [pytest.param(int16, id="int16"), pytest.param(int8, id="int8")]
@@ -112,6 +112,7 @@ def check_product(random, K, kind):
         addresses = [array.ctypes.data for array in arrays]
         compiled_product(kind)(x.ctypes.data, K, bounded, *addresses, n % 3 - 1, z.ctypes.data)
         assert (values[size:] == 85).all(), f"{name}: past the end of the integers"
+        assert_same_bits(amplitude, quantize_rows(x, levels, bounded)[1], f"{name}: amplitudes")
         definition = packed(matrix, UNITS)
         add_product(expected, x, definition.w_x, definition.scales.x, levels, bounded)
         got = unpack_gates(z, UNITS).reshape(ROWS, -1)

@@ -19,6 +19,7 @@ from hostile import Target
 import lstmkernel as lk
 
 SMALL = lk.Stack([lk.LSTM(1, 1, seed=1), lk.Dense(1, 1, seed=1)])
+INTEGERS = SMALL.quantize("int8")
 
 #: Amplifier models of one unit.
 LAYERS = [
@@ -220,6 +221,7 @@ def targets() -> list[Target]:
     """Those whose package is missing stay out."""
     found = [
         Target("safetensors", ".safetensors", written(lambda path: lk.save(SMALL, path), ".safetensors")),
+        Target("safetensors_int8", ".safetensors", written(lambda path: lk.save(INTEGERS, path), ".safetensors")),
         torch_json_target(),
         numpy_pickle_target(),
         *amplifier_targets(),

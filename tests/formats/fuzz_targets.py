@@ -69,6 +69,19 @@ def torch_pickle_target() -> Target:
     return Target("torch", ".pt", data, lambda payload: rezipped(archive, {"net/data.pkl": payload}))
 
 
+def quantized_torch_target() -> Target:
+    """The pickle of what PyTorch's ``quantize_dynamic`` made; its zip is made around it."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.ao is deprecated
+        module = torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(torch.nn.LSTM(1, 1)), {torch.nn.LSTM})
+    archive = written(lambda path: torch.save(module.state_dict(), path), ".pt")
+    with zipfile.ZipFile(io.BytesIO(archive)) as file:
+        data = file.read("net/data.pkl")
+    return Target("torch_quantized", ".pt", data, lambda payload: rezipped(archive, {"net/data.pkl": payload}))
+
+
 def old_torch_target() -> Target:
     """A file as PyTorch wrote it before 1.6."""
     import torch
@@ -229,6 +242,7 @@ def targets() -> list[Target]:
     of_packages = (
         ("torch", torch_pickle_target),
         ("torch", old_torch_target),
+        ("torch", quantized_torch_target),
         ("torch", torchscript_target),
         ("h5py", keras_hdf5_target),
         ("h5py", keras_config_target),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from lstmkernel.formats.pytorch import packed
 from lstmkernel.formats.pytorch.pickled import Dict, Name, Opaque, StoredTensor
 
 #: One container can stand in several others, so a small file can make a huge tree.
@@ -52,6 +53,8 @@ class _Walk:
             if id(node) in self._telling or id(node) not in self._entered:
                 self._entered.add(id(node))
                 self._enter(name, node, depth)
+        elif isinstance(node, Opaque) and (packed_tensors := packed.tensors(node)):
+            self._enter(name, packed_tensors, depth)
         elif isinstance(node, Opaque) and node.tensor:
             self._check(name, depth)
             self.found.unreadable[name] = node.why

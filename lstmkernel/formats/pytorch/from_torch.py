@@ -14,7 +14,7 @@ from lstmkernel.dense import Dense
 from lstmkernel.engine import arguments
 from lstmkernel.formats import assumptions, build, joined
 from lstmkernel.formats.contract import Options, Prefix
-from lstmkernel.formats.pytorch import computed, modules, names, state_dict
+from lstmkernel.formats.pytorch import computed, modules, names, packed, state_dict
 from lstmkernel.formats.pytorch.weights import Weight, unreadable
 from lstmkernel.host.warning import warn
 from lstmkernel.lstm import LSTM
@@ -82,13 +82,22 @@ def _in_a_row(steps: list[modules.Step], options: Options) -> Any:
 
 def _weights_of(module: Any) -> list[Weight]:
     _warn_of_copies(module)
-    return [_weight(str(name), value) for name, value in module.state_dict().items()]
+    weights = _weights(module.state_dict())
+    return packed.resolved(weights, lambda place: bool(getattr(module.get_submodule(place), "bidirectional", False)))
+
+
+def _weights(named: Mapping[Any, Any]) -> list[Weight]:
+    found: list[Weight] = []
+    for name, value in named.items():
+        packs = type(value).__name__ == "ScriptObject" and str(name).endswith("param")
+        found += packed.of_object(str(name), value) if packs else [_weight(str(name), value)]
+    return found
 
 
 def _picked(source: Any, prefix: str | list[str] | None, options: Options) -> Any:
     """What the prefix picks from one module or state_dict."""
     if isinstance(source, Mapping):
-        weights, module = [_weight(str(name), value) for name, value in source.items()], None
+        weights, module = _weights(source), None
     elif callable(getattr(source, "state_dict", None)) and callable(getattr(source, "get_submodule", None)):
         weights, module = _weights_of(source), source
     else:
@@ -111,7 +120,11 @@ def _one(weights: list[Weight], module: Any, prefix: str | None, options: Option
 def _used(weights: list[Weight], module: Any) -> list[Weight]:
     """The weights as the forward pass uses them."""
     known = computed.resolved(weights)
-    return known if module is None else [_known(weight, module) if weight.assumed else weight for weight in known]
+    return (
+        known
+        if module is None
+        else [_known(weight, module) if weight.assumed and not weight.precision else weight for weight in known]
+    )
 
 
 def _known(weight: Weight, module: Any) -> Weight:

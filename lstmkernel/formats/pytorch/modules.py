@@ -80,7 +80,9 @@ def _kind(module: Any) -> str:
     kind = type(module)
     if kind.__module__ == "torch.nn.utils.parametrize":
         kind = kind.__bases__[0]
-    own = kind.__module__.startswith(("torch.nn.modules.", "lstmkernel.torch."))
+    own = kind.__module__.startswith(
+        ("torch.nn.modules.", "torch.ao.nn.quantized.dynamic.modules.rnn", "lstmkernel.torch.")
+    )
     return kind.__name__ if own else ""
 
 

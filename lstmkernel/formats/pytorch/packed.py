@@ -1,0 +1,223 @@
+"""LSTMs that PyTorch's ``quantize_dynamic`` made: objects with packed weights stand where the tensors were.
+
+A state_dict has one such object for each layer and direction, "rnn._all_weight_values.0.param". Read as data, it is a
+tuple: its kind, biases, and for weight_ih and weight_hh another object, which is a pair of weight and bias. The tensors
+get names behind the object's, such as "rnn._all_weight_values.0.param.int8.weight_ih"; ``resolved`` makes an LSTM's of
+them. An int8 weight has the tensors "weight_ih_scale" and "weight_ih_zero" beside it, for the matrix or for each row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lstmkernel.backends.packing import Array
+from lstmkernel.engine.precision import FLOAT16, INT8, SCALE
+from lstmkernel.formats import assumptions
+from lstmkernel.formats.pytorch.pickled import Dict, Name, Opaque, Storage, StoredTensor, view
+from lstmkernel.formats.pytorch.weights import Weight, unreadable
+
+#: The kinds of such objects, and what the weights in them are.
+KINDS = {"quantized_dynamic": INT8, "quantized_fp16": FLOAT16}
+
+#: What comes behind a zero point's name.
+ZERO = "_zero"
+
+_CLASSES = "__torch__.torch.classes."
+_CELL, _LINEAR = f"{_CLASSES}rnn.CellParamsBase", f"{_CLASSES}quantized.LinearPackedParamsBase"
+
+_NAME = re.compile(
+    r"(?P<place>(?:.*\.)?)_all_weight_values\.(?P<number>[0-9]{1,6})\.param\.(?P<precision>int8|float16)\.(?P<own>\w+)",
+    re.DOTALL,
+)
+
+#: What differs from PyTorch.
+ACTIVATIONS = (
+    "PyTorch's quantize_dynamic rounds the activations of all rows to 8 bits with one scale, here each row has its own "
+    "and 16 bits (activations='int16'): the integers of the weights are the same, the outputs are near PyTorch's but "
+    "not equal to them"
+)
+
+
+# ---------------------------------------------------------------- as a pickle has them
+
+
+def tensors(node: Opaque) -> Dict | None:
+    """The tensors in such an object by their names; None for any other object."""
+    match _state(node, _CELL):
+        case (str(kind), biases, _, _, [packed_ih, packed_hh]) if kind in KINDS:
+            pairs = [_state(each, _LINEAR) for each in (packed_ih, packed_hh)]
+            given = _list(biases)
+        case _:
+            return None
+    found = Dict()
+    for place, (own, pair) in enumerate(zip(("ih", "hh"), pairs, strict=True)):
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            return None
+        bias = given[place] if len(given) == 2 else pair[1]
+        for name, value in (*_matrix(f"weight_{own}", pair[0]), (f"bias_{own}", bias)):
+            found.items += [f"{KINDS[kind]}.{name}", value]
+    return found
+
+
+def _state(node: Any, kind: str) -> Any:
+    """What an object of a class of TorchScript is made of; beside the class's name where Python pickled it."""
+    match node:
+        case Opaque(why="torch.ScriptObject", inner=[(state, str(found))]) if found == kind:
+            return state
+        case Opaque(why=found, inner=[state]) if found == kind:
+            return state
+    return None
+
+
+def _list(value: Any) -> list[Any]:
+    """TorchScript has a function around a list."""
+    inner = value.inner[0] if isinstance(value, Opaque) and len(value.inner) == 1 else value
+    return inner if isinstance(inner, list) else []
+
+
+def _matrix(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    match value:
+        case Opaque(
+            inner=[Storage(dtype="qint8") as raw, int(offset), tuple(shape), tuple(strides), tuple(quantizer), *_]
+        ):
+            yield name, view(Storage(raw.key, "int8", raw.elements, raw.data, raw.byte_order), offset, shape, strides)
+            match quantizer:
+                case (Name(name="per_tensor_affine"), float(scale), int(zero)):
+                    yield name + SCALE, _constant(scale, "float64")
+                    yield name + ZERO, _constant(max(min(zero, 1 << 31), -1 << 31), "int64")
+                case (Name(name="per_channel_affine"), scale, zero, 0):
+                    yield name + SCALE, scale
+                    yield name + ZERO, zero
+        case _:
+            yield name, value
+
+
+def _constant(value: float, dtype: str) -> StoredTensor:
+    data = np.array(value, np.dtype(dtype).newbyteorder("<")).tobytes()
+    return StoredTensor(Storage("", dtype, 1, data), 0, (), ())
+
+
+# ---------------------------------------------------------------- as they live
+
+
+def of_object(name: str, value: Any) -> list[Weight]:
+    """The same of an object in memory, with the same names."""
+    state, _ = value.__getstate__()
+    kind, biases, _, _, packed = state
+    if kind not in KINDS or len(packed) != 2:
+        return [unreadable(name, f"expected one of {', '.join(KINDS)}, got {str(kind)[:100]}")]
+    found = []
+    for place, (own, each) in enumerate(zip(("ih", "hh"), packed, strict=True)):
+        (weight, bias), _ = each.__getstate__()
+        arrays = _of_tensor(f"weight_{own}", weight)
+        arrays[f"bias_{own}"] = (biases[place] if len(biases) == 2 else bias).detach().numpy()
+        found += [_weight(f"{name}.{KINDS[kind]}.{inner}", array) for inner, array in arrays.items()]
+    return found
+
+
+def _of_tensor(name: str, weight: Any) -> dict[str, Array]:
+    if not weight.is_quantized:
+        return {name: weight.detach().numpy()}
+    if str(weight.qscheme()) == "torch.per_tensor_affine":
+        scale, zero = np.float64(weight.q_scale()), np.int64(weight.q_zero_point())
+    else:
+        scale, zero = weight.q_per_channel_scales().numpy(), weight.q_per_channel_zero_points().numpy()
+    return {name: weight.int_repr().numpy(), name + SCALE: np.asarray(scale), name + ZERO: np.asarray(zero)}
+
+
+def _weight(name: str, array: Array) -> Weight:
+    return Weight(name, array.shape, array.dtype.name, lambda: array)
+
+
+# ---------------------------------------------------------------- as an LSTM's
+
+
+def resolved(weights: Sequence[Weight], two_directions: Callable[[str], bool] | None = None) -> list[Weight]:
+    """The weights with an LSTM's names for those of such objects.
+
+    two_directions says of the place of an LSTM whether it has two; without it, only shapes tell.
+    """
+    layers: dict[str, dict[int, dict[str, Weight]]] = {}
+    others = []
+    for weight in weights:
+        match = _NAME.fullmatch(weight.name)
+        if match:
+            own = weight._replace(precision=match["precision"])
+            layers.setdefault(match["place"], {}).setdefault(int(match["number"]), {})[match["own"]] = own
+        else:
+            others.append(weight)
+    for place, found in layers.items():
+        if sorted(found) != list(range(len(found))):
+            raise ValueError(f"{place[-100:]}_all_weight_values: expected numbers from 0 on, got others")
+        others += _lstm(place, [found[number] for number in range(len(found))], two_directions)
+    return others
+
+
+def _lstm(
+    place: str, layers: list[dict[str, Weight]], two_directions: Callable[[str], bool] | None
+) -> Iterator[Weight]:
+    fits = _directions(layers)
+    if two_directions is not None:
+        fits = [2 if two_directions(place.removesuffix(".")) else 1]
+    unclear = "two networks fit: two layers, or two directions; give from_torch the module, which knows"
+    for number, parts in enumerate(layers):
+        layer, direction = divmod(number, fits[0])
+        end = f"_l{layer}" + ("_reverse" if direction else "")
+        for own, weight in parts.items():
+            if own.endswith((SCALE, ZERO)):
+                continue
+            renamed = weight._replace(
+                name=f"{place}{own}{end}", problem=weight.problem or ("" if len(fits) == 1 else unclear)
+            )
+            if own + SCALE in parts and own + ZERO in parts:
+                yield from _integers(renamed, parts[own + SCALE], parts[own + ZERO])
+            else:
+                yield renamed
+
+
+def _directions(layers: Sequence[Mapping[str, Weight]]) -> list[int]:
+    """The numbers of directions that fit the shapes: a layer above reads H or 2H numbers."""
+    shapes = [[parts[own].shape if own in parts else () for own in ("weight_ih", "weight_hh")] for parts in layers]
+    widths = [ih[-1] if ih else 0 for ih, _ in shapes]
+    H = shapes[0][1][-1] if shapes[0][1] else 0
+    one = all(width == H for width in widths[1:])
+    two = len(widths) % 2 == 0 and widths[1] == widths[0] and all(width == 2 * H for width in widths[2:])
+    return [count for count, fits in ((1, one), (2, two)) if fits] or [1]
+
+
+def _integers(weight: Weight, scale: Weight, zero: Weight) -> Iterator[Weight]:
+    """A matrix and its scale, one for each row."""
+    rows = weight.shape[:1]
+
+    def read() -> Array:
+        if np.asarray(zero.read()).any():
+            raise ValueError(
+                f"{weight.name}: expected a zero point of 0, as quantize_dynamic gives it, got another; load the model "
+                "as it was before, then quantize('int8')"
+            )
+        return symmetric(weight.read())
+
+    def read_scale() -> Array:
+        given = np.asarray(scale.read())
+        if given.shape not in ((), rows):
+            raise ValueError(f"{weight.name}: expected a scale, or one for each of its rows, got {given.shape}")
+        with np.errstate(over="ignore"):
+            return np.broadcast_to(given.astype(np.float32), rows)
+
+    yield weight._replace(read=read, assumed=ACTIVATIONS)
+    yield Weight(weight.name + SCALE, rows, "float32", read_scale, scale.problem, precision=INT8)
+
+
+def symmetric(values: Array) -> Array:
+    """int8 numbers from -127 on; what changes is told.
+
+    quantize_dynamic divides by the largest number / 127.5, so that -127 is as near to a smallest number as -128.
+    """
+    if values.min(initial=0) >= -127:
+        return values
+    assumptions.assume("some weights are the integer -128: they become -127, the least that there is here")
+    return np.maximum(values, np.int8(-127))

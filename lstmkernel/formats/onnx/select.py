@@ -85,7 +85,7 @@ def _tried(
     scope: Scope, reader: TensorReader, inputs: Mapping[str, tuple[int, ...]], source: str
 ) -> FollowedNetwork | ValueError:
     """The network for inputs of these shapes, or why there is none."""
-    swapped = {name: tuple(_SWAPPED.get(extent, extent) for extent in shape) for name, shape in inputs.items()}
+    swapped = {name: _swapped(scope, name, shape, name == source) for name, shape in inputs.items()}
     scope = scope._replace(known={})
     try:
         found = whole_graph(scope, copy(reader), inputs, source)
@@ -185,6 +185,13 @@ def _source(graph: Graph) -> str:
     if len(sources) != 1:
         raise ValueError(f"{first}: X: expected to come from one input of the graph, got {sources[:6] or 'none'}")
     return sources[0]
+
+
+def _swapped(scope: Scope, name: str, shape: tuple[int, ...], is_source: bool) -> tuple[int, ...]:
+    """The other sizes of open axes. x's last axis and the declared sizes of a state are the network's own."""
+    declared = _declared(scope.graph.inputs[name])
+    open_axes = [axis < len(shape) - 1 if is_source else declared[axis] is None for axis in range(len(shape))]
+    return tuple(_SWAPPED.get(size, size) if is_open else size for size, is_open in zip(shape, open_axes, strict=True))
 
 
 _SWAPPED = {OPEN[0]: OPEN[1], OPEN[1]: OPEN[0]}

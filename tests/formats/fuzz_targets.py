@@ -196,6 +196,34 @@ def onnx_target() -> Target:
     return Target("onnx", ".onnx", written(lambda path: lk.save(SMALL, path), ".onnx"))
 
 
+def onnx_integers_target() -> Target:
+    """Weights behind DequantizeLinear."""
+    return Target("onnx_int8", ".onnx", written(lambda path: lk.save(INTEGERS, path), ".onnx"))
+
+
+def onnx_dynamic_target() -> Target:
+    """ONNX Runtime's quantized LSTM, as its quantizer writes it."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    constants = {
+        **{"W": np.full((1, 1, 4), 100, "i1"), "R": np.full((1, 1, 4), 200, "u1"), "B": np.full((1, 8), 0.5, "f4")},
+        **{"W_s": np.full(1, 0.01, "f4"), "W_z": np.zeros(1, "i1")},
+        **{"R_s": np.full((1, 4), 0.01, "f4"), "R_z": np.full((1, 4), 128, "u1")},
+    }
+    names = ["x", "W", "R", "B", "", "", "", "", "W_s", "W_z", "R_s", "R_z"]
+    graph = helper.make_graph(
+        [helper.make_node("DynamicQuantizeLSTM", names, ["Y"], domain="com.microsoft", hidden_size=1)],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["T", "B", 1])],
+        [helper.make_tensor_value_info("Y", onnx.TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 14), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=7)
+    return Target("onnx_dynamic", ".onnx", model.SerializeToString())
+
+
 def onnx_cell_target() -> Target:
     """A cell that is written out, in a function of the model."""
     import onnx
@@ -248,6 +276,8 @@ def targets() -> list[Target]:
         ("h5py", keras_config_target),
         ("h5py", keras_weights_target),
         ("onnx", onnx_target),
+        ("onnx", onnx_integers_target),
+        ("onnx", onnx_dynamic_target),
         ("onnx", onnx_cell_target),
     )
     for package, make in of_packages:

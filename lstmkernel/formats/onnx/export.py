@@ -5,6 +5,8 @@ is zeros, or the model's own initial state. A network that expects lengths has t
 out and each LSTM's h_n and c_n, in lstmkernel's shapes. T and B are open. In a Stack, an LSTM's states have its place
 before their names, as in the state_dict: "1.h_0".
 
+Weights of 8 bits are integers behind DequantizeLinear: every runtime computes as with the rounded weights in float32.
+
 ONNX Runtime warns of each input that has a default, whatever the model. Without ``state_inputs`` there are none: every
 call then begins with the defaults.
 """
@@ -20,6 +22,7 @@ from onnx import helper, numpy_helper
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
+from lstmkernel.engine.precision import INT8, SCALE
 from lstmkernel.formats.onnx.dense import ACTIVATIONS
 from lstmkernel.formats.onnx.operator import ACTIVATIONS as LSTM_ACTIVATIONS
 from lstmkernel.lstm import LSTM
@@ -177,17 +180,30 @@ class _Graph:
 
     def _weights(self, lstm: LSTM, layer: int, name: str) -> list[str]:
         ends = [lstm.shape.suffix(layer, direction) for direction in range(lstm.shape.directions)]
-        named = lstm.state_dict()
-        weights = {
-            "W": [_gates(named[f"weight_ih{end}"]) for end in ends],
-            "R": [_gates(named[f"weight_hh{end}"]) for end in ends],
-        }
-        if lstm.bias:
-            weights["B"] = [
-                np.concatenate([_gates(named[f"bias_ih{end}"]), _gates(named[f"bias_hh{end}"])]) for end in ends
-            ]
-        names = [self.constant(f"{name}.{letter}", np.stack(parts)) for letter, parts in weights.items()]
-        return names if lstm.bias else [*names, ""]
+        stored = lstm.stored() if lstm.precision == INT8 else lstm.state_dict()
+        names = [
+            self._matrix(f"{name}.{letter}", [f"{own}{end}" for end in ends], stored)
+            for letter, own in (("W", "weight_ih"), ("R", "weight_hh"))
+        ]
+        if not lstm.bias:
+            return [*names, ""]
+        biases = [[_gates(stored[f"{own}{end}"]) for own in ("bias_ih", "bias_hh")] for end in ends]
+        return [*names, self.constant(f"{name}.B", np.stack([np.concatenate(parts) for parts in biases]))]
+
+    def _matrix(self, name: str, own: list[str], stored: Mapping[str, Array]) -> str:
+        """W or R, (D, 4H, K), whose parts have their ``own`` names.
+
+        Integers go through DequantizeLinear, which has scales along one axis only: so all rows of both directions
+        form one matrix first.
+        """
+        parts = np.stack([_gates(stored[each]) for each in own])
+        if parts.dtype != np.int8:
+            return self.constant(name, parts)
+        scales = np.concatenate([_gates(stored[each + SCALE]) for each in own])
+        rows = self.constant(f"{name}.integers", parts.reshape(len(scales), -1))
+        inputs = [rows, self.constant(f"{name}.scale", scales)]
+        numbers = self.node("DequantizeLinear", inputs, f"{name}.rows", axis=0)
+        return self.node("Reshape", [numbers, self.constant(f"{name}.shape", parts.shape)], name)
 
     def _peephole(self, lstm: LSTM, layer: int, name: str) -> str:
         if not (lstm.variant and lstm.variant.peephole):

@@ -18,6 +18,8 @@ from lstmkernel.formats.untrusted.raw_tensors import from_bfloat16
 #: and bfloat16 stand in int32_data as their bits.
 TYPES = {
     1: ("float32", "float_data"),
+    2: ("uint8", "int32_data"),
+    3: ("int8", "int32_data"),
     6: ("int32", "int32_data"),
     7: ("int64", "int64_data"),
     10: ("float16", "int32_data"),
@@ -38,17 +40,18 @@ class TensorReader:
         self._made = 0
         self._of_bfloat16 = 0
         self._handed = 0
+        self._of_integers = [0]  # bytes that float32 has more than integers of 8 bits; copies share it
         self._external: dict[str, int] = {}  # each file once, with its size
 
     def make(self, what: str, count: int) -> None:
         """Count bytes that are about to be allocated beside the file's own; ValueError for too many."""
-        limits.check(what, self._made + count, self._given)
+        limits.check(what, self._made + count, self._given + self._of_integers[0])
         self._made += count
 
     def hand(self, what: str, array: Array) -> None:
         """Count weights that a layer will copy; ValueError if nodes share weights and the copies become too large."""
         self._handed += array.nbytes
-        limits.check(what, 2 * self._handed, self._given + self._of_bfloat16)
+        limits.check(what, 2 * self._handed, self._given + self._of_bfloat16 + self._of_integers[0])
 
     def array(self, tensor: Any) -> Array:
         """A tensor's numbers, bfloat16 as float32; read-only if they are the file's own bytes."""
@@ -63,6 +66,8 @@ class TensorReader:
             if extent < 0:
                 raise ValueError(f"{about.name}: expected sizes of at least 0, got shape {about.shape}")
             count *= extent
+        if stored.itemsize == 1:
+            self._of_integers[0] += min(3 * count, 3 * self.file_size)
         external = tensor.data_location == tensor.EXTERNAL
         if (external and tensor.HasField("raw_data")) or tensor.HasField("segment"):
             raise ValueError(
@@ -83,10 +88,18 @@ class TensorReader:
         self.make(about.name, count * stored.itemsize)
         if stored.itemsize > 2:
             return np.fromiter(numbers, stored, count)
+        if stored.itemsize == 1:
+            return self._bytes(about, np.fromiter(numbers, np.int64, count), stored)
         bits = np.fromiter(numbers, np.int64, count)
         if count and not 0 <= bits.min() <= bits.max() < 1 << 16:
             raise ValueError(f"{about.name}: expected 16 bits a number, got {bits.min()}..{bits.max()}")
         return bits.astype("<u2").view(stored)
+
+    def _bytes(self, about: Tensor, numbers: Array, stored: np.dtype[Any]) -> Array:
+        least, most = np.iinfo(stored).min, np.iinfo(stored).max
+        if numbers.size and not least <= numbers.min() <= numbers.max() <= most:
+            raise ValueError(f"{about.name}: expected numbers of {stored}, got {numbers.min()}..{numbers.max()}")
+        return numbers.astype(stored)
 
     def _widened(self, about: Tensor, values: Array) -> Array:
         if about.dtype != "bfloat16":

@@ -16,7 +16,7 @@ import numpy as np
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine.precision import FLOAT16, INT8, SCALE
-from lstmkernel.formats import assumptions
+from lstmkernel.formats.integers import symmetric
 from lstmkernel.formats.pytorch.pickled import Dict, Name, Opaque, Storage, StoredTensor, view
 from lstmkernel.formats.pytorch.weights import Weight, unreadable
 
@@ -210,14 +210,3 @@ def _integers(weight: Weight, scale: Weight, zero: Weight) -> Iterator[Weight]:
 
     yield weight._replace(read=read, assumed=ACTIVATIONS)
     yield Weight(weight.name + SCALE, rows, "float32", read_scale, scale.problem, precision=INT8)
-
-
-def symmetric(values: Array) -> Array:
-    """int8 numbers from -127 on; what changes is told.
-
-    quantize_dynamic divides by the largest number / 127.5, so that -127 is as near to a smallest number as -128.
-    """
-    if values.min(initial=0) >= -127:
-        return values
-    assumptions.assume("some weights are the integer -128: they become -127, the least that there is here")
-    return np.maximum(values, np.int8(-127))

@@ -137,6 +137,50 @@ def test_every_way_gives_the_same_network(tmp_path, random):
     assert nets[0].batch_first
 
 
+class Tagger(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.rnn, self.fc = torch.nn.LSTM(5, 9), torch.nn.Linear(9, 2)
+
+    def forward(self, x):
+        return self.fc(self.rnn(x)[0])
+
+
+def test_layers_stay_in_their_order(tmp_path):
+    """A Linear that is not quantized stands behind the LSTM, as in the file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantized = torch.ao.quantization.quantize_dynamic(Tagger(), {torch.nn.LSTM})
+    torch.save(quantized.state_dict(), tmp_path / "net.pt")
+    net = quietly(lk.load, tmp_path / "net.pt")
+    assert [type(layer).__name__ for layer in net.layers] == ["LSTM", "Dense"]
+    assert net.precision == "int8"
+
+
+@pytest.mark.parametrize("bits", [torch.qint8, torch.float16])
+def test_the_linears_of_a_model_become_float32(tmp_path, random, bits):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        quantized = torch.ao.quantization.quantize_dynamic(Tagger(), {torch.nn.LSTM, torch.nn.Linear}, dtype=bits)
+    torch.save(quantized.state_dict(), tmp_path / "net.pt")
+    x = normal(random, (7, 3, 5), "float32")
+    with torch.no_grad():
+        theirs = quantized(torch.from_numpy(x)).numpy()
+    parts = ["rnn", "fc"]
+    nets = [quietly(lk.load, tmp_path / "net.pt", prefix=prefix) for prefix in (None, parts)]
+    nets += [quietly(lk.from_torch, given, prefix=parts) for given in (quantized, quantized.state_dict())]
+    nets += [quietly(lk.from_torch, [quantized.rnn, quantized.fc])]
+    for net in nets:
+        assert repr(net) == repr(nets[0])
+        assert_same_bits(net(x)[0], nets[0](x)[0])
+        assert np.abs(net(x)[0] - theirs).max() < (0.02 if bits == torch.qint8 else 1e-5)
+    weight = quantized.fc.weight().dequantize().numpy() if bits == torch.qint8 else quantized.fc.weight().numpy()
+    assert_same_bits(nets[0][1].state_dict()["weight"], weight)
+    assert quietly(lk.from_torch, quantized, prefix="rnn").precision in ("int8", "float16")
+    assert "Linear 9 -> 2" in str(lk.inspect(tmp_path / "net.pt"))
+
+
 def test_what_inspect_says(tmp_path):
     for bits, words in ((torch.qint8, "int8 weights"), (torch.float16, "float16 weights")):
         torch.save(module("two layers", bits)[1].state_dict(), tmp_path / "net.pt")

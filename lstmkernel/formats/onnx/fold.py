@@ -55,12 +55,15 @@ class Constants(Mapping[str, Array]):
                 continue
             if node.op == quantized.DEQUANTIZE:
                 self.put(node.output(0), partial(self._dequantized, node))
-            elif node.op in data_movement.NAMES and node.input(0) in self._quantized:
+            elif node.op in data_movement.NAMES and self._may_be_integers(node.input(0)):
                 self.put(node.output(0), partial(self._moved, node))
             elif node.op in FOLDED:
                 value = folded(node, [self[name] if name else None for name in node.inputs], reader)
                 if value is not None:
                     self._arrays[node.output(0)] = value
+
+    def _may_be_integers(self, name: str) -> bool:
+        return name in self._quantized or name in self._integers
 
     def put(self, name: str, compute: Callable[[], Integers | Array]) -> None:
         """A constant that may be integers with scales; they are computed when they are asked for."""
@@ -69,7 +72,8 @@ class Constants(Mapping[str, Array]):
     def integers(self, name: str) -> Integers | None:
         """A constant as integers with scales; None for any other constant, and for a name without one."""
         if name in self._quantized:
-            found = self._quantized.pop(name)()
+            found = self._quantized[name]()  # an error comes again, each time
+            del self._quantized[name]
             if isinstance(found, Integers):
                 self._integers[name] = found
             else:
@@ -111,9 +115,9 @@ class Constants(Mapping[str, Array]):
     def __contains__(self, name: object) -> bool:
         if name in self._unread:
             return self._unread[str(name)].data_type in TYPES
-        if name in self._quantized or name in self._integers:
+        if self._may_be_integers(str(name)) or name in self._arrays:
             return True
-        return name in self._arrays or (name in self._outside and name not in self._hidden)
+        return name in self._outside and name not in self._hidden
 
     def __iter__(self) -> Iterator[str]:
         return (

@@ -45,13 +45,18 @@ class TensorReader:
 
     def make(self, what: str, count: int) -> None:
         """Count bytes that are about to be allocated beside the file's own; ValueError for too many."""
-        limits.check(what, self._made + count, self._given + self._of_integers[0])
+        limits.check(what, self._made + count, self._as_float32)
         self._made += count
 
     def hand(self, what: str, array: Array) -> None:
         """Count weights that a layer will copy; ValueError if nodes share weights and the copies become too large."""
         self._handed += array.nbytes
-        limits.check(what, 2 * self._handed, self._given + self._of_bfloat16 + self._of_integers[0])
+        limits.check(what, 2 * self._handed, self._as_float32 + self._of_bfloat16)
+
+    @property
+    def _as_float32(self) -> int:
+        """The bytes of the file, if it had float32 in place of integers of 8 bits; functions may read them often."""
+        return self._given + min(self._of_integers[0], 3 * self._given)
 
     def array(self, tensor: Any) -> Array:
         """A tensor's numbers, bfloat16 as float32; read-only if they are the file's own bytes."""
@@ -66,8 +71,6 @@ class TensorReader:
             if extent < 0:
                 raise ValueError(f"{about.name}: expected sizes of at least 0, got shape {about.shape}")
             count *= extent
-        if stored.itemsize == 1:
-            self._of_integers[0] += min(3 * count, 3 * self.file_size)
         external = tensor.data_location == tensor.EXTERNAL
         if (external and tensor.HasField("raw_data")) or tensor.HasField("segment"):
             raise ValueError(
@@ -80,6 +83,7 @@ class TensorReader:
             values = np.frombuffer(tensor.raw_data, stored)
         else:
             values = self._from_field(about, getattr(tensor, field), count, stored)
+        self._of_integers[0] += 3 * values.size if stored.itemsize == 1 else 0
         return self._widened(about, values).reshape(about.shape)
 
     def _from_field(self, about: Tensor, numbers: Any, count: int, stored: np.dtype[Any]) -> Array:

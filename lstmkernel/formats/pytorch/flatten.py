@@ -49,6 +49,8 @@ class _Walk:
             raise ValueError(f"{name[:100]}: expected at most {MOST_NODES} values, got more")
         if isinstance(node, StoredTensor):
             self._add(name, node)
+        elif packed_linear := packed.linear(name, node):
+            self._enter(name, packed_linear, depth)
         elif isinstance(node, Dict | list | tuple) or is_script(node):
             if id(node) in self._telling or id(node) not in self._entered:
                 self._entered.add(id(node))

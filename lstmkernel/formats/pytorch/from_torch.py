@@ -36,7 +36,8 @@ def from_torch(
     ----------
     source
         A ``torch.nn.LSTM``, a module that holds one, or a state_dict: an LSTM, or what ``prefix`` picks.
-        A ``torch.nn.Linear``: a Dense.
+        A ``torch.nn.Linear``: a Dense. An LSTM that ``torch.ao.quantization.quantize_dynamic`` made keeps its integers
+        or float16 weights, and its Linears become float32.
         A list of modules, in the order in which they run, or an ``nn.Sequential``: a Stack of its LSTMs and Linears.
         Behind a Linear may be Tanh, Sigmoid, ReLU or Softmax(dim=-1); dropout does nothing. Other modules are refused.
     prefix
@@ -89,8 +90,12 @@ def _weights_of(module: Any) -> list[Weight]:
 def _weights(named: Mapping[Any, Any]) -> list[Weight]:
     found: list[Weight] = []
     for name, value in named.items():
-        packs = type(value).__name__ == "ScriptObject" and str(name).endswith("param")
-        found += packed.of_object(str(name), value) if packs else [_weight(str(name), value)]
+        if type(value).__name__ == "ScriptObject" and str(name).endswith("param"):
+            found += packed.of_object(str(name), value)
+        elif isinstance(value, tuple) and len(value) == 2 and f".{name}".endswith(f".{packed.PAIR}"):
+            found += packed.of_pair(str(name), value)
+        else:
+            found.append(_weight(str(name), value))
     return found
 
 

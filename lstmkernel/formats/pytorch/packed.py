@@ -4,13 +4,16 @@ A state_dict has one such object for each layer and direction, "rnn._all_weight_
 tuple: its kind, biases, and for weight_ih and weight_hh another object, which is a pair of weight and bias. The tensors
 get names behind the object's, such as "rnn._all_weight_values.0.param.int8.weight_ih"; ``resolved`` makes an LSTM's of
 them. An int8 weight has the tensors "weight_ih_scale" and "weight_ih_zero" beside it, for the matrix or for each row.
+
+A Linear has a pair of weight and bias, "fc._packed_params._packed_params", and becomes one of float32.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +36,13 @@ _NAME = re.compile(
     r"(?P<place>(?:.*\.)?)_all_weight_values\.(?P<number>[0-9]{1,6})\.param\.(?P<precision>int8|float16)\.(?P<own>\w+)",
     re.DOTALL,
 )
+
+#: Where the pair of a Linear is, behind the Linear's name; and the same with what is in it.
+PAIR = "_packed_params._packed_params"
+_OF_PAIR = re.compile(rf"(?P<place>(?:.*\.)?){re.escape(PAIR)}\.linear\.(?P<own>\w+)", re.DOTALL)
+
+#: What else a Linear has: what its outputs would be rounded to, in a model that is not dynamic.
+_BESIDE = ("scale", "zero_point", "_packed_params.dtype", "_packed_params")
 
 #: What differs from PyTorch.
 ACTIVATIONS = (
@@ -101,7 +111,24 @@ def _constant(value: float, dtype: str) -> StoredTensor:
     return StoredTensor(Storage("", dtype, 1, data), 0, (), ())
 
 
+def linear(name: str, node: Any) -> Dict | None:
+    """The tensors of a Linear's pair, as those of an LSTM's object."""
+    if not (isinstance(node, tuple) and len(node) == 2 and f".{name}".endswith(f".{PAIR}")):
+        return None
+    found = Dict()
+    for own, value in (*_matrix("weight", node[0]), ("bias", node[1])):
+        found.items += [f"linear.{own}", value]
+    return found
+
+
 # ---------------------------------------------------------------- as they live
+
+
+def of_pair(name: str, pair: Any) -> list[Weight]:
+    """A Linear's pair in memory."""
+    weight, bias = pair
+    arrays = _of_tensor("weight", weight) | ({} if bias is None else {"bias": bias.detach().numpy()})
+    return [_weight(f"{name}.linear.{own}", array) for own, array in arrays.items()]
 
 
 def of_object(name: str, value: Any) -> list[Weight]:
@@ -141,20 +168,68 @@ def resolved(weights: Sequence[Weight], two_directions: Callable[[str], bool] | 
 
     two_directions says of the place of an LSTM whether it has two; without it, only shapes tell.
     """
-    layers: dict[str, dict[int, dict[str, Weight]]] = {}
-    others = []
+    found: list[Weight | _Place] = []  # in the order of the layers
+    places: dict[tuple[str, str], _Place] = {}
     for weight in weights:
-        match = _NAME.fullmatch(weight.name)
-        if match:
-            own = weight._replace(precision=match["precision"])
-            layers.setdefault(match["place"], {}).setdefault(int(match["number"]), {})[match["own"]] = own
+        match = _OF_PAIR.fullmatch(weight.name) or _NAME.fullmatch(weight.name)
+        if match is None:
+            found.append(weight)
+            continue
+        kind = "Linear" if match.re is _OF_PAIR else "LSTM"
+        if (kind, match["place"]) not in places:
+            places[kind, match["place"]] = _Place(kind, match["place"], {})
+            found.append(places[kind, match["place"]])
+        number, own = (
+            (int(match["number"]), weight._replace(precision=match["precision"])) if kind == "LSTM" else (0, weight)
+        )
+        places[kind, match["place"]].parts.setdefault(number, {})[match["own"]] = own
+    beside = {place + own for kind, place in places if kind == "Linear" for own in _BESIDE}
+    resolved: list[Weight] = []
+    for each in found:
+        if isinstance(each, Weight):
+            resolved += [] if each.name in beside else [each]
+        elif each.kind == "Linear":
+            resolved += _linear(each.name, each.parts[0])
         else:
-            others.append(weight)
-    for place, found in layers.items():
-        if sorted(found) != list(range(len(found))):
-            raise ValueError(f"{place[-100:]}_all_weight_values: expected numbers from 0 on, got others")
-        others += _lstm(place, [found[number] for number in range(len(found))], two_directions)
-    return others
+            resolved += _lstm(each.name, each.layers(), two_directions)
+    return resolved
+
+
+class _Place(NamedTuple):
+    """An LSTM or a Linear, its name with a dot, and what is in each of its objects."""
+
+    kind: str
+    name: str
+    parts: dict[int, dict[str, Weight]]
+
+    def layers(self) -> list[dict[str, Weight]]:
+        if sorted(self.parts) != list(range(len(self.parts))):
+            raise ValueError(f"{self.name[-100:]}_all_weight_values: expected numbers from 0 on, got others")
+        return [self.parts[number] for number in range(len(self.parts))]
+
+
+def _linear(place: str, parts: Mapping[str, Weight]) -> Iterator[Weight]:
+    """Weight and bias in float32."""
+    for own in ("weight", "bias"):
+        if own not in parts:
+            continue
+        weight, scale, zero = (parts.get(own + end) for end in ("", SCALE, ZERO))
+        assert weight is not None
+        renamed = weight._replace(name=place + own)
+        if scale is None or zero is None:
+            yield renamed
+        else:
+            yield renamed._replace(dtype="float32", read=partial(_numbers, renamed.name, weight, scale, zero))
+
+
+def _numbers(name: str, weight: Weight, scale: Weight, zero: Weight) -> Array:
+    values, scales, zeros = (np.asarray(each.read()) for each in (weight, scale, zero))
+    if scales.shape not in ((), values.shape[:1]) or zeros.shape != scales.shape:
+        raise ValueError(f"{name}: expected a scale and a zero point, or such for each of its rows, got {scales.shape}")
+    by_row = (-1, *[1] * (values.ndim - 1)) if scales.ndim else ()
+    with np.errstate(over="ignore"):
+        numbers: Array = ((values - zeros.reshape(by_row)) * scales.reshape(by_row)).astype(np.float32)
+    return numbers
 
 
 def _lstm(

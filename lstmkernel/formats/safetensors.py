@@ -101,7 +101,9 @@ def _weights(path: str, header: _Header) -> list[Weight]:
     return state_dict.of_tensors(header.tensors, read)
 
 
-def save(net: AnyNetwork, path: str, state_inputs: bool) -> None:
+def save(net: AnyNetwork, path: str, state_inputs: bool, dynamic: bool) -> None:
+    if dynamic:
+        raise ValueError(f"dynamic: expected False for {path}, since only an ONNX model has operators")
     if not state_inputs:
         raise ValueError(f"state_inputs: expected True for {path}, since only an ONNX model has inputs")
     metadata = _stack_config(net) if isinstance(net, Stack) else _layer_config(net)

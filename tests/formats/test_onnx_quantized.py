@@ -354,6 +354,29 @@ def test_a_stack_and_its_bytes(tmp_path, random):
     assert_same_bits(loaded(x)[0], net.quantize("int8")(x)[0])
 
 
+@each("plain", "two layers", "two directions", "without bias", "batch first, two directions", "reverse", "wide")
+def test_onnxruntimes_own_operator(tmp_path, random, network):
+    """As near to the float32 network with the rounded weights as 8-bit activations are."""
+    net = make(network).quantize("int8")
+    path = tmp_path / "net.onnx"
+    lk.save(net, path, state_inputs=False, dynamic=True)
+    model = onnx.load(path)
+    assert "DynamicQuantizeLSTM" in {node.op_type for node in model.graph.node}
+    loaded, told = and_told(lk.load, path)
+    assert (repr(loaded), told) == (repr(net), [])
+    x = normal(random, (7, 3, net.input_size), "float32")
+    assert_same_answer(loaded(x), net(x))
+    assert np.abs(run(model, x)[0] - exact(net)(x)[0]).max() < 0.05
+
+
+def test_where_onnxruntimes_own_operator_cannot_be(tmp_path):
+    with pytest.raises(ValueError, match=r"dynamic: expected LSTMs that quantize\('int8'\) made, got float32"):
+        lk.save(make("plain"), tmp_path / "net.onnx", dynamic=True)
+    with pytest.raises(ValueError, match="dynamic: expected False for"):
+        lk.save(make("plain").quantize("int8"), tmp_path / "net.safetensors", dynamic=True)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("kept", ['{"activations": "int4"}', '{"activations": ["int8"]}', '{"activations": 3}'])
 def test_activations_that_there_are_not(tmp_path, kept):
     lk.save(make("plain").quantize("int8"), tmp_path / "net.onnx")

@@ -82,7 +82,7 @@ def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stac
     return _built(found, options, notes, activations)
 
 
-def save(net: AnyNetwork, path: str, state_inputs: bool) -> None:
+def save(net: AnyNetwork, path: str, state_inputs: bool, dynamic: bool) -> None:
     """Save as an ONNX model; ``export.py`` says with which inputs and outputs."""
     errors.needed("onnx", "onnx", f"saving {path}")
     from lstmkernel.formats.onnx import export  # imports onnx
@@ -91,7 +91,7 @@ def save(net: AnyNetwork, path: str, state_inputs: bool) -> None:
     if isinstance(net, Model) and net.activations in LEVELS:
         notes |= {"activations": net.activations}
     with replacing(path) as file:
-        made = export.model(net, {KEY: json.dumps(notes)} if notes else {}, state_inputs)
+        made = export.model(net, {KEY: json.dumps(notes)} if notes else {}, state_inputs, dynamic)
         file.write(made.SerializeToString())
 
 

@@ -107,7 +107,8 @@ class Constants(Mapping[str, Array]):
             self._reader.make(name, 4 * self._integers[name].values.size)
             self._arrays[name] = self._integers[name].numbers()
         if name in self._unread:
-            self._arrays[name] = self._reader.array(self._unread.pop(name))
+            self._arrays[name] = self._reader.array(self._unread[name])
+            del self._unread[name]
         if name in self._arrays or name in self._hidden:
             return self._arrays[name]
         return self._outside[name]

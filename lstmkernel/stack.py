@@ -321,7 +321,7 @@ class Stack(Model):
             named = {name.removeprefix(f"{i}."): v for name, v in mapping.items() if name.startswith(f"{i}.")}
             layers.append(kind.from_config(own, named))
         stack = cls(layers, skip=config.get("skip", 0))
-        parameters.checked(mapping, stack.parameter_shapes(), stack.dtype)  # no parameter but those of the layers
+        parameters.require_only(mapping, stack.stored())
         return stack
 
     def __copy__(self) -> Stack:
@@ -334,13 +334,14 @@ class Stack(Model):
         # The layers themselves: who pickles one of them beside the stack gets it back as a layer of that stack. They
         # are pickled one after the other, and somebody may load other weights meanwhile, so all weights come along.
         # A pickle holds an array only once.
-        return partial(type(self), skip=self._skip), (self._layers,), self._stored()
+        return partial(type(self), skip=self._skip), (self._layers,), self.stored()
 
-    def _stored(self) -> dict[str, Array]:
+    def stored(self) -> dict[str, Array]:
+        """For ``from_config``: ``state_dict()``, but weights of fewer bits in those bits. Read-only."""
         return parameters.with_places(layer.parameters for layer in self.engine.layers)
 
     def __setstate__(self, named: Mapping[str, Array]) -> None:
-        own = self._stored()
+        own = self.stored()
         if not all(np.array_equal(own[name], value) for name, value in named.items()):
             self._replace(named)
 

@@ -87,13 +87,16 @@ class Network:
                 f"precision: expected a float32 network, to quantize it to {precision.weights}, got "
                 f"{self.precision.weights} weights; quantize the network that they were made from"
             )
+        self._require_int8_possible(precision)
+        narrow = self.parameters if self.is_quantized else rounded(self.parameters, precision)
+        return Network(self.shape, narrow, self.dtype, backend, self.options, precision)
+
+    def _require_int8_possible(self, precision: Precision) -> None:
         if precision.is_int8 and self.shape.variant is not None:
             raise ValueError(
                 f"variant: expected a plain LSTM, to quantize it to int8, got {self.shape.variant!r}; "
                 "quantize('float16') takes it"
             )
-        narrow = self.parameters if self.is_quantized else rounded(self.parameters, precision)
-        return Network(self.shape, narrow, self.dtype, backend, self.options, precision)
 
     def as_quantized(self, precision: Precision, mapping: Mapping[str, Any]) -> Network:
         """The network that once was quantized, from its own numbers.
@@ -106,6 +109,7 @@ class Network:
             narrow = self.quantized(precision, self.backend)
             bits.require_rounded(self.parameters, narrow.parameters)
             return narrow
+        self._require_int8_possible(precision)
         narrow_parameters = {**self.parameters, **bits.checked_int8(mapping)}
         return Network(self.shape, narrow_parameters, self.dtype, self.backend, self.options, precision)
 

@@ -160,6 +160,13 @@ def checked(mapping: Mapping[str, Any], shapes: Shapes, dtype: np.dtype[Any]) ->
     return _frozen(named)
 
 
+def require_only(mapping: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raises ValueError for a name that none of the layers has, each of which was given only its own names."""
+    superfluous = [str(name) for name in mapping if name not in known]
+    if superfluous:
+        raise ValueError(f"state_dict: superfluous {', '.join(superfluous)}; expected exactly {', '.join(known)}")
+
+
 def _frozen(named: dict[str, Array]) -> dict[str, Array]:
     """The same arrays, read-only from now on."""
     for value in named.values():

@@ -41,6 +41,9 @@ _LARGEST = float(np.finfo(np.float16).max)
 #: A scale must be a normal number after it was divided by the most levels: kernels flush others to 0.
 _LEAST_SCALE = np.finfo(np.float32).tiny * 32767
 
+#: A larger scale would make infinite weights.
+_MOST_SCALE = np.finfo(np.float32).max / MOST_INT8
+
 
 class Precision(NamedTuple):
     """What the weights of a network are, and what its kernels multiply them by."""
@@ -183,15 +186,16 @@ def checked_int8(mapping: Mapping[str, Any]) -> dict[str, Array]:
                 "weights are numbers, then quantize('int8') rounds them"
             )
         values, scale = np.array(mapping[name]), np.array(mapping[name + SCALE])
-        if values.dtype != np.int8 or values.min(initial=0) < -MOST_INT8:
-            raise ValueError(f"{name}: expected int8 numbers from -127 to 127, got {values.dtype}, or -128")
+        if values.dtype != np.int8 or values.ndim != 2 or values.min(initial=0) < -MOST_INT8:
+            got = f"{values.dtype} {values.shape}, or -128"
+            raise ValueError(f"{name}: expected a matrix of int8 numbers from -127 to 127, got {got}")
         if scale.dtype != np.float32 or scale.shape != values.shape[:1]:
             raise ValueError(
                 f"{name + SCALE}: expected float32 {values.shape[:1]}, one for each row of {name}, got {scale.dtype} "
                 f"{scale.shape}"
             )
-        if not np.isfinite(scale).all() or (scale < 0).any():
-            raise ValueError(f"{name + SCALE}: expected finite numbers of at least 0, got others")
+        if not ((scale >= 0) & (scale <= _MOST_SCALE)).all():
+            raise ValueError(f"{name + SCALE}: expected numbers from 0 to {_MOST_SCALE:g}, got others")
         scale[scale < _LEAST_SCALE] = 0
         found |= {name: values, name + SCALE: scale}
     return frozen(found)
@@ -204,11 +208,13 @@ def widened(parameters: Mapping[str, Array], dtype: np.dtype[Any]) -> dict[str, 
     """The same parameters with matrices of ``dtype``, read-only. float16 numbers are exact; int8 times scale rounds."""
     wide: dict[str, Array] = {}
     for name, value in parameters.items():
-        if value.dtype == np.int8:
-            wide[name] = (value * parameters[name + SCALE][:, None]).astype(dtype)
-        elif not (name.endswith(SCALE) and name.removesuffix(SCALE) in parameters):
-            wide[name] = _widen(value, dtype) if value.dtype == np.float16 else value
-    return frozen(wide)
+        if not name.startswith(_MATRICES):
+            wide[name] = value
+        elif value.dtype == np.int8:
+            wide |= frozen({name: (value * parameters[name + SCALE][:, None]).astype(dtype)})
+        elif not (name.endswith(SCALE) and parameters.get(name.removesuffix(SCALE), value).dtype == np.int8):
+            wide |= frozen({name: _widen(value, dtype)}) if value.dtype == np.float16 else {name: value}
+    return wide
 
 
 def _widen(value: Array, dtype: np.dtype[Any]) -> Array:

@@ -140,7 +140,7 @@ def inspect(path: Path, *, max_bytes: int | None = None) -> Contents:
         return format_of(path, formats()).inspect(path)
 
 
-def save(net: AnyNetwork | Model, path: Path, *, state_inputs: bool = True) -> None:
+def save(net: AnyNetwork | Model, path: Path, *, state_inputs: bool = True, dynamic: bool = False) -> None:
     """Save a network as ``.safetensors`` or ``.onnx``; ``load`` gives the same network back.
 
     The file is written whole or not at all. A name without a suffix is a safetensors file; there an LSTM's tensors have
@@ -148,13 +148,20 @@ def save(net: AnyNetwork | Model, path: Path, *, state_inputs: bool = True) -> N
     out, h_n, c_n, and runs in ONNX Runtime; the package onnx writes it. h_0 and c_0 may be left out of a call, and ONNX
     Runtime warns of each such input when it loads the model. With ``state_inputs=False`` the only input is x: there are
     no warnings, and every call begins with zeros or the model's own initial state. A safetensors file has float16
-    weights as such; an ONNX model has them in float32, and loads as a float32 network. Any other suffix is a
-    ValueError, and so is a network that the format cannot express.
+    and int8 weights as such, int8 ones with their scales beside them. An ONNX model has float16 weights in float32, and
+    loads as a float32 network. It has int8 weights with a DequantizeLinear behind them: other runtimes compute as with
+    the rounded weights in float32, and ``load`` gives the same int8 network. With
+    ``dynamic=True`` its LSTMs are DynamicQuantizeLSTM operators instead, which only ONNX Runtime has: it rounds x and h
+    to 8 bits with one scale for the whole matrix, so it is less accurate, and a row's answer depends on the others.
+
+    Any other suffix is a ValueError, and so is a network that the format cannot express.
     """
     if not isinstance(net, AnyNetwork):
         raise TypeError(f"net: expected an LSTM, LSTMCell, Dense or Stack, got {type(net).__name__}")
     path = path_of(path)
-    saving_format_of(path).save(copy(net), path, bool(state_inputs))  # somebody may load other weights meanwhile
+    saving_format_of(path).save(
+        copy(net), path, bool(state_inputs), bool(dynamic)
+    )  # somebody may load other weights meanwhile
 
 
 def saving_format_of(path: Path) -> SavingFormat:

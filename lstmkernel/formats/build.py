@@ -19,14 +19,23 @@ def dtype_of(arrays: Iterable[Array]) -> str:
     return "float64" if all(array.dtype == np.float64 for array in arrays) else "float32"
 
 
-def lstm(shape: LSTMShape, parameters: Mapping[str, Array], options: Options, expects: str | None = None) -> LSTM:
+def lstm(
+    shape: LSTMShape,
+    parameters: Mapping[str, Array],
+    options: Options,
+    expects: str | None = None,
+    precision: str = "",
+    activations: str | None = None,
+) -> LSTM:
     """An LSTM from parameters under PyTorch's names; ``options`` has a dtype and a batch_first.
 
     The shape is what the file says, so ``options`` cannot ask for another. expects: "mask" or "lengths" if the file
-    says that the network runs with them.
+    says that the network runs with them. precision, activations: of a network that was quantized; see
+    ``precision.Precision``.
     """
     options.checked(shape)
-    return LSTM.from_config({**shape._asdict(), **options.of_lstm(), "expects": expects}, parameters)
+    quantized = {"precision": precision, "activations": activations} if precision else {}
+    return LSTM.from_config({**shape._asdict(), **options.of_lstm(), "expects": expects, **quantized}, parameters)
 
 
 def dense(weight: Array, bias: Array | None, activation: str, options: Options) -> Dense:

@@ -90,5 +90,5 @@ class Format(Protocol):
 class SavingFormat(Format, Protocol):
     """A format that lstmkernel writes as well."""
 
-    def save(self, net: AnyNetwork, path: str, state_inputs: bool) -> None:
+    def save(self, net: AnyNetwork, path: str, state_inputs: bool, dynamic: bool) -> None:
         """Write the whole file or leave what was there; ValueError for what the format cannot express."""

@@ -41,6 +41,7 @@ def layer(kind: str, config: Mapping[str, Any]) -> str:
         words += [f"expects {expects}"] if (expects := config.get("expects")) else []
         words += ["initial state"] if config.get("initial_state") else []
         words += [f"{precision} weights"] if (precision := config.get("precision")) else []
+        words += [f"{activations} activations"] if (activations := config.get("activations")) else []
         words += _variant(config.get("variant"))
     words += [] if config.get("bias") else ["no bias"]
     return ", ".join(words)

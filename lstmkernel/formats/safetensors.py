@@ -101,7 +101,9 @@ def _weights(path: str, header: _Header) -> list[Weight]:
     return state_dict.of_tensors(header.tensors, read)
 
 
-def save(net: AnyNetwork, path: str, state_inputs: bool) -> None:
+def save(net: AnyNetwork, path: str, state_inputs: bool, dynamic: bool) -> None:
+    if dynamic:
+        raise ValueError(f"dynamic: expected False for {path}, since only an ONNX model has operators")
     if not state_inputs:
         raise ValueError(f"state_inputs: expected True for {path}, since only an ONNX model has inputs")
     metadata = _stack_config(net) if isinstance(net, Stack) else _layer_config(net)
@@ -111,8 +113,6 @@ def save(net: AnyNetwork, path: str, state_inputs: bool) -> None:
 
 def _tensors(net: AnyNetwork) -> dict[str, Array]:
     """The parameters, and weights of fewer bits in those bits."""
-    if isinstance(net, Stack):
-        return parameters.with_places(map(_tensors, net.layers))
     return net.state_dict() if isinstance(net, Dense) else dict(net.stored())
 
 
@@ -179,7 +179,7 @@ def _restore(description: Any, tensors: dict[str, Array], options: Options) -> A
     for i, layer in enumerate(description):
         layers.append(_restore_layer(layer, names.within(tensors, f"{i}."), options))
     stack = Stack(layers, skip=skip)
-    parameters.checked(tensors, stack.parameter_shapes(), stack.dtype)  # no tensor but those of the layers
+    parameters.require_only(tensors, stack.stored())
     return stack
 
 

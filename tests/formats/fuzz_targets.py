@@ -19,6 +19,7 @@ from hostile import Target
 import lstmkernel as lk
 
 SMALL = lk.Stack([lk.LSTM(1, 1, seed=1), lk.Dense(1, 1, seed=1)])
+INTEGERS = SMALL.quantize("int8")
 
 #: Amplifier models of one unit.
 LAYERS = [
@@ -66,6 +67,19 @@ def torch_pickle_target() -> Target:
     with zipfile.ZipFile(io.BytesIO(archive)) as file:
         data = file.read("net/data.pkl")
     return Target("torch", ".pt", data, lambda payload: rezipped(archive, {"net/data.pkl": payload}))
+
+
+def quantized_torch_target() -> Target:
+    """The pickle of what PyTorch's ``quantize_dynamic`` made; its zip is made around it."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.ao is deprecated
+        module = torch.ao.quantization.quantize_dynamic(torch.nn.Sequential(torch.nn.LSTM(1, 1)), {torch.nn.LSTM})
+    archive = written(lambda path: torch.save(module.state_dict(), path), ".pt")
+    with zipfile.ZipFile(io.BytesIO(archive)) as file:
+        data = file.read("net/data.pkl")
+    return Target("torch_quantized", ".pt", data, lambda payload: rezipped(archive, {"net/data.pkl": payload}))
 
 
 def old_torch_target() -> Target:
@@ -182,6 +196,34 @@ def onnx_target() -> Target:
     return Target("onnx", ".onnx", written(lambda path: lk.save(SMALL, path), ".onnx"))
 
 
+def onnx_integers_target() -> Target:
+    """Weights behind DequantizeLinear."""
+    return Target("onnx_int8", ".onnx", written(lambda path: lk.save(INTEGERS, path), ".onnx"))
+
+
+def onnx_dynamic_target() -> Target:
+    """ONNX Runtime's quantized LSTM, as its quantizer writes it."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    constants = {
+        **{"W": np.full((1, 1, 4), 100, "i1"), "R": np.full((1, 1, 4), 200, "u1"), "B": np.full((1, 8), 0.5, "f4")},
+        **{"W_s": np.full(1, 0.01, "f4"), "W_z": np.zeros(1, "i1")},
+        **{"R_s": np.full((1, 4), 0.01, "f4"), "R_z": np.full((1, 4), 128, "u1")},
+    }
+    names = ["x", "W", "R", "B", "", "", "", "", "W_s", "W_z", "R_s", "R_z"]
+    graph = helper.make_graph(
+        [helper.make_node("DynamicQuantizeLSTM", names, ["Y"], domain="com.microsoft", hidden_size=1)],
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["T", "B", 1])],
+        [helper.make_tensor_value_info("Y", onnx.TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 14), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=7)
+    return Target("onnx_dynamic", ".onnx", model.SerializeToString())
+
+
 def onnx_cell_target() -> Target:
     """A cell that is written out, in a function of the model."""
     import onnx
@@ -220,6 +262,7 @@ def targets() -> list[Target]:
     """Those whose package is missing stay out."""
     found = [
         Target("safetensors", ".safetensors", written(lambda path: lk.save(SMALL, path), ".safetensors")),
+        Target("safetensors_int8", ".safetensors", written(lambda path: lk.save(INTEGERS, path), ".safetensors")),
         torch_json_target(),
         numpy_pickle_target(),
         *amplifier_targets(),
@@ -227,11 +270,14 @@ def targets() -> list[Target]:
     of_packages = (
         ("torch", torch_pickle_target),
         ("torch", old_torch_target),
+        ("torch", quantized_torch_target),
         ("torch", torchscript_target),
         ("h5py", keras_hdf5_target),
         ("h5py", keras_config_target),
         ("h5py", keras_weights_target),
         ("onnx", onnx_target),
+        ("onnx", onnx_integers_target),
+        ("onnx", onnx_dynamic_target),
         ("onnx", onnx_cell_target),
     )
     for package, make in of_packages:

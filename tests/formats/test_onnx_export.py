@@ -208,3 +208,11 @@ def test_state_inputs_are_for_onnx(tmp_path):
     with pytest.raises(ValueError, match=r"state_inputs: expected True for .*, since only an ONNX model has inputs"):
         lk.save(lk.LSTM(5, 7, seed=1), tmp_path / "net.safetensors", state_inputs=False)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sizes", [(17, 33), (19, 8), (17, 19)])
+def test_sizes_that_stand_for_time_and_batch(tmp_path, sizes):
+    """The reader follows arrays of 17 steps and 19 rows, and then of 19 and 17: a width may be the same number."""
+    lstm = lk.LSTM(*sizes, 2, seed=0)
+    lk.save(lstm, tmp_path / "net.onnx")
+    assert repr(lk.load(tmp_path / "net.onnx")) == repr(lstm)

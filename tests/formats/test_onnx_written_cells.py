@@ -256,9 +256,9 @@ def branches(count=2):
 WITHOUT = {
     "a GRU": (lambda: recurrent("GRU", 3), "got GRU node 'rnn': a GRU, not an LSTM"),
     "an RNN": (lambda: recurrent("RNN", 1), "got RNN node 'rnn': a plain RNN"),
-    "a quantized LSTM": (
+    "a quantized LSTM of numbers": (
         lambda: recurrent("DynamicQuantizeLSTM", 4, "com.microsoft"),
-        "got com.microsoft.DynamicQuantizeLSTM node 'rnn': a quantized LSTM; load the model as it was before",
+        "com.microsoft.DynamicQuantizeLSTM node 'rnn': W: expected constants, int8 or uint8, of 3",
     ),
     "another's LSTM": (lambda: recurrent("LSTMBlock", 4, "own"), "expected ONNX's own LSTM node, got own.LSTMBlock"),
     "LSTMs in branches": (

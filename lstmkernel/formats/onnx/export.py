@@ -5,6 +5,9 @@ is zeros, or the model's own initial state. A network that expects lengths has t
 out and each LSTM's h_n and c_n, in lstmkernel's shapes. T and B are open. In a Stack, an LSTM's states have its place
 before their names, as in the state_dict: "1.h_0".
 
+Weights of 8 bits are integers behind DequantizeLinear: every runtime computes as with the rounded weights in float32.
+With ``dynamic``, LSTMs of such weights are ONNX Runtime's DynamicQuantizeLSTM.
+
 ONNX Runtime warns of each input that has a default, whatever the model. Without ``state_inputs`` there are none: every
 call then begins with the defaults.
 """
@@ -20,6 +23,7 @@ from onnx import helper, numpy_helper
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
+from lstmkernel.engine.precision import INT8, SCALE
 from lstmkernel.formats.onnx.dense import ACTIVATIONS
 from lstmkernel.formats.onnx.operator import ACTIVATIONS as LSTM_ACTIVATIONS
 from lstmkernel.lstm import LSTM
@@ -29,18 +33,23 @@ from lstmkernel.variant import Variant
 #: The first operator set whose LSTM has a layout; every runtime of today reads it.
 OPSET, IR_VERSION = 14, 7
 
+#: Of ONNX Runtime's own operators.
+_DOMAIN = "com.microsoft"
+
 _LSTM_NAMES = {ours: name for name, ours in LSTM_ACTIVATIONS.items()}
 _DENSE_NAMES = {ours: name for name, ours in ACTIVATIONS.items()}
 
 
-def model(net: Any, metadata: Mapping[str, str], state_inputs: bool = True) -> Any:
+def model(net: Any, metadata: Mapping[str, str], state_inputs: bool = True, dynamic: bool = False) -> Any:
     """The ModelProto of an LSTM, or of a Stack that holds one; ValueError for what ONNX's operators cannot express."""
     layers = net.layers if isinstance(net, Stack) else (net,)
     if not any(isinstance(layer, LSTM) for layer in layers):
         raise ValueError(f"net: expected an LSTM or a Stack with one for an ONNX model, got {type(net).__name__}")
     if isinstance(net, Stack) and net.skip:
         raise ValueError(f"skip: expected 0 for an ONNX model, got {net.skip}; save it as .safetensors")
-    graph = _Graph(net.dtype, state_inputs)
+    if dynamic and any(layer.precision != INT8 for layer in layers if isinstance(layer, LSTM)):
+        raise ValueError(f"dynamic: expected LSTMs that quantize('int8') made, got {net.precision}; leave it out")
+    graph = _Graph(net.dtype, state_inputs, dynamic)
     batch_first = net.batch_first
     order = ["B", "T"] if batch_first else ["T", "B"]
     in_features = layers[0].input_size if isinstance(layers[0], LSTM) else layers[0].in_features
@@ -67,8 +76,8 @@ def model(net: Any, metadata: Mapping[str, str], state_inputs: bool = True) -> A
 class _Graph:
     """A graph that is being written: its nodes, initializers, inputs and outputs so far."""
 
-    def __init__(self, dtype: np.dtype[Any], state_inputs: bool) -> None:
-        self._dtype, self._state_inputs = dtype, state_inputs
+    def __init__(self, dtype: np.dtype[Any], state_inputs: bool, dynamic: bool) -> None:
+        self._dtype, self._state_inputs, self._dynamic = dtype, state_inputs, dynamic
         self._type = helper.np_dtype_to_tensor_dtype(dtype)
         self._nodes: list[Any] = []
         self._initializers: list[Any] = []
@@ -78,7 +87,7 @@ class _Graph:
     def model(self, shape: list[Any]) -> Any:
         outputs = [self._info("out", shape), *self._outputs]
         graph = helper.make_graph(self._nodes, "lstmkernel", self._inputs, outputs, self._initializers)
-        opsets = [helper.make_opsetid("", OPSET)]
+        opsets = [helper.make_opsetid("", OPSET)] + ([helper.make_opsetid(_DOMAIN, 1)] if self._dynamic else [])
         made = helper.make_model(graph, producer_name="lstmkernel", opset_imports=opsets, ir_version=IR_VERSION)
         onnx.checker.check_model(made)
         return made
@@ -147,10 +156,15 @@ class _Graph:
         for layer in range(L):
             name = f"{prefix}layer{layer}"
             own = self._of_layer(states, name, D * layer, D * layer + D) if states else ["", ""]
-            inputs = [value, *self._weights(lstm, layer, name), lengths, *own, self._peephole(lstm, layer, name)]
+            weights = ["", "", self._bias(lstm, layer, name)] if self._dynamic else self._weights(lstm, layer, name)
+            inputs = [value, *weights, lengths, *own, self._peephole(lstm, layer, name)]
             outputs = [f"{name}.{part}" for part in ("Y", "Y_h", "Y_c")]
             attributes = {"hidden_size": H, "direction": _direction(lstm), **_variant(lstm.variant, D)}
-            self._nodes.append(helper.make_node("LSTM", _trimmed(inputs), outputs, name=name, **attributes))
+            if self._dynamic:
+                inputs += self._integers(lstm, layer, name, inputs)
+                attributes |= {"domain": _DOMAIN}
+            op = "DynamicQuantizeLSTM" if self._dynamic else "LSTM"
+            self._nodes.append(helper.make_node(op, _trimmed(inputs), outputs, name=name, **attributes))
             for kept, output in zip(ends, outputs[1:], strict=True):
                 kept.append(output)
             value = self.node("Transpose", outputs[:1], f"{name}.transposed", perm=[0, 2, 1, 3])
@@ -177,17 +191,48 @@ class _Graph:
 
     def _weights(self, lstm: LSTM, layer: int, name: str) -> list[str]:
         ends = [lstm.shape.suffix(layer, direction) for direction in range(lstm.shape.directions)]
-        named = lstm.state_dict()
-        weights = {
-            "W": [_gates(named[f"weight_ih{end}"]) for end in ends],
-            "R": [_gates(named[f"weight_hh{end}"]) for end in ends],
-        }
-        if lstm.bias:
-            weights["B"] = [
-                np.concatenate([_gates(named[f"bias_ih{end}"]), _gates(named[f"bias_hh{end}"])]) for end in ends
-            ]
-        names = [self.constant(f"{name}.{letter}", np.stack(parts)) for letter, parts in weights.items()]
-        return names if lstm.bias else [*names, ""]
+        stored = lstm.stored() if lstm.precision == INT8 else lstm.state_dict()
+        names = [
+            self._matrix(f"{name}.{letter}", [f"{own}{end}" for end in ends], stored)
+            for letter, own in (("W", "weight_ih"), ("R", "weight_hh"))
+        ]
+        return [*names, self._bias(lstm, layer, name)]
+
+    def _bias(self, lstm: LSTM, layer: int, name: str) -> str:
+        if not lstm.bias:
+            return ""
+        ends = [lstm.shape.suffix(layer, direction) for direction in range(lstm.shape.directions)]
+        named = lstm.stored()
+        biases = [[_gates(named[f"{own}{end}"]) for own in ("bias_ih", "bias_hh")] for end in ends]
+        return self.constant(f"{name}.B", np.stack([np.concatenate(parts) for parts in biases]))
+
+    def _matrix(self, name: str, own: list[str], stored: Mapping[str, Array]) -> str:
+        """W or R, (D, 4H, K), whose parts have their ``own`` names.
+
+        Integers go through DequantizeLinear, which has scales along one axis only: so all rows of both directions
+        form one matrix first.
+        """
+        parts = np.stack([_gates(stored[each]) for each in own])
+        if parts.dtype != np.int8:
+            return self.constant(name, parts)
+        scales = np.concatenate([_gates(stored[each + SCALE]) for each in own])
+        rows = self.constant(f"{name}.integers", parts.reshape(len(scales), -1))
+        inputs = [rows, self.constant(f"{name}.scale", scales)]
+        numbers = self.node("DequantizeLinear", inputs, f"{name}.rows", axis=0)
+        return self.node("Reshape", [numbers, self.constant(f"{name}.shape", parts.shape)], name)
+
+    def _integers(self, lstm: LSTM, layer: int, name: str, inputs: list[str]) -> list[str]:
+        """Scales and zero points of a DynamicQuantizeLSTM; W and R among its inputs become integers, transposed."""
+        stored, more = lstm.stored(), []
+        ends = [lstm.shape.suffix(layer, direction) for direction in range(lstm.shape.directions)]
+        for place, own in ((1, "weight_ih"), (2, "weight_hh")):
+            letter = f"{name}.{'XWR'[place]}"
+            values = np.stack([_gates(stored[f"{own}{end}"]).T for end in ends])
+            scales = np.stack([_gates(stored[f"{own}{end}{SCALE}"]) for end in ends])
+            inputs[place] = self.constant(letter, values)
+            more += [self.constant(f"{letter}.scale", scales)]
+            more += [self.constant(f"{letter}.zero_point", np.zeros(scales.shape, np.int8))]
+        return more
 
     def _peephole(self, lstm: LSTM, layer: int, name: str) -> str:
         if not (lstm.variant and lstm.variant.peephole):

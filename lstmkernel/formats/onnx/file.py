@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
+from lstmkernel.engine import precision
 from lstmkernel.engine.notes import GIVES, Notes
-from lstmkernel.formats import build, describe, errors, kept_notes
+from lstmkernel.engine.precision import INT8, LEVELS
+from lstmkernel.formats import assumptions, build, describe, errors, kept_notes
 from lstmkernel.formats.contract import AnyNetwork, Options
 from lstmkernel.formats.inspection import Contents, LoadableNetwork
-from lstmkernel.formats.onnx import graph, operator, parse_budget, select
+from lstmkernel.formats.onnx import graph, operator, parse_budget, quantized, select
 from lstmkernel.formats.onnx.dense import DenseNodes
 from lstmkernel.formats.onnx.follow import FollowedNetwork, Part
+from lstmkernel.formats.onnx.operator import LSTMNode
 from lstmkernel.formats.onnx.tensors import TensorReader, described
 from lstmkernel.formats.untrusted.json import parse_json
 from lstmkernel.host.files import replacing
@@ -46,6 +50,7 @@ def inspect(path: str) -> Contents:
         found = select.tried(scopes, reader, prefix)
         if isinstance(found, FollowedNetwork):
             networks.append(LoadableNetwork(prefix, describe.chain(_in_words(part, found) for part in found.parts)))
+            notes += [told for told in _told(found.parts) if told not in notes and not _kept_activations(model)]
             if found.only:
                 notes.append(GIVES[found.only])
         else:
@@ -61,7 +66,7 @@ def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stac
     model, reader = _model(path)
     scopes = select.scopes(model, reader)
     found = select.network(scopes, reader, prefix or "")
-    kept = Notes() if prefix else _kept_notes(model)
+    kept, activations = Notes() if prefix else _kept_notes(model), _kept_activations(model)
     del model, scopes  # frees the file's bytes before the network takes memory
     if found.elsewhere:
         node, sources = found.elsewhere[0][0], ", ".join(sorted({repr(name) for _, name in found.elsewhere})[:6])
@@ -72,17 +77,21 @@ def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stac
     notes = kept_notes.first([Notes(gives=found.only or None), kept])
     if notes.gives:
         warn(f"{path}: {GIVES[notes.gives]}")
-    return _built(found, options, notes)
+    for sentence in [] if activations else _told(found.parts):
+        assumptions.assume(sentence)
+    return _built(found, options, notes, activations)
 
 
-def save(net: AnyNetwork, path: str, state_inputs: bool) -> None:
+def save(net: AnyNetwork, path: str, state_inputs: bool, dynamic: bool) -> None:
     """Save as an ONNX model; ``export.py`` says with which inputs and outputs."""
     errors.needed("onnx", "onnx", f"saving {path}")
     from lstmkernel.formats.onnx import export  # imports onnx
 
     notes = kept_notes.of_net(net).given() if isinstance(net, Model) else {}
+    if isinstance(net, Model) and net.activations in LEVELS:
+        notes |= {"activations": net.activations}
     with replacing(path) as file:
-        made = export.model(net, {KEY: json.dumps(notes)} if notes else {}, state_inputs)
+        made = export.model(net, {KEY: json.dumps(notes)} if notes else {}, state_inputs, dynamic)
         file.write(made.SerializeToString())
 
 
@@ -101,25 +110,53 @@ def _model(path: str) -> tuple[Any, TensorReader]:
     return model, TensorReader(path)
 
 
-def _kept_notes(model: Any) -> Notes:
-    """Those that ``save`` wrote, if it did."""
+def _kept(model: Any) -> Any:
+    """What ``save`` wrote beside the graph, if it did."""
     found = [entry.value for entry in model.metadata_props if entry.key == KEY]
-    return kept_notes.of_config(parse_json(found[0].encode())) if len(found) == 1 else Notes()
+    return parse_json(found[0].encode()) if len(found) == 1 else None
 
 
-def _built(found: FollowedNetwork, options: Options, notes: Notes) -> LSTM | Dense | Stack:
+def _kept_notes(model: Any) -> Notes:
+    return kept_notes.of_config(_kept(model))
+
+
+def _kept_activations(model: Any) -> str | None:
+    """What integers are multiplied by."""
+    kept = _kept(model)
+    return (
+        precision.checked(INT8, kept["activations"]).activations
+        if isinstance(kept, dict) and "activations" in kept
+        else None
+    )
+
+
+def _told(parts: Sequence[Part]) -> list[str]:
+    """What differs from the model where its weights are integers, in sentences."""
+    operators = (node.quantized for part in parts if not isinstance(part, DenseNodes) for node in part)
+    return [quantized.TOLD[operator] for operator in dict.fromkeys(operators) if operator]
+
+
+def _built(
+    found: FollowedNetwork, options: Options, notes: Notes, activations: str | None = None
+) -> LSTM | Dense | Stack:
     options = options.or_else(
         build.dtype_of(array for part in found.parts for array in _arrays(part)), found.batch_first
     )
     top = max(i for i, part in enumerate(found.parts) if not isinstance(part, DenseNodes))
     noted = options._replace(notes=notes)
-    return build.chain([_layer(part, found, noted if i == top else options) for i, part in enumerate(found.parts)])
+    layers = enumerate(found.parts)
+    return build.chain([_layer(part, found, noted if i == top else options, activations) for i, part in layers])
 
 
-def _layer(part: Part, found: FollowedNetwork, options: Options) -> LSTM | Dense:
+def _layer(part: Part, found: FollowedNetwork, options: Options, activations: str | None) -> LSTM | Dense:
     if isinstance(part, DenseNodes):
         return build.dense(part.weight, part.bias, part.activation, options)
-    return build.lstm(operator.shape_of(part), operator.as_state_dict(part), options, found.expects)
+    shape, named = operator.shape_of(part), operator.as_state_dict(part)
+    return build.lstm(shape, named, options, found.expects, _precision(part), activations)
+
+
+def _precision(part: list[LSTMNode]) -> str:
+    return INT8 if part[0].quantized else ""
 
 
 def _arrays(part: Part) -> list[Array]:
@@ -133,4 +170,5 @@ def _in_words(part: Part, found: FollowedNetwork) -> str:
         O, K = part.weight.shape
         config = {"in_features": K, "out_features": O, "activation": part.activation, "bias": part.bias is not None}
         return describe.layer("Dense", config)
-    return describe.layer("LSTM", {**operator.shape_of(part)._asdict(), "expects": found.expects})
+    told = {"expects": found.expects, "precision": _precision(part)}
+    return describe.layer("LSTM", {**operator.shape_of(part)._asdict(), **told})

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from math import prod
 
 import numpy as np
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.formats.onnx import data_movement
+from lstmkernel.formats.onnx import data_movement, quantized
 from lstmkernel.formats.onnx.graph import Graph
 from lstmkernel.formats.onnx.nodes import Node
+from lstmkernel.formats.onnx.quantized import Integers
 from lstmkernel.formats.onnx.tensors import TYPES, TensorReader
 
 #: Arithmetic on a few integers, for shapes: the number of inputs, and the function.
@@ -44,17 +46,69 @@ class Constants(Mapping[str, Array]):
         self._unread = dict(graph.initializers)
         self._arrays: dict[str, Array] = {}
         self._reader, self._outside = reader, outside
+        self._quantized: dict[str, Callable[[], Integers | Array]] = {}  # computed when they are asked for
+        self._integers: dict[str, Integers] = {}
         # Names that this graph uses for values of its own, whatever they mean outside.
         self._hidden = {*graph.inputs, *(name for node in graph.nodes for name in node.outputs)}
         for node in graph.nodes:
-            if node.op in FOLDED and all(not name or name in self for name in node.inputs):
+            if not all(not name or name in self for name in node.inputs):
+                continue
+            if node.op == quantized.DEQUANTIZE:
+                self.put(node.output(0), partial(self._dequantized, node))
+            elif node.op in data_movement.NAMES and self._may_be_integers(node.input(0)):
+                self.put(node.output(0), partial(self._moved, node))
+            elif node.op in FOLDED:
                 value = folded(node, [self[name] if name else None for name in node.inputs], reader)
                 if value is not None:
                     self._arrays[node.output(0)] = value
 
+    def _may_be_integers(self, name: str) -> bool:
+        return name in self._quantized or name in self._integers
+
+    def put(self, name: str, compute: Callable[[], Integers | Array]) -> None:
+        """A constant that may be integers with scales; they are computed when they are asked for."""
+        self._quantized[name] = compute
+
+    def integers(self, name: str) -> Integers | None:
+        """A constant as integers with scales; None for any other constant, and for a name without one."""
+        if name in self._quantized:
+            found = self._quantized[name]()  # an error comes again, each time
+            del self._quantized[name]
+            if isinstance(found, Integers):
+                self._integers[name] = found
+            else:
+                self._arrays[name] = found
+        if name in self._integers or name in self._hidden or not isinstance(self._outside, Constants):
+            return self._integers.get(name)
+        return self._outside.integers(name)
+
+    def _dequantized(self, node: Node) -> Integers | Array:
+        return quantized.dequantized(node, [self[name] if name else None for name in node.inputs], self._reader)
+
+    def _moved(self, node: Node) -> Integers | Array:
+        """Integers and scales in other places; numbers, where some of them are no integers."""
+        count = len(node.inputs) if node.op == "Concat" else 1
+        data = [self.integers(name) for name in node.inputs[:count]]
+        others = [self[name] if name else None for name in node.inputs[count:]]
+        known = [each for each in data if each is not None]
+        if len(known) < count:
+            given = [self[name] if name else None for name in node.inputs]
+            return data_movement.move(node, given, self._reader)
+        values, scale = (
+            data_movement.move(node, [*parts, *others], self._reader)
+            for parts in ([each.values for each in known], [each.scale for each in known])
+        )
+        return Integers(values, scale, known[0].origin)
+
     def __getitem__(self, name: str) -> Array:
+        if name in self._quantized:
+            self.integers(name)
+        if name in self._integers and name not in self._arrays:
+            self._reader.make(name, 4 * self._integers[name].values.size)
+            self._arrays[name] = self._integers[name].numbers()
         if name in self._unread:
-            self._arrays[name] = self._reader.array(self._unread.pop(name))
+            self._arrays[name] = self._reader.array(self._unread[name])
+            del self._unread[name]
         if name in self._arrays or name in self._hidden:
             return self._arrays[name]
         return self._outside[name]
@@ -62,10 +116,16 @@ class Constants(Mapping[str, Array]):
     def __contains__(self, name: object) -> bool:
         if name in self._unread:
             return self._unread[str(name)].data_type in TYPES
-        return name in self._arrays or (name in self._outside and name not in self._hidden)
+        if self._may_be_integers(str(name)) or name in self._arrays:
+            return True
+        return name in self._outside and name not in self._hidden
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in {*self._unread, *self._arrays, *self._outside} if name in self)
+        return (
+            name
+            for name in {*self._unread, *self._quantized, *self._integers, *self._arrays, *self._outside}
+            if name in self
+        )
 
     def __len__(self) -> int:
         return len(list(iter(self)))
@@ -142,3 +202,24 @@ def _constant_of_shape(node: Node, shape: Array, reader: TensorReader) -> Array:
         return np.broadcast_to(one.reshape(()), tuple(int(extent) for extent in shape))  # a view, however large
     except (ValueError, OverflowError, RuntimeError) as error:
         raise ValueError(f"{node}: shape {shape.tolist()}: {error}") from error
+
+
+def with_plain_lstms(graph: Graph, constants: Constants, reader: TensorReader) -> Graph:
+    """The graph with an LSTM in the place of each DynamicQuantizeLSTM; its integers are constants of new names."""
+
+    def replaced(node: Node) -> Node:
+        if node.op != quantized.DYNAMIC_LSTM:
+            return node
+        names = []
+        for letter, place, scale in (("W", 1, 8), ("R", 2, 10)):
+            names.append(f"{letter} of {node.outputs} of {node}")
+            constants.put(names[-1], partial(read, node, letter, [node.input(i) for i in (place, scale, scale + 1)]))
+        return quantized.as_lstm(node, *names)
+
+    def read(node: Node, letter: str, inputs: Sequence[str]) -> Integers:
+        unknown = next((name for name in inputs if name and name not in constants), None)
+        if unknown is not None:
+            raise ValueError(f"{node}: {letter}: expected initializers, got {unknown!r}")
+        return quantized.of_dynamic(node, letter, [constants[name] if name else None for name in inputs], reader)
+
+    return graph._replace(nodes=[replaced(node) for node in graph.nodes])

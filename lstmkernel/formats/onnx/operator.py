@@ -10,8 +10,10 @@ import numpy as np
 from lstmkernel.backends.contract import VARIANT_ACTIVATIONS
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine.parameters import LSTMShape
+from lstmkernel.engine.precision import SCALE
 from lstmkernel.formats.onnx import fold
 from lstmkernel.formats.onnx.nodes import Node
+from lstmkernel.formats.onnx.quantized import Integers
 from lstmkernel.formats.onnx.tensors import TensorReader
 from lstmkernel.variant import Variant
 
@@ -65,6 +67,7 @@ class LSTMNode(NamedTuple):
     variant: Variant | None
     weights: dict[str, Array]  # as in a state_dict, without the layer's number: "weight_ih", "weight_ih_reverse", ...
     first: tuple[Array, Array] | None = None  # constant h and c (D, H) that every row begins with; None for zeros
+    quantized: str = ""  # where weights has int8 matrices, "weight_ih_scale", ...: the operator that the file has
 
     def has_weights_of(self, other: LSTMNode) -> bool:
         """Whether the weights are the same."""
@@ -75,7 +78,7 @@ class LSTMNode(NamedTuple):
     @property
     def kind(self) -> tuple[Any, ...]:
         """Equal for the layers of one LSTM."""
-        return self.hidden_size, self.bias, self.directions, self.reverse, self.variant
+        return self.hidden_size, self.bias, self.directions, self.reverse, self.variant, self.quantized
 
 
 def lstm_node(node: Node, constants: Mapping[str, Array], reader: TensorReader) -> LSTMNode:
@@ -91,7 +94,8 @@ def lstm_node(node: Node, constants: Mapping[str, Array], reader: TensorReader) 
     if direction not in DIRECTIONS:
         raise ValueError(f"{node}: direction: expected one of {', '.join(DIRECTIONS)}, got {direction!r}")
     D = DIRECTIONS[direction]
-    W, R = (_weights(node, place, constants, reader) for place in (1, 2))
+    matrices = [_matrix(node, place, constants, reader) for place in (1, 2)]
+    W, R = (each.values if isinstance(each, Integers) else each for each in matrices)
     if W is None or R is None or W.ndim != 3 or R.ndim != 3 or 0 in W.shape or 0 in R.shape:
         got = [None if array is None else array.shape for array in (W, R)]
         raise ValueError(f"{node}: expected W of shape (D, 4H, I) and R of (D, 4H, H), got {got[0]} and {got[1]}")
@@ -102,9 +106,12 @@ def lstm_node(node: Node, constants: Mapping[str, Array], reader: TensorReader) 
     if hidden_size != H:
         raise ValueError(f"{node}: hidden_size: expected {H}, as in R, got {hidden_size}")
     B, P = _weights(node, 3, constants, reader), _weights(node, 7, constants, reader)
+    variant = _variant(node, D, P is not None)
+    origins = [each.origin for each in matrices if isinstance(each, Integers) and variant is None]
     weights: dict[str, Array] = {}
     for d, end in enumerate(("", "_reverse")[:D]):
-        weights[f"weight_ih{end}"], weights[f"weight_hh{end}"] = _gates(W[d], H), _gates(R[d], H)
+        for name, matrix in zip(("weight_ih", "weight_hh"), matrices, strict=True):
+            weights |= _of_direction(f"{name}{end}", matrix, d, H, len(origins) == 2)
         if B is not None:
             _expect(node, "B", B, (D, 8 * H))
             weights[f"bias_ih{end}"] = _gates(B[d, : 4 * H], H)[:, 0]
@@ -112,10 +119,11 @@ def lstm_node(node: Node, constants: Mapping[str, Array], reader: TensorReader) 
         if P is not None:
             _expect(node, "P", P, (D, 3 * H))
             weights[f"weight_peephole{end}"] = P[d].reshape(3, H)[[0, 2, 1]]  # i, o, f -> i, f, o
-    variant = _variant(node, D, P is not None)
     rows_first = _flag(node, "layout")
     node = node._replace(attributes={})  # they would keep the parsed file in memory
-    return LSTMNode(node, I, H, B is not None, D, direction == "reverse", rows_first, variant, weights)
+    quantized = origins[0] if len(origins) == 2 else ""
+    reverse = direction == "reverse"
+    return LSTMNode(node, I, H, B is not None, D, reverse, rows_first, variant, weights, quantized=quantized)
 
 
 def constant_state(layer: LSTMNode, name: str, array: Array, rows: int | None) -> Array | None:
@@ -138,6 +146,24 @@ def constant_state(layer: LSTMNode, name: str, array: Array, rows: int | None) -
             "nothing, got rows that differ; remove them from the model and give them as the state of each call"
         )
     return by_direction[:, 0]
+
+
+def _matrix(node: Node, place: int, constants: Mapping[str, Array], reader: TensorReader) -> Integers | Array | None:
+    """W or R, as integers where they have one scale for each row."""
+    name = node.input(place)
+    found = constants.integers(name) if isinstance(constants, fold.Constants) else None
+    if found is None or not found.by_rows():
+        return _weights(node, place, constants, reader)
+    reader.hand(name, np.broadcast_to(np.float32(0), found.values.shape))  # as the network widens them
+    return found
+
+
+def _of_direction(name: str, matrix: Any, d: int, H: int, exact: bool) -> dict[str, Array]:
+    """The matrix of one direction: as integers and their scale, or as numbers."""
+    if not isinstance(matrix, Integers):
+        return {name: _gates(matrix[d], H)}
+    values, scale = _gates(matrix.values[d], H), _gates(np.asarray(matrix.scale[d][:, :1]), H)
+    return {name: values, name + SCALE: scale[:, 0]} if exact else {name: values * scale}
 
 
 def _weights(node: Node, place: int, constants: Mapping[str, Array], reader: TensorReader) -> Array | None:
@@ -225,8 +251,9 @@ def as_state_dict(layers: list[LSTMNode]) -> dict[str, Array]:
     named: dict[str, Array] = {}
     for number, layer in enumerate(layers):
         for name, array in layer.weights.items():
-            kind, reverse, _ = name.partition("_reverse")
-            named[f"{kind}_l{number}{reverse}"] = np.asarray(array)
+            own, scale = name.removesuffix(SCALE), SCALE if name.endswith(SCALE) else ""
+            kind, reverse, _ = own.partition("_reverse")
+            named[f"{kind}_l{number}{reverse}{scale}"] = np.asarray(array)
     if any(layer.first for layer in layers):
         zeros = np.zeros((layers[0].directions, layers[0].hidden_size), np.float32)
         for place, name in enumerate(("h_0", "c_0")):

@@ -12,7 +12,6 @@ from lstmkernel.formats.onnx.nodes import bodies
 NAMES = {
     "GRU": "a GRU, not an LSTM",
     "RNN": "a plain RNN, not an LSTM",
-    "com.microsoft.DynamicQuantizeLSTM": "a quantized LSTM; load the model as it was before it was quantized",
     "com.microsoft.AttnLSTM": "an LSTM with attention",
 }
 

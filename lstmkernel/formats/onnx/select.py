@@ -8,7 +8,7 @@ from itertools import islice, product
 from typing import Any
 
 from lstmkernel.backends.packing import Array
-from lstmkernel.formats.onnx import data_movement, nodes, other_recurrent, written_cell
+from lstmkernel.formats.onnx import data_movement, fold, nodes, other_recurrent, written_cell
 from lstmkernel.formats.onnx import graph as onnx_graph
 from lstmkernel.formats.onnx.fold import Constants
 from lstmkernel.formats.onnx.follow import LSTM_OPS, OPEN, FollowedNetwork, Scope, chosen_nodes, whole_graph
@@ -85,7 +85,7 @@ def _tried(
     scope: Scope, reader: TensorReader, inputs: Mapping[str, tuple[int, ...]], source: str
 ) -> FollowedNetwork | ValueError:
     """The network for inputs of these shapes, or why there is none."""
-    swapped = {name: tuple(_SWAPPED.get(extent, extent) for extent in shape) for name, shape in inputs.items()}
+    swapped = {name: _swapped(scope, name, shape, name == source) for name, shape in inputs.items()}
     scope = scope._replace(known={})
     try:
         found = whole_graph(scope, copy(reader), inputs, source)
@@ -156,6 +156,7 @@ def _collect(
         raise ValueError(f"expected at most {MOST_NESTING} graphs in one another, got more")
     graph = onnx_graph.graph(body, functions, names)
     constants = Constants(graph, reader, outside)
+    graph = fold.with_plain_lstms(graph, constants, reader)
     cells = written_cell.fused(graph, constants, reader)
     found.append(Scope(cells.graph, constants, cells.known, {}))
     own = {*graph.initializers, *graph.inputs, *(name for node in graph.nodes for name in node.outputs)}
@@ -185,6 +186,13 @@ def _source(graph: Graph) -> str:
     if len(sources) != 1:
         raise ValueError(f"{first}: X: expected to come from one input of the graph, got {sources[:6] or 'none'}")
     return sources[0]
+
+
+def _swapped(scope: Scope, name: str, shape: tuple[int, ...], is_source: bool) -> tuple[int, ...]:
+    """The other sizes of open axes. x's last axis and the declared sizes of a state are the network's own."""
+    declared = _declared(scope.graph.inputs[name])
+    open_axes = [axis < len(shape) - 1 if is_source else declared[axis] is None for axis in range(len(shape))]
+    return tuple(_SWAPPED.get(size, size) if is_open else size for size, is_open in zip(shape, open_axes, strict=True))
 
 
 _SWAPPED = {OPEN[0]: OPEN[1], OPEN[1]: OPEN[0]}
@@ -222,7 +230,8 @@ def _input_size(scope: Scope) -> int:
     node = next(node for node in scope.graph.nodes if node.op in LSTM_OPS)
     if node.op != "LSTM":
         return scope.cells[tuple(node.outputs)].input_size
-    W = scope.constants.get(node.input(1))
+    integers = scope.constants.integers(node.input(1)) if isinstance(scope.constants, Constants) else None
+    W = integers.values if integers else scope.constants.get(node.input(1))
     if W is None or W.ndim != 3:
         raise ValueError(f"{node}: W: expected constants of shape (D, 4H, I), got {node.input(1)!r}")
     return int(W.shape[2])

@@ -18,6 +18,8 @@ from lstmkernel.formats.untrusted.raw_tensors import from_bfloat16
 #: and bfloat16 stand in int32_data as their bits.
 TYPES = {
     1: ("float32", "float_data"),
+    2: ("uint8", "int32_data"),
+    3: ("int8", "int32_data"),
     6: ("int32", "int32_data"),
     7: ("int64", "int64_data"),
     10: ("float16", "int32_data"),
@@ -38,17 +40,23 @@ class TensorReader:
         self._made = 0
         self._of_bfloat16 = 0
         self._handed = 0
+        self._of_integers = [0]  # bytes that float32 has more than integers of 8 bits; copies share it
         self._external: dict[str, int] = {}  # each file once, with its size
 
     def make(self, what: str, count: int) -> None:
         """Count bytes that are about to be allocated beside the file's own; ValueError for too many."""
-        limits.check(what, self._made + count, self._given)
+        limits.check(what, self._made + count, self._as_float32)
         self._made += count
 
     def hand(self, what: str, array: Array) -> None:
         """Count weights that a layer will copy; ValueError if nodes share weights and the copies become too large."""
         self._handed += array.nbytes
-        limits.check(what, 2 * self._handed, self._given + self._of_bfloat16)
+        limits.check(what, 2 * self._handed, self._as_float32 + self._of_bfloat16)
+
+    @property
+    def _as_float32(self) -> int:
+        """The bytes of the file, if it had float32 in place of integers of 8 bits; functions may read them often."""
+        return self._given + min(self._of_integers[0], 3 * self._given)
 
     def array(self, tensor: Any) -> Array:
         """A tensor's numbers, bfloat16 as float32; read-only if they are the file's own bytes."""
@@ -75,6 +83,7 @@ class TensorReader:
             values = np.frombuffer(tensor.raw_data, stored)
         else:
             values = self._from_field(about, getattr(tensor, field), count, stored)
+        self._of_integers[0] += 3 * values.size if stored.itemsize == 1 else 0
         return self._widened(about, values).reshape(about.shape)
 
     def _from_field(self, about: Tensor, numbers: Any, count: int, stored: np.dtype[Any]) -> Array:
@@ -83,10 +92,18 @@ class TensorReader:
         self.make(about.name, count * stored.itemsize)
         if stored.itemsize > 2:
             return np.fromiter(numbers, stored, count)
+        if stored.itemsize == 1:
+            return self._bytes(about, np.fromiter(numbers, np.int64, count), stored)
         bits = np.fromiter(numbers, np.int64, count)
         if count and not 0 <= bits.min() <= bits.max() < 1 << 16:
             raise ValueError(f"{about.name}: expected 16 bits a number, got {bits.min()}..{bits.max()}")
         return bits.astype("<u2").view(stored)
+
+    def _bytes(self, about: Tensor, numbers: Array, stored: np.dtype[Any]) -> Array:
+        least, most = np.iinfo(stored).min, np.iinfo(stored).max
+        if numbers.size and not least <= numbers.min() <= numbers.max() <= most:
+            raise ValueError(f"{about.name}: expected numbers of {stored}, got {numbers.min()}..{numbers.max()}")
+        return numbers.astype(stored)
 
     def _widened(self, about: Tensor, values: Array) -> Array:
         if about.dtype != "bfloat16":

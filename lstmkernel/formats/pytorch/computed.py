@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from lstmkernel.backends.packing import Array
+from lstmkernel.formats.pytorch import packed
 from lstmkernel.formats.pytorch.weights import Weight, unreadable
 
 _OWN = r"(?:weight|bias)(?:_[ih][hr](?:_l\d+(?:_reverse)?)?)?"
@@ -30,6 +31,7 @@ _SAVE = "and save the state_dict again"
 
 def resolved(weights: Sequence[Weight]) -> list[Weight]:
     """The weights as the forward pass uses them, in place of what they are computed from."""
+    weights = packed.resolved(weights)
     parts: dict[str, dict[str, Weight]] = {}
     sources = set[str]()
     for weight in weights:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from lstmkernel.formats.pytorch import packed
 from lstmkernel.formats.pytorch.pickled import Dict, Name, Opaque, StoredTensor
 
 #: One container can stand in several others, so a small file can make a huge tree.
@@ -48,10 +49,14 @@ class _Walk:
             raise ValueError(f"{name[:100]}: expected at most {MOST_NODES} values, got more")
         if isinstance(node, StoredTensor):
             self._add(name, node)
+        elif packed_linear := packed.linear(name, node):
+            self._enter(name, packed_linear, depth)
         elif isinstance(node, Dict | list | tuple) or is_script(node):
             if id(node) in self._telling or id(node) not in self._entered:
                 self._entered.add(id(node))
                 self._enter(name, node, depth)
+        elif isinstance(node, Opaque) and (packed_tensors := packed.tensors(node)):
+            self._enter(name, packed_tensors, depth)
         elif isinstance(node, Opaque) and node.tensor:
             self._check(name, depth)
             self.found.unreadable[name] = node.why

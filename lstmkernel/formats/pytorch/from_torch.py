@@ -14,7 +14,7 @@ from lstmkernel.dense import Dense
 from lstmkernel.engine import arguments
 from lstmkernel.formats import assumptions, build, joined
 from lstmkernel.formats.contract import Options, Prefix
-from lstmkernel.formats.pytorch import batch_norm, computed, modules, names, state_dict
+from lstmkernel.formats.pytorch import batch_norm, computed, modules, names, packed, state_dict
 from lstmkernel.formats.pytorch.weights import Weight, unreadable
 from lstmkernel.host.warning import warn
 from lstmkernel.lstm import LSTM
@@ -36,7 +36,8 @@ def from_torch(
     ----------
     source
         A ``torch.nn.LSTM``, a module that holds one, or a state_dict: an LSTM, or what ``prefix`` picks.
-        A ``torch.nn.Linear``: a Dense.
+        A ``torch.nn.Linear``: a Dense. An LSTM that ``torch.ao.quantization.quantize_dynamic`` made keeps its integers
+        or float16 weights, and its Linears become float32.
         A list of modules, in the order in which they run, or an ``nn.Sequential``: a Stack of its LSTMs and Linears.
         Behind a Linear may be Tanh, Sigmoid, ReLU or Softmax(dim=-1); dropout does nothing. A BatchNorm1d in evaluation
         goes into the weights of the Linear before it or of the layer behind it. Other modules are refused.
@@ -87,13 +88,26 @@ def _in_a_row(steps: list[modules.Step], options: Options) -> Any:
 
 def _weights_of(module: Any) -> list[Weight]:
     _warn_of_copies(module)
-    return [_weight(str(name), value) for name, value in module.state_dict().items()]
+    weights = _weights(module.state_dict())
+    return packed.resolved(weights, lambda place: bool(getattr(module.get_submodule(place), "bidirectional", False)))
+
+
+def _weights(named: Mapping[Any, Any]) -> list[Weight]:
+    found: list[Weight] = []
+    for name, value in named.items():
+        if type(value).__name__ == "ScriptObject" and str(name).endswith("param"):
+            found += packed.of_object(str(name), value)
+        elif isinstance(value, tuple) and len(value) == 2 and f".{name}".endswith(f".{packed.PAIR}"):
+            found += packed.of_pair(str(name), value)
+        else:
+            found.append(_weight(str(name), value))
+    return found
 
 
 def _picked(source: Any, prefix: str | list[str] | None, options: Options) -> Any:
     """What the prefix picks from one module or state_dict."""
     if isinstance(source, Mapping):
-        weights, module = [_weight(str(name), value) for name, value in source.items()], None
+        weights, module = _weights(source), None
     elif callable(getattr(source, "state_dict", None)) and callable(getattr(source, "get_submodule", None)):
         weights, module = _weights_of(source), source
     else:
@@ -116,7 +130,11 @@ def _one(weights: list[Weight], module: Any, prefix: str | None, options: Option
 def _used(weights: list[Weight], module: Any) -> list[Weight]:
     """The weights as the forward pass uses them."""
     known = computed.resolved(weights)
-    return known if module is None else [_known(weight, module) if weight.assumed else weight for weight in known]
+    return (
+        known
+        if module is None
+        else [_known(weight, module) if weight.assumed and not weight.precision else weight for weight in known]
+    )
 
 
 def _known(weight: Weight, module: Any) -> Weight:

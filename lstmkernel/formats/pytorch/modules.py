@@ -100,11 +100,13 @@ def _flat(place: str, source: Any) -> Iterator[Named]:
 
 
 def _kind(module: Any) -> str:
-    """The name of a class of PyTorch's own, or of ``lstmkernel.torch``; "" for any other one."""
+    """The name of a class of PyTorch's own, quantized or not, or of ``lstmkernel.torch``; "" for any other one."""
     kind = type(module)
     if kind.__module__ == "torch.nn.utils.parametrize":
         kind = kind.__bases__[0]
-    own = kind.__module__.startswith(("torch.nn.modules.", "lstmkernel.torch."))
+    own = kind.__module__.startswith(
+        ("torch.nn.modules.", "torch.ao.nn.quantized.dynamic.modules.", "lstmkernel.torch.")
+    )
     return kind.__name__ if own else ""
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine.parameters import LSTMShape
+from lstmkernel.engine.precision import SCALE
 from lstmkernel.formats import build
 from lstmkernel.formats.contract import Options
 from lstmkernel.formats.inspection import Shaped
@@ -39,15 +40,16 @@ def prefix_of(name: str) -> str | None:
     return match["prefix"] if match else None
 
 
-def lstm(mapping: Mapping[str, Array], options: Options, plain: bool = False) -> LSTM:
+def lstm(mapping: Mapping[str, Array], options: Options, plain: bool = False, precision: str = "") -> LSTM:
     """The LSTM whose parameters are all of ``mapping``; sizes are taken from their shapes.
 
+    ``precision`` is that of weights that were quantized: "int8", with their scales in ``mapping``, or "float16".
     ``plain`` says that the format has only the plain LSTM, so that ``options`` cannot ask for another.
     """
     mapping = numbered(mapping)
     shape = shape_of(mapping)
     shape = options.checked(shape) if plain else options.applied(shape)
-    return build.lstm(shape, mapping, options.or_else(build.dtype_of(mapping.values())))
+    return build.lstm(shape, mapping, options.or_else(build.dtype_of(mapping.values())), precision=precision)
 
 
 def checked_shape(mapping: Mapping[str, Shaped], options: Options) -> LSTMShape:
@@ -72,7 +74,10 @@ def checked_shape(mapping: Mapping[str, Shaped], options: Options) -> LSTMShape:
 def numbered(mapping: Mapping[str, Named]) -> Mapping[str, Named]:
     """The parameters of an LSTMCell under an LSTM's names; those of an LSTM as they are."""
     if {"weight_ih", "weight_hh"} & set(mapping):
-        return {f"{name}_l0": value for name, value in mapping.items()}
+        return {
+            f"{name.removesuffix(SCALE)}_l0{SCALE if name.endswith(SCALE) else ''}": value
+            for name, value in mapping.items()
+        }
     return mapping
 
 

@@ -154,7 +154,7 @@ def _tensor(arguments: tuple[Any, ...]) -> StoredTensor | Opaque | None:
         return None
     if len(arguments) > 6 and arguments[6] not in (None, False) and _flags(arguments[6]):
         return Opaque("a tensor whose numbers are to be negated or conjugated first", tensor=True)
-    return _view(*arguments[:4])
+    return view(*arguments[:4])
 
 
 def _tensor_of_dtype(arguments: tuple[Any, ...]) -> StoredTensor | Opaque | None:
@@ -164,10 +164,10 @@ def _tensor_of_dtype(arguments: tuple[Any, ...]) -> StoredTensor | Opaque | None
     raw, dtype = arguments[0], arguments[6].name
     if dtype not in _DTYPES:
         return Opaque(f"a tensor of {dtype[:100]}", tensor=True)
-    return _view(Storage(raw.key, dtype, raw.size // item_size(dtype)), *arguments[1:4])
+    return view(Storage(raw.key, dtype, raw.size // item_size(dtype)), *arguments[1:4])
 
 
-def _view(given: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor | Opaque:
+def view(given: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor | Opaque:
     """A view within its storage, with no more elements than it has."""
     if isinstance(given, Opaque):
         return Opaque(given.why, tensor=True)
@@ -289,7 +289,7 @@ def _array(data: bytes, dtype: _Dtype, shape: tuple[Any, ...], order: str) -> St
         raise ValueError(f"expected an array of {_short(shape)} {kind.name}, got {len(data)} bytes")
     strides = [prod(shape[place + 1 :] if order == "C" else shape[:place]) for place in range(len(shape))]
     whole = Storage("", kind.name, len(data) // kind.itemsize, data, dtype.order)
-    return _view(whole, 0, shape, tuple(min(stride, MOST_ELEMENTS) for stride in strides))
+    return view(whole, 0, shape, tuple(min(stride, MOST_ELEMENTS) for stride in strides))
 
 
 def _reconstruct(arguments: tuple[Any, ...]) -> _Array | None:

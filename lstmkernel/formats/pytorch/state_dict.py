@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
+from lstmkernel.engine.precision import INT8, SCALE
 from lstmkernel.formats import assumed_chain, assumptions, build, describe
 from lstmkernel.formats.assumed_chain import Part
 from lstmkernel.formats.contract import Options
@@ -35,6 +36,7 @@ class Group(NamedTuple):
     widths: tuple[int, int]  # of input and output
     description: str
     problem: str  # why it cannot be loaded, or ""
+    precision: str = ""  # of an LSTM that was quantized: "int8" or "float16"
 
     @property
     def prefix(self) -> str:
@@ -63,7 +65,7 @@ def load(
     options = options.or_else(build.dtype_of(value for arrays in values for value in arrays.values()))
     return build.chain(
         [
-            names.lstm(arrays, options)
+            names.lstm(arrays, options, precision=group.precision)
             if group.kind == "LSTM"
             else build.dense(arrays["weight"], arrays.get("bias"), "linear", options)
             for group, arrays in zip(chosen, values, strict=True)
@@ -212,6 +214,10 @@ class _Groups:
             for weight in group.weights.values():
                 if weight.assumed:
                     assumptions.assume(weight.assumed)
+            if group.precision == INT8 and not any(weight.precision for weight in group.weights.values()):
+                assumptions.assume(
+                    "the file does not say what its 8-bit weights are multiplied by: activations='int16'"
+                )
         return groups
 
     def _behind(self, prefix: str | None) -> list[Group]:
@@ -284,17 +290,22 @@ def _check_head(group: Group) -> None:
 
 def _group(place: str, weights: dict[str, Weight], options: Options) -> Group:
     if any(names.prefix_of(name) == "" for name in weights):
+        scaled = {name for name, weight in weights.items() if weight.dtype == INT8 and name + SCALE in weights}
+        plain = {name: weight for name, weight in weights.items() if name.removesuffix(SCALE) not in scaled}
         try:
-            shape = names.checked_shape(weights, options)
+            shape = names.checked_shape({**plain, **{name: weights[name] for name in scaled}}, options)
         except (ValueError, TypeError) as error:
             unread = {name: weight for name, weight in weights.items() if weight.problem}
             problem = _first_problem(place, unread) or str(error)
             return Group(place, weights, "LSTM", (0, 0), f"no LSTM that can be loaded: {problem}", problem)
-        problem = _first_problem(place, weights)
+        told = {name: weight for name, weight in weights.items() if name in plain or weight.problem}
+        problem = _first_problem(place, told)
         if problem:
             return Group(place, weights, "LSTM", (0, 0), f"no LSTM that can be loaded: {problem}", problem)
         widths = (shape.input_size, shape.directions * shape.output_size)
-        return Group(place, weights, "LSTM", widths, describe.layer("LSTM", shape._asdict()), "")
+        precision = INT8 if scaled else next((weight.precision for weight in weights.values()), "")
+        words = describe.layer("LSTM", {**shape._asdict(), "precision": precision})
+        return Group(place, weights, "LSTM", widths, words, "", precision)
     weight, bias = weights.get("weight"), weights.get("bias")
     if weight and weights.keys() <= {"weight", "bias"}:
         problem = _first_problem(place, weights)

@@ -17,6 +17,7 @@ class Weight(NamedTuple):
     read: Callable[[], Array]
     problem: str = ""  # why it cannot be read, and what to do
     assumed: str = ""  # what the file does not say
+    precision: str = ""  # of a network that was quantized: "int8" or "float16"
 
 
 def unreadable(name: str, problem: str, shape: tuple[int, ...] = ()) -> Weight:

@@ -256,6 +256,35 @@ def spoil(name, value, place=(0,)):
     return change
 
 
+def test_integers_are_followed_where_they_only_move(tmp_path, random):
+    """Two directions, each behind its own DequantizeLinear and in other places than an LSTM has them."""
+    rng = np.random.default_rng(2)
+    named, nodes = {"B": numbers(2, 32)}, []
+    for letter, width in (("W", 3), ("R", 4)):
+        for d in "fb":
+            named[f"{letter}{d}_q"] = rng.integers(-127, 128, (width, 16)).astype("i1")
+            named[f"{letter}{d}_s"] = rng.uniform(1e-3, 5e-3, 16).astype("f4")
+            nodes.append(
+                helper.make_node("DequantizeLinear", [f"{letter}{d}_q", f"{letter}{d}_s"], [f"{letter}{d}"], axis=-1)
+            )
+            nodes.append(helper.make_node("Transpose", [f"{letter}{d}"], [f"{letter}{d}_t"], perm=[1, 0]))
+            nodes.append(helper.make_node("Unsqueeze", [f"{letter}{d}_t", "first"], [f"{letter}{d}_u"]))
+        nodes.append(helper.make_node("Concat", [f"{letter}f_u", f"{letter}b_u"], [letter], axis=0))
+    named["first"] = np.array([0])
+    nodes.append(
+        helper.make_node("LSTM", ["x", "W", "R", "B"], ["Y", "", ""], hidden_size=4, direction="bidirectional")
+    )
+    net, _ = and_told(lk.load, saved(model := model_of(nodes, named), tmp_path))
+    assert net.precision == "int8"
+    for d, end in (("f", ""), ("b", "_reverse")):
+        expected = named[f"R{d}_q"].T.reshape(4, 4, 4)[GATES].reshape(16, 4)
+        assert_same_bits(net.stored()[f"weight_hh_l0{end}"], expected)
+        assert_same_bits(net.stored()[f"weight_ih_l0{end}_scale"], named[f"W{d}_s"].reshape(4, 4)[GATES].ravel())
+    x = normal(random, (6, 2, 3), "float32")
+    theirs = run(model, x)[0].transpose(0, 2, 1, 3).reshape(6, 2, 8)
+    np.testing.assert_allclose(exact(net)(x)[0], theirs, atol=1e-6)
+
+
 #: What int8 cannot say here: the numbers stay as they are in the model.
 AS_NUMBERS = {
     "a zero point": (lambda named: (spoil("W_z", 5)(named), spoil("W_q", -124, (0, 0, 1))(named)), {}),

@@ -187,7 +187,7 @@ def checked_int8(mapping: Mapping[str, Any]) -> dict[str, Array]:
             )
         values, scale = np.array(mapping[name]), np.array(mapping[name + SCALE])
         if values.dtype != np.int8 or values.ndim != 2 or values.min(initial=0) < -MOST_INT8:
-            got = f"{values.dtype} {values.shape}, or -128"
+            got = "-128" if values.dtype == np.int8 and values.ndim == 2 else f"{values.dtype} {values.shape}"
             raise ValueError(f"{name}: expected a matrix of int8 numbers from -127 to 127, got {got}")
         if scale.dtype != np.float32 or scale.shape != values.shape[:1]:
             raise ValueError(

@@ -53,7 +53,12 @@ INLINE group4 load_group(const uint8_t *row, int64_t group, int64_t inputs, int 
     return vreinterpretq_s8_s32(vdupq_n_s32(word));
 }
 INLINE ready load_weights(const uint32_t *w) { return load_bytes(w); }
-INLINE ivec i_dot(ivec sum, ready w, group4 x) { return vdotq_s32(sum, w, x); }
+/* Not vdotq_s32: Clang declares it only where all of the build is for CPUs that have it. */
+INLINE ivec i_dot(ivec sum, ready w, group4 x)
+{
+    __asm__("sdot %0.4s, %1.16b, %2.16b" : "+w"(sum) : "w"(w), "w"(x));
+    return sum;
+}
 INLINE ivec first_sum(const int32_t *offset, int plane) { return plane ? vnegq_s32(vld1q_s32(offset)) : i_zero(); }
 INLINE ivec whole_sum(const ivec *sums, int stride)
 {

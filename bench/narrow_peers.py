@@ -9,12 +9,11 @@ from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any, NamedTuple
 
-import numpy as np
 from contender_process import Process, write, write_case
 from narrow_contenders import FLOAT16, INT8, INT8_FAST, NARROW, NARROW_PEERS, OURS, WIDE
 
-import lstmkernel as lk
 from lstmkernel.workbench import progress
+from lstmkernel.workbench.networks import load_sequence, lstms, read_input
 from lstmkernel.workbench.shapes import Shape
 
 ROUNDS = 5
@@ -58,18 +57,20 @@ def _error(process: Process, case: str) -> tuple[float, float] | None:
     return process.rms, process.largest
 
 
-def run(chosen: Sequence[Shape], weights: str | None, file: str | None, threads: int, seconds: float) -> dict[str, Row]:
-    """By the name of the shape: random weights and inputs; or those of a file, under its name."""
+def run(
+    chosen: Sequence[Shape], own: tuple[str, str, str | None] | None, threads: int, seconds: float
+) -> dict[str, Row]:
+    """By the name of the shape: random weights and inputs. own: a file of weights, one of x, and a prefix."""
     names = [name for name, contender in NARROW.items() if not contender.missing()]
     processes = {name: Process(name, threads) for name in names}
     rows: dict[str, Row] = {}
-    cases = len(chosen) + bool(weights)
+    cases = len(chosen) + bool(own)
     turn = seconds / (cases * len(processes) * ROUNDS)
     with tempfile.TemporaryDirectory() as folder, progress.bar() as bar:
         task = bar.add_task("", total=cases)
-        if weights and file:
-            bar.update(task, description=weights)
-            rows[Path(weights).stem] = measure(_case_of_file(weights, file, folder), processes, turn)
+        if own:
+            bar.update(task, description=own[0])
+            rows[Path(own[0]).stem] = measure(_case_of_file(*own, folder), processes, turn)
             bar.advance(task)
         for shape in chosen:
             bar.update(task, description=shape.name)
@@ -80,11 +81,11 @@ def run(chosen: Sequence[Shape], weights: str | None, file: str | None, threads:
     return rows
 
 
-def _case_of_file(weights: str, file: str, folder: str) -> str:
-    """The LSTM of a file, on x (T, I) or (T, B, I)."""
-    net, x = lk.load(weights), np.load(file)
-    lstm = net if isinstance(net, lk.LSTM) else next(layer for layer in net if isinstance(layer, lk.LSTM))
-    return write_case(lstm, x if x.ndim == 3 else x[:, None], folder, lambda lstm, x: lstm(x)[0])
+def _case_of_file(weights: str, file: str, prefix: str | None, folder: str) -> str:
+    """The first LSTM of a file, on x (T, I) or (T, B, I)."""
+    net = load_sequence(weights, prefix)
+    x = read_input(file, net)
+    return write_case(lstms(net)[0], x if x.ndim == 3 else x[:, None], folder, lambda lstm, x: lstm(x)[0])
 
 
 # ---------------------------------------------------------------- what it prints

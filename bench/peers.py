@@ -145,6 +145,7 @@ def main() -> None:
     )
     parser.add_argument("--precision", action="store_true", help="networks of fewer bits, with their errors")
     parser.add_argument("--weights", metavar="FILE", help="with --precision: a network whose LSTM is one more case")
+    parser.add_argument("--prefix", help="which LSTM of a larger model")
     parser.add_argument("--input", metavar="FILE", help="its x (T, I) or (T, B, I) as .npy")
     parser.add_argument("--seconds", type=float, default=120, help="to spend on timing, in all (120)")
     parser.add_argument("--json", metavar="FILE", help="also write all that was measured")
@@ -161,8 +162,9 @@ def main() -> None:
 
         if bool(options.weights) != bool(options.input):
             parser.error("expected --weights and --input together")
+        own = (options.weights, options.input, options.prefix) if options.weights else None
         for threads in options.threads:
-            rows = narrow_peers.run(chosen, options.weights, options.input, threads, options.seconds)
+            rows = narrow_peers.run(chosen, own, threads, options.seconds)
             print(f"\nThreads: {threads}, {lk.info()['cpu']}, {date.today()}\n")
             narrow_peers.report(rows, {**machine(), "threads": threads}, options.json, options.plot)
         return

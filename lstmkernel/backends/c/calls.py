@@ -74,6 +74,7 @@ def backend(isa: str, specialised: Specialised | None = None) -> Backend:
     dtypes = map(np.dtype, (np.float16, np.float32, np.float64))
     tables = {dtype: lib.lk_find(index, dtype.itemsize) for dtype in dtypes}
     tables |= {dtype: lib.lk_find_int8(index, 8 * dtype.itemsize) for dtype in map(np.dtype, (np.int16, np.int8))}
+    has_int8 = tables[np.dtype(np.int8)] != ffi.NULL  # not on the first CPUs with AVX-512, which lack a part of it
     return Backend(
         name=f"c:{isa}",
         min_gflops=MIN_GFLOPS.get(isa, 20),
@@ -93,7 +94,7 @@ def backend(isa: str, specialised: Specialised | None = None) -> Backend:
         address=ffi.from_buffer,
         lstm_ragged=_lstm_ragged,
         takes_float16=not specialised and tables[np.dtype(np.float16)] != ffi.NULL,
-        pack_int8_layer=None if specialised else partial(_pack_int8_layer, tables),
+        pack_int8_layer=None if specialised or not has_int8 else partial(_pack_int8_layer, tables),
     )
 
 

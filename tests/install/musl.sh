@@ -14,7 +14,7 @@ flags=(-O3 -std=gnu11 -ffp-contract=off -Wall -Wextra -Werror -Icsrc -pthread)
 build() {
     mkdir "$work/$2"
     # shellcheck disable=SC2016
-    printf '%s\n' csrc/run/*.c csrc/tables/*_f??.c | xargs -P "$(nproc)" -I {} \
+    printf '%s\n' csrc/run/*.c csrc/tables/*_f??.c csrc/tables/*_i8a*.c | xargs -P "$(nproc)" -I {} \
         sh -c '"$@" -c "$0" -o "'"$work/$2"'/$(basename "$0" .c).o"' {} "$1" "${flags[@]}"
     for program in "${@:3}"; do
         "$1" "${flags[@]}" -O1 -static "tests/c/$program.c" "$work/$2"/*.o -lm -o "$work/$2/$program"

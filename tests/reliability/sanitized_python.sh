@@ -20,7 +20,7 @@ include=$("$python" -c "import sysconfig; print(sysconfig.get_path('include'))")
 flags=(-O0 -g1 -std=gnu11 -ffp-contract=off -fPIC -fvisibility=hidden -DPy_LIMITED_API=0x030B0000 "-I$include" -Icsrc
     -fsanitize=address,undefined -fno-sanitize-recover=all)
 # shellcheck disable=SC2016
-printf '%s\n' kernels.c csrc/run/*.c csrc/tables/*_f??.c | xargs -P "$(nproc)" -I {} \
+printf '%s\n' kernels.c csrc/run/*.c csrc/tables/*_f??.c csrc/tables/*_i8a*.c | xargs -P "$(nproc)" -I {} \
     sh -c '"$@" -c "$0" -o "$(basename "$0" .c).o"' {} gcc "${flags[@]}"
 gcc -shared -fsanitize=address,undefined ./*.o -pthread -o lstmkernel/backends/c/_kernels.abi3.so
 tests=("$@")

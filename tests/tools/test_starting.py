@@ -16,8 +16,8 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of Unix")
 #: As a first module, in place of one that lstmkernel imports: it waits for the signal.
 WAITS = """
 import sys, time
-print("importing", flush=True)
 try:
+    print("importing", flush=True)
     time.sleep(60)
 finally:
     print("was interrupted", flush=True)

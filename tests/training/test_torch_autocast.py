@@ -59,6 +59,8 @@ def run(net, dtype):
 @pytest.mark.parametrize("kind", KINDS)
 def test_as_torch_nn(kind, dtype):
     """PyTorch's dtypes; its float32 numbers within the rounding of what comes in and goes out."""
+    if (kind, dtype) == ("float32 state", torch.bfloat16) and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("on this CPU PyTorch takes oneDNN's LSTM, which rounds float32 states to bfloat16")
     exact, theirs, ours = Between(kind), Between(kind), Between(kind)
     lstmkernel.torch.accelerate(ours)
     results, gradients = run(ours, dtype)

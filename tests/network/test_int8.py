@@ -361,8 +361,8 @@ def test_numbers_that_are_not_those_of_int8():
     refused("weight_hh_l0: expected .* int8 numbers from -127 to 127, got -128", weight_hh_l0=too_low)
     refused("weight_hh_l0: expected .* int8 numbers .*, got int16", weight_hh_l0=np.zeros((12, 3), np.int16))
     refused(r"weight_hh_l0_scale: expected float32 \(12,\)", weight_hh_l0_scale=np.ones(3, "float32"))
-    refused("weight_hh_l0_scale: expected finite numbers", weight_hh_l0_scale=np.full(12, np.nan, "float32"))
-    refused("weight_hh_l0_scale: expected finite numbers", weight_hh_l0_scale=np.full(12, -1, "float32"))
+    refused("weight_hh_l0_scale: expected numbers from 0 to", weight_hh_l0_scale=np.full(12, np.nan, "float32"))
+    refused("weight_hh_l0_scale: expected numbers from 0 to", weight_hh_l0_scale=np.full(12, -1, "float32"))
     refused("weight_hh_l0: expected shape", weight_hh_l0=np.zeros((12, 4), np.int8))
     refused("superfluous", weight_hh_l1_scale=np.ones(12, "float32"))
 

@@ -15,9 +15,11 @@ ragged        many short rows of unequal length in one array: against the same r
               the sorting and padding, and against PyTorch's packed rows
 window        an answer for the last 250 inputs at each input: its latency against a stream's step, and the whole tick
               against the step of a pool of 250 streams
+int8          8-bit weights: a stream's step against float32's; on AVX2, networks that wait for their weights (one row,
+              256 units or more) against float32; Numba's kernels against the C kernels, every shape of the grid
 
-Everything is float32 and runs on one core and one thread. Calls that are compared take turns; their medians are
-compared. Needs a C compiler, and torch, onnx and onnxruntime for the measures that use them.
+Everything but int8 is float32. All runs on one core and one thread. Calls that are compared take turns; their medians
+are compared. Needs a C compiler, and torch, onnx and onnxruntime for the measures that use them.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import argparse
 import ctypes
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import geometric_mean, median
@@ -38,6 +40,7 @@ from onnx_file import onnx_model
 from samples import each, last_cores
 
 import lstmkernel as lk
+from lstmkernel import backends
 from lstmkernel.backends.c import specialised
 from lstmkernel.backends.c.specialised import SPECIALISED
 from lstmkernel.engine.call import call
@@ -54,6 +57,9 @@ STEPS = 2048
 #: Rows, and how many of them are padded together by hand.
 RAGGED, TOGETHER = 100_000, 1024
 WINDOW = 250
+
+#: Of 8-bit weights; and the units from which one row waits for its weights.
+ACTIVATIONS, STREAMED_UNITS = ("int16", "int8"), 256
 
 #: Pairs of steps in one call of reach_probes.c, and operations in a chain.
 PAIRS, CHAIN = 50, 100_000
@@ -312,8 +318,48 @@ def window(seconds: float) -> Iterator[Target]:
     yield Target(f"a pool's step of {WINDOW} rows / step and advance", found["pool"] / tick, 0.8, at_least=True)
 
 
+# ---------------------------------------------------------------- 8-bit weights
+
+
+def int8(seconds: float) -> Iterator[Target]:
+    share, streamed = seconds / (3 * len(ACTIVATIONS)), [row for row in GRID if row.B == 1 and row.H >= STREAMED_UNITS]
+    for activations in ACTIVATIONS:
+        what = f"int8 with {activations} activations"
+        yield Target(f"Stream.step, {what} / float32", int8_step(activations, share), 0.6)
+        if backends.unavailable("c:avx2") is None:
+            gain = int8_gain(streamed, ("c:avx2", None), ("c:avx2", activations), share)
+            yield Target(f"c:avx2, weights that stream, float32 / {what}", gain, 2, at_least=True)
+        gain = int8_gain(GRID, ("c", activations), ("numba", activations), share)
+        yield Target(f"numba / C, {what}", gain, 0.95, at_least=True)
+
+
+def int8_step(activations: str, seconds: float) -> float:
+    x, streams = normal(1, 128), {"float32": silero().stream(), "int8": silero().quantize("int8", activations).stream()}
+    calls = {name: partial(stream.step, x, np.empty((1, 128), "float32")) for name, stream in streams.items()}
+    found = medians(calls, seconds)
+    return found["int8"] / found["float32"]
+
+
+def int8_gain(
+    rows: Sequence[shapes.Shape], slow: tuple[str, str | None], fast: tuple[str, str | None], seconds: float
+) -> float:
+    """The geometric mean of slow / fast, each a backend and the activations of its 8-bit weights, or None: float32."""
+    ratios = []
+    for row in rows:
+        calls, x = {}, normal(row.T, row.B, row.I)
+        for backend, activations in (slow, fast):
+            options: dict[str, Any] = {"bidirectional": row.D == 2, "num_threads": 1, "seed": 0}
+            lstm = lk.LSTM(row.I, row.H, row.L, **options, backend=backend)
+            net = lstm.quantize("int8", activations) if activations else lstm
+            calls[backend, activations] = partial(net, x, out=net(x)[0])
+        found = medians(calls, seconds / len(rows))
+        ratios.append(found[slow] / found[fast])
+    return geometric_mean(ratios)
+
+
 MEASURES: dict[str, Callable[[float], Iterator[Target]]] = {
-    measure.__name__: measure for measure in (numba, special, cycles, build, again, step, pool, lengths, ragged, window)
+    measure.__name__: measure
+    for measure in (numba, special, cycles, build, again, step, pool, lengths, ragged, window, int8)
 }
 
 

@@ -16,7 +16,13 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler"),
 ]
 
-NEEDED = {"step": ["onnx", "onnxruntime"], "lengths": ["torch"], "ragged": ["torch"], "numba": ["numba"]}
+NEEDED = {
+    "step": ["onnx", "onnxruntime"],
+    "lengths": ["torch"],
+    "ragged": ["torch"],
+    "numba": ["numba"],
+    "int8": ["numba"],
+}
 
 
 @pytest.mark.parametrize("measure", reach.MEASURES)
@@ -29,6 +35,7 @@ def test_every_measure(measure, monkeypatch):
     monkeypatch.setattr(reach, "RAGGED", 50)
     monkeypatch.setattr(reach, "TOGETHER", 16)
     monkeypatch.setattr(reach, "WINDOW", 5)
+    monkeypatch.setattr(reach, "STREAMED_UNITS", 9)
     monkeypatch.setattr(reach, "AGAIN", reach.AGAIN.replace("compile(1, 2048)", "stream()"))
     monkeypatch.setattr(reach.specialised, "compiled", lambda *_: b"") if measure == "build" else None
     monkeypatch.setattr(plan, "SECONDS", 0.01)

@@ -42,10 +42,10 @@ class Dot(NamedTuple):
 
 
 def _dot(bits: int) -> Dot:
-    """For activations of so many bits: what csrc/vec/dot_<isa>.h does. Tiles of 4 rows are as fast as C's of 6."""
+    """For activations of so many bits: what csrc/vec/dot_<isa>.h does."""
     wide, planes = VECTOR_BYTES == 64, bits // 8
     if wide and "+avx512vnni" in _FEATURES:
-        return Dot("vpdpbusd", planes, 3 if planes == 2 else 4, planes)
+        return Dot("vpdpbusd", planes, 3 if planes == 2 else 6, planes)
     if wide and "+avx512bw" in _FEATURES:
         return Dot("vpmaddwd", 1, 4, 2)
     if VECTOR_BYTES == 32 and "+avxvnni" in _FEATURES:

@@ -30,7 +30,7 @@ from lstmkernel.backends.numba.vec.dot import (
     put_activations,
     row_items,
 )
-from lstmkernel.backends.numba.vec.operations import v_mul, v_splat
+from lstmkernel.backends.numba.vec.operations import v_load, v_mul, v_splat
 from lstmkernel.backends.numba.vec.registers import block_size, row_pointers
 from lstmkernel.backends.numba.vec.tail import v_load_n
 from lstmkernel.backends.packing import part_inputs
@@ -80,9 +80,11 @@ def values_of(integers, row, K):
 
 @internal
 def amplitude_of(x, K, bounded):
-    magnitude = i_zero()
-    for k in range(ZERO, K, lanes(x)):
-        magnitude = i_magnitude(magnitude, v_load_n(at(x, k), K - k))
+    magnitude, whole = i_zero(), K - K % lanes(x)
+    for k in range(ZERO, whole, lanes(x)):
+        magnitude = i_magnitude(magnitude, v_load(at(x, k)))
+    if whole < K:
+        magnitude = i_magnitude(magnitude, v_load_n(at(x, whole), K - whole))
     largest = i_largest(magnitude)
     if bounded and largest <= NEARLY_ONE:
         return _ONE
@@ -97,8 +99,11 @@ def quantize_row(integers, row, x, K, bounded):
     values, amplitude, factor = values_of(integers, row, K), amplitude_of(x, K, bounded), _ZERO
     if amplitude > _ZERO:
         factor = levels(values) / amplitude
-    for k in range(ZERO, K, lanes(x)):
-        put_activations(values, k, padded(K, x), v_mul(v_load_n(at(x, k), K - k), v_splat(factor)))
+    whole = K - K % lanes(x)
+    for k in range(ZERO, whole, lanes(x)):
+        put_activations(values, k, padded(K, x), v_mul(v_load(at(x, k)), v_splat(factor)))
+    if whole < K:
+        put_activations(values, whole, padded(K, x), v_mul(v_load_n(at(x, whole), K - whole), v_splat(factor)))
     integers.amplitude[row] = amplitude
 
 

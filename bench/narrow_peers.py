@@ -134,6 +134,7 @@ def plot(rows: Mapping[str, Row], file: str) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    axes.set_prop_cycle(color=plt.get_cmap("tab20").colors[::2] + plt.get_cmap("tab20b").colors[::4])
     for name in NARROW:
         dots = [(row[name].seconds / row[OURS].seconds, row[name].rms) for row in rows.values() if name in row]
         if dots:

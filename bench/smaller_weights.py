@@ -4,8 +4,9 @@
     python bench/smaller_weights.py --shape 1,1,640,640,2 --seconds 5
     python bench/smaller_weights.py --weights model.safetensors --input x.npy
 
-All run on one thread. They take turns, and the table has the ratio of their medians. With ``--weights``: the root
-mean square and the largest error of ``out`` against the float64 network on x (T, I) or (T, B, I), in place of times.
+All run on one thread. They take turns, and the table has the ratio of their medians. With ``--weights``, in place of
+times: the error of ``out`` against the float64 network on the second half of x (T, I) or (T, B, I), and 8-bit weights
+that were fitted to the first half beside those that were rounded.
 """
 
 from __future__ import annotations
@@ -46,16 +47,20 @@ def speed(shape: Shape, seconds: float) -> str:
 
 
 def errors(weights: str, file: str) -> str:
-    """The error of each precision."""
+    """A table: of each precision the error of out on the second half of x, after the states of the first half."""
     wide, exact = lk.load(weights), lk.load(weights, dtype="float64")
     x = np.load(file)
-    reference = exact(x)[0]
-    found = []
+    half, reference = len(x) // 2, exact(x)[0]
     nets = {"float32": wide, **{name: wide.quantize(*arguments) for name, arguments in PRECISIONS.items()}}
+    for name in ("int8", "int8, 8-bit activations"):
+        nets[f"{name}, fitted to the first half"] = wide.quantize(*PRECISIONS[name], calibrate=x[:half])
+    lines = ["| | rms | largest | rms of the last tenth / of the first |", "|---|---:|---:|---:|"]
     for name, net in nets.items():
         error = np.abs(net(x)[0] - reference)
-        found.append(f"{name}: rms {np.sqrt(np.mean(error**2)):.2g}, largest {error.max():.2g}")
-    return "\n".join(found)
+        first, last = (np.sqrt(np.mean(part**2)) for part in (error[: len(x) // 10], error[-len(x) // 10 :]))
+        off = error[half:]
+        lines.append(f"| {name} | {np.sqrt(np.mean(off**2)):.1e} | {off.max():.1e} | {last / first:.2f} |")
+    return "\n".join(lines)
 
 
 def main() -> None:

@@ -1,7 +1,5 @@
 """smaller_weights.py: a table of times, and the errors of a file's network."""
 
-import re
-
 import numpy as np
 import pytest
 import smaller_weights
@@ -25,9 +23,14 @@ def test_errors(tmp_path, monkeypatch, capsys):
     files = ["--weights", str(tmp_path / "net.safetensors"), "--input", str(tmp_path / "x.npy")]
     monkeypatch.setattr("sys.argv", ["smaller_weights.py", *files])
     smaller_weights.main()
-    wide, half, byte, fast = map(float, re.findall(r"rms (\S+),", capsys.readouterr().out))
+    rows = [line.split("|") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[1].strip() for row in rows[4:]] == [f"{row[1].strip()}, fitted to the first half" for row in rows[2:4]]
+    wide, half, byte, fast, fitted, _ = (float(row[2]) for row in rows)
     assert 0 < wide < 1e-6 < half < 1e-3
     assert half < byte < fast < 1e-1
+    assert fitted < byte
+    assert all(float(row[2]) < float(row[3]) for row in rows)
+    assert all(0 < float(row[4]) < 10 for row in rows)
 
 
 def test_one_file_without_the_other(monkeypatch, capsys):

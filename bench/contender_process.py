@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ EVERYONE = CONTENDERS | TRAINERS | NARROW
 WRONG = 100
 #: The largest root mean square of the error of a network of fewer bits.
 WRONG_RMS = 0.1
+
+
+class Died(SystemExit):
+    """A contender's process ended by itself: a crash, mostly."""
 
 
 class Process:
@@ -60,16 +65,19 @@ class Process:
         return int(self._ask({"weigh": case})["bytes"])
 
     def close(self) -> None:
-        self._process.communicate()
+        with suppress(BrokenPipeError):
+            self._process.communicate()
 
     def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
+        try:
+            print(json.dumps(order), file=self._process.stdin, flush=True)
+        except BrokenPipeError:
+            raise Died(f"{self.contender}: its process died before") from None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.contender}: its process died; the message is above")
+            raise Died(f"{self.contender}: its process died, status {self._process.wait()}; it may say more above")
         return dict(json.loads(line))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any, NamedTuple
 
-from contender_process import Process, write, write_case
+from contender_process import Died, Process, write, write_case
 from narrow_contenders import FLOAT16, INT8, INT8_FAST, NARROW, NARROW_PEERS, OURS, WIDE
 
 from lstmkernel.workbench import progress
@@ -42,16 +42,20 @@ def measure(case: str, processes: Mapping[str, Process], seconds: float) -> Row:
     errors = {name: error for name, process in processes.items() if (error := _error(process, case))}
     times: dict[str, list[float]] = {name: [] for name in errors}
     for _ in range(ROUNDS):
-        for name, taken in times.items():
-            taken += processes[name].time(seconds)
-    return {name: Found(median(times[name]), *errors[name]) for name in errors}
+        for name in list(times):
+            try:
+                times[name] += processes[name].time(seconds)
+            except Died as error:
+                print(f"{error}: left out", flush=True)
+                del times[name]
+    return {name: Found(median(taken), *errors[name]) for name, taken in times.items()}
 
 
 def _error(process: Process, case: str) -> tuple[float, float] | None:
     """Root mean square and largest; None where the contender cannot run the case."""
     try:
         process.prepare(case)
-    except ValueError as error:
+    except (ValueError, Died) as error:
         print(f"{process.contender}: left out, {error}", flush=True)
         return None
     return process.rms, process.largest

@@ -2,13 +2,16 @@
 
 import json
 
+import narrow_peers
 import numpy as np
 import peers
 import pytest
+from contender_process import Process, write
 from narrow_contenders import FLOAT16, INT8, INT8_FAST, NARROW, NARROW_PEERS, OURS
 from narrow_peers import Found, markdown, ratios
 
 import lstmkernel as lk
+from lstmkernel.workbench.shapes import parse
 
 
 @pytest.mark.parametrize("contender", [name for name in NARROW if name in (INT8, INT8_FAST, FLOAT16, *NARROW_PEERS)])
@@ -55,3 +58,16 @@ def test_ratios():
     last = markdown(rows).splitlines()[-1]
     assert last.startswith("| geometric mean | 1.00 |")
     assert "**0.50**" in markdown(rows)
+
+
+def test_a_contender_that_dies_is_left_out(tmp_path, capsys):
+    case = write(parse("1,3,2,4"), str(tmp_path), lambda lstm, x: lstm(x)[0])
+    processes = {name: Process(name, 1) for name in (OURS, FLOAT16, INT8)}
+    processes[INT8]._process.kill()
+    processes[INT8]._process.wait()
+    time = processes[FLOAT16].time
+    processes[FLOAT16].time = lambda seconds: processes[FLOAT16]._process.kill() or time(seconds)
+    assert list(narrow_peers.measure(case, processes, 0.0)) == [OURS]
+    assert capsys.readouterr().out.count("left out") == 2
+    for process in processes.values():
+        process.close()

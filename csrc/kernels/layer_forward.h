@@ -102,6 +102,8 @@ INLINE void report_h(const row_group *group, range columns, int64_t s, int64_t a
     for (int64_t r = 0; r < active; r++) {
         real *const h = group->h_next + r * group->h_stride;
         copy_columns(out_of(group, r, s, task), h, columns);
+        if (task->out_begins)
+            fetch_columns(out_of(group, r, s + 1, task), columns);
         if (r >= go_on)
             copy_columns(h_of(group, r, task->write, task), h, columns);
         else if (starts_anew(group, r, s + 1, task))

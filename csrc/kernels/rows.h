@@ -11,6 +11,13 @@ INLINE void copy_columns(real *to, const real *from, range columns)
 {
     copy_reals(to + columns.from, from + columns.from, larger(0, columns.to - columns.from));
 }
+/* Rows that begin anywhere lie far apart, and are too many for a CPU to foresee where each goes on. Fetch what will be
+ * written next. */
+INLINE void fetch_columns(const real *to, range columns)
+{
+    for (int64_t column = columns.from; column < columns.to; column += LINE)
+        __builtin_prefetch(to + column, 1);
+}
 
 /* Put rows b0 .. b0 + n - 1 of the batch into the group, longest first. The rows are few, so an insertion sort does. It
  * is stable. */
@@ -98,8 +105,12 @@ static int64_t choose_inputs(row_group *group, int64_t s0, int64_t s1, int64_t a
     int64_t z_rows = 0;
     for (int64_t s = s0; s < s1; s++) {
         active = still_active(group, active, s);
-        for (int64_t r = 0; r < active; r++)
-            group->x[z_rows++] = x_of(group, r, s, task);
+        for (int64_t r = 0; r < active; r++) {
+            group->x[z_rows] = x_of(group, r, s, task);
+            if (task->x_begins)
+                __builtin_prefetch(group->x[z_rows]);
+            z_rows++;
+        }
     }
     return z_rows;
 }

@@ -408,6 +408,8 @@ def test_a_precision_for_each_layer_comes_back(tmp_path, random, more, names):
 def test_float16_layers_become_float32_in_onnx(tmp_path, random):
     net = mixed(lk.LSTM(5, 9, 3, seed=2), "int8", "float16", "int16")
     lk.save(net, tmp_path / "net.onnx")
+    onnx.checker.check_model(onnx.load(tmp_path / "net.onnx"), full_check=True)
+    assert TensorProto.FLOAT16 not in {each.data_type for each in onnx.load(tmp_path / "net.onnx").graph.initializer}
     loaded, told = and_told(lk.load, tmp_path / "net.onnx")
     assert told == []
     assert loaded.config()["precision"] == ["int8", "float32", "int8"]

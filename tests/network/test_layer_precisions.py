@@ -279,9 +279,9 @@ def test_what_it_refuses():
             lstm.quantize(how)
     with pytest.raises(ValueError, match=r"^calibrate: expected a float32 network"):
         lstm.quantize(weights="auto", max_error=1, calibrate=np.zeros((9, 5)))
-    other = mixed(lk.LSTM(5, 9, 2, seed=0), "int8", "float16").engine
+    other = mixed(lk.LSTM(5, 9, 3, seed=0), "int8", "float16", "int8").engine
     with pytest.raises(ValueError, match="expected a float32 network"):
-        other.quantized_by_layer((PRECISIONS["float16"], PRECISIONS["int8"]), other.backend)
+        other.quantized_by_layer(tuple(PRECISIONS[name] for name in ("int8", "float16", "float16")), other.backend)
     again = mixed(lk.LSTM(5, 9, 2, seed=0), "int8", "int16").quantize("int8", "int8")
     assert (again.precision, again.activations) == ("int8", "int8")
     variant = lk.LSTM(5, 9, 2, variant=lk.Variant(peephole=True), seed=0)

@@ -32,9 +32,6 @@ SUFFIXES: tuple[str, ...] = (".onnx",)
 #: The metadata's key under which ``save`` keeps what is no part of a graph, as JSON.
 KEY = "lstmkernel"
 
-#: What integers are multiplied by: in all LSTM nodes, or by the node's name.
-Activations = str | dict[str, str]
-
 #: How many LSTM nodes ``inspect`` tries to load.
 MOST_LISTED = 50
 
@@ -123,15 +120,10 @@ def _kept_notes(model: Any) -> Notes:
     return kept_notes.of_config(_kept(model))
 
 
-def _kept_activations(model: Any) -> Activations | None:
-    """What integers are multiplied by."""
+def _kept_activations(model: Any) -> Any:
+    """What integers are multiplied by, in all LSTM nodes or by their names: not checked yet. None if it is not said."""
     kept = _kept(model)
-    if not isinstance(kept, dict) or "activations" not in kept:
-        return None
-    found = kept["activations"]
-    if not isinstance(found, dict):
-        return precision.checked(INT8, found).activations
-    return {name: precision.checked(INT8, value).activations for name, value in found.items()}
+    return kept.get("activations") if isinstance(kept, dict) else None
 
 
 def _told(parts: Sequence[Part]) -> list[str]:
@@ -140,9 +132,7 @@ def _told(parts: Sequence[Part]) -> list[str]:
     return [quantized.TOLD[operator] for operator in dict.fromkeys(operators) if operator]
 
 
-def _built(
-    found: FollowedNetwork, options: Options, notes: Notes, activations: Activations | None = None
-) -> LSTM | Dense | Stack:
+def _built(found: FollowedNetwork, options: Options, notes: Notes, activations: Any = None) -> LSTM | Dense | Stack:
     options = options.or_else(
         build.dtype_of(array for part in found.parts for array in _arrays(part)), found.batch_first
     )
@@ -152,15 +142,18 @@ def _built(
     return build.chain([_layer(part, found, noted if i == top else options, activations) for i, part in layers])
 
 
-def _layer(part: Part, found: FollowedNetwork, options: Options, activations: Activations | None) -> LSTM | Dense:
+def _layer(part: Part, found: FollowedNetwork, options: Options, activations: Any) -> LSTM | Dense:
     if isinstance(part, DenseNodes):
         return build.dense(part.weight, part.bias, part.activation, options)
     shape, named = operator.shape_of(part), operator.as_state_dict(part)
     return build.lstm(shape, named, options, found.expects, **_quantized(part, activations))
 
 
-def _quantized(part: list[LSTMNode], activations: Activations | None) -> dict[str, Any]:
-    """``precision`` and ``activations`` of build.lstm; nothing where no layer has integers."""
+def _quantized(part: list[LSTMNode], activations: Any) -> dict[str, Any]:
+    """``precision`` and ``activations`` of build.lstm; nothing where no layer has integers.
+
+    activations: as ``_kept_activations`` found them. Raises ValueError if they are none.
+    """
     if not any(node.quantized for node in part):
         return {}
     known = activations if isinstance(activations, dict) else {node.node.name: activations for node in part}

@@ -174,7 +174,7 @@ class LSTMCell(FixedAttributes):
     def __repr__(self) -> str:
         bias = "" if self.bias else ", bias=False"
         sizes = f"{self.input_size}, {self.hidden_size}{bias}"
-        quantized = f".quantize({self._lstm.engine.precision})" if self._lstm.engine.is_quantized else ""
+        quantized = f".quantize({self._lstm.engine.precisions[0]})" if self._lstm.engine.is_quantized else ""
         return f"LSTMCell({sizes}, dtype={self.dtype.name!r}, backend={self.backend!r}){quantized}"
 
 

@@ -108,16 +108,19 @@ class LSTM(Model):
         """The model of a ``config()`` and a ``state_dict()``. No initial weights are drawn."""
         options = dict(config)
         precision, activations = options.pop("precision", None), options.pop("activations", None)
-        as_it_was = mapping
-        if precision == bits.INT8:
-            mapping = bits.widened({**mapping, **bits.checked_int8(mapping)}, np.dtype(np.float32))
         shape = LSTMShape(**{name: options.pop(name) for name in LSTMShape._fields if name in options}).checked()
         if shape.num_layers > len(mapping):  # a lie in a file must not cost time or memory
             raise ValueError(f"num_layers: {shape.num_layers} layers, but only {len(mapping)} parameters in all")
         self = cls.__new__(cls)
-        self._make(partial(parameters.checked, mapping), shape, **options)
-        if precision is not None:
-            self._engine = self._engine.as_quantized(bits.checked(precision, activations), as_it_was)
+        if precision is None:
+            self._make(partial(parameters.checked, mapping), shape, **options)
+            return self
+        precisions = bits.of_config(precision, activations, shape.num_layers)
+        integers = bits.checked_int8(mapping, precisions)
+        others = {name: value for name, value in mapping.items() if name not in integers}
+        numbers = {**others, **bits.widened(integers, np.dtype(np.float32))}
+        self._make(partial(parameters.checked, numbers), shape, **options)
+        self._engine = self._engine.as_quantized(precisions, integers)
         return self
 
     def _make(
@@ -241,13 +244,19 @@ class LSTM(Model):
 
     @property
     def precision(self) -> str:
-        """What the weights are rounded to: "float16" or "int8" after ``quantize``, else the dtype's name."""
-        return self._engine.precision.weights
+        """What the weights are rounded to: "float16" or "int8" after ``quantize``, else the dtype's name.
+
+        Several joined by commas where layers differ, which ``quantize(weights="auto")`` may make: "int8, float16".
+        """
+        return self._engine.precision
 
     @property
     def activations(self) -> str:
-        """What the weights are multiplied by: "int16" or "int8" where they are "int8", else the dtype's name."""
-        return self._engine.precision.activations
+        """What the weights are multiplied by: "int16" or "int8" where they are "int8", else the dtype's name.
+
+        Several joined by commas where layers differ, as ``precision`` has them.
+        """
+        return self._engine.activations
 
     def quantize(
         self,
@@ -276,9 +285,8 @@ class LSTM(Model):
             An iterator's arrays are kept until the end; beyond that, the memory does not grow with the steps, unless
             a layer has a backward direction. Long work shows a progress bar, if stderr is a terminal.
         weights
-            "auto", in place of ``precision``: the fewest bits with which the error stays within ``max_error``. They
-            are "int8" with "int8" activations, "int8" with "int16", "float16" or "float32". All layers of one LSTM get
-            the same; each LSTM of a ``Stack`` gets its own.
+            "auto", in place of ``precision``: for each layer the fewest bits with which the error stays within
+            ``max_error``. They are "int8" with "int8" activations, "int8" with "int16", "float16" or "float32".
         max_error
             The largest error of ``out`` against the float64 model that may be, on data that no weight was fitted to.
 
@@ -481,7 +489,7 @@ class LSTM(Model):
             "dtype": self.dtype.name,
             **({"expects": self.expects} if self.expects else {}),
             **self._engine.options.notes.given(),
-            **(self._engine.precision.config() if self._engine.is_quantized else {}),
+            **(bits.config(self._engine.precisions) if self._engine.is_quantized else {}),
             **self._asked,
         }
 

@@ -151,7 +151,11 @@ def _stays(failure: Exception) -> bool:
 
 def _label(network: Network) -> str:
     s = network.shape
-    return f"{network.precision.weights}-{s.input_size}-{s.hidden_size}-{s.num_layers}-{s.directions}-{s.proj_size}"
+    return f"{_precision(network)}-{s.input_size}-{s.hidden_size}-{s.num_layers}-{s.directions}-{s.proj_size}"
+
+
+def _precision(network: Network) -> str:
+    return "mixed" if len(set(network.precisions)) > 1 else network.precision
 
 
 def _key(network: Network, work: Work, threads: int) -> str:
@@ -162,7 +166,7 @@ def _key(network: Network, work: Work, threads: int) -> str:
         tuple(network.shape),
         network.batch_first,
         network.dtype.name,
-        tuple(network.precision),
+        tuple(map(tuple, network.precisions)),
         network.backend.name,
     )
     return disk_cache.digest(machine, software, model, work.batch_size, work.steps, str(work), threads)
@@ -200,7 +204,7 @@ class _Built(NamedTuple):
 
 def _reference(network: Network) -> Network:
     """What all candidates are compared with: float64. Kernels for 8-bit weights have all the same bits."""
-    return network if network.precision.is_int8 else network.on(backends.get("numpy"), 1, np.dtype(np.float64))
+    return network if network.is_int8 else network.on(backends.get("numpy"), 1, np.dtype(np.float64))
 
 
 def _contest(

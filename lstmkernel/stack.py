@@ -14,12 +14,14 @@ from lstmkernel import backends
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
 from lstmkernel.engine import arguments, inputs, parameters, quantizing, training
+from lstmkernel.engine import precision as bits
 from lstmkernel.engine.at_once import engines_of, replace_engines
 from lstmkernel.engine.call import call_chain
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.expects import warn_without
 from lstmkernel.engine.head import Head
 from lstmkernel.engine.network import Network, State
+from lstmkernel.engine.precision import Precisions
 from lstmkernel.engine.quantizing import Asked
 from lstmkernel.engine.training import ChainTape
 from lstmkernel.lstm import LSTM, with_network
@@ -129,13 +131,17 @@ class Stack(Model):
 
     @property
     def activations(self) -> str:
-        """What the LSTMs' weights are multiplied by, as ``precision`` says it; see ``LSTM.activations``."""
-        return ", ".join(dict.fromkeys(lstm.activations for lstm in self._lstms())) or self.dtype.name
+        """What the LSTM layers' weights are multiplied by, as ``precision`` says it; see ``LSTM.activations``."""
+        return bits.distinct(each.activations for each in self._precisions()) or self.dtype.name
 
     @property
     def precision(self) -> str:
-        """The LSTMs' precision, several joined by commas where they differ; the dtype's name if there is none."""
-        return ", ".join(dict.fromkeys(lstm.precision for lstm in self._lstms())) or self.dtype.name
+        """The LSTM layers' precision, several joined by commas where they differ; the dtype's name if there is none."""
+        return bits.distinct(each.weights for each in self._precisions()) or self.dtype.name
+
+    def _precisions(self) -> Precisions:
+        """Of all LSTM layers."""
+        return tuple(each for lstm in self._lstms() for each in lstm.engine.precisions)
 
     @property
     def num_threads(self) -> int | None:
@@ -230,8 +236,8 @@ class Stack(Model):
         """The same stack with weights of fewer bits in every LSTM; see ``LSTM.quantize``.
 
         Dense layers stay float32: they are copies of this stack's. ``load_state_dict`` refuses. With ``weights="auto"``
-        each LSTM has a precision of its own, and ``max_error`` bounds the error of the whole stack's ``out``; LSTMs
-        with the most weights are chosen for first. Raises as ``LSTM.quantize``, and names the layer; and ValueError for
+        each layer of each LSTM has a precision of its own, and ``max_error`` bounds the error of the whole stack's
+        ``out``. Raises as ``LSTM.quantize``, and names the layer; and ValueError for
         a stack without an LSTM.
         """
         asked = quantizing.asked(precision, activations, calibrate, weights, max_error)

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 import lstmkernel as lk
+from lstmkernel.engine.precision import PLAIN, Precision
+from lstmkernel.lstm import with_network
 
 Arguments = dict[str, Any]
 
@@ -78,6 +80,21 @@ def options(name: str) -> Arguments:
 def make(name: str, backend: str = "auto", dtype: Any = "float32", **more: Any) -> lk.LSTM:
     """A network of the list, the same at every call; ``more`` arguments come on top."""
     return lk.LSTM(**{**NETWORKS[name], "backend": backend, "dtype": dtype, "seed": 2, **more})
+
+
+#: Precisions of layers, by short names.
+PRECISIONS = {
+    "int8": Precision("int8", "int8"),
+    "int16": Precision("int8", "int16"),
+    "float16": Precision("float16", "float32"),
+    "float32": PLAIN,
+}
+
+
+def mixed(lstm: lk.LSTM, *names: str) -> lk.LSTM:
+    """The network with a precision for each layer. int8 and int16: activations of 8-bit weights."""
+    precisions = tuple(PRECISIONS[name] for name in names)
+    return with_network(lstm, lstm.engine.quantized_by_layer(precisions, lstm.engine.backend))
 
 
 def with_head(lstm: lk.LSTM) -> lk.Stack:

@@ -24,7 +24,7 @@ a certificate: how far the network is off the float64 one, measured on a fifth
 of the data, to which no weight was fitted. OUT keeps it.
 
 With --max-error, nothing is written if out is off by more than that. Without
---precision, each LSTM then gets the fewest bits with which out is not.
+--precision, each layer then gets the fewest bits with which out is not.
 """
 
 EXAMPLES = """\

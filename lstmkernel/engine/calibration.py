@@ -13,56 +13,59 @@ from lstmkernel.engine.calibration_data import Data
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.head import Head
 from lstmkernel.engine.network import Network
-from lstmkernel.engine.precision import SCALE, Precision
+from lstmkernel.engine.precision import PLAIN, SCALE, Precision, Precisions
 from lstmkernel.engine.single_layers import Single
 
 
-def quantized(
-    chain: Chain, precisions: Sequence[Precision | None], data: Data, advance: Callable[[int], None]
-) -> Chain:
-    """The chain with each network in its precision; None: as it is. 8-bit weights are fitted to the data.
+def quantized(chain: Chain, precisions: Precisions, data: Data, advance: Callable[[int], None]) -> Chain:
+    """The chain with each layer of its networks in its precision. 8-bit weights are fitted to the data.
 
     advance(steps): called for the steps that a layer was run over, with all below it.
     """
-    wanted = dict(zip(_network_places(chain), precisions, strict=True))
+    wanted = _by_network(chain, precisions)
     _require_all(chain, wanted)
     singles, done = single_layers.of_chain(chain), list[Single]()
     for single in singles:
-        precision = wanted.get(single.place)
-        if precision is None or not isinstance(single.engine, Network):
+        engine = single.engine
+        precision = wanted[single.place][single.layer] if isinstance(engine, Network) else PLAIN
+        if precision == PLAIN or not isinstance(engine, Network):
             done.append(single)
         elif precision.is_int8:
             named = _fitted(done, single, precision, data, advance)
-            done.append(single._replace(engine=_narrow(single.engine, named, precision)))
+            done.append(single._replace(engine=_narrow(engine, named, (precision,))))
         else:
-            done.append(single._replace(engine=single.engine.quantized(precision, single.engine.backend)))
+            done.append(single._replace(engine=engine.quantized(precision, engine.backend)))
     engines = [_whole(engine, wanted.get(place), done, place) for place, engine in enumerate(chain.layers)]
     return Chain(engines, chain.skip)
 
 
-def steps_to_run(chain: Chain, precisions: Sequence[Precision | None], data: Data) -> int:
+def steps_to_run(precisions: Precisions, data: Data) -> int:
     """How many steps ``quantized`` will report."""
-    both = zip(chain.networks, precisions, strict=True)
-    return data.steps * sum(n.shape.num_layers for n, precision in both if precision and precision.is_int8)
+    return data.steps * sum(precision.is_int8 for precision in precisions)
 
 
-def _network_places(chain: Chain) -> list[int]:
-    return [place for place, engine in enumerate(chain.layers) if isinstance(engine, Network)]
+def _by_network(chain: Chain, precisions: Precisions) -> dict[int, Precisions]:
+    """The precisions of each network, by its place in the chain."""
+    found, begin = {}, 0
+    for place, engine in enumerate(chain.layers):
+        if isinstance(engine, Network):
+            found[place] = precisions[begin : begin + engine.shape.num_layers]
+            begin += engine.shape.num_layers
+    return found
 
 
-def _require_all(chain: Chain, wanted: Mapping[int, Precision | None]) -> None:
+def _require_all(chain: Chain, wanted: Mapping[int, Precisions]) -> None:
     """Raises, before the long work, what ``Network.quantized`` raises; of several layers, with the layer's place."""
-    for place, precision in wanted.items():
+    for place, precisions in wanted.items():
         network = chain.layers[place]
         assert isinstance(network, Network)
         try:
             if network.is_quantized:
                 raise ValueError(
-                    f"calibrate: expected a float32 network, to fit weights to data, got {network.precision.weights} "
+                    f"calibrate: expected a float32 network, to fit weights to data, got {network.precision} "
                     "weights; quantize the network that they were made from"
                 )
-            if precision is not None:
-                network.quantized(precision, network.backend)
+            network.quantized_by_layer(precisions, network.backend)
         except ValueError as error:
             if len(chain.layers) == 1:
                 raise
@@ -104,20 +107,18 @@ def _rounded(parameters: Mapping[str, Array], names: Sequence[str], moments: Arr
     return named
 
 
-def _narrow(network: Network, named: Mapping[str, Array], precision: Precision) -> Network:
+def _narrow(network: Network, named: Mapping[str, Array], precisions: Precisions) -> Network:
     parameters: dict[str, Array] = {}
     for name, value in network.parameters.items():
         parameters[name] = named.get(name, value)
         if name + SCALE in named:
             parameters[name + SCALE] = named[name + SCALE]
-    return Network(network.shape, parameters, network.dtype, network.backend, network.options, precision)
+    return Network(network.shape, parameters, network.dtype, network.backend, network.options, precisions)
 
 
-def _whole(engine: Network | Head, precision: Precision | None, done: Sequence[Single], place: int) -> Network | Head:
-    """The network whose layers are ``done``."""
-    if precision is None or not isinstance(engine, Network):
+def _whole(engine: Network | Head, precisions: Precisions | None, done: Sequence[Single], place: int) -> Network | Head:
+    """The network whose layers are ``done``; itself where no layer has fewer bits."""
+    if precisions is None or not isinstance(engine, Network) or {*precisions} == {PLAIN}:
         return engine
-    if not precision.is_int8:
-        return engine.quantized(precision, engine.backend)
     layers = [single.engine.parameters for single in done if single.place == place]
-    return _narrow(engine, single_layers.joined(layers), precision)
+    return _narrow(engine, single_layers.joined(layers), precisions)

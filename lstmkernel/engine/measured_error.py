@@ -17,6 +17,7 @@ from lstmkernel.engine.calibration_data import Data, Item
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.head import Head
 from lstmkernel.engine.network import Network
+from lstmkernel.engine.precision import Precision, Precisions
 from lstmkernel.engine.single_layers import Single
 
 
@@ -72,7 +73,7 @@ def certificate(
     only_held_back = held_back and data.held_back > 0
     for item in data.items:
         _measure(item, found, exact, chain.skip, only_held_back, advance)
-    fitted = data.steps - data.held_back if any(network.precision.is_int8 for network in narrow.networks) else 0
+    fitted = data.steps - data.held_back if any(network.is_int8 for network in narrow.networks) else 0
     return Certificate(
         network=name,
         weights=weights_digest(narrow),
@@ -147,7 +148,7 @@ def _layer_errors(found: _Differences, engines: int) -> list[LayerError]:
 
 
 def _in_words(network: Network) -> str:
-    precision = network.precision
+    (precision,) = network.precisions
     return f"{precision.weights}, {precision.activations} activations" if precision.is_int8 else precision.weights
 
 
@@ -159,9 +160,15 @@ def weights_digest(chain: Chain) -> str:
     """A digest of all that decides the chain's numbers."""
     found = hashlib.sha256(repr(chain.skip).encode())
     for engine in chain.layers:
-        kind: Any = (tuple(engine.shape), engine.precision) if isinstance(engine, Network) else engine.activation
+        kind: Any = (tuple(engine.shape), _one_or_all(engine)) if isinstance(engine, Network) else engine.activation
         found.update(repr(kind).encode())
         for name, value in sorted(engine.parameters.items()):
             found.update(f"{name} {value.dtype} {value.shape}".encode())
             found.update(np.ascontiguousarray(value).data)
     return found.hexdigest()[:16]
+
+
+def _one_or_all(network: Network) -> Precision | Precisions:
+    """One precision for all layers, as digests had it when layers could not differ; or that of each."""
+    precisions = network.precisions
+    return precisions[0] if len(set(precisions)) == 1 else precisions

@@ -19,7 +19,7 @@ from lstmkernel.engine import precision as bits
 from lstmkernel.engine.call_length import FULL_ROWS, Cut
 from lstmkernel.engine.notes import Notes
 from lstmkernel.engine.parameters import LSTMShape, layer_parameters
-from lstmkernel.engine.precision import Precision, require_float32, rounded, widened
+from lstmkernel.engine.precision import Precision, Precisions, require_float32, rounded, widened
 from lstmkernel.engine.prepared_calls import PreparedCalls
 from lstmkernel.host import cores
 
@@ -38,8 +38,8 @@ class NetworkOptions(NamedTuple):
 class Network:
     """Stacked LSTM layers in one or two directions, packed.
 
-    parameters: by PyTorch's names, checked, read-only, of ``dtype``; with a precision, as ``precision.rounded`` gives
-    them. Raises BackendError for a backend that has no kernels for the precision.
+    parameters: by PyTorch's names, checked, read-only, of ``dtype``; with precisions, one for each layer, as
+    ``precision.rounded`` gives them. Raises BackendError for a backend that has no kernels for a precision.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class Network:
         dtype: np.dtype[Any],
         backend: Backend,
         options: NetworkOptions,
-        precision: Precision | None = None,
+        precisions: Precisions | None = None,
     ) -> None:
         self.shape, self.parameters, self.dtype, self.backend, self.options = shape, parameters, dtype, backend, options
-        self.precision = precision or bits.plain(dtype)
+        self.precisions = precisions or (bits.plain(dtype),) * shape.num_layers
         self.batch_first = options.batch_first
-        self.weights = _packed(shape, parameters, self.precision, backend)
+        self.weights = _packed(shape, parameters, self.precisions, backend)
         self.input_size = shape.input_size
         self.out_features = shape.directions * shape.output_size
         #: L*D, the rows of h and c for each row of a batch.
@@ -67,56 +67,75 @@ class Network:
     @property
     def kind(self) -> tuple[Any, ...]:
         """What networks that differ only in their numbers have in common."""
-        return (self.shape, self.dtype, self.precision)
+        return (self.shape, self.dtype, self.precisions)
 
     def with_parameters(self, parameters: Mapping[str, Array]) -> Network:
-        """Another network of the same shape and precision. parameters: of the dtype."""
-        kept = rounded(parameters, self.precision) if self.is_quantized else parameters
-        return Network(self.shape, kept, self.dtype, self.backend, self.options, self.precision)
+        """Another network of the same shape and precisions. parameters: of the dtype."""
+        kept = rounded(parameters, self.precisions)
+        return Network(self.shape, kept, self.dtype, self.backend, self.options, self.precisions)
+
+    @property
+    def precision(self) -> str:
+        """What the weights are: several joined by commas where layers differ."""
+        return bits.distinct(each.weights for each in self.precisions)
+
+    @property
+    def activations(self) -> str:
+        """What the weights are multiplied by, likewise."""
+        return bits.distinct(each.activations for each in self.precisions)
 
     @property
     def is_quantized(self) -> bool:
-        """Whether the weights have fewer bits than the dtype."""
-        return self.precision.weights != self.dtype.name
+        """Whether weights of a layer have fewer bits than the dtype."""
+        return any(each.weights != self.dtype.name for each in self.precisions)
+
+    @property
+    def is_int8(self) -> bool:
+        """Whether a layer has 8-bit weights."""
+        return any(each.is_int8 for each in self.precisions)
 
     def quantized(self, precision: Precision, backend: Backend) -> Network:
-        """The network with weights of that precision. Raises ValueError if they, or it, cannot have it."""
-        require_float32(self.dtype, "to quantize it", "save it, and load(path, dtype='float32') gives it in float32")
-        if self.is_quantized and self.precision.weights != precision.weights:
-            raise ValueError(
-                f"precision: expected a float32 network, to quantize it to {precision.weights}, got "
-                f"{self.precision.weights} weights; quantize the network that they were made from"
-            )
-        self._require_int8_possible(precision)
-        narrow = self.parameters if self.is_quantized else rounded(self.parameters, precision)
-        return Network(self.shape, narrow, self.dtype, backend, self.options, precision)
+        """The network with that precision in all layers; see ``quantized_by_layer``."""
+        return self.quantized_by_layer((precision,) * self.shape.num_layers, backend)
 
-    def _require_int8_possible(self, precision: Precision) -> None:
-        if precision.is_int8 and self.shape.variant is not None:
+    def quantized_by_layer(self, precisions: Precisions, backend: Backend) -> Network:
+        """The network with a precision for each layer. Raises ValueError if its weights, or it, cannot have one."""
+        require_float32(self.dtype, "to quantize it", "save it, and load(path, dtype='float32') gives it in float32")
+        if self.is_quantized and any(
+            own.weights != p.weights for own, p in zip(self.precisions, precisions, strict=True)
+        ):
+            wanted = bits.distinct(each.weights for each in precisions)
+            raise ValueError(
+                f"precision: expected a float32 network, to quantize it to {wanted}, got {self.precision} weights; "
+                "quantize the network that they were made from"
+            )
+        self._require_int8_possible(precisions)
+        narrow = self.parameters if self.is_quantized else rounded(self.parameters, precisions)
+        return Network(self.shape, narrow, self.dtype, backend, self.options, precisions)
+
+    def _require_int8_possible(self, precisions: Precisions) -> None:
+        if any(each.is_int8 for each in precisions) and self.shape.variant is not None:
             raise ValueError(
                 f"variant: expected a plain LSTM, to quantize it to int8, got {self.shape.variant!r}; "
                 "quantize('float16') takes it"
             )
 
-    def as_quantized(self, precision: Precision, mapping: Mapping[str, Any]) -> Network:
+    def as_quantized(self, precisions: Precisions, mapping: Mapping[str, Any]) -> Network:
         """The network that once was quantized, from its own numbers.
 
         mapping: of int8, as ``parameters`` has its integers and scales. Raises as ``quantized``, and if a number
         changes.
         """
-        require_float32(self.dtype, f"as precision={precision.weights!r} says", "leave the dtype out")
-        if not precision.is_int8:
-            narrow = self.quantized(precision, self.backend)
-            bits.require_rounded(self.parameters, narrow.parameters)
-            return narrow
-        self._require_int8_possible(precision)
-        narrow_parameters = {**self.parameters, **bits.checked_int8(mapping)}
-        return Network(self.shape, narrow_parameters, self.dtype, self.backend, self.options, precision)
+        wanted = bits.distinct(each.weights for each in precisions)
+        require_float32(self.dtype, f"as precision={wanted!r} says", "leave the dtype out")
+        self._require_int8_possible(precisions)
+        narrow = {**bits.halves(self.parameters, precisions), **bits.checked_int8(mapping, precisions)}
+        return Network(self.shape, narrow, self.dtype, self.backend, self.options, precisions)
 
     def noted(self, notes: Notes) -> Network:
         """The same network with other notes."""
         options = self.options._replace(notes=notes)
-        return Network(self.shape, self.parameters, self.dtype, self.backend, options, self.precision)
+        return Network(self.shape, self.parameters, self.dtype, self.backend, options, self.precisions)
 
     def wide(self) -> Network:
         """The network with the same numbers as weights of the dtype: itself, unless it is quantized."""
@@ -130,7 +149,7 @@ class Network:
         """The same network on another backend, or with all its numbers in a dtype, where no weight has fewer bits."""
         parameters, options = self.parameters, self.options._replace(num_threads=num_threads)
         if dtype is None:
-            return Network(self.shape, parameters, self.dtype, backend, options, self.precision)
+            return Network(self.shape, parameters, self.dtype, backend, options, self.precisions)
         parameters = {name: value.astype(dtype) for name, value in self.state_dict().items()}
         return Network(self.shape, parameters, dtype, backend, options)
 
@@ -233,7 +252,7 @@ class Network:
         if self.is_quantized:
             raise ValueError(
                 f"precision: expected {self.dtype.name} weights, to load others in their place, got "
-                f"{self.precision.weights} ones, which never change; load them into the network that was quantized, "
+                f"{self.precision} ones, which never change; load them into the network that was quantized, "
                 "then quantize it again"
             )
 
@@ -242,8 +261,8 @@ class Network:
         self.require_plain("to record for backward")
         if self.is_quantized:
             raise ValueError(
-                f"precision: expected float32 or float64 to record for backward, got {self.precision.weights}; train "
-                "the network that was quantized, then quantize it again"
+                f"precision: expected float32 or float64 to record for backward, got {self.precision}; train the "
+                "network that was quantized, then quantize it again"
             )
 
     def require_plain(self, purpose: str) -> None:
@@ -267,16 +286,17 @@ class Network:
             f"dtype={self.dtype.name!r}",
             f"backend={self.backend.name!r}",
         ]
-        quantized = f".quantize({self.precision})" if self.is_quantized else ""
+        quantized = f".quantize({bits.in_words(self.precisions)})" if self.is_quantized else ""
         return f"LSTM({s.input_size}, {s.hidden_size}, {', '.join(filter(None, options))}){quantized}"
 
 
-def _packed(shape: LSTMShape, parameters: Mapping[str, Array], precision: Precision, backend: Backend) -> LSTMWeights:
-    if precision.weights == bits.FLOAT16 and not backend.takes_float16:
-        parameters = widened(parameters, np.dtype(np.float32))
-    pack = _pack_int8 if precision.is_int8 else _pack
-    layers, sides = range(shape.num_layers), range(shape.directions)
-    packed = [[pack(shape, parameters, precision, backend, layer, side) for side in sides] for layer in layers]
+def _packed(shape: LSTMShape, parameters: Mapping[str, Array], precisions: Precisions, backend: Backend) -> LSTMWeights:
+    if not backend.takes_float16:
+        parameters = bits.without_float16(parameters)
+    sides, packed = range(shape.directions), []
+    for layer, precision in enumerate(precisions):
+        pack = _pack_int8 if precision.is_int8 else _pack
+        packed.append([pack(shape, parameters, precision, backend, layer, side) for side in sides])
     return backend.pack_lstm(packed, shape.reverse)
 
 

@@ -7,12 +7,13 @@ such a network gives the bits of a float32 network with the rounded weights.
 activations that are integers, too (backends/numpy/int8.py). The scale is kept beside the matrix, as weight_ih_l0_scale.
 
 Only the matrices are rounded: weight_ih, weight_hh and weight_hr. Biases and learned states stay float32, and so do
-states and the cell.
+states and the cell. Each layer of a network has a precision of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,7 +35,8 @@ MOST_INT8 = 127
 #: Behind the name of an 8-bit matrix: its scale.
 SCALE = "_scale"
 
-_MATRICES = ("weight_ih", "weight_hh", "weight_hr")
+#: A matrix of a layer, or its scale.
+_MATRIX = re.compile(r"weight_(?:ih|hh|hr)_l([0-9]{1,6})(?:_reverse)?(?:_scale)?")
 
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -64,14 +66,18 @@ class Precision(NamedTuple):
         """As the arguments of ``quantize``."""
         return f"{self.weights!r}, activations={self.activations!r}" if self.is_int8 else repr(self.weights)
 
-    def config(self) -> dict[str, str]:
-        """For ``from_config``."""
-        return {"precision": self.weights, **({"activations": self.activations} if self.is_int8 else {})}
+
+#: Of each layer, the lowest one first.
+Precisions = tuple[Precision, ...]
 
 
 def plain(dtype: np.dtype[Any]) -> Precision:
-    """That of a network which is not quantized."""
+    """That of a layer which is not quantized."""
     return Precision(dtype.name, dtype.name)
+
+
+#: Of a float32 layer.
+PLAIN = plain(np.dtype(np.float32))
 
 
 def checked(weights: Any, activations: Any = None) -> Precision:
@@ -96,6 +102,57 @@ def _one_of(names: Any) -> str:
     return " or ".join(map(repr, names))
 
 
+# ---------------------------------------------------------------- of several layers
+
+
+def distinct(names: Iterable[str]) -> str:
+    """What layers have, joined by commas where they differ."""
+    return ", ".join(dict.fromkeys(names))
+
+
+def in_words(precisions: Precisions) -> str:
+    """As the arguments of ``quantize``; layer by layer where they differ."""
+    if len(set(precisions)) == 1:
+        return str(precisions[0])
+    return f"by layer: {'; '.join(map(str, precisions))}"
+
+
+def config(precisions: Precisions) -> dict[str, Any]:
+    """For ``from_config``: "precision" and, where there are 8-bit weights, "activations".
+
+    Each is a string, or a list with an entry for each layer where layers differ: None for activations without 8-bit
+    weights.
+    """
+    known: dict[str, list[Any]] = {"precision": [each.weights for each in precisions]}
+    if any(each.is_int8 for each in precisions):
+        known["activations"] = [each.activations if each.is_int8 else None for each in precisions]
+    return {name: values[0] if len(set(values)) == 1 else values for name, values in known.items()}
+
+
+def of_config(weights: Any, activations: Any, num_layers: int) -> Precisions:
+    """What ``config`` has said, checked. Raises ValueError and TypeError."""
+    if not isinstance(weights, list | tuple) and not isinstance(activations, list | tuple):
+        return (checked(weights, activations),) * num_layers
+    columns = []
+    for name, given in (("precision", weights), ("activations", activations)):
+        column = given if isinstance(given, list | tuple) else [given] * num_layers
+        if len(column) != num_layers:
+            raise ValueError(f"{name}: expected one, or a list of {num_layers}, one for each layer, got {len(column)}")
+        columns.append(column)
+    found = []
+    for weight, activation in zip(*columns, strict=True):
+        is_plain = isinstance(weight, str) and weight == FLOAT32 and activation is None
+        found.append(PLAIN if is_plain else checked(weight, activation))
+    return tuple(found)
+
+
+def _of(name: str, precisions: Precisions) -> Precision:
+    """That of a parameter: PLAIN for all but the matrices of quantized layers."""
+    match = _MATRIX.fullmatch(name)
+    layer = int(match[1]) if match else len(precisions)
+    return precisions[layer] if layer < len(precisions) else PLAIN
+
+
 def require_float32(dtype: np.dtype[Any], purpose: str, way_out: str) -> None:
     """Raises ValueError for the dtype of a network that cannot have fewer bits."""
     if dtype != np.float32:
@@ -105,19 +162,18 @@ def require_float32(dtype: np.dtype[Any], purpose: str, way_out: str) -> None:
 # ---------------------------------------------------------------- from numbers
 
 
-def rounded(parameters: Mapping[str, Array], precision: Precision) -> dict[str, Array]:
+def rounded(parameters: Mapping[str, Array], precisions: Precisions) -> dict[str, Array]:
     """The same parameters with narrow matrices, read-only; of int8, each with its scale.
 
-    ValueError names a weight that the precision cannot hold.
+    ValueError names a weight that its layer's precision cannot hold.
     """
     narrow: dict[str, Array] = {}
     for name, value in parameters.items():
-        if not name.startswith(_MATRICES):
-            narrow[name] = value
-        elif precision.is_int8:
+        precision = _of(name, precisions)
+        if precision.is_int8:
             narrow |= integers(name, value)
         else:
-            narrow[name] = _round(name, value)
+            narrow[name] = _round(name, value) if precision.weights == FLOAT16 else value
     return narrow
 
 
@@ -166,20 +222,26 @@ def _round(name: str, value: Array) -> Array:
 # ---------------------------------------------------------------- from what was quantized before
 
 
-def require_rounded(parameters: Mapping[str, Array], narrow: Mapping[str, Array]) -> None:
-    """Raises ValueError unless ``rounded`` has made float16 numbers of ``parameters`` without changing one."""
+def halves(parameters: Mapping[str, Array], precisions: Precisions) -> dict[str, Array]:
+    """The parameters with float16 matrices where the precision says so. ValueError if that changes a number."""
+    narrow = dict(parameters)
     for name, value in parameters.items():
+        if _of(name, precisions).weights != FLOAT16:
+            continue
+        narrow[name] = _round(name, value)
         if not np.array_equal(narrow[name], value):
             raise ValueError(
                 f"{name}: expected numbers that float16 has, for precision='float16', got others; leave the precision "
                 "out, then quantize('float16') rounds them"
             )
+    return narrow
 
 
-def checked_int8(mapping: Mapping[str, Any]) -> dict[str, Array]:
+def checked_int8(mapping: Mapping[str, Any], precisions: Precisions) -> dict[str, Array]:
     """The 8-bit matrices of a mapping and their scales, as read-only copies; the first one that is wrong, by name."""
     found: dict[str, Array] = {}
-    for name in (name for name in mapping if name.startswith(_MATRICES) and not name.endswith(SCALE)):
+    names = [name for name in mapping if not name.endswith(SCALE) and _of(name, precisions).is_int8]
+    for name in names:
         if name + SCALE not in mapping:
             raise ValueError(
                 f"{name}: expected {name + SCALE} beside it, for precision='int8'; leave the precision out if its "
@@ -208,18 +270,23 @@ def widened(parameters: Mapping[str, Array], dtype: np.dtype[Any]) -> dict[str, 
     """The same parameters with matrices of ``dtype``, read-only. float16 numbers are exact; int8 times scale rounds."""
     wide: dict[str, Array] = {}
     for name, value in parameters.items():
-        if not name.startswith(_MATRICES):
-            wide[name] = value
-        elif value.dtype == np.int8:
+        if value.dtype == np.int8:
             wide |= frozen({name: (value * parameters[name + SCALE][:, None]).astype(dtype)})
-        elif not (name.endswith(SCALE) and parameters.get(name.removesuffix(SCALE), value).dtype == np.int8):
-            wide |= frozen({name: _widen(value, dtype)}) if value.dtype == np.float16 else {name: value}
+        elif not name.endswith(SCALE):
+            wide[name] = _widen(value, dtype) if value.dtype == np.float16 else value
     return wide
+
+
+def without_float16(parameters: Mapping[str, Array]) -> dict[str, Array]:
+    """The same parameters with float32 matrices in place of float16 ones."""
+    wide = np.dtype(np.float32)
+    return {name: _widen(value, wide) if value.dtype == np.float16 else value for name, value in parameters.items()}
 
 
 def _widen(value: Array, dtype: np.dtype[Any]) -> Array:
     wide = np.empty(value.shape, dtype)
     fill(wide, value)
+    wide.flags.writeable = False
     return wide
 
 

@@ -11,8 +11,8 @@ from lstmkernel.certificate import Certificate
 from lstmkernel.engine import calibration, calibration_data, fewest_bits, measured_error
 from lstmkernel.engine import precision as bits
 from lstmkernel.engine.chain import Chain
-from lstmkernel.engine.fewest_bits import Choice, Trial
-from lstmkernel.engine.precision import Precision, require_float32
+from lstmkernel.engine.fewest_bits import Trial
+from lstmkernel.engine.precision import Precision, Precisions, require_float32
 from lstmkernel.host.progress import progress
 
 AUTO = "auto"
@@ -57,8 +57,8 @@ def for_data(chain: Chain, asked: Asked, name: str) -> Chain:
         require_float32(network.dtype, "to quantize it", "save it, and load(path, dtype='float32') gives it in float32")
     data = calibration_data.checked(asked.calibrate, chain)
 
-    def attempt(choice: Choice) -> Trial:
-        total = calibration.steps_to_run(chain, choice, data) + data.steps
+    def attempt(choice: Precisions) -> Trial:
+        total = calibration.steps_to_run(choice, data) + data.steps
         held_back = asked.precision is None or asked.precision.is_int8
         with progress(f"lstmkernel: quantizing {name}", total) as advance:
             narrow = calibration.quantized(chain, choice, data, advance)
@@ -67,7 +67,7 @@ def for_data(chain: Chain, asked: Asked, name: str) -> Chain:
     if asked.precision is None:
         assert asked.max_error is not None
         return _certified(fewest_bits.fewest_bits(chain, asked.max_error, attempt))
-    trial = attempt((asked.precision,) * len(chain.networks))
+    trial = attempt((asked.precision,) * sum(network.shape.num_layers for network in chain.networks))
     largest = trial.certificate.out.largest
     if asked.max_error is not None and largest > asked.max_error:
         raise ValueError(

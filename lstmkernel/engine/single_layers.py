@@ -55,7 +55,8 @@ def of_network(network: Network, layer: int) -> Network:
         elif int(found[2]) == layer:
             named[f"{found[1]}_l0{found[3]}"] = value
     alone = shape._replace(input_size=shape.layer_input_size(layer), num_layers=1)
-    return Network(alone, named, network.dtype, network.backend, network.options, network.precision)
+    own = (network.precisions[layer],)
+    return Network(alone, named, network.dtype, network.backend, network.options, own)
 
 
 def joined(layers: Iterable[Mapping[str, Array]]) -> dict[str, Array]:

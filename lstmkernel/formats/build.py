@@ -24,14 +24,14 @@ def lstm(
     parameters: Mapping[str, Array],
     options: Options,
     expects: str | None = None,
-    precision: str = "",
-    activations: str | None = None,
+    precision: str | Sequence[str] = "",
+    activations: str | Sequence[str | None] | None = None,
 ) -> LSTM:
     """An LSTM from parameters under PyTorch's names; ``options`` has a dtype and a batch_first.
 
     The shape is what the file says, so ``options`` cannot ask for another. expects: "mask" or "lengths" if the file
-    says that the network runs with them. precision, activations: of a network that was quantized; see
-    ``precision.Precision``.
+    says that the network runs with them. precision, activations: of a network that was quantized, as
+    ``precision.config`` has them.
     """
     options.checked(shape)
     quantized = {"precision": precision, "activations": activations} if precision else {}

@@ -40,11 +40,19 @@ def layer(kind: str, config: Mapping[str, Any]) -> str:
         words += ["reverse"] if config.get("reverse") else []
         words += [f"expects {expects}"] if (expects := config.get("expects")) else []
         words += ["initial state"] if config.get("initial_state") else []
-        words += [f"{precision} weights"] if (precision := config.get("precision")) else []
-        words += [f"{activations} activations"] if (activations := config.get("activations")) else []
+        words += _by_layer("weights", config.get("precision")) + _by_layer("activations", config.get("activations"))
         words += _variant(config.get("variant"))
     words += [] if config.get("bias") else ["no bias"]
     return ", ".join(words)
+
+
+def _by_layer(what: str, value: Any) -> list[str]:
+    """For example "int8 weights"; where layers differ, "weights int8 float32 by layer"."""
+    if not value:
+        return []
+    if not isinstance(value, list | tuple):
+        return [f"{value} {what}"]
+    return [f"{what} {' '.join('-' if each is None else str(each) for each in value)} by layer"]
 
 
 def _variant(variant: Any) -> list[str]:

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers import assert_same_answer, assert_same_bits, normal
-from networks import NETWORKS, each, make, with_head, without
+from networks import NETWORKS, each, make, mixed, with_head, without
 from onnx_models import model_of, numbers, run, saved
 
 import lstmkernel as lk
@@ -383,6 +383,48 @@ def test_a_stack_and_its_bytes(tmp_path, random):
     assert_same_bits(loaded(x)[0], net.quantize("int8")(x)[0])
 
 
+@pytest.mark.parametrize("more", [{}, {"bidirectional": True}, {"batch_first": True, "initial_state": True}])
+@pytest.mark.parametrize(
+    "names", [("int8", "float32", "int16"), ("int8", "int16", "int8"), ("float32", "int16", "int16")]
+)
+def test_a_precision_for_each_layer_comes_back(tmp_path, random, more, names):
+    """An LSTM alone, and in a Stack beside one whose layers are alike."""
+    lstm = mixed(lk.LSTM(5, 9, 3, seed=2, **more), *names)
+    other = lk.LSTM(lstm.out_features, 7, batch_first=lstm.batch_first, seed=1).quantize("int8", "int8")
+    x = normal(random, (7, 2, 5), "float32")
+    for net in (lstm, lk.Stack([lstm, lk.Dense(lstm.out_features, lstm.out_features, seed=0), other])):
+        path = tmp_path / "net.onnx"
+        lk.save(net, path, state_inputs=False)
+        loaded, told = and_told(lk.load, path)
+        assert (repr(loaded), told) == (repr(net), [])
+        assert_same_bits(loaded(x)[0], net(x)[0])
+        words = "weights int8 float32 int8 by layer" if names[1] == "float32" else "int8"
+        assert words in str(lk.inspect(path))
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    assert np.abs(run(model, x)[0] - net(x)[0]).max() < 0.02
+
+
+def test_float16_layers_become_float32_in_onnx(tmp_path, random):
+    net = mixed(lk.LSTM(5, 9, 3, seed=2), "int8", "float16", "int16")
+    lk.save(net, tmp_path / "net.onnx")
+    onnx.checker.check_model(onnx.load(tmp_path / "net.onnx"), full_check=True)
+    assert TensorProto.FLOAT16 not in {each.data_type for each in onnx.load(tmp_path / "net.onnx").graph.initializer}
+    loaded, told = and_told(lk.load, tmp_path / "net.onnx")
+    assert told == []
+    assert loaded.config()["precision"] == ["int8", "float32", "int8"]
+    assert loaded.config()["activations"] == ["int8", None, "int16"]
+    x = normal(random, (7, 2, 5), "float32")
+    assert_same_answer(loaded(x), net(x))
+
+
+def test_one_layer_of_several_in_its_activations(tmp_path):
+    """By the node's name."""
+    lk.save(mixed(lk.LSTM(5, 9, 3, seed=2), "float32", "int16", "int8"), tmp_path / "net.onnx")
+    for prefix, expected in (("layer0", "float32"), ("layer1", "int16"), ("layer2", "int8")):
+        assert lk.load(tmp_path / "net.onnx", prefix=prefix).activations == expected
+
+
 @each("plain", "two layers", "two directions", "without bias", "batch first, two directions", "reverse", "wide")
 def test_onnxruntimes_own_operator(tmp_path, random, network):
     """As near to the float32 network with the rounded weights as 8-bit activations are."""
@@ -399,14 +441,32 @@ def test_onnxruntimes_own_operator(tmp_path, random, network):
 
 
 def test_where_onnxruntimes_own_operator_cannot_be(tmp_path):
-    with pytest.raises(ValueError, match=r"dynamic: expected LSTMs that quantize\('int8'\) made, got float32"):
+    with pytest.raises(
+        ValueError, match=r"dynamic: expected LSTMs that quantize\('int8'\) made, .* got float32; leave"
+    ):
         lk.save(make("plain"), tmp_path / "net.onnx", dynamic=True)
+    with pytest.raises(
+        ValueError, match=r"dynamic: .*all of whose layers have 8-bit weights, got int8, float32; leave"
+    ):
+        lk.save(mixed(make("two layers"), "int8", "float32"), tmp_path / "net.onnx", dynamic=True)
+    lk.save(mixed(make("two layers"), "int8", "int16"), tmp_path / "net.onnx", dynamic=True)
+    assert and_told(lk.load, tmp_path / "net.onnx")[0].config()["activations"] == ["int8", "int16"]
+    (tmp_path / "net.onnx").unlink()
     with pytest.raises(ValueError, match="dynamic: expected False for"):
         lk.save(make("plain").quantize("int8"), tmp_path / "net.safetensors", dynamic=True)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kept", ['{"activations": "int4"}', '{"activations": ["int8"]}', '{"activations": 3}'])
+@pytest.mark.parametrize(
+    "kept",
+    [
+        '{"activations": "int4"}',
+        '{"activations": ["int8"]}',
+        '{"activations": 3}',
+        '{"activations": {"layer0": "int4"}}',
+        '{"activations": {"layer0": ["int8"]}}',
+    ],
+)
 def test_activations_that_there_are_not(tmp_path, kept):
     lk.save(make("plain").quantize("int8"), tmp_path / "net.onnx")
     model = onnx.load(tmp_path / "net.onnx")

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 from helpers import assert_same_answer, assert_same_bits, normal
-from networks import NETWORKS, each, make, with_head, without
+from networks import NETWORKS, each, make, mixed, with_head, without
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -56,6 +56,47 @@ def test_the_same_integers_come_back(path, random, network, activations):
         assert_same_answer(other(x), quantized(x))
         for name, value in quantized.stored().items():
             assert_same_bits(other.stored()[name], value, name)
+
+
+FOUR = {"input_size": 5, "hidden_size": 9, "num_layers": 4, "seed": 2}
+
+
+@pytest.mark.parametrize("more", [{}, {"bidirectional": True, "proj_size": 3}, {"initial_state": True}])
+def test_a_precision_for_each_layer_comes_back(path, random, more):
+    lstm = mixed(lk.LSTM(**FOUR, **more), "float16", "int8", "float32", "int16")
+    x = normal(random, (4, 3, 5), "float32")
+    for net in (lstm, with_head(lstm)):
+        lk.save(net, path)
+        loaded = lk.load(path)
+        assert repr(loaded) == repr(net)
+        assert_same_bits(loaded(x)[0], net(x)[0])
+        tensors = load_file(path)
+        assert tensors.keys() == net.stored().keys() if net is lstm else True
+        for name, value in tensors.items():
+            assert_same_bits(loaded.stored()[name], value, name)
+    assert repr(lk.load(path, prefix="0")) == repr(lstm)
+
+
+def test_a_precision_for_each_layer_is_told(path, capsys):
+    lk.save(mixed(lk.LSTM(**FOUR), "float16", "int8", "float32", "int16"), path)
+    assert cli.main(["info", str(path)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "LSTM 5 -> 9, 4 layers, weights float16 int8 float32 int8 by layer" in told
+    assert "activations - int8 - int16 by layer" in told
+
+
+def test_integers_of_some_layers_without_metadata(tmp_path, path, random):
+    """They stay integers; float16 numbers become float32, with the same answer."""
+    net = mixed(lk.LSTM(**FOUR), "float16", "int16", "float32", "int16")
+    lk.save(net, path)
+    save_file(load_file(path), tmp_path / "bare.safetensors")
+    assert "weights float32 int8 float32 int8 by layer" in str(lk.inspect(tmp_path / "bare.safetensors"))
+    with pytest.warns(RuntimeWarning, match="what its 8-bit weights are multiplied by"):
+        bare = lk.load(tmp_path / "bare.safetensors")
+    assert bare.config()["precision"] == ["float32", "int8", "float32", "int8"]
+    x = normal(random, (4, 1, 5), "float32")
+    if bare.backend != "c:generic":
+        assert_same_answer(bare(x), net(x))
 
 
 @PRECISION
@@ -159,12 +200,21 @@ def test_float64_is_refused(path, precision):
     assert lk.load(path, dtype="float32").precision == precision
 
 
-@pytest.mark.parametrize("precision", ["int4", "float32", 7, ["float16"]])
+@pytest.mark.parametrize("precision", ["int4", "float32", 7, ["int4"], [["int8"]], [7]])
 def test_an_unknown_precision_is_refused(path, precision):
     lk.save(make("plain").quantize("float16"), path)
     rewritten(path, lambda metadata: metadata.update(precision=precision))
     with pytest.raises(lk.FormatError, match="precision: expected 'float16' or 'int8', got"):
         lk.load(path)
+
+
+@pytest.mark.parametrize("precision", [[], ["float16", "float16"], ["float16"] * 100000])
+def test_precisions_of_other_layers_are_refused(path, precision):
+    lk.save(make("plain").quantize("float16"), path)
+    rewritten(path, lambda metadata: metadata.update(precision=precision))
+    with pytest.raises(lk.FormatError, match="precision: expected one, or a list of 1, one for each layer, got"):
+        lk.load(path)
+    lk.inspect(path)  # describes, and checks nothing
 
 
 def test_weights_that_are_not_rounded_are_refused(path):
@@ -247,7 +297,7 @@ def test_what_metadata_and_tensors_say_must_fit(path):
             lk.load(path)
 
 
-@pytest.mark.parametrize("activations", ["int4", "float32", 7, ["int8"]])
+@pytest.mark.parametrize("activations", ["int4", "float32", 7, ["int4"], [["int8"]]])
 def test_unknown_activations_are_refused(path, activations):
     lk.save(make("plain").quantize("int8"), path)
     rewritten(path, lambda metadata: metadata.update(activations=activations))

@@ -261,6 +261,14 @@ def test_all_steps_are_reported_to_the_progress_bar(random, monkeypatch):
     for precision, passes in (("int8", 3), ("float16", 1)):
         net.quantize(precision, calibrate=[steady(random, 30, 2, 5), steady(random, 3, 1, 5)])
         assert shown.pop() == (63 * passes, 63 * passes)
+    data = [steady(random, 30, 2, 5), steady(random, 3, 1, 5)]
+    small = net.quantize(
+        weights="auto", max_error=0.9 * net.quantize("int8", calibrate=data).certificate.out.largest, calibrate=data
+    )
+    assert all(total == done for total, done in shown)
+    last = 1 + [each.weights for network in small.engine.networks for each in network.precisions].count("int8")
+    assert last == 2, "one layer of int8"
+    assert shown.count((63 * last, 63 * last)) >= 1
 
 
 @pytest.mark.parametrize(("activations", "least"), [("int16", 1.3e-3), ("int8", 2.6e-3)])
@@ -300,41 +308,53 @@ def test_the_fewest_bits(random):
         lstm.quantize(weights="auto", max_error=1e-12, calibrate=x)
 
 
-def test_each_lstm_of_a_stack_gets_its_own():
-    """The one with the most weights is chosen for first, and the error is that of both."""
-    chain = lk.Stack([lk.LSTM(4, 5), lk.LSTM(5, 50)]).engine
+@pytest.mark.parametrize(
+    "make_chain", [lambda: lk.Stack([lk.LSTM(4, 5), lk.Dense(5, 5), lk.LSTM(5, 50)]), lambda: lk.LSTM(4, 5, 2)]
+)
+def test_each_layer_gets_its_own(make_chain):
+    """The one with the most weights is chosen for first, and the error is that of all. Both have more in the second."""
+    chain = Chain.of(make_chain().engine)
     of = dict(zip(fewest_bits.LADDER, (0.4, 0.2, 0.1, 0.0), strict=True))
     tried = []
 
     def attempt(choice):
+        assert choice not in tried
         tried.append(choice)
         error = Error(0.0, 0.01 + of[choice[0]] + of[choice[1]])
         return fewest_bits.Trial(choice, SimpleNamespace(out=error))
 
     few, more, half, all_bits = fewest_bits.LADDER
-    for bound, expected in [
-        (0.9, (few, few)),
-        (0.7, (more, few)),
-        (0.42, (all_bits, few)),
-        (0.4, (half, more)),
-        (0.15, (all_bits, half)),
-        (0.05, (all_bits, all_bits)),
+    for bound, expected, trials in [
+        (0.9, (few, few), 1),
+        (0.7, (more, few), 4),  # all alike: few, float32, more; then few above
+        (0.42, (more, more), 5),
+        (0.4, (half, more), 7),
+        (0.15, (all_bits, half), 9),
+        (0.05, (all_bits, all_bits), 10),
     ]:
         assert fewest_bits.fewest_bits(chain, bound, attempt).chain == expected, bound
-        assert tried[0] == (few, few)
+        assert (tried[0], len(tried)) == ((few, few), trials), tried
         tried.clear()
     with pytest.raises(ValueError, match=r"^max_error: expected at least 0.01, .* got 0.009"):
         fewest_bits.fewest_bits(chain, 0.009, attempt)
+    assert tried == [(few, few), (all_bits, all_bits)]
 
 
-def test_a_stack_within_a_bound(random):
-    net, x = lk.Stack([lk.LSTM(4, 20, seed=0), lk.LSTM(20, 12, seed=2)]), steady(random, 80, 2, 4)
+@pytest.mark.parametrize(
+    "net",
+    [lk.Stack([lk.LSTM(4, 20, seed=0), lk.LSTM(20, 12, seed=2)]), lk.LSTM(4, 20, 2, seed=0)],
+    ids=["stack", "lstm"],
+)
+def test_a_network_within_a_bound(random, net):
+    x = steady(random, 80, 2, 4)
     bound = 0.99 * net.quantize("int8", "int8", calibrate=x).certificate.out.largest
     small = net.quantize(weights="auto", max_error=bound, calibrate=x)
     assert small.certificate.out.largest <= bound
-    said = [f"{lstm.precision}, {lstm.activations} activations" for lstm in small]
+    precisions = [each for network in Chain.of(small.engine).networks for each in network.precisions]
+    said = [f"{each.weights}, {each.activations} activations" for each in precisions]
     assert [layer.precision for layer in small.certificate.layers] == said
     assert len(set(said)) == 2
+    assert (small.precision, small.activations) == ("int8", ", ".join(each.activations for each in precisions))
 
 
 def test_fewest_bits_of_a_variant_and_of_large_weights(random):

@@ -75,6 +75,26 @@ def test_the_fewest_bits(net, speech, tmp_path, monkeypatch):
             assert saved.pop().precision == precision
 
 
+def test_the_fewest_bits_of_each_layer(speech, tmp_path, capsys):
+    lstm, source, out = (
+        lk.LSTM(5, 12, 2, seed=0),
+        str(tmp_path / "lstm.safetensors"),
+        str(tmp_path / "small.safetensors"),
+    )
+    lk.save(lstm, source)
+    data = [np.load(speech[0])]
+    bound = 0.9 * lstm.quantize("int8", calibrate=data).certificate.out.largest
+    assert quantize(source, "-o", out, "--calibrate", speech[0], "--max-error", str(bound)) == 0
+    small, expected = lk.load(out), lstm.quantize(weights="auto", max_error=bound, calibrate=data)
+    assert small.precision == expected.precision == "float16, int8"
+    assert (repr(small), small.certificate) == (repr(expected), expected.certificate)
+    assert_same_bits(small(data[0])[0], expected(data[0])[0])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "quantize(by layer: 'float16'; 'int8', activations=" in printed
+    assert "layer 0 (float16)" in printed
+    assert "layer 1 (int8, int" in printed
+
+
 def test_an_lstm_of_pytorch(tmp_path, speech, capsys):
     torch = pytest.importorskip("torch")
     torch.save(torch.nn.LSTM(5, 9).double().state_dict(), tmp_path / "model.pt")

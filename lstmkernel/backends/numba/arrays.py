@@ -19,6 +19,11 @@ def address(array: Array) -> int:
     return array.ctypes.data
 
 
+def addresses(*arrays: Array | None) -> list[int]:
+    """0 for None."""
+    return [0 if array is None else address(array) for array in arrays]
+
+
 class _Scratch(threading.local):
     """The workspace of this thread's kernels. Kernels own no memory, and threads may share a model."""
 

@@ -9,10 +9,11 @@ import numpy as np
 from numba.core import config
 
 from lstmkernel.backends.contract import ACTIVATIONS, Advance, Backend, BackendError, Batch
-from lstmkernel.backends.numba.arrays import ADDRESS, address, ffi, scratch
+from lstmkernel.backends.numba.arrays import ADDRESS, address, addresses, ffi, scratch
 from lstmkernel.backends.numba.kernels.input_product import ROWS_AT_ONCE
 from lstmkernel.backends.numba.kernels.layout import WORD, integer_bytes, workspace
 from lstmkernel.backends.numba.kernels.tile import LINE_BYTES
+from lstmkernel.backends.numba.layers_in_turn import LayersInTurn, part_strides
 from lstmkernel.backends.numba.run.plan import Sizes, plan_lstm
 from lstmkernel.backends.numba.run.threads import board_address, called, ended
 from lstmkernel.backends.numba.run.training import layer_backward, layer_record
@@ -140,31 +141,21 @@ class _Call:
         work_size = max(_work_bytes(layer, steps, rows) for layer in layers)
         self._work_size = -(-work_size // LINE_BYTES) * LINE_BYTES
 
-    def run(
-        self,
-        x: Array,
-        lengths: Array | None,
-        reset: Array | None,
-        places: tuple[Array | None, Array | None],
-        h: Array,
-        c: Array,
-        out: Array,
-    ) -> None:
-        between = None if self._between is None else empty(self._between, out.dtype)
-        arrays = (x, lengths, reset, *places, h, c, out, between)
-        self.run_at([0 if array is None else address(array) for array in arrays])
-
-    def run_at(self, addresses: list[int]) -> None:
+    def run_at(self, places: list[int]) -> None:
+        """places: the addresses of x, lengths, reset, read, write, h, c and out."""
+        between = None if self._between is None else empty(self._between, self._net.dtype)
+        between_at = 0 if between is None else address(between)
         threads = called(self._plan.threads, self._plan.is_long)
         _held, work = scratch.of(self._work_size * threads)
-        self._kernel(self._address, *addresses, work, self._work_size, self._rounds_at, board_address, threads)
+        how = (between_at, work, self._work_size, self._rounds_at, board_address, threads)
+        self._kernel(self._address, *places, *how)
         if self._plan.threads > 1:
             ended()
 
     def prepared(self) -> Callable[[Array, Array, Array, Array], None]:
-        """``run`` for contiguous arrays without lengths, with no more around the kernel than it needs."""
+        """``run_at`` for contiguous arrays without lengths, with no more around the kernel than it needs."""
         if self._between is not None:
-            return lambda x, h, c, out: self.run(x, None, None, (None, None), h, c, out)
+            return lambda x, h, c, out: self.run_at(addresses(x, None, None, None, None, h, c, out))
         kernel, call, work_size, rounds = self._kernel, self._address, self._work_size, self._rounds_at
         wanted, is_long = self._plan.threads, self._plan.is_long
         cast, buffer, kind, memory = ffi.cast, ffi.from_buffer, ADDRESS, scratch
@@ -183,21 +174,31 @@ class _Call:
         return run
 
 
+def _call(
+    net: Network, T: int, B: int, strides: tuple[int, ...], state_rows: int, times: slice, most: int
+) -> _Call | LayersInTurn:
+    if not net.parts:
+        return _Call(net, T, B, strides, state_rows, times, most)
+    of_parts = part_strides(net, B, strides)
+    calls = [_Call(part, T, B, own, state_rows, times, most) for part, own in zip(net.parts, of_parts, strict=True)]
+    return LayersInTurn(net, calls, (T, B), state_rows)
+
+
 def _lstm_forward(weights: LSTMWeights, batch: Batch, threads: int, times: slice | None = None) -> None:
     x, lengths, reset, h, c, out = batch
     T, B, _ = x.shape
     size = x.itemsize
     strides = (x.strides[0] // size, x.strides[1] // size, out.strides[0] // size, out.strides[1] // size)
     state_rows = h.strides[0] // (h.shape[2] * size)  # h may be some rows of a larger one
-    call = _Call(weights.native, T, B, strides, state_rows, times or slice(0, T), threads)
-    call.run(x, lengths, reset, (None, None), h, c, out)
+    call = _call(weights.native, T, B, strides, state_rows, times or slice(0, T), threads)
+    call.run_at(addresses(x, lengths, reset, None, None, h, c, out))
 
 
 def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Array, Array, Array, Array], None]:
     net: Network = weights.native
     width = net.directions * net.output_size
     strides = (B * net.input_size, net.input_size, B * width, width)
-    return _Call(net, T, B, strides, B, slice(0, T), threads).prepared()
+    return _call(net, T, B, strides, B, slice(0, T), threads).prepared()
 
 
 def _prepare_advance(
@@ -205,14 +206,14 @@ def _prepare_advance(
 ) -> Advance:
     net: Network = weights.native
     B, I, R = len(read), net.input_size, net.output_size
-    call = _Call(net, T, B, (B * I, I, B * R, R), h.shape[1], slice(0, T), threads)
+    call = _call(net, T, B, (B * I, I, B * R, R), h.shape[1], slice(0, T), threads)
     states = (address(read), address(write), address(h), address(c))
     x_bytes, out_bytes = (T * B * width * h.itemsize for width in (I, R))
 
     def run(x: int, out: int) -> int:
         if x < out + out_bytes and out < x + x_bytes:
             return 1
-        call.run_at([x, 0, 0, *states, out, 0])
+        call.run_at([x, 0, 0, *states, out])
         return 0
 
     run.__dict__["keep_alive"] = (h, c, read, write)

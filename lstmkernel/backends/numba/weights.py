@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,18 @@ class Native:
 
 
 class Network:
-    """The layers of an LSTM: a list of directions for each."""
+    """The layers of an LSTM: a list of directions for each.
+
+    parts: where layers need several kernels, neighbours that need the same one; else nothing.
+    """
 
     def __init__(self, layers: list[list[LayerWeights]], reverse: bool) -> None:
         self.layers, self.reverse = layers, reverse
         first = layers[0][0]
         self.kernels: Kernels = first.native.kernels
         self._kernel = _forward_kernel(first)
+        alike = [list(part) for _, part in groupby(layers, lambda directions: _forward_kernel(directions[0]))]
+        self.parts = [Network(part, reverse) for part in alike] if len(alike) > 1 else []
         self.num_layers, self.directions = len(layers), len(layers[0])
         self.output_size, self.hidden_size, self.input_size = first.output_size, first.hidden_size, first.input_size
         self.dtype = first.bias.dtype

@@ -5,8 +5,8 @@ is zeros, or the model's own initial state. A network that expects lengths has t
 out and each LSTM's h_n and c_n, in lstmkernel's shapes. T and B are open. In a Stack, an LSTM's states have its place
 before their names, as in the state_dict: "1.h_0".
 
-Weights of 8 bits are integers behind DequantizeLinear: every runtime computes as with the rounded weights in float32.
-With ``dynamic``, LSTMs of such weights are ONNX Runtime's DynamicQuantizeLSTM.
+Layers of 8-bit weights have integers behind DequantizeLinear: every runtime computes as with the rounded weights in
+float32. With ``dynamic``, layers of such weights are ONNX Runtime's DynamicQuantizeLSTM.
 
 ONNX Runtime warns of each input that has a default, whatever the model. Without ``state_inputs`` there are none: every
 call then begins with the defaults.
@@ -23,7 +23,7 @@ from onnx import helper, numpy_helper
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
-from lstmkernel.engine.precision import INT8, SCALE
+from lstmkernel.engine.precision import INT8, LEVELS, SCALE
 from lstmkernel.formats.onnx.dense import ACTIVATIONS
 from lstmkernel.formats.onnx.operator import ACTIVATIONS as LSTM_ACTIVATIONS
 from lstmkernel.lstm import LSTM
@@ -48,7 +48,10 @@ def model(net: Any, metadata: Mapping[str, str], state_inputs: bool = True, dyna
     if isinstance(net, Stack) and net.skip:
         raise ValueError(f"skip: expected 0 for an ONNX model, got {net.skip}; save it as .safetensors")
     if dynamic and any(layer.precision != INT8 for layer in layers if isinstance(layer, LSTM)):
-        raise ValueError(f"dynamic: expected LSTMs that quantize('int8') made, got {net.precision}; leave it out")
+        raise ValueError(
+            f"dynamic: expected LSTMs that quantize('int8') made, all of whose layers have 8-bit weights, got "
+            f"{net.precision}; leave it out"
+        )
     graph = _Graph(net.dtype, state_inputs, dynamic)
     batch_first = net.batch_first
     order = ["B", "T"] if batch_first else ["T", "B"]
@@ -71,6 +74,22 @@ def model(net: Any, metadata: Mapping[str, str], state_inputs: bool = True, dyna
     made = graph.model([*order, layers[-1].out_features])
     helper.set_model_props(made, dict(metadata))
     return made
+
+
+def activations(net: Any) -> str | dict[str, str] | None:
+    """What integers are multiplied by, which no graph says: in all LSTM nodes, or by their names where they differ."""
+    if net.activations in LEVELS:
+        return str(net.activations)
+    found: dict[str, str] = {}
+    for place, layer in enumerate(net.layers if isinstance(net, Stack) else (net,)):
+        prefix = f"{place}." if isinstance(net, Stack) else ""
+        precisions = layer.engine.precisions if isinstance(layer, LSTM) else ()
+        found |= {_node_name(prefix, i): each.activations for i, each in enumerate(precisions) if each.is_int8}
+    return found or None
+
+
+def _node_name(prefix: str, layer: int) -> str:
+    return f"{prefix}layer{layer}"
 
 
 class _Graph:
@@ -154,7 +173,7 @@ class _Graph:
         merged = self.constant(f"{prefix}merged", [0, 0, D * H])
         ends: tuple[list[str], list[str]] = [], []
         for layer in range(L):
-            name = f"{prefix}layer{layer}"
+            name = _node_name(prefix, layer)
             own = self._of_layer(states, name, D * layer, D * layer + D) if states else ["", ""]
             weights = ["", "", self._bias(lstm, layer, name)] if self._dynamic else self._weights(lstm, layer, name)
             inputs = [value, *weights, lengths, *own, self._peephole(lstm, layer, name)]
@@ -191,7 +210,7 @@ class _Graph:
 
     def _weights(self, lstm: LSTM, layer: int, name: str) -> list[str]:
         ends = [lstm.shape.suffix(layer, direction) for direction in range(lstm.shape.directions)]
-        stored = lstm.stored() if lstm.precision == INT8 else lstm.state_dict()
+        stored = lstm.stored() if lstm.engine.precisions[layer].is_int8 else lstm.state_dict()
         names = [
             self._matrix(f"{name}.{letter}", [f"{own}{end}" for end in ends], stored)
             for letter, own in (("W", "weight_ih"), ("R", "weight_hh"))

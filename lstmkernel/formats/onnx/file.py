@@ -10,7 +10,7 @@ from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
 from lstmkernel.engine import precision
 from lstmkernel.engine.notes import GIVES, Notes
-from lstmkernel.engine.precision import INT8, LEVELS
+from lstmkernel.engine.precision import INT8
 from lstmkernel.formats import assumptions, build, describe, errors, kept_notes
 from lstmkernel.formats.contract import AnyNetwork, Options
 from lstmkernel.formats.inspection import Contents, LoadableNetwork
@@ -88,8 +88,8 @@ def save(net: AnyNetwork, path: str, state_inputs: bool, dynamic: bool) -> None:
     from lstmkernel.formats.onnx import export  # imports onnx
 
     notes = kept_notes.of_net(net).given() if isinstance(net, Model) else {}
-    if isinstance(net, Model) and net.activations in LEVELS:
-        notes |= {"activations": net.activations}
+    if isinstance(net, Model) and (activations := export.activations(net)):
+        notes |= {"activations": activations}
     with replacing(path) as file:
         made = export.model(net, {KEY: json.dumps(notes)} if notes else {}, state_inputs, dynamic)
         file.write(made.SerializeToString())
@@ -120,14 +120,10 @@ def _kept_notes(model: Any) -> Notes:
     return kept_notes.of_config(_kept(model))
 
 
-def _kept_activations(model: Any) -> str | None:
-    """What integers are multiplied by."""
+def _kept_activations(model: Any) -> Any:
+    """What integers are multiplied by, in all LSTM nodes or by their names: not checked yet. None if it is not said."""
     kept = _kept(model)
-    return (
-        precision.checked(INT8, kept["activations"]).activations
-        if isinstance(kept, dict) and "activations" in kept
-        else None
-    )
+    return kept.get("activations") if isinstance(kept, dict) else None
 
 
 def _told(parts: Sequence[Part]) -> list[str]:
@@ -136,9 +132,7 @@ def _told(parts: Sequence[Part]) -> list[str]:
     return [quantized.TOLD[operator] for operator in dict.fromkeys(operators) if operator]
 
 
-def _built(
-    found: FollowedNetwork, options: Options, notes: Notes, activations: str | None = None
-) -> LSTM | Dense | Stack:
+def _built(found: FollowedNetwork, options: Options, notes: Notes, activations: Any = None) -> LSTM | Dense | Stack:
     options = options.or_else(
         build.dtype_of(array for part in found.parts for array in _arrays(part)), found.batch_first
     )
@@ -148,15 +142,25 @@ def _built(
     return build.chain([_layer(part, found, noted if i == top else options, activations) for i, part in layers])
 
 
-def _layer(part: Part, found: FollowedNetwork, options: Options, activations: str | None) -> LSTM | Dense:
+def _layer(part: Part, found: FollowedNetwork, options: Options, activations: Any) -> LSTM | Dense:
     if isinstance(part, DenseNodes):
         return build.dense(part.weight, part.bias, part.activation, options)
     shape, named = operator.shape_of(part), operator.as_state_dict(part)
-    return build.lstm(shape, named, options, found.expects, _precision(part), activations)
+    return build.lstm(shape, named, options, found.expects, **_quantized(part, activations))
 
 
-def _precision(part: list[LSTMNode]) -> str:
-    return INT8 if part[0].quantized else ""
+def _quantized(part: list[LSTMNode], activations: Any) -> dict[str, Any]:
+    """``precision`` and ``activations`` of build.lstm; nothing where no layer has integers.
+
+    activations: as ``_kept_activations`` found them. Raises ValueError if they are none.
+    """
+    if not any(node.quantized for node in part):
+        return {}
+    known = activations if isinstance(activations, dict) else {node.node.name: activations for node in part}
+    precisions = [
+        precision.checked(INT8, known.get(node.node.name)) if node.quantized else precision.PLAIN for node in part
+    ]
+    return precision.config(tuple(precisions))
 
 
 def _arrays(part: Part) -> list[Array]:
@@ -170,5 +174,5 @@ def _in_words(part: Part, found: FollowedNetwork) -> str:
         O, K = part.weight.shape
         config = {"in_features": K, "out_features": O, "activation": part.activation, "bias": part.bias is not None}
         return describe.layer("Dense", config)
-    told = {"expects": found.expects, "precision": _precision(part)}
+    told = {"expects": found.expects, "precision": _quantized(part, None).get("precision")}
     return describe.layer("LSTM", {**operator.shape_of(part)._asdict(), **told})

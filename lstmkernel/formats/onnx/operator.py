@@ -78,7 +78,7 @@ class LSTMNode(NamedTuple):
     @property
     def kind(self) -> tuple[Any, ...]:
         """Equal for the layers of one LSTM."""
-        return self.hidden_size, self.bias, self.directions, self.reverse, self.variant, self.quantized
+        return self.hidden_size, self.bias, self.directions, self.reverse, self.variant
 
 
 def lstm_node(node: Node, constants: Mapping[str, Array], reader: TensorReader) -> LSTMNode:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from lstmkernel.backends.packing import Array
@@ -40,10 +40,19 @@ def prefix_of(name: str) -> str | None:
     return match["prefix"] if match else None
 
 
-def lstm(mapping: Mapping[str, Array], options: Options, plain: bool = False, precision: str = "") -> LSTM:
+def layer_of(name: str) -> int:
+    """The layer of an LSTM's parameter; 0 for an LSTMCell's."""
+    match = _NAME.fullmatch(name)
+    return int(match["layer"] or 0) if match else 0
+
+
+def lstm(
+    mapping: Mapping[str, Array], options: Options, plain: bool = False, precision: str | Sequence[str] = ""
+) -> LSTM:
     """The LSTM whose parameters are all of ``mapping``; sizes are taken from their shapes.
 
-    ``precision`` is that of weights that were quantized: "int8", with their scales in ``mapping``, or "float16".
+    ``precision`` is that of weights that were quantized: "int8", with their scales in ``mapping``, or "float16"; or of
+    each layer.
     ``plain`` says that the format has only the plain LSTM, so that ``options`` cannot ask for another.
     """
     mapping = numbered(mapping)

@@ -6,14 +6,14 @@ A state_dict tells neither how layers are connected nor what is between them: ``
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from itertools import product
 from typing import NamedTuple
 
 from lstmkernel.backends.packing import Array
 from lstmkernel.dense import Dense
-from lstmkernel.engine.precision import INT8, SCALE
+from lstmkernel.engine.precision import FLOAT32, INT8, SCALE
 from lstmkernel.formats import assumed_chain, assumptions, build, describe
 from lstmkernel.formats.assumed_chain import Part
 from lstmkernel.formats.contract import Options
@@ -36,7 +36,7 @@ class Group(NamedTuple):
     widths: tuple[int, int]  # of input and output
     description: str
     problem: str  # why it cannot be loaded, or ""
-    precision: str = ""  # of an LSTM that was quantized: "int8" or "float16"
+    precision: str | list[str] = ""  # of an LSTM that was quantized: "int8" or "float16"; a list where layers differ
 
     @property
     def prefix(self) -> str:
@@ -214,7 +214,7 @@ class _Groups:
             for weight in group.weights.values():
                 if weight.assumed:
                     assumptions.assume(weight.assumed)
-            if group.precision == INT8 and not any(weight.precision for weight in group.weights.values()):
+            if INT8 in group.precision and not any(weight.precision for weight in group.weights.values()):
                 assumptions.assume(
                     "the file does not say what its 8-bit weights are multiplied by: activations='int16'"
                 )
@@ -303,7 +303,7 @@ def _group(place: str, weights: dict[str, Weight], options: Options) -> Group:
         if problem:
             return Group(place, weights, "LSTM", (0, 0), f"no LSTM that can be loaded: {problem}", problem)
         widths = (shape.input_size, shape.directions * shape.output_size)
-        precision = INT8 if scaled else next((weight.precision for weight in weights.values()), "")
+        precision = _precision(weights, scaled, shape.num_layers)
         words = describe.layer("LSTM", {**shape._asdict(), "precision": precision})
         return Group(place, weights, "LSTM", widths, words, "", precision)
     weight, bias = weights.get("weight"), weights.get("bias")
@@ -316,6 +316,15 @@ def _group(place: str, weights: dict[str, Weight], options: Options) -> Group:
             config = {"in_features": K, "out_features": O, "bias": bias is not None}
             return Group(place, weights, "Linear", (K, O), describe.layer("Linear", config), "")
     return Group(place, weights, "", (0, 0), names.some(weights), "not a layer that lstmkernel has")
+
+
+def _precision(weights: Mapping[str, Weight], scaled: Iterable[str], num_layers: int) -> str | list[str]:
+    """Of an LSTM. scaled: the names of matrices of integers that have scales."""
+    of_integers = {names.layer_of(name) for name in scaled}
+    if not of_integers:
+        return next((weight.precision for weight in weights.values()), "")
+    by_layer = [INT8 if layer in of_integers else FLOAT32 for layer in range(num_layers)]
+    return by_layer if FLOAT32 in by_layer else INT8
 
 
 def _first_problem(place: str, weights: Mapping[str, Weight]) -> str:

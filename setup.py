@@ -73,7 +73,7 @@ setup(
     package_dir={"": "."},
     package_data={
         "lstmkernel": ["py.typed"],
-        "lstmkernel.workbench.roofline": ["probes.c"],
+        "lstmkernel.workbench.roofline": ["probes.c", "dot_probe.c"],
         "lstmkernel.models": ["*.safetensors"],
     },
     cffi_modules=["csrc/build.py:ffi"],

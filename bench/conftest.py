@@ -3,6 +3,7 @@
 import os
 import sys
 from functools import lru_cache
+from math import isfinite
 
 # NumPy's BLAS is held to one thread, as the kernels are. It reads the variables when lstmkernel imports NumPy.
 if "numpy" not in sys.modules:
@@ -14,7 +15,7 @@ import pytest
 import lstmkernel
 from lstmkernel import backends
 from lstmkernel.tuning import accuracy, timing
-from lstmkernel.workbench import cases, one_thread, workloads
+from lstmkernel.workbench import cases, narrow, one_thread, workloads
 from lstmkernel.workbench.results import BASELINE
 
 #: Seconds for the NumPy baseline of a kernel or network.
@@ -44,17 +45,23 @@ def sized(request):
 
 @pytest.fixture
 def measure(benchmark, sized):
-    """``measure(workload, shape, backend)``: check, time, and note the speed in ``extra_info``."""
+    """``measure(workload, shape, backend)``: check, time, and note the speed in ``extra_info``.
 
-    def measure(name, shape, backend):
+    With a precision of ``compare --precision``: of the backend with weights of fewer bits, whose error is what it is.
+    """
+
+    def measure(name, shape, backend, precision=None):
         reason = backends.unavailable(backend)
         if reason is not None:
             pytest.skip(reason)
+        if precision is not None:
+            backend = _narrow(backend, precision)
         shape = sized(shape)
         case = _case(shape)
         workload = workloads.prepare(name, case, backend)
         error = accuracy.error(workload.answer(), _reference(name, shape), case.dtype)
-        assert accuracy.agrees(error), f"{backend} is {error} times the tolerance away from the reference"
+        agrees = accuracy.agrees(error) if precision is None else isfinite(error)
+        assert agrees, f"{backend} is {error} times the tolerance away from the reference"
         workload.call()  # warms the caches, which the check used for other data
         benchmark.group = f"{shape.name} {name}"
         benchmark(workload.call)
@@ -71,6 +78,16 @@ def measure(benchmark, sized):
             }
 
     return measure
+
+
+def _narrow(backend, precision):
+    """The name of a backend with weights of that precision."""
+    try:
+        made = narrow.backend(backend, precision)
+    except backends.BackendError as reason:
+        pytest.skip(str(reason))
+    backends.register(made)
+    return made.name
 
 
 # The benchmarks run shape by shape, then kernel by kernel. What neighbours share is made once, and the last is kept.

@@ -1,6 +1,7 @@
 """roofline.py: bounds of shapes that can be computed by hand, and probes that measure what they should."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import roofline
 
 from lstmkernel import backends
+from lstmkernel.backends.c.specialised import sources
 from lstmkernel.backends.packing import empty
 from lstmkernel.host.compile_c import CompileError
 from lstmkernel.workbench.roofline import probes
@@ -87,10 +89,42 @@ def test_the_probes_do_all_that_is_counted(backend, monkeypatch):
         assert lib.read_probe(streams, values.ctypes.data, 4 * 4096 // vector_bytes, 2) == 4095 * 4096
 
 
+@pytest.mark.parametrize("bits", [16, 8])
+def test_the_dot_probe_does_all_that_is_counted(bits, monkeypatch):
+    """On every set of 8-bit kernels that this CPU runs: "c" with VNNI runs those without, too."""
+    monkeypatch.delenv("CC", raising=False)
+    best = backends.int8_kernels()
+    if best not in probes.INTEGERS or shutil.which("cc") is None:
+        pytest.skip("no 8-bit kernels of an instruction set, or no C compiler")
+    usable = {best, best.partition("_")[0], *(["avx2"] if best.startswith("avx512") else [])}
+    for kernels in usable:
+        probe = probes.DotProbe(kernels, bits)
+        planes = 2 if bits == 16 and kernels.endswith(("vnni", "dotprod")) else 1
+        words = (planes == 1 and bits == 16) or kernels in ("avx512", "neon")  # an activation of two bytes 1 is 257
+        assert probe.total(3) == 3 * probe.products() * planes * (257 if words else 1)
+        assert 1e8 < probe.operations() < 1e13
+    monkeypatch.setattr(probes, "MOST_VECTORS", 1e5)
+    with pytest.raises(backends.BackendError, match="removed the loop"):
+        probe.operations()
+
+
+def test_the_dot_probe_is_compiled_as_each_table_is():
+    tables = {path.name.removesuffix("_i8a8.c"): path.read_text() for path in sources().glob("tables/*_i8a8.c")}
+    assert {*tables} == {*probes.INTEGERS, "generic"}
+    for name, (header, target, defined) in probes.INTEGERS.items():
+        table = tables[name]
+        assert f'#include "{header}"' in table
+        assert (f"LK_TARGET_BEGIN({target})" if target else "LK_TARGET_BEGIN") in table or target is None
+        assert ("LK_TARGET_BEGIN" in table) == (target is not None)
+        assert re.findall(r"#define (LK_(?!F32|I8)\w+)", table) == [*defined]
+
+
 def test_without_a_compiler_the_error_says_so(monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler -O2")
     with pytest.raises(CompileError, match="CC='no-such-compiler -O2' is not a program"):
         probes.compiled("generic", "float", 16)
+    with pytest.raises(CompileError, match="CC='no-such-compiler -O2' is not a program"):
+        probes.compiled_dots("avx2", 8)
 
 
 def test_a_run(backend, monkeypatch):

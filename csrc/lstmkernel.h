@@ -113,6 +113,8 @@ const lk_kernels *lk_find(int isa, int weight_size);
 const lk_kernels *lk_find_int8(int isa, int activation_bits);
 /* Vector lanes: the block width that the packed weights must have. `kernels`: as lk_find returned it, not NULL. */
 int64_t lk_lanes(const lk_kernels *kernels);
+/* The file of csrc/tables that has them, without a path. `kernels`: as above. */
+const char *lk_source(const lk_kernels *kernels);
 
 /* y[n] = activation(x[n]), n in 0..N-1, contiguous. */
 int lk_activation(const lk_kernels *kernels, int activation, int64_t N, const void *x, void *y);

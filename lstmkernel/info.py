@@ -17,7 +17,8 @@ def info() -> dict[str, Any]:
     """CPU, instruction sets, backends, threads and versions, as plain values.
 
     ``backends`` maps each known backend to None if it can run, or to the reason why it cannot. ``default`` is the
-    backend that "auto" means here.
+    backend that "auto" means here. ``int8`` names the C kernels for 8-bit weights that run here, for example
+    "avx512_vnni"; None without them.
     """
     reasons = {name: backends.unavailable(name) for name in backends.NAMES}
     return {
@@ -28,6 +29,7 @@ def info() -> dict[str, Any]:
         "num_threads": arguments.num_threads(None),
         "backends": reasons,
         "default": backends.get("auto").name,
+        "int8": backends.int8_kernels(),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "numba": version_of("numba"),

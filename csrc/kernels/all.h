@@ -51,7 +51,7 @@ enum { WEIGHT_BYTES = sizeof(weight), ACTIVATION_BITS = 0 };
 #define LK_TABLE                                                                                                   \
     {                                                                                                              \
         .lanes = LANES, .itemsize = sizeof(real), .weight_size = WEIGHT_BYTES, .activation_bits = ACTIVATION_BITS, \
-        LK_ALL_KERNELS                                                                                             \
+        .source = __FILE__, LK_ALL_KERNELS                                                                         \
     }
 
 #undef LK_F32

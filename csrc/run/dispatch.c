@@ -1,6 +1,7 @@
 /* dispatch.c - the public functions: the list of instruction sets, and each kernel called in the kernels'
  * floating-point environment. */
 #include <stddef.h>
+#include <string.h>
 #include "run/dispatch.h"
 #include "run/float_control.h"
 
@@ -76,6 +77,12 @@ static const lk_kernels *kernels_for(const lk_kernels *kernels, const lk_layer *
 }
 
 int64_t lk_lanes(const lk_kernels *kernels) { return kernels->lanes; }
+
+const char *lk_source(const lk_kernels *kernels)
+{
+    const char *const slash = strrchr(kernels->source, '/');
+    return slash ? slash + 1 : kernels->source;
+}
 
 int64_t lk_workspace(const lk_kernels *kernels, const lk_layer *layer, int64_t T, int64_t B)
 {

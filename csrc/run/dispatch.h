@@ -60,6 +60,7 @@ typedef struct {
 struct lk_kernels {
     int64_t lanes, itemsize, weight_size; /* bytes of a number, and of a packed weight */
     int64_t activation_bits;              /* 16 or 8 with 8-bit weights, else 0 */
+    const char *source;                   /* the table's file, with the path that the compiler got */
 #define LK_FIELD(result, name, parameters) result(*name) parameters;
     LK_LAYER_KERNELS(LK_FIELD)
     LK_PRODUCT_KERNELS(LK_FIELD)

@@ -77,6 +77,18 @@ def usable() -> list[str]:
     return [name for name in NAMES if unavailable(name) is None]
 
 
+def int8_kernels() -> str | None:
+    """The C kernels for 8-bit weights here, as csrc/tables names them, for example "avx512_vnni". None without any."""
+    try:
+        isa = get("c").name.removeprefix("c:")
+    except BackendError:
+        return None
+    from lstmkernel.backends.c import calls
+
+    file = calls.source(isa, "int8")
+    return None if file is None else file.removesuffix("_i8a8.c")
+
+
 def c_is_built() -> bool:
     try:
         import lstmkernel.backends.c._kernels  # noqa: F401

@@ -266,9 +266,9 @@ def _require_for_asm(arguments: argparse.Namespace) -> None:
     """Fail before the long work."""
     if arguments.json == "-":
         raise ValueError("--asm: goes with a table; give --json a FILE")
-    from lstmkernel.workbench import assembly
+    from lstmkernel.workbench import machine_code
 
-    assembly.require_objdump()
+    machine_code.require_objdump()
 
 
 def _show_machine_code(found: Comparison, own: Sequence[OwnKernels]) -> None:
@@ -281,9 +281,7 @@ def _show_machine_code(found: Comparison, own: Sequence[OwnKernels]) -> None:
         if kernel == workloads.NETWORK:
             continue
         for name in sorted(names, key=lambda name: name not in files):
-            if any(narrow.name_of(other, choice) == name for other in names for choice in narrow.CHOICES):
-                shown = f"{kernel}, {name}: --asm shows the kernels of float32 and float64 weights only"
-            elif name in files:
+            if name in files:
                 shown = assembly.hot_loops_of_own(kernel, name, files[name].machine_code(kernel))
             else:
                 shown = assembly.hot_loops_of(kernel, name, np.dtype(found.dtype), sizes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -14,7 +14,7 @@ from lstmkernel.cli import console
 from lstmkernel.host import numbers_text
 from lstmkernel.tuning.accuracy import tolerance_text
 from lstmkernel.tuning.candidates import SPECIALISED, promises_bits
-from lstmkernel.workbench import inputs, rounding, workloads
+from lstmkernel.workbench import inputs, narrow, rounding, workloads
 from lstmkernel.workbench.results import BASELINE, Comparison, Result
 from lstmkernel.workbench.roofline.bounds import Peaks
 
@@ -82,12 +82,14 @@ def _legend(found: Comparison, shown: Sequence[str]) -> str:
     return " ".join([f"1 thread each, {found.dtype}.", *meanings, *([_peaks(found.peaks)] if found.peaks else [])])
 
 
-def _peaks(peaks: Peaks) -> str:
+def _peaks(peaks: Mapping[str, Peaks]) -> str:
     """What one core was measured to do."""
-    reads = [f"{rate / 1e9:.3g} GB/s from {numbers_text.size(size)}" for size, rate in sorted(peaks.reads.items())]
+    wide = next(iter(peaks.values()))
+    reads = [f"{rate / 1e9:.3g} GB/s from {numbers_text.size(size)}" for size, rate in sorted(wide.reads.items())]
+    integers = [f"{each.flops / 1e9:.3g} with {name} weights" for name, each in peaks.items() if narrow.is_int8(name)]
     return (
-        f"Measured on one core: {peaks.flops / 1e9:.3g} GFLOP/s of fused multiply-adds; a cell update in "
-        f"{numbers_text.duration(peaks.cell)} a unit; reads of {', '.join(reads)}."
+        f"Measured on one core: {', '.join([f'{wide.flops / 1e9:.3g} GFLOP/s of fused multiply-adds', *integers])}; a "
+        f"cell update in {numbers_text.duration(wide.cell)} a unit; reads of {', '.join(dict.fromkeys(reads))}."
     )
 
 

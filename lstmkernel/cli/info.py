@@ -65,6 +65,7 @@ def _machine(found: dict[str, Any]) -> Table:
     table.add_row("CPU", found["cpu"])
     table.add_row("System", found["machine"])
     table.add_row("Instruction sets", ", ".join(usable) or "unknown without the C kernels")
+    table.add_row("8-bit weights", f"C kernels {found['int8']}" if found["int8"] else "no C kernels")
     table.add_row("Cores", f"{found['cores']} that this process may use")
     most = min(found["cores"], found["num_threads"] or found["cores"])
     table.add_row("Threads", f"at most {most} a call, where the work pays for them")

@@ -7,22 +7,16 @@ function in which a kernel spends its time, the inner loop with the highest rati
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lstmkernel.backends import BackendError
-from lstmkernel.backends.c import specialised
 from lstmkernel.backends.c.specialised import SPECIALISED
-from lstmkernel.host import compile_c
-
-#: The names of the instruction sets' vector registers.
-_REGISTERS = {"avx512": "zmm", "avx2": "ymm", "generic": "xmm"}
+from lstmkernel.engine.precision import plain
+from lstmkernel.workbench import machine_code, narrow
+from lstmkernel.workbench.machine_code import FUNCTION
 
 #: The C functions in which each kernel of the package spends its time.
 FUNCTIONS = {
@@ -42,15 +36,28 @@ FUNCTIONS = {
     "layer_backward": ("product_rows", "cells_backward", "weight_inputs"),
 }
 
-_FUNCTION = re.compile(r"^[0-9a-f]+ <(.+)>:$")
-_INSTRUCTION = re.compile(r"^ *([0-9a-f]+):\t(\S+) *(.*)$")
+#: The same of layer_forward with weights of fewer bits. No gate_matmul beside it shows the products of the inputs.
+NARROW_FUNCTIONS = {
+    "float16": ("input_product", *FUNCTIONS["layer_forward"]),
+    "int8": ("inputs_product", "step_rows", "step_row", "quantize_rows"),
+}
+
+#: "{vex}" and the like are forms of an instruction.
+_INSTRUCTION = re.compile(r"^ *([0-9a-f]+):\t(?:\{\w+\} )?(\S+) *(.*)$")
 #: Conditional jumps only: a compiler moves rare code away, and that code returns by an unconditional jump.
 _JUMP = re.compile(r"^(j(?!mp)[a-z]+|b\.[a-z]+|cbn?z|tbn?z)$")
 #: A call, or a jump to the beginning of another function, which is a call at the end of one.
 _CALL = re.compile(r"\t(?:call|jmp|bl|b)\w? +[0-9a-f]+ <([^.+@>]+)(?:@plt|[.][^+@>]*)?>$")
 _MOST_SHOWN = 64
 _FMA = re.compile(r"^(vfn?m(add|sub)|fml[as]|fmadd)")
+#: Instructions that sum several products of integers for each element of a vector, or that add one product to it.
+_DOT_PRODUCT = re.compile(r"^(v?pdpbusd|v?pmaddwd|v?pmaddubsw|[su]dot|[su]ml[as]l2?)$")
 _ARITHMETIC = re.compile(r"^v?(mul|add|sub|div)[ps][sd]$|^f(mul|add|sub|div)$")
+#: Of 64 bits are only addresses and counts. AArch64 has the same names for numbers in vectors and elsewhere.
+_INTEGERS = re.compile(r"^v?p(add|sub|mull)[bwd]$|^(add|sub|mul|addp|[su]mull2?)$")
+_VECTOR_OF_INTEGERS = re.compile(r"%[xyz]mm|\bv\d+\.(8b|16b|4h|8h|2s|4s)")
+#: Half of the 32-bit products of a vector where there is no pmulld. Addresses have it, too.
+_HALF_PRODUCT = re.compile(r"^v?pmuludq$")
 _VECTOR = re.compile(r"%[xyz]mm")
 _STACK = re.compile(r"\(%r[sb]p|\[sp|\[x29")
 
@@ -67,8 +74,14 @@ class Instruction(NamedTuple):
         return bool(_FMA.match(self.name))
 
     @property
+    def is_dot_product(self) -> bool:
+        return bool(_DOT_PRODUCT.match(self.name))
+
+    @property
     def is_arithmetic(self) -> bool:
-        return self.is_fma or bool(_ARITHMETIC.match(self.name))
+        if self.is_fma or self.is_dot_product or _ARITHMETIC.match(self.name):
+            return True
+        return bool(_INTEGERS.match(self.name) and _VECTOR_OF_INTEGERS.search(self.operands))
 
     @property
     def reads_memory(self) -> bool:
@@ -100,7 +113,12 @@ class Loop(NamedTuple):
 
     @property
     def arithmetic(self) -> int:
-        return sum(each.is_arithmetic for each in self.instructions)
+        count = sum(each.is_arithmetic for each in self.instructions)
+        return count and count + sum(bool(_HALF_PRODUCT.match(each.name)) for each in self.instructions)
+
+    @property
+    def dot_products(self) -> int:
+        return sum(each.is_dot_product for each in self.instructions)
 
     @property
     def loads(self) -> int:
@@ -110,7 +128,8 @@ class Loop(NamedTuple):
         fmas = sum(each.is_fma for each in self.instructions)
         counts = {
             "FMAs": fmas,
-            "other operations": self.arithmetic - fmas,
+            **({"dot products": self.dot_products} if self.dot_products else {}),
+            "other operations": self.arithmetic - fmas - self.dot_products,
             "loads": self.loads,
             "stores": sum(each.writes_memory for each in self.instructions),
             "on the stack": sum(each.on_stack for each in self.instructions),
@@ -122,103 +141,63 @@ class Loop(NamedTuple):
         return "\n".join([f"{self.function}: {len(self.instructions)} instructions, {summary}", *lines])
 
 
-def require_objdump() -> None:
-    if shutil.which("objdump") is None:
-        raise BackendError("--asm needs the program objdump, a part of GNU binutils")
-
-
-class _Code(NamedTuple):
-    """A disassembly, and what to look for in it; see ``hot_loops``."""
-
-    listing: str
-    functions: tuple[str, ...]
-    register: str = ""
-    real: str = ""
-
-
 def hot_loops_of(kernel: str, name: str, dtype: np.dtype[Any], sizes: tuple[int, int, int]) -> str:
     """The hot loops of a backend's kernel, or why there are none. sizes: of the layer that it is specialised for."""
-    if name == "numba" and not _numba_code(kernel, dtype):
-        return f"{kernel}, {name}: its machine code is not in the cache; see lstmkernel cache"
-    code = _code(kernel, name, dtype, sizes)
-    return _shown(kernel, name, [] if code is None else hot_loops(*code), has_code=code is not None)
+    backend, choice = narrow.parts_of(name)
+    precision = plain(dtype) if choice is None else narrow.CHOICES[choice]
+    if backend == "numba":
+        listing = machine_code.of_numba(kernel, precision)
+        if listing is None:
+            return f"{kernel}, {name}: its machine code is not in the cache; see lstmkernel cache"
+        return _shown(kernel, name, hot_loops(listing, ("",)))
+    if not backend.startswith("c:"):
+        return f"{kernel}, {name}: it has no machine code of its own"
+    isa = backend.removeprefix("c:").removesuffix(SPECIALISED)
+    try:
+        if backend.endswith(SPECIALISED):
+            listing = machine_code.of_specialised(isa, precision, sizes)
+        else:
+            listing = machine_code.of_table(isa, precision)
+    except BackendError as reason:
+        return f"{kernel}, {name}: {reason}"
+    functions = NARROW_FUNCTIONS.get(precision.weights) or FUNCTIONS.get(kernel, (kernel,))
+    return _shown(kernel, name, hot_loops(listing, functions))
 
 
 def hot_loops_of_own(kernel: str, name: str, code: bytes) -> str:
     """The hot loops of a user's kernel, and of all functions that it calls. code: a library or an object file."""
-    listing = _of_bytes(code) if code else ""
-    return _shown(kernel, name, hot_loops(listing, functions_of(listing, kernel), "", ""), has_code=bool(code))
-
-
-def _shown(kernel: str, name: str, loops: list[Loop], *, has_code: bool) -> str:
-    if not has_code:
+    if not code:
         return f"{kernel}, {name}: it has no machine code of its own"
+    listing = machine_code.of_bytes(code)
+    return _shown(kernel, name, hot_loops(listing, functions_of(listing, kernel)))
+
+
+def _shown(kernel: str, name: str, loops: list[Loop]) -> str:
     return "\n".join(f"{kernel}, {name}, {loop}" for loop in loops) or f"{kernel}, {name}: no loop with arithmetic"
 
 
-def _code(kernel: str, name: str, dtype: np.dtype[Any], sizes: tuple[int, int, int]) -> _Code | None:
-    real = "ps" if dtype == np.float32 else "pd"
-    if name == "numba":
-        return _Code(_of_bytes(_numba_code(kernel, dtype)), ("",), "", real)
-    if not name.startswith("c:"):
-        return None
-    isa = name.removeprefix("c:").removesuffix(SPECIALISED)
-    special = name.endswith(SPECIALISED)
-    listing = _of_bytes(specialised.get(isa, dtype, sizes).code) if special else _of_extension()
-    return _Code(listing, FUNCTIONS.get(kernel, (kernel,)), _REGISTERS.get(isa, ""), real)
-
-
-def _numba_code(kernel: str, dtype: np.dtype[Any]) -> bytes:
-    """The object file, which is a part of the cache's entry."""
-    from lstmkernel.backends.numba.jit_cache import DiskCache
-
-    entry = DiskCache(f"{kernel}-{dtype.name}").content()
-    return entry[entry.index(b"\x7fELF") :] if entry and b"\x7fELF" in entry else b""
-
-
-@cache
-def _of_extension() -> str:
-    """The disassembly of the package's own C kernels."""
-    from lstmkernel.backends.c import _kernels
-
-    return _disassembled(Path(str(_kernels.__file__)))
-
-
-def _of_bytes(code: bytes) -> str:
-    with compile_c.as_file(code) as path:
-        return _disassembled(path)
-
-
-def _disassembled(code: Path) -> str:
-    """objdump's listing of a library or an object file."""
-    command = ["objdump", "-d", "--no-show-raw-insn", str(code)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True)
-    except subprocess.CalledProcessError as error:
-        raise BackendError(f"objdump: {error.stderr.strip()}") from None
-    return done.stdout
-
-
-def hot_loops(listing: str, functions: tuple[str, ...], register: str, real: str) -> list[Loop]:
+def hot_loops(listing: str, functions: tuple[str, ...]) -> list[Loop]:
     """For each function, the inner loop with the most arithmetic for each load; functions without one are left out.
 
-    functions: their names up to the first dot; "" means all of the code together. register, real: what the arithmetic
-    must contain, for example "zmm" and "ps" for AVX-512 and float; "" allows all.
+    functions: their names up to the first dot; "" means all of the code together.
     """
     best: dict[str, Loop] = {}
     for function, instructions in _functions(listing, functions):
         for body in _innermost(instructions):
             loop = Loop(function or "compiled code", body)
-            fits = all(register in each.operands and real in each.name for each in body if each.is_arithmetic)
-            if loop.arithmetic and fits and (function not in best or _reuse(loop) > _reuse(best[function])):
+            if loop.arithmetic and (function not in best or _reuse(loop) > _reuse(best[function])):
                 best[function] = loop
     return [best[function] for function in functions if function in best]
 
 
-def _reuse(loop: Loop) -> tuple[bool, float, int]:
-    """Loops are compared by this. A loop that calls a function (exp) comes last: its arithmetic is elsewhere."""
-    calls = any(each.name in ("call", "callq", "bl", "blr") for each in loop.instructions)
-    return not calls, loop.arithmetic / max(loop.loads, 1), loop.arithmetic
+def _reuse(loop: Loop) -> tuple[bool, bool, float, int]:
+    """Loops are compared by this.
+
+    One that calls a function (exp) comes last, because its arithmetic is elsewhere; and so does one that jumps away,
+    because rare code was moved into it. Dot products come first: beside them, all else is rare.
+    """
+    leaves = any(each.name in ("call", "callq", "bl", "blr", "jmp", "b") for each in loop.instructions)
+    return not leaves, loop.dot_products > 0, loop.arithmetic / max(loop.loads, 1), loop.arithmetic
 
 
 def _functions(listing: str, wanted: tuple[str, ...]) -> Iterator[tuple[str, list[Instruction]]]:
@@ -226,9 +205,9 @@ def _functions(listing: str, wanted: tuple[str, ...]) -> Iterator[tuple[str, lis
     all_code = "" in wanted
     name, instructions = "", list[Instruction]()
     for line in listing.splitlines():
-        if found := _FUNCTION.match(line):
+        if found := FUNCTION.match(line):
             yield name, instructions
-            name, instructions = "" if all_code else found[1].partition(".")[0], []
+            name, instructions = "" if all_code else found[2].partition(".")[0], []
         elif name in wanted and (found := _INSTRUCTION.match(line)):
             instructions.append(Instruction(int(found[1], 16), found[2], found[3].strip()))
     yield name, instructions
@@ -242,8 +221,8 @@ def functions_of(listing: str, kernel: str) -> tuple[str, ...]:
     calls: dict[str, set[str]] = {}
     name = ""
     for line in listing.splitlines():
-        if found := _FUNCTION.match(line):
-            name = found[1].partition(".")[0]
+        if found := FUNCTION.match(line):
+            name = found[2].partition(".")[0]
             calls.setdefault(name, set())
         elif found := _CALL.search(line):
             calls[name].add(found[1])

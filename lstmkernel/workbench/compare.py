@@ -75,14 +75,15 @@ def run(request: Request) -> Comparison:
         if request.specialise:
             steps.begin("compile for these sizes")
             _add_specialised(chosen, request)
-        narrow_names = _add_narrow(chosen, request)
+        _add_narrow(chosen, request)
         own = _check_own(chosen, request, steps)
         compile_seconds = {**_compile(chosen, request, steps), **own.compile_seconds}
         roofline = None
         if request.roofline:
             steps.begin("measure what a core can do")
-            roofline = Roofline(request.cases, request.dtype)
-        run = _Run(chosen, own, steps, narrow_names)
+            precisions = {choice: narrow.CHOICES[choice] for choice in request.precisions}
+            roofline = Roofline(request.cases, request.dtype, precisions)
+        run = _Run(chosen, own, steps)
         seconds = request.seconds / len(request.cases)
         steps.expect(sum(run.expected(case, seconds) for case in request.cases))
         start = perf_counter()
@@ -91,7 +92,7 @@ def run(request: Request) -> Comparison:
         on_inputs = []
         for name, x in request.inputs.items():
             steps.begin(f"errors on {name}")
-            names = [each for each in chosen[workloads.NETWORK] if each not in narrow_names]
+            names = [each for each in chosen[workloads.NETWORK] if narrow.parts_of(each)[1] is None]
             on_inputs += inputs.measure(request.cases[0].net, name, x, names)
     return Comparison(
         dtype=request.dtype.name,
@@ -101,8 +102,8 @@ def run(request: Request) -> Comparison:
         results=results,
         unusable=request.unusable,
         wrong=own.wrong,
-        bounds=roofline.bounds(request.cases, chosen) if roofline else {},
-        peaks=roofline.peaks if roofline else None,
+        bounds=roofline.bounds(request.cases, list(chosen)) if roofline else {},
+        peaks=roofline.peaks if roofline else {},
         timing_seconds=run.timing_seconds,
         check_seconds=check_seconds,
         on_inputs=on_inputs,
@@ -135,17 +136,14 @@ def _add_specialised(chosen: dict[str, list[str]], request: Request) -> None:
             chosen[workload].insert(0, backend.name)
 
 
-def _add_narrow(chosen: dict[str, list[str]], request: Request) -> frozenset[str]:
-    """Let kernels of fewer bits take part, after those of the same backend. Returns their names."""
-    names = set()
+def _add_narrow(chosen: dict[str, list[str]], request: Request) -> None:
+    """Let kernels of fewer bits take part, after those of the same backend."""
     for workload in chosen.keys() & {*SPECIALISED_WORKLOADS}:
         for name in [name for name in request.backends if name != BASELINE]:
             for choice in reversed(request.precisions):
                 made = narrow.backend(name, choice)
                 backends.register(made)
                 chosen[workload].insert(chosen[workload].index(name) + 1, made.name)
-                names.add(made.name)
-    return frozenset(names)
 
 
 def _check_own(chosen: dict[str, list[str]], request: Request, steps: progress.Steps) -> _Own:
@@ -180,10 +178,8 @@ def first_calls(backend: str, dtype: DTypeLike, names: Iterable[str]) -> dict[st
 class _Run:
     """Checks and times case after case."""
 
-    def __init__(
-        self, chosen: Mapping[str, Sequence[str]], own: _Own, steps: progress.Steps, narrow_names: frozenset[str]
-    ) -> None:
-        self._chosen, self._own, self._steps, self._narrow = chosen, own, steps, narrow_names
+    def __init__(self, chosen: Mapping[str, Sequence[str]], own: _Own, steps: progress.Steps) -> None:
+        self._chosen, self._own, self._steps = chosen, own, steps
         self.timing_seconds = 0.0  # so far
 
     def expected(self, case: Case, seconds: float) -> float:
@@ -215,7 +211,7 @@ class _Run:
         found = contest.run(candidates, right, case.dtype, seconds)
         self.timing_seconds += perf_counter() - start
         self._drop_failed(candidates, found, case, workload)
-        far = any(one.error > 1 for name, one in found.items() if name not in self._narrow)
+        far = any(one.error > 1 for name, one in found.items() if narrow.parts_of(name)[1] is None)
         limit = _limit(workload, reference, right, case.dtype) if far else 1.0
         medians = {name: result.seconds for name, result in found.items() if result.seconds is not None}
         return [
@@ -230,7 +226,7 @@ class _Run:
                 rows=baseline.rows,
                 flops=baseline.flops,
                 times_numpy=medians[BASELINE] / medians[name],
-                is_narrow=name in self._narrow,
+                precision=narrow.parts_of(name)[1] or case.dtype.name,
             )
             for name, result in found.items()
         ]

@@ -24,6 +24,17 @@ def name_of(backend: str, choice: str) -> str:
     return f"{backend} {choice}"
 
 
+def is_int8(precision: str) -> bool:
+    """Whether a precision, of CHOICES or a dtype, has 8-bit weights."""
+    return precision in CHOICES and CHOICES[precision].is_int8
+
+
+def parts_of(name: str) -> tuple[str, str | None]:
+    """The backend and the choice in a name; None where it is no such name."""
+    base, _, choice = name.rpartition(" ")
+    return (base, choice) if choice in CHOICES else (name, None)
+
+
 def backend(name: str, choice: str) -> Backend:
     """A backend whose layers have weights of that precision. Raises BackendError for one without such kernels."""
     base, precision = backends.get(name), CHOICES[choice]

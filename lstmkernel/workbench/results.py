@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from statistics import geometric_mean
 from typing import Any, NamedTuple
 
 import lstmkernel
 from lstmkernel.tuning import accuracy
-from lstmkernel.workbench import workloads
+from lstmkernel.workbench import narrow, workloads
 from lstmkernel.workbench.cases import Case
 from lstmkernel.workbench.roofline.bounds import Peaks
 
@@ -32,7 +32,12 @@ class Result:
     rows: int
     flops: int | None
     times_numpy: float
-    is_narrow: bool = False  # its weights have fewer bits, so its error is what it is
+    precision: str  # of its weights: the dtype, or one of narrow.CHOICES
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether its weights have fewer bits. Its error then is what it is."""
+        return self.precision in narrow.CHOICES
 
     @property
     def agrees(self) -> bool:
@@ -50,7 +55,7 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values. The keys are public and stay as they are."""
-        names = ("backend", "limit", "equal_bits", "seconds", "rows", "flops", "times_numpy")
+        names = ("backend", "precision", "limit", "equal_bits", "seconds", "rows", "flops", "times_numpy")
         return {
             "problem": self.case,
             "work": self.workload,
@@ -106,8 +111,10 @@ class Comparison:
     results: Sequence[Result]
     unusable: Mapping[str, str]  # backends that cannot run here, and why
     wrong: Sequence[Wrong]
-    bounds: Mapping[tuple[str, str], float | None]  # of a case and workload: the least seconds; empty if not asked for
-    peaks: Peaks | None = None  # of one core, where bounds were asked for
+    #: Of a precision, case and workload: the least seconds. Empty if not asked for.
+    bounds: Mapping[tuple[str, str, str], float | None]
+    #: Of one core, by precision, that of the dtype first. Empty as well.
+    peaks: Mapping[str, Peaks] = field(default_factory=dict)
     on_inputs: Sequence[InputResult] = ()  # with a network of the user's own
     timing_seconds: float = 0.0
     check_seconds: float = 0.0  # that the calls before took, each backend's and the float64 reference's
@@ -138,12 +145,13 @@ class Comparison:
         return not (self.disagreeing or self.disagreeing_inputs or self.other_bits or self.wrong)
 
     def reached(self, result: Result) -> float | None:
-        """The part of the bound that was reached: 1 is the least time. None where there is no bound.
+        """The part of the bound that was reached: 1 is the least time. None where there is no bound."""
+        bound = self.bound(result)
+        return None if bound is None else bound / result.seconds
 
-        Bounds are those of float32 weights: there is none for fewer bits.
-        """
-        bound = self.bounds.get((result.case, result.workload))
-        return None if bound is None or result.is_narrow else bound / result.seconds
+    def bound(self, result: Result) -> float | None:
+        """The least seconds; None where there is no bound."""
+        return self.bounds.get((result.precision, result.case, result.workload))
 
     def of(self, workload: str, *, backend: str | None = None, case: str | None = None) -> list[Result]:
         """The results of a workload; on one backend, or of one case."""
@@ -174,7 +182,7 @@ class Comparison:
             "shapes": [{"name": case.name, "sizes": case.sizes, "origin": case.origin} for case in self.cases],
             "results": [{**result.as_json(), "reached": self.reached(result)} for result in self.results],
             "times_numpy": {name: self.mean_times_numpy(workloads.NETWORK, name) for name in networks},
-            "peaks": None if self.peaks is None else self.peaks.as_json(),
+            "peaks": self._peaks_as_json(),
             "wrong": [
                 {"file": one.backend, "work": one.workload, "problem": one.case, "what": one.word, "why": one.why}
                 for one in self.wrong
@@ -183,3 +191,13 @@ class Comparison:
             "agree": not (self.disagreeing or self.disagreeing_inputs),
             "one_answer": not self.other_bits,
         }
+
+    def _peaks_as_json(self) -> dict[str, Any] | None:
+        if not self.peaks:
+            return None
+        wide, *others = self.peaks
+        narrower = {
+            name: {"operations_per_second": self.peaks[name].flops, "weight_bytes": self.peaks[name].itemsize}
+            for name in others
+        }
+        return {**self.peaks[wide].as_json(), "precisions": narrower}

@@ -219,6 +219,24 @@ def test_info_names_every_backend():
     assert info["cores"] >= 1
 
 
+def test_info_names_the_kernels_for_8_bit_weights(monkeypatch):
+    c = pytest.importorskip("lstmkernel.backends.c.calls", reason="the C kernels were not built")
+    for name in filter(lambda name: backends.unavailable(name) is None, C_NAMES):
+        isa = name.removeprefix("c:")
+        monkeypatch.setenv("LSTMKERNEL_ISA", isa)
+        table = lk.info()["int8"]
+        if backends.get(name).pack_int8_layer is None:
+            assert table is None
+        else:
+            assert table.partition("_")[0] == isa
+            assert c.source(isa, "int16") == f"{table}_i8a16.c"
+        assert c.source(isa, "float64") == f"{isa}_f64.c"
+    monkeypatch.setenv(
+        "LSTMKERNEL_ISA", next(isa for isa in backends.INSTRUCTION_SETS if isa not in c.instruction_sets())
+    )
+    assert backends.int8_kernels() is None
+
+
 @pytest.mark.parametrize("name", ["numpy", "c:generic", "auto"])
 def test_an_unknown_instruction_set_is_an_error_whatever_runs(monkeypatch, name):
     monkeypatch.setenv("LSTMKERNEL_ISA", "avx1024")

@@ -89,6 +89,8 @@ def test_info_names_every_backend_and_the_default(capsys: pytest.CaptureFixture[
         assert (" yes" in line) == (backends.unavailable(name) is None)
         assert ("the default" in line) == (name == lk.info()["default"])
     assert all(len(line) <= 80 for line in lines)
+    (line,) = [line for line in lines if line.startswith("8-bit weights")]
+    assert line.rstrip().endswith(f" {lk.info()['int8'] or 'no C kernels'}")
 
 
 def test_info_json_is_what_the_library_says(capsys: pytest.CaptureFixture[str]) -> None:

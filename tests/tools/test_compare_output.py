@@ -38,9 +38,25 @@ def found():
     )
     why = "cell_update(N=1, H=17) wrote past the end of c"
     wrong = [Wrong("mine.c", "cell_update", None, "OVERRUN", why)]
-    found = replace(compare.run(request), wrong=wrong, peaks=PEAKS)
-    bounds = {(r.case, r.workload): r.flops / 5e10 if r.workload in BOUNDS else None for r in found.results}
+    found = replace(compare.run(request), wrong=wrong, peaks={"float32": PEAKS})
+    bounds = {("float32", r.case, r.workload): r.flops / 5e10 if r.workload in BOUNDS else None for r in found.results}
     return replace(found, bounds=bounds)
+
+
+@pytest.fixture
+def narrow_found(found):
+    """With results and bounds of fewer bits, of which only those of integers have a peak of their own."""
+    peaks = {"float32": PEAKS, "float16": PEAKS._replace(itemsize=2), "int8": PEAKS._replace(itemsize=1, flops=4e11)}
+    results, bounds = list(found.results), dict(found.bounds)
+    for result in found.of("layer_forward"):
+        for name, times in (("float16", 2), ("int8", 4)):
+            bounds[name, result.case, result.workload] = result.flops / (times * 5e10)
+            seconds = result.seconds / times / 1.5
+            results.append(replace(result, backend=f"c {name}", precision=name, seconds=seconds, error=200.0))
+    names = {**found.backends, "layer_forward": [*found.backends["layer_forward"], "c float16", "c int8"]}
+    seconds = dict.fromkeys(names, 0.0)
+    compiled = {**found.compile_seconds, "c float16": seconds, "c int8": seconds}
+    return replace(found, results=results, bounds=bounds, peaks=peaks, backends=names, compile_seconds=compiled)
 
 
 def alone(found):
@@ -143,13 +159,53 @@ def test_a_roofline_has_the_peaks_as_lines_and_kernels_as_dots(found, figures):
             assert x[0] == pytest.approx(result.flops / weight_bytes(case, workload, PEAKS))
 
 
+def test_fewer_bits_have_their_own_intensity_bound_and_roof(narrow_found, figures):
+    compare_roofline_plot.draw(narrow_found, io.BytesIO())
+    gates, layers, _networks = figures[0].axes
+    flat = [line.get_ydata() for line in layers.lines if len(line.get_xdata()) == 2 and len({*line.get_ydata()}) == 1]
+    assert [line[0] for line in flat] == [100, 400]  # that of float16 is that of float32
+    assert [line.get_ydata()[0] for line in gates.lines[:5] if len({*line.get_ydata()}) == 1] == [100]
+    assert any(text.get_text() == "400 of int8 products" for text in layers.texts)
+    found = narrow_found.of("layer_forward")
+    bounds = [line.get_data() for line in layers.lines if line.get_marker() == "_"]
+    dots = [line.get_data() for line in layers.lines if line.get_marker() in ("o", "s")]
+    for result, bound_at, dot_at in zip(found, bounds, dots, strict=True):
+        (case,) = (case for case in narrow_found.cases if case.name == result.case)
+        x = result.flops / weight_bytes(case, "layer_forward", narrow_found.peaks[result.precision])
+        assert (bound_at[0][0], dot_at[0][0]) == pytest.approx((x, x))
+        assert bound_at[1][0] == pytest.approx({"float32": 50, "float16": 100, "int8": 200}[result.precision])
+        assert dot_at[1][0] == pytest.approx(result.gflops)
+    silero = [result for result in found if result.case == "silero_step"]
+    (case, *_) = narrow_found.cases
+    sizes = [weight_bytes(case, "layer_forward", narrow_found.peaks[result.precision]) for result in silero]
+    assert sizes == [sizes[0], sizes[0] / 2, sizes[0] / 4]
+
+
+def test_fewer_bits_are_a_part_of_their_own_bound(narrow_found):
+    for result in narrow_found.of("layer_forward"):
+        times = {"float32": 1, "float16": 2, "int8": 4}[result.precision]
+        assert narrow_found.reached(result) == pytest.approx(result.flops / (times * 5e10) / result.seconds)
+        assert result.is_narrow == (result.precision != "float32") == (result.agrees and result.error > 1)
+    found = narrow_found.as_json()
+    assert [result["precision"] for result in found["results"]][-2:] == ["float16", "int8"]
+    assert all(result["reached"] for result in found["results"] if result["work"] == "layer_forward")
+    assert found["peaks"]["flops_per_second"] == 1e11
+    integers = {"operations_per_second": 4e11, "weight_bytes": 1}
+    assert found["peaks"]["precisions"] == {
+        "float16": {"operations_per_second": 1e11, "weight_bytes": 2},
+        "int8": integers,
+    }
+    said = " ".join(shown(narrow_found, 100).split())
+    assert "100 GFLOP/s of fused multiply-adds, 400 with int8 weights; a cell update in" in said
+
+
 def test_without_a_bound_the_times_are_drawn(found, monkeypatch):
     drawn = []
     monkeypatch.setattr(compare_plot, "draw", lambda found, file: drawn.append("times"))
     monkeypatch.setattr(compare_roofline_plot, "draw", lambda found, file: drawn.append("rooflines"))
     command._draw(found, io.BytesIO())
     command._draw(replace(found, backends={"cell_update": ["numpy"]}), io.BytesIO())
-    command._draw(replace(found, peaks=None, bounds={}), io.BytesIO())
+    command._draw(replace(found, peaks={}, bounds={}), io.BytesIO())
     assert drawn == ["rooflines", "times", "times"]
 
 

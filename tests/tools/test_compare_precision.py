@@ -1,6 +1,8 @@
 """compare --precision: kernels of fewer bits beside the others, with the numbers that ``quantize`` gives."""
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import lstmkernel as lk
 from lstmkernel import backends
 from lstmkernel.cli import main
 from lstmkernel.workbench import narrow
+from lstmkernel.workbench.roofline import probes, roofline
 
 OURS = "c" if any(name.startswith("c:") for name in usable()) else "numba"
 
@@ -38,6 +41,37 @@ def test_they_stand_beside_the_others(capsys):
     errors = {result["backend"]: result["error"] for result in results}
     assert errors[name] < 1 < errors[f"{name} float16"] < errors[f"{name} int8"]
     assert all(result["agrees"] for result in results)
+
+
+@pytest.mark.slow
+def test_they_are_held_against_bounds_of_their_own(capsys):
+    if OURS != "c" or shutil.which("cc") is None:
+        pytest.skip("needs the C kernels and a C compiler")
+    asked = ["--shape", "1,30,64,256", "--backend", "c", "--seconds", "0.2", "--kernel", "layer_forward", "--roofline"]
+    precisions = [text for choice in narrow.CHOICES for text in ("--precision", choice)]
+    assert main(["compare", *asked, *precisions, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    known = ["float16", *(choice for choice in ("int8", "int8/int8") if backends.int8_kernels() in probes.INTEGERS)]
+    measured = found["peaks"]["precisions"]
+    assert list(measured) == known
+    assert measured["float16"] == {"operations_per_second": found["peaks"]["flops_per_second"], "weight_bytes": 2}
+    for result in found["results"]:
+        if result["precision"] in ("float32", *known):
+            assert 0 < result["reached"] < 1.2, result
+        else:
+            assert result["reached"] is None, result
+
+
+@pytest.mark.parametrize(("kernels", "measured"), [("avx2", True), ("generic", False), (None, False)])
+def test_products_whose_speed_is_the_compilers_have_no_peak(monkeypatch, kernels, measured):
+    made = []
+    monkeypatch.setattr(backends, "int8_kernels", lambda: kernels)
+    monkeypatch.setattr(roofline, "DotProbe", lambda *of: made.append(of) or SimpleNamespace(operations="measure"))
+    floats = SimpleNamespace(flops="multiply-adds")
+    assert roofline.products_of(floats, narrow.CHOICES["float16"]) == "multiply-adds"
+    for choice in ("int8", "int8/int8"):
+        assert roofline.products_of(floats, narrow.CHOICES[choice]) == ("measure" if measured else None)
+    assert made == ([("avx2", 16), ("avx2", 8)] if measured else [])
 
 
 def test_the_table_says_so(capsys):

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from lstmkernel.backends.c._kernels import ffi, lib
 from lstmkernel.backends.contract import (
@@ -64,16 +65,7 @@ def instruction_sets() -> list[str]:
 
 def backend(isa: str, specialised: Specialised | None = None) -> Backend:
     """The C kernels on that instruction set. specialised: kernels of specialised.py, for layers of certain sizes."""
-    built = instruction_sets()
-    if isa not in built:
-        raise BackendError(f"backend 'c:{isa}': this build has {', '.join(built)}")
-    index = built.index(isa)
-    if not lib.lk_isa_usable(index):
-        has = [name for i, name in enumerate(built) if lib.lk_isa_usable(i)]
-        raise BackendError(f"backend 'c:{isa}': this CPU does not have it; it has {', '.join(has)}")
-    dtypes = map(np.dtype, (np.float16, np.float32, np.float64))
-    tables = {dtype: lib.lk_find(index, dtype.itemsize) for dtype in dtypes}
-    tables |= {dtype: lib.lk_find_int8(index, 8 * dtype.itemsize) for dtype in map(np.dtype, (np.int16, np.int8))}
+    tables = _tables(isa)
     has_int8 = tables[np.dtype(np.int8)] != ffi.NULL  # not on the first CPUs with AVX-512, which lack a part of it
     return Backend(
         name=f"c:{isa}",
@@ -96,6 +88,26 @@ def backend(isa: str, specialised: Specialised | None = None) -> Backend:
         takes_float16=not specialised and tables[np.dtype(np.float16)] != ffi.NULL,
         pack_int8_layer=None if specialised or not has_int8 else partial(_pack_int8_layer, tables),
     )
+
+
+def source(isa: str, dtype: DTypeLike) -> str | None:
+    """The file of csrc/tables that an instruction set runs; None where there is none. dtype: as in Tables."""
+    kernels = _tables(isa)[np.dtype(dtype)]
+    return None if kernels == ffi.NULL else ffi.string(lib.lk_source(kernels)).decode()
+
+
+def _tables(isa: str) -> Tables:
+    built = instruction_sets()
+    if isa not in built:
+        raise BackendError(f"backend 'c:{isa}': this build has {', '.join(built)}")
+    index = built.index(isa)
+    if not lib.lk_isa_usable(index):
+        has = [name for i, name in enumerate(built) if lib.lk_isa_usable(i)]
+        raise BackendError(f"backend 'c:{isa}': this CPU does not have it; it has {', '.join(has)}")
+    tables = {
+        dtype: lib.lk_find(index, dtype.itemsize) for dtype in map(np.dtype, (np.float16, np.float32, np.float64))
+    }
+    return tables | {dtype: lib.lk_find_int8(index, 8 * dtype.itemsize) for dtype in map(np.dtype, (np.int16, np.int8))}
 
 
 def _pack_layer(

@@ -14,9 +14,12 @@ reading, from the smallest cache that holds this W_hh.
 A call of one step: the packed weights of every layer are read once. A layer takes the larger of its arithmetic and that
 reading, from the smallest cache that holds the weights of all layers, because the next call reads all of them again.
 
+Weights of fewer bits: a weight has 2 bytes or 1. Products of float16 weights run at the peak of fused multiply-adds,
+those of 8-bit weights at the peak of the kernels' own dot products; activations of 16 bits may need two for one.
+
 The bound leaves out: the wait of a small layer's step for H dependent additions and a cell update, before the next step
 can begin (this limits one row of a small layer); the units of zeros that fill the last block; reading x and writing
-out; the call itself from Python.
+out; scales of 8-bit weights, and making integers of x and h; the call itself from Python.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ class Peaks(NamedTuple):
 
     lanes: int
     itemsize: int
-    flops: float  # a second
+    flops: float  # a second; with 8-bit weights, operations on integers
     cell: float  # seconds of the cell update of one unit of one row
     reads: dict[int, float]  # bytes a second, by the bytes of the working set
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -10,10 +10,11 @@ from numpy.typing import DTypeLike
 from lstmkernel import backends
 from lstmkernel.backends import Backend
 from lstmkernel.backends.packing import empty
+from lstmkernel.engine.precision import Precision
 from lstmkernel.lstm import LSTM
 from lstmkernel.workbench.cases import Case
 from lstmkernel.workbench.roofline.bounds import Peaks, bound, bytes_read, packed_bytes, working_set
-from lstmkernel.workbench.roofline.probes import Probes, least_seconds
+from lstmkernel.workbench.roofline.probes import INTEGERS, DotProbe, Probes, least_seconds
 from lstmkernel.workbench.shapes import Shape
 
 ROUNDS = 3
@@ -42,29 +43,61 @@ def cell_seconds(backend: Backend, dtype: DTypeLike) -> float:
 class Roofline:
     """Bounds of kernels and networks on one core, in the vectors of the best C kernels."""
 
-    def __init__(self, cases: Iterable[Case], dtype: np.dtype[np.floating]) -> None:
-        """Measure the peaks, for the weights of these cases.
+    def __init__(
+        self, cases: Iterable[Case], dtype: np.dtype[np.floating], precisions: Mapping[str, Precision]
+    ) -> None:
+        """Measure the peaks, for the weights of these cases. precisions: others than that of the dtype, by their names.
 
         Raises BackendError without the C kernels, CompileError without a C compiler.
         """
         backend = backends.get("c")
         lanes = lanes_of(backend, dtype)
         probes = Probes(backend.name.removeprefix("c:"), dtype, lanes * dtype.itemsize)
-        sizes = {*SIZES, *(size for case in cases for size in _working_sets(case, lanes, dtype.itemsize))}
-        flops, cell, reads = 0.0, float("inf"), dict.fromkeys(sizes, 0.0)
+        products, itemsizes = {dtype.name: probes.flops}, {dtype.name: dtype.itemsize}
+        for name, precision in precisions.items():
+            if measured := products_of(probes, precision):
+                products[name], itemsizes[name] = measured, weight_size(precision)
+        sizes = {*SIZES}
+        for itemsize in itemsizes.values():
+            sizes |= {size for case in cases for size in _working_sets(case, lanes, itemsize)}
+        rates, cell, reads = dict.fromkeys(products.values(), 0.0), float("inf"), dict.fromkeys(sizes, 0.0)
         for _ in range(ROUNDS):
-            flops, cell = max(flops, probes.flops()), min(cell, cell_seconds(backend, dtype))
+            rates = {measured: max(rate, measured()) for measured, rate in rates.items()}
+            cell = min(cell, cell_seconds(backend, dtype))
             for size in sizes:
                 reads[size] = max(reads[size], probes.read(size))
-        self.peaks = Peaks(lanes, dtype.itemsize, flops, cell, reads)
+        #: By the name of the precision, that of the dtype first. Those whose products cannot be measured are left out.
+        self.peaks = {
+            name: Peaks(lanes, itemsizes[name], rates[measured], cell, reads) for name, measured in products.items()
+        }
 
-    def bounds(self, cases: Sequence[Case], workloads: Iterable[str]) -> dict[tuple[str, str], float | None]:
-        """The least seconds of each case (its name) and workload; None where no bound is known."""
-        return {(case.name, workload): self._bound(case, workload) for workload in workloads for case in cases}
+    def bounds(self, cases: Sequence[Case], workloads: Sequence[str]) -> dict[tuple[str, str, str], float | None]:
+        """The least seconds of each precision, case (its name) and workload; None where no bound is known."""
+        return {
+            (name, case.name, workload): self._bound(case, workload, peaks)
+            for name, peaks in self.peaks.items()
+            for workload in workloads
+            for case in cases
+        }
 
-    def _bound(self, case: Case, workload: str) -> float | None:
+    def _bound(self, case: Case, workload: str, peaks: Peaks) -> float | None:
         known = BOUNDS.get(workload)
-        return known(case, self.peaks) if known and not case.lstm.proj_size else None
+        return known(case, peaks) if known and not case.lstm.proj_size else None
+
+
+def weight_size(precision: Precision) -> int:
+    """Bytes of a weight."""
+    return np.dtype(precision.weights).itemsize
+
+
+def products_of(probes: Probes, precision: Precision) -> Callable[[], float] | None:
+    """What measures the operations a second of a product; None where that cannot be measured."""
+    if not precision.is_int8:
+        return probes.flops  # weights of 16 bits are widened where they are loaded
+    kernels = backends.int8_kernels()
+    if kernels not in INTEGERS:
+        return None
+    return DotProbe(kernels, 8 * np.dtype(precision.activations).itemsize).operations
 
 
 def _layer(case: Case) -> Shape:

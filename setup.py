@@ -1,6 +1,7 @@
 """Build the C kernels with cffi, and say which files belong to the package. All metadata is in pyproject.toml."""
 
 import os
+import re
 import sysconfig
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
+WINDOWS = os.name == "nt"
 REQUIRE_C = os.environ.get("LSTMKERNEL_REQUIRE_C") == "1"
 
 LEFT_OUT = """
@@ -21,7 +23,7 @@ lstmkernel: THE C BACKEND WAS LEFT OUT, because it did not compile:
 The package runs on Numba instead, or on NumPy where Numba is not
 installed. To get the C backend, install a C compiler (Debian: apt
 install gcc python3-dev; Fedora: dnf install gcc python3-devel; macOS:
-xcode-select --install) and then run
+xcode-select --install; Windows: GCC of mingw-w64) and then run
     LSTMKERNEL_REQUIRE_C=1 pip install --force-reinstall --no-deps \\
         --no-cache-dir -e .
 **********************************************************************
@@ -36,8 +38,20 @@ def compile_at_once(compile_in_turn: Callable[..., list[str]], sources: list[str
 
 
 class BuildKernels(build_ext):
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if WINDOWS and self.compiler is None:
+            self.compiler = "mingw32"  # Microsoft's has no vectors and no target regions
+
+    def get_libraries(self, ext: Extension) -> list[str]:
+        """A wheel for every Python needs the library without a number; for GCC, setuptools names this version's."""
+        found: list[str] = super().get_libraries(ext)
+        return [re.sub(r"^python3\d+$", "python3", name) if ext.py_limited_api else name for name in found]
+
     def build_extension(self, ext: Extension) -> None:
         ext.optional = not REQUIRE_C
+        if WINDOWS:
+            self.compiler.dll_libraries = []  # Microsoft's runtime, for which GCC has no file
         self.compiler.compile = partial(compile_at_once, self.compiler.compile)
         try:
             super().build_extension(ext)

@@ -59,6 +59,13 @@ int lk_cpu_has_dotprod(void)
     const unsigned long dot_products = 1ul << 20; /* HWCAP_ASIMDDP */
     return (getauxval(AT_HWCAP) & dot_products) != 0;
 }
+#elif defined(_WIN32)
+#include <windows.h>
+int lk_cpu_has_dotprod(void)
+{
+    const DWORD dot_products = 43; /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE */
+    return IsProcessorFeaturePresent(dot_products) != 0;
+}
 #else
 int lk_cpu_has_dotprod(void) { return 1; } /* every Apple CPU with macOS 11 or later has it */
 #endif

@@ -6,13 +6,12 @@
  * largest share is never less than one block. So the best team is as large as pays, and no larger.
  *
  * Every way gives the same bits. */
-#include <pthread.h>
 #include <stddef.h>
-#include <unistd.h>
 #include "kernels/sizes.h"
 #include "run/cost.h"
 #include "run/dispatch.h"
 #include "run/plan.h"
+#include "run/system.h"
 
 /* MAX_CHUNKS, MIN_CHUNKS: in tasks, where layers follow each other, time is cut into at most MAX_CHUNKS chunks, of at
  * least CHUNK_ROWS rows times steps. With less than MIN_CHUNKS the first and the last layers would wait for long, so
@@ -31,23 +30,21 @@ static double most(double a, double b) { return a > b ? a : b; }
 /* ---------------------------------------------------------------- the machine */
 
 /* Most of a cache is for weights. */
-static int64_t most_of_cache(long bytes, int64_t otherwise) { return bytes > 0 ? bytes / 4 * 3 : otherwise; }
+static int64_t most_of_cache(int64_t bytes, int64_t otherwise) { return bytes > 0 ? bytes / 4 * 3 : otherwise; }
 
 static lk_caches found;
-static pthread_once_t looked = PTHREAD_ONCE_INIT;
+static lk_once looked = LK_ONCE;
 
 static void look(void)
 {
-    long own = 0, shared = 0; /* bytes; musl and macOS do not say */
-#ifdef _SC_LEVEL2_CACHE_SIZE
-    own = sysconf(_SC_LEVEL2_CACHE_SIZE), shared = sysconf(_SC_LEVEL3_CACHE_SIZE);
-#endif
+    int64_t own, shared; /* bytes */
+    lk_cache_sizes(&own, &shared);
     found = (lk_caches){most_of_cache(own, OWN_CACHE_BYTES), most_of_cache(shared, SHARED_CACHE_BYTES)};
 }
 
 static lk_caches this_machine(void)
 {
-    pthread_once(&looked, look);
+    lk_do_once(&looked, look);
     return found;
 }
 

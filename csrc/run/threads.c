@@ -20,12 +20,9 @@
  * tree, each of them the next ones. A thread that spins gives its core away now and then: where there are more threads
  * than cores, the system then takes the core at that moment, and not in the midst of work for which the others would
  * wait. A child of fork starts with an empty pool, because threads are not inherited. */
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
 #include <stddef.h>
-#include <time.h>
 #include "run/float_control.h"
+#include "run/system.h"
 #include "run/team.h"
 #include "run/threads.h"
 
@@ -42,32 +39,32 @@ enum { AWAY, INVITED, AT_WORK, WAITING };
 typedef struct {
     _Alignas(64) atomic_int state;
     atomic_int sleeping;
-    pthread_mutex_t mutex;
-    pthread_cond_t woken;
+    lk_mutex mutex;
+    lk_condition_variable woken;
     int rank;
 } seat;
 
 static struct {
-    pthread_mutex_t owner; /* held by the call that has the pool */
+    lk_mutex owner; /* held by the call that has the pool */
     /* For threads that sleep within a job, and for the caller that waits for the others to leave. */
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
+    lk_mutex mutex;
+    lk_condition_variable changed;
     atomic_int sleepers;
     /* The owner's: */
     int started; /* threads, ranks 1 .. started */
     int size;    /* of the job at hand */
     lk_worker *worker;
     void *job;
-} pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+} pool = {.owner = LK_MUTEX, .mutex = LK_MUTEX, .changed = LK_CONDITION_VARIABLE};
 
 static seat seats[LK_MOST_THREADS];
-static pthread_once_t prepared = PTHREAD_ONCE_INIT;
+static lk_once prepared = LK_ONCE;
 
 static void forget_threads(void)
 {
-    pthread_mutex_init(&pool.owner, NULL);
-    pthread_mutex_init(&pool.mutex, NULL);
-    pthread_cond_init(&pool.changed, NULL);
+    lk_init_mutex(&pool.owner);
+    lk_init_mutex(&pool.mutex);
+    lk_init_condition_variable(&pool.changed);
     atomic_store(&pool.sleepers, 0);
     pool.started = 0;
     for (int rank = 0; rank < LK_MOST_THREADS; rank++) {
@@ -77,7 +74,7 @@ static void forget_threads(void)
     lk_forget_meetings();
 }
 
-static void prepare(void) { pthread_atfork(NULL, NULL, forget_threads); }
+static void prepare(void) { lk_in_child_of_fork(forget_threads); }
 
 /* ---------------------------------------------------------------- waiting */
 
@@ -95,7 +92,7 @@ static void spin_politely(int turn)
 {
     lk_spin();
     if (turn % GIVE_WAY == GIVE_WAY - 1)
-        sched_yield();
+        lk_give_way();
 }
 
 /* Wake those who sleep within a job. The caller has changed what they wait for, sequentially consistent: either they
@@ -104,9 +101,9 @@ static void wake_sleepers(void)
 {
     if (!atomic_load(&pool.sleepers))
         return;
-    pthread_mutex_lock(&pool.mutex);
-    pthread_cond_broadcast(&pool.changed);
-    pthread_mutex_unlock(&pool.mutex);
+    lk_lock(&pool.mutex);
+    lk_wake_all(&pool.changed);
+    lk_unlock(&pool.mutex);
 }
 
 /* Change the seat's state from `before`. Returns 0 if it was another one. */
@@ -129,12 +126,12 @@ int lk_spin_until(lk_condition *is_met, const void *about, int spins)
 
 static void sleep_until(lk_condition *is_met, const void *about, int rank)
 {
-    pthread_mutex_lock(&pool.mutex);
+    lk_lock(&pool.mutex);
     atomic_fetch_add(&pool.sleepers, 1);
     while (!is_met(about) && (!rank || is(rank, WAITING)))
-        pthread_cond_wait(&pool.changed, &pool.mutex);
+        lk_sleep_at(&pool.changed, &pool.mutex);
     atomic_fetch_sub(&pool.sleepers, 1);
-    pthread_mutex_unlock(&pool.mutex);
+    lk_unlock(&pool.mutex);
 }
 
 int lk_wait_until(lk_condition *is_met, const void *about, int rank)
@@ -187,8 +184,7 @@ void lk_test_delay(void)
     random ^= random << 13, random ^= random >> 17, random ^= random << 5;
     if (random % 64)
         return;
-    const long ns = random / 64 % 64 ? (long)(random >> 12) % 200000 : 3000000;
-    nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
+    lk_sleep_ns(random / 64 % 64 ? (random >> 12) % 200000 : 3000000);
 }
 #endif
 
@@ -197,12 +193,12 @@ void lk_test_delay(void)
 /* Sleep until this thread is woken. */
 static void sleep_at(seat *self)
 {
-    pthread_mutex_lock(&self->mutex);
+    lk_lock(&self->mutex);
     atomic_store(&self->sleeping, 1);
     while (atomic_load(&self->sleeping) && atomic_load(&self->state) != INVITED)
-        pthread_cond_wait(&self->woken, &self->mutex);
+        lk_sleep_at(&self->woken, &self->mutex);
     atomic_store(&self->sleeping, 0);
-    pthread_mutex_unlock(&self->mutex);
+    lk_unlock(&self->mutex);
 }
 
 /* Wait until this thread is invited. If it is woken too late, it waits for the next job as it waited for this one. */
@@ -223,10 +219,10 @@ static void wake(int rank)
     seat *other = &seats[rank];
     if (!atomic_load(&other->sleeping))
         return;
-    pthread_mutex_lock(&other->mutex);
+    lk_lock(&other->mutex);
     atomic_store(&other->sleeping, 0);
-    pthread_cond_signal(&other->woken);
-    pthread_mutex_unlock(&other->mutex);
+    lk_wake_one(&other->woken);
+    lk_unlock(&other->mutex);
 }
 
 /* The tree: rank r wakes 2 r + 1 and 2 r + 2. */
@@ -236,7 +232,7 @@ static void wake_next(int rank, int size)
         wake(next);
 }
 
-static void *work(void *self_)
+static lk_thread_result work(void *self_)
 {
     seat *self = self_;
     const int rank = self->rank;
@@ -251,31 +247,21 @@ static void *work(void *self_)
         atomic_store(&self->state, AWAY);
         wake_sleepers();
     }
-    return NULL;
+    return 0;
 }
 
-/* Start threads until there are `wanted` beside the caller's, or fewer where the system refuses. They take no signals:
- * those are for threads that the program made. */
+/* Start threads until there are `wanted` beside the caller's, or fewer where the system refuses. */
 static void start_threads(int wanted)
 {
-    sigset_t all, callers;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &callers);
-    pthread_attr_t detached;
-    pthread_attr_init(&detached);
-    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
     while (pool.started < wanted) {
         seat *next = &seats[pool.started + 1];
         next->rank = pool.started + 1;
-        pthread_mutex_init(&next->mutex, NULL);
-        pthread_cond_init(&next->woken, NULL);
-        pthread_t thread;
-        if (pthread_create(&thread, &detached, work, next) != 0)
+        lk_init_mutex(&next->mutex);
+        lk_init_condition_variable(&next->woken);
+        if (!lk_start_thread(work, next))
             break;
         pool.started++;
     }
-    pthread_attr_destroy(&detached);
-    pthread_sigmask(SIG_SETMASK, &callers, NULL);
 }
 
 /* ---------------------------------------------------------------- a job */
@@ -290,12 +276,12 @@ static void invite_all(void)
 /* Wait until the thread of this seat does no more work. */
 static void sleep_while_at_work(int rank)
 {
-    pthread_mutex_lock(&pool.mutex);
+    lk_lock(&pool.mutex);
     atomic_fetch_add(&pool.sleepers, 1);
     while (is(rank, AT_WORK))
-        pthread_cond_wait(&pool.changed, &pool.mutex);
+        lk_sleep_at(&pool.changed, &pool.mutex);
     atomic_fetch_sub(&pool.sleepers, 1);
-    pthread_mutex_unlock(&pool.mutex);
+    lk_unlock(&pool.mutex);
 }
 
 static void close_seat(int rank)
@@ -316,8 +302,8 @@ static void close_seat(int rank)
 
 int lk_run(int most, lk_worker *worker, void *job)
 {
-    pthread_once(&prepared, prepare);
-    if (pthread_mutex_trylock(&pool.owner) != 0)
+    lk_do_once(&prepared, prepare);
+    if (!lk_try_lock(&pool.owner))
         return 0;
     const int wanted = most < LK_MOST_THREADS ? most : LK_MOST_THREADS;
     if (pool.started < wanted - 1)
@@ -333,6 +319,6 @@ int lk_run(int most, lk_worker *worker, void *job)
         for (int rank = 1; rank < pool.size; rank++)
             close_seat(rank);
     }
-    pthread_mutex_unlock(&pool.owner);
+    lk_unlock(&pool.owner);
     return shared;
 }

@@ -51,10 +51,28 @@ INLINE vec v_mul(vec a, vec b) { return a * b; }
 INLINE vec v_div(vec a, vec b) { return a / b; }
 /* a b + c, and c - a b. With 8-bit weights they round once, as everywhere else: sums of integers are most of the work. */
 #ifdef LK_I8
+#ifdef _WIN32
+/* The one of mingw-w64's library rounds twice. Here the product is exact in double. A sum that is not exact becomes its
+ * neighbour whose last bit is 1 (round to odd); so the rounding to float is as if there were no other. */
+INLINE float fma_of(float a, float b, float c)
+{
+    const double product = (double)a * b, sum = product + c, added = sum - product;
+    const double rest = (product - (sum - added)) + (c - added); /* what the sum lacks; NaN by infinities */
+    uint64_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    if ((rest < 0 || rest > 0) && !(bits & 1))
+        bits += (rest > 0) == (sum > 0) ? 1 : -1;
+    double odd;
+    memcpy(&odd, &bits, sizeof odd);
+    return (float)odd;
+}
+#else
+#define fma_of __builtin_fmaf
+#endif
 SEPARATE vec v_fma(vec a, vec b, vec c)
 {
     for (int lane = 0; lane < LANES; lane++)
-        c[lane] = __builtin_fmaf(a[lane], b[lane], c[lane]);
+        c[lane] = fma_of(a[lane], b[lane], c[lane]);
     return c;
 }
 INLINE vec v_fnma(vec a, vec b, vec c) { return v_fma(-a, b, c); }

@@ -11,16 +11,31 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 def available() -> int:
     """Cores that this process may use now, at least 1."""
-    try:
-        allowed = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        allowed = os.cpu_count() or 1
-    return max(1, min(allowed, _cgroup_limit()))
+    return max(1, min(_allowed(), _cgroup_limit()))
 
 
 def doubling(most: int) -> list[int]:
     """1, 2, 4, ... and ``most``: numbers of threads to look at."""
     return sorted({1 << power for power in range(most.bit_length())} | {most})
+
+
+def _allowed() -> int:
+    """Cores that affinity leaves to this process."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return _allowed_by_windows() or os.cpu_count() or 1  # macOS has no affinity
+
+
+def _allowed_by_windows() -> int:
+    """Cores in the process's affinity mask. 0 on other systems, and where Windows does not say."""
+    import ctypes
+
+    if not hasattr(ctypes, "WinDLL"):
+        return 0
+    get = ctypes.WinDLL("kernel32").GetProcessAffinityMask
+    this_process, ours, machines = ctypes.c_void_p(-1), ctypes.c_size_t(), ctypes.c_size_t()
+    found = get(this_process, ctypes.byref(ours), ctypes.byref(machines))
+    return ours.value.bit_count() if found else 0
 
 
 @cache  # the limit belongs to the container, and reading it takes several files

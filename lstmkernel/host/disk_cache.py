@@ -117,6 +117,8 @@ def keep(kind: str, name: str, content: bytes) -> Path | None:
                 os.fchmod(file.fileno(), 0o600)
             file.write(content + _checksum(kind, name, content))
     except OSError as error:
+        if find(kind, name):  # another process was first, and uses it: Windows replaces no library that is loaded
+            return path
         _say_once(str(root()), error.strerror or str(error))
         return None
     return path

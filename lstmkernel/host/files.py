@@ -28,7 +28,11 @@ def replacing(path: str) -> Iterator[BinaryIO]:
             raise
         with file:
             yield file
-        os.replace(unfinished, path)
+        try:
+            os.replace(unfinished, path)
+        except OSError as error:  # on Windows: another program has the file open
+            error.filename, error.filename2 = path, None
+            raise
     except BaseException:  # also one that comes between open and its result
         with contextlib.suppress(OSError):
             os.unlink(unfinished)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 #: The variables that OpenBLAS, OpenMP, MKL and Accelerate read when NumPy is imported.
@@ -18,4 +19,7 @@ def ensure() -> None:
     """Set the variables where they are not set, and start this process's program again: NumPy is already loaded."""
     if not is_set():
         sys.stdout.flush()
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | dict.fromkeys(VARIABLES, "1"))
+        command, environment = [sys.executable, *sys.orig_argv[1:]], os.environ | dict.fromkeys(VARIABLES, "1")
+        if os.name == "nt":  # there, execve ends this process at once, and who waits for it goes on
+            sys.exit(subprocess.run(command, env=environment, check=False).returncode)
+        os.execve(sys.executable, command, environment)

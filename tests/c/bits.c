@@ -87,9 +87,10 @@ static uint64_t bits_of(const lk_kernels *kernels, int64_t T, int64_t B, int64_t
     bits = hash(bits, task.out, (size_t)(T * B * R * itemsize));
     bits = hash(bits, task.h, (size_t)(B * R * itemsize));
     bits = hash(bits, task.c, (size_t)(B * H * itemsize));
-    void *all[] = {x, h, c, (void *)task.x, (void *)task.lengths, task.h, task.c, task.out, task.work};
+    void *all[] = {x, h, c, (void *)task.x, (void *)task.lengths, task.h, task.c, task.out};
     for (size_t n = 0; n < sizeof all / sizeof *all; n++)
         free(all[n]);
+    drop_work(work);
     drop_packed(&layer);
     drop_layer(&plain);
     return bits;

@@ -17,11 +17,11 @@
  *   generic tanh     worst 1.9482 ulp at 0x1.fe330cp-2 = 0.498241603,  broken 0
  */
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "lstmkernel.h"
+#include "system.h"
 
 enum { CHUNK = 1 << 14, THREADS = 2, SIGN = 1u << 31 };
 #define SMALLEST_NORMAL 0x1p-126
@@ -74,7 +74,7 @@ static void try_one(share *job, float x, float y, float y_of_minus_x)
     }
 }
 
-static void *run(void *job_)
+static lk_thread_result run(void *job_)
 {
     share *job = job_;
     static _Thread_local float x[CHUNK], y[CHUNK], minus_x[CHUNK], y_of_minus_x[CHUNK];
@@ -90,24 +90,21 @@ static void *run(void *job_)
         for (uint32_t n = 0; n < CHUNK; n++)
             try_one(job, x[n], y[n], y_of_minus_x[n]);
     }
-    return NULL;
+    return 0;
 }
 
 static int try_all(const lk_kernels *kernels, const char *isa, const char *name, int activation)
 {
     share jobs[THREADS];
-    pthread_t threads[THREADS];
+    void *arguments[THREADS];
     const uint64_t patterns = (uint64_t)1 << 32, each = patterns / THREADS;
     for (int i = 0; i < THREADS; i++) {
         jobs[i] = (share){kernels, activation, (uint32_t)(i * each), (uint32_t)((i + 1) * each - 1), 0, 0, 0};
-        if (pthread_create(&threads[i], NULL, run, &jobs[i])) {
-            fprintf(stderr, "no thread\n");
-            exit(2);
-        }
+        arguments[i] = &jobs[i];
     }
+    on_threads(THREADS, run, arguments);
     share all = {0};
     for (int i = 0; i < THREADS; i++) {
-        pthread_join(threads[i], NULL);
         all.broken += jobs[i].broken;
         if (jobs[i].worst > all.worst) {
             all.worst = jobs[i].worst;

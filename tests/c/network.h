@@ -29,6 +29,14 @@ static inline void *take(int64_t count, int64_t size)
     return memory;
 }
 
+#ifdef _WIN32 /* what it aligns, free does not take */
+#include <malloc.h>
+#define aligned_alloc(alignment, bytes) _aligned_malloc(bytes, alignment)
+static inline void drop_work(void *work) { _aligned_free(work); }
+#else
+static inline void drop_work(void *work) { free(work); }
+#endif
+
 /* A workspace, of NaNs: what is in it must not matter. */
 static inline void *take_work(int64_t bytes)
 {

@@ -10,7 +10,7 @@ static void run_whole(const example *e, const lk_layer *layer, int table)
     void *work = take_work(lk_workspace(tables[table], layer, s->T, s->B));
     lk_layer_forward(tables[table], layer, s->T, s->B, b.x.memory, b.x.step, b.x.row, e->lengths, s->reverse,
                      b.h.memory, b.c.memory, b.out.memory, b.out.step, b.out.row, work);
-    free(work);
+    drop_work(work);
     close_buffers(&b, e, table);
 }
 
@@ -43,7 +43,7 @@ static void run_in_two_chunks(const example *e, const lk_layer *layer, int table
                               .own_work = work,
                               .team = &alone};
         (layer->variant ? kernels->variant_forward : kernels->layer_forward)(layer, &task);
-        free(work);
+        drop_work(work);
     }
     close_buffers(&b, e, table);
 }
@@ -94,7 +94,7 @@ static void run_lstm(const example *e, const lk_layer *layers, int64_t parts, in
                               NULL};
         void *work = take_work(lk_lstm_workspace(&call));
         lk_lstm_forward(&call, b.x.memory, e->lengths, reset, b.h.memory, b.c.memory, b.out.memory, between, work);
-        free(work);
+        drop_work(work);
     }
     free(reset);
     free(between);
@@ -132,9 +132,10 @@ static void run_ragged(const example *e, const lk_layer *layers, int threads, in
     lk_lstm_forward(&call, x, e->lengths, NULL, b.h.memory, b.c.memory, out, between, work);
     memset(b.out.memory, 0, (size_t)(reals_of(&b.out) * itemsize));
     move_steps(&b.out, e->lengths, begins, out, 0);
-    void *all[] = {begins, x, out, between, work};
-    for (int n = 0; n < 5; n++)
+    void *all[] = {begins, x, out, between};
+    for (int n = 0; n < 4; n++)
         free(all[n]);
+    drop_work(work);
     close_buffers(&b, e, table);
 }
 
@@ -170,7 +171,7 @@ static void run_chunks(const example *e, const lk_layer *layers, int64_t steps, 
         void *work = take_work(lk_lstm_workspace(&call));
         const lk_stream stream = {call, rows[side], rows[1 - side], h, c, work};
         lk_advance(&stream, (char *)b.x.memory + t * B * I * itemsize, (char *)b.out.memory + t * B * R * itemsize);
-        free(work);
+        drop_work(work);
     }
     move_states(&b.h, h, rows[side], 0);
     move_states(&b.c, c, rows[side], 0);

@@ -3,12 +3,14 @@
  * that nothing orders.
  *
  *   sanitized_threads [without-fork]     ThreadSanitizer starts no threads after a fork */
-#include <pthread.h>
 #include <stdatomic.h>
+#ifndef _WIN32
 #include <sys/wait.h>
 #include <unistd.h>
+#endif
 #include "tables.h"
 #include "network.h"
+#include "system.h"
 
 /* Each large enough to be shared; csrc/run/plan.c chooses how. */
 typedef struct {
@@ -63,7 +65,7 @@ static char *answer(const example *e, int threads)
     atomic_fetch_add(&ways[plan.way], 1);
     lk_lstm_forward(&call, e->x, e->lengths, e->reset, h, c, out, between, work);
     free(between);
-    free(work);
+    drop_work(work);
     return out;
 }
 
@@ -123,23 +125,22 @@ static void every_way(void)
 }
 
 /* The pool serves one call at a time, the others run alone. */
-static void *caller(void *examples)
+static lk_thread_result caller(void *examples)
 {
     for (int n = 0; n < ROUNDS * WAYS; n++)
         check((const example *)examples + n % WAYS, 2 + n % (MOST_THREADS - 1), "with other callers");
-    return NULL;
+    return 0;
 }
 
 static void many_callers(const example *examples)
 {
-    pthread_t callers[CALLERS];
-    for (int n = 0; n < CALLERS; n++)
-        if (pthread_create(&callers[n], NULL, caller, (void *)examples) != 0)
-            abort();
-    for (int n = 0; n < CALLERS; n++)
-        pthread_join(callers[n], NULL);
+    void *const arguments[CALLERS] = {(void *)examples, (void *)examples, (void *)examples, (void *)examples};
+    on_threads(CALLERS, caller, arguments);
 }
 
+#ifdef _WIN32
+static void fork_twice(const example *e, int generation) { (void)e, (void)generation; } /* Windows has no fork */
+#else
 /* A child has none of its parent's threads, and makes its own; so does its child. */
 static void fork_twice(const example *e, int generation)
 {
@@ -159,6 +160,7 @@ static void fork_twice(const example *e, int generation)
     }
     check(e, 4, "after a child");
 }
+#endif
 
 int main(int argc, char **argv)
 {

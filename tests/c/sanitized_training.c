@@ -86,7 +86,7 @@ static void move_weights(const lk_kernels *kernels, const lk_tape *tape, lk_grad
     for (gradients->part = 0; gradients->part < gradients->parts; gradients->part++)
         lk_layer_backward(kernels, tape, gradients, work);
     gradients->stages = LK_STEPS;
-    free(work);
+    drop_work(work);
 }
 
 static results run(const training_case *t, const lk_kernels *kernels, int threads)
@@ -122,14 +122,15 @@ static results run(const training_case *t, const lk_kernels *kernels, int thread
                 lk_layer_backward(kernels, &tape, &gradients, work);
             else
                 lk_layer_record(kernels, &layer, &tape, work);
-            free(work);
+            drop_work(work);
         }
     }
     move_weights(kernels, &tape, &gradients, LK_STORE);
-    void *all[] = {x,          h_0,        d_out,     lengths,   c,         gates,           weights[0],
-                   weights[1], weights[2], arrays[0], arrays[1], arrays[2], gradients.packed};
+    void *all[] = {x,          h_0,        d_out,      lengths,   c,         gates,
+                   weights[0], weights[1], weights[2], arrays[0], arrays[1], arrays[2]};
     for (size_t n = 0; n < sizeof all / sizeof *all; n++)
         free(all[n]);
+    drop_work(gradients.packed);
     drop_packed(&layer);
     drop_layer(&plain);
     return r;

@@ -12,18 +12,25 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
+#include "system.h"
 #include LK_VECTORS
 
 #ifdef LK_F32
 typedef uint32_t bits;
 enum { MANTISSA = 23, BIAS = 127 };
 #define FMA fmaf
+#define BUILTIN_FMA __builtin_fmaf
 #else
 typedef uint64_t bits;
 enum { MANTISSA = 52, BIAS = 1023 };
 #define FMA fma
+#define BUILTIN_FMA __builtin_fma
+#endif
+
+#ifdef _WIN32 /* mingw-w64's own functions round twice */
+#undef FMA
+#define FMA fma_of_cpu
+__attribute__((target("fma"))) static real fma_of_cpu(real x, real y, real z) { return BUILTIN_FMA(x, y, z); }
 #endif
 
 /* ---------------------------------------------------------------- the operations, in the target region */
@@ -233,14 +240,7 @@ static void check_pow2(void)
 }
 
 /* Room for `count` elements that end where no memory follows. */
-static real *room_before_end(int count)
-{
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (pages == MAP_FAILED || mprotect(pages + page, page, PROT_NONE) != 0)
-        exit(2);
-    return (real *)(void *)(pages + page) - count;
-}
+static real *room_before_end(int count) { return (real *)(void *)end_of_memory() - count; }
 
 /* Every length of a tail, and more than a vector, with every number in every lane. Nothing else is read or written. */
 static void check_tails(void)

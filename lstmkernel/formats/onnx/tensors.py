@@ -149,7 +149,7 @@ class TensorReader:
             raise ValueError(f"{name}: external data: expected a file in the model's folder, got {location!r}")
         folder = os.path.realpath(self._folder)
         path = os.path.join(folder, *PurePosixPath(location).parts)
-        if os.path.realpath(path) != path:
+        if os.path.normcase(os.path.realpath(path)) != os.path.normcase(path):  # Windows knows no case
             raise ValueError(f"{name}: external data: expected a file in the model's folder, got a link {location!r}")
         return path
 

@@ -28,13 +28,13 @@ _PROGRAM += "child.main(int(sys.argv[1]))"
 WORDS = {child.WRONG: "WRONG", child.OVERRUN: "OVERRUN", child.FAULT: "CRASH", child.FAILED: "FAILED"}
 HANGS = "HANGS"
 
-#: What signals mean, where they are not what they are called.
+#: What signals mean, where they are not what they are called. By name: Windows lacks some.
 _SIGNALS = {
-    signal.SIGABRT: "a library found its memory destroyed, or an assertion failed",
-    signal.SIGSEGV: "memory is destroyed, or the stack is full",
-    signal.SIGILL: "an instruction that this CPU does not have",
-    signal.SIGFPE: "a division of integers by zero",
-    signal.SIGKILL: "the system ended it, which it does when memory runs out",
+    "SIGABRT": "a library found its memory destroyed, or an assertion failed",
+    "SIGSEGV": "memory is destroyed, or the stack is full",
+    "SIGILL": "an instruction that this CPU does not have",
+    "SIGFPE": "a division of integers by zero",
+    "SIGKILL": "the system ended it, which it does when memory runs out",
 }
 
 
@@ -68,6 +68,10 @@ class OwnKernels:
 
     def __init__(self, path: str, dtype: np.dtype[Any], seconds: float) -> None:
         """seconds: that a call may take; large ones may take more. Raises as ``load.library`` and ``load.load``."""
+        if not hasattr(signal, "setitimer"):
+            raise BackendError(
+                f"{path}: kernels of your own need POSIX signals, which Windows lacks; run this on Linux or macOS"
+            )
         self.name = os.path.basename(path)
         self._path, self._dtype, self._seconds = path, dtype, seconds
         self.code = load.library(path, dtype)
@@ -146,7 +150,7 @@ class OwnKernels:
         if status >= 0:
             return KernelFailed(WORDS[child.FAULT], f"{self._at} ended the process, with status {status}")
         name = signal.Signals(-status).name
-        hint = _SIGNALS.get(signal.Signals(-status))
+        hint = _SIGNALS.get(name)
         return KernelFailed(WORDS[child.FAULT], f"{self._at} was ended by {name}{f': {hint}' if hint else ''}")
 
 

@@ -3,7 +3,7 @@
 #define TESTS_EXAMPLE_H
 #include "reference.h"
 #include "tables.h"
-#include "windows.h"
+#include "caller_arrays.h"
 
 enum { MOST_LAYERS = 3 };
 

@@ -3,7 +3,7 @@
  * sees one element read or written too far, UndefinedBehaviorSanitizer what C leaves undefined. */
 #include "reference.h"
 #include "tables.h"
-#include "windows.h"
+#include "caller_arrays.h"
 
 static void check_activation(int activation, int64_t N)
 {

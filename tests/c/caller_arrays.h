@@ -1,7 +1,7 @@
-/* windows.h - arrays as callers have them: elements [T][B][width] with strides, in memory that ends with the last of
+/* caller_arrays.h - arrays as callers have them: elements [T][B][width] with strides, in memory that ends with the last of
  * them. What lies between is NaN: read, it shows in the result; written, it is found. */
-#ifndef TESTS_WINDOWS_H
-#define TESTS_WINDOWS_H
+#ifndef TESTS_CALLER_ARRAYS_H
+#define TESTS_CALLER_ARRAYS_H
 #include <math.h>
 #include "network.h"
 

@@ -18,30 +18,33 @@ if grep -qsw avx512_vnni /proc/cpuinfo && grep -qsw avx512vl /proc/cpuinfo && ! 
     vnni=('-DLK_VEX="%{evex%}"' -DLK_HAS_AVX_VNNI=lk_cpu_has_avx512_vnni)
 fi
 
-# The program that runs instruction set $1, from "$2 $3 ..." with its flags. It links the tables of all, and those that it
-# does not run are not optimised: they are most of the time.
+# Everything, by compiler $1. A program links the tables of all sets; those that it does not run would be most of the time,
+# so only those of 8-bit weights, which one program runs for several sets, are a little optimised.
+compile_all() {
+    local compiler=$1 source optimised
+    mkdir "$work/$compiler"
+    for source in tests/c/bits.c csrc/run/*.c csrc/tables/*_f??.c csrc/tables/*_i8a*.c; do
+        optimised=-O0
+        [[ $source = *_i8a* ]] && optimised=-O1
+        "$compiler" "$optimised" "${vnni[@]}" "${plain[@]}" -c "$source" -o "$work/$compiler/$(basename "$source" .c).o"
+    done
+}
+
+# The program that runs instruction set $1, from "$2 $3 ..." with its flags, and what compile_all made.
 build() {
     local isa=$1 compiler=$2 folder="$work/of_$1" source
     mkdir "$folder"
+    cp "$work/$compiler"/*.o "$folder"
     "${@:2}" -c "csrc/tables/${isa}_f64.c" -o "$folder/${isa}_f64.o" &
     local first=$!
     for source in f32 f16; do
         "${@:2}" -c "csrc/tables/${isa}_$source.c" -o "$folder/${isa}_$source.o"
     done
-    for source in tests/c/bits.c csrc/run/*.c csrc/tables/*_f??.c csrc/tables/*_i8a*.c; do
-        case $source in
-            csrc/tables/*_i8a*) # avx512's are run by the program of the other set, too
-                "$compiler" "-O$([ "$isa" = avx512 ] && echo 0 || echo 1)" "${vnni[@]}" "${plain[@]}" -c "$source" -o "$folder/$(basename "$source" .c).o"
-                ;;
-            csrc/tables/"$isa"_*) ;;
-            tests/c/bits.c) "$compiler" "${vnni[@]}" "${plain[@]}" -c "$source" -o "$folder/bits.o" ;;
-            *) "$compiler" "${plain[@]}" -c "$source" -o "$folder/$(basename "$source" .c).o" ;;
-        esac
-    done
     wait "$first"
     "$compiler" ${static:+"$static"} "$folder"/*.o -pthread -lm -o "$work/$isa"
 }
 
+compile_all gcc
 native=$([ "$(uname -m)" = aarch64 ] && echo neon || echo avx2)
 build "$native" gcc "${flags[@]}"
 "$work/$native" "$native" > "$work/$native.txt"
@@ -66,6 +69,7 @@ fi
 if [ "$native" = neon ]; then
     echo "neon: on this CPU"
 elif command -v aarch64-linux-gnu-gcc > /dev/null && command -v qemu-aarch64 > /dev/null; then
+    compile_all aarch64-linux-gnu-gcc
     static=-static build neon aarch64-linux-gnu-gcc "${flags[@]}"
     qemu-aarch64 "$work/neon" neon > "$work/neon.txt"
     compare neon "under qemu-user" "$native"

@@ -1,7 +1,8 @@
 /* exhaustive.c - sigmoid and tanh of every float there is, held against double precision: the 2 ulp that csrc/kernels/activation.h
  * promises. Not part of the test suite, because it takes two to four minutes. To run it, from the project's root:
  *
- *   cc -O2 -ffp-contract=off -Icsrc -o exhaustive tests/c/exhaustive.c csrc/run/*.c csrc/tables/*_f??.c -lm -lpthread && ./exhaustive [isa]
+ *   kernels=$(find csrc/run csrc/tables -name '*.c' ! -name specialised.c)
+ *   cc -O2 -ffp-contract=off -Icsrc -o exhaustive tests/c/exhaustive.c $kernels -lm -lpthread && ./exhaustive [isa]
  *
  * The best usable instruction set is tried unless one is named. Exit status 1 where a result is further than 2 ulp from
  * the exact one, a NaN does not stay a NaN, or tanh(-x) is not -tanh(x) bit for bit; 0 where all is well.

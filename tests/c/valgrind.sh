@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+checks=(--quiet --error-exitcode=1 --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite)
 flags=(-g -O1 -std=gnu11 -ffp-contract=off -Icsrc -pthread)
 
 # shellcheck disable=SC2016
@@ -13,6 +14,6 @@ printf '%s\n' csrc/run/*.c csrc/tables/*_f??.c csrc/tables/*_i8a*.c | xargs -P "
     sh -c '"$@" -c "$0" -o "'"$work"'/$(basename "$0" .c).o"' {} gcc "${flags[@]}"
 for program in sanitized sanitized_lstm sanitized_training sanitized_threads; do
     gcc "${flags[@]}" "tests/c/$program.c" "$work"/*.o -lm -o "$work/$program"
-    valgrind --quiet --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite "$work/$program"
+    valgrind "${checks[@]}" "$work/$program"
     echo "valgrind: $program: nothing found"
 done

@@ -15,9 +15,6 @@ import lstmkernel as lk
 from lstmkernel import backends
 from lstmkernel.host import cores
 
-#: So many tests are worth a minute of preparation.
-MANY_TESTS = 2000
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compiling Numba's kernels takes minutes, which ``-m "not slow"`` does not have. xdist's workers inherit it."""
@@ -107,34 +104,6 @@ def one_torch_thread() -> None:
     except ImportError:
         return
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def shares_of_numba(request: pytest.FixtureRequest) -> None:
-    """Of many tests on several workers: each worker first compiles a share of Numba's kernels.
-
-    Workers are at about the same tests, and two that need the same kernel would both compile it, half a minute each.
-    """
-    worker, workers = os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    without = "TESTS_WITHOUT_NUMBA" in os.environ or backends.unavailable("numba")
-    if without or workers == 1 or len(request.session.items) < MANY_TESTS:
-        return
-
-    def forward(dtype: str) -> None:
-        lk.warmup("numba", dtype)
-
-    def training(dtype: str) -> None:
-        net, x = lk.LSTM(1, 1, dtype=dtype, backend="numba", seed=0), np.zeros((1, 1, 1), dtype)
-        out, _, tape = net.forward(x)
-        net.backward(tape, out)
-
-    def int8(activations: str) -> None:
-        lk.LSTM(1, 1, backend="numba", seed=0).quantize("int8", activations)(np.zeros((1, 1), "float32"))
-
-    kernels = [(forward, "float32"), (forward, "float64"), (training, "float32"), (training, "float64")]
-    kernels += [(int8, "int16"), (int8, "int8")]
-    for compile_first, what in kernels[int(worker.removeprefix("gw")) :: workers]:
-        compile_first(what)
 
 
 @pytest.fixture

@@ -43,6 +43,41 @@ class _Linked(JITCodeLibrary):
         self._finalized = True
 
 
+class _EntryLibrary(JITCodeLibrary):
+    """An entry's code, with all that is linked into it. Only the entry itself can be seen from outside.
+
+    Numba names a function after its place in the sources, its types and its number in this process. So entries that two
+    processes compiled may have functions of the same name that are not the same: a constant of a closure differs, for
+    one. A process that loads both entries from disk would call one of the functions in place of both.
+    """
+
+    def __init__(self, codegen: Any, name: str) -> None:
+        super().__init__(codegen, name)
+        self._own: set[str] = set()
+
+    def add_ir_module(self, ir_module: Any) -> None:
+        self._own |= {function.name for function in ir_module.functions if not function.is_declaration}
+        super().add_ir_module(ir_module)
+
+    def _optimize_final_module(self) -> None:
+        super()._optimize_final_module()
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.name not in self._own:
+                function.linkage = "internal"  # after optimising, which would inline other functions then
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _EntryLowering(NativeLowering):
+    """Numba's lowering, to a library of our own."""
+
+    _name = "lstmkernel_entry_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        state.library = _EntryLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        return bool(super().run_pass(state))
+
+
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _Lowering(NativeLowering):
     """Numba's lowering, without the machine code."""
@@ -62,20 +97,25 @@ class _Lowering(NativeLowering):
         return True
 
 
-class _LinkedCompiler(Compiler):
-    """Numba's pipeline with _Lowering."""
+def _compiler(lowering: type[NativeLowering]) -> type[Compiler]:
+    """Numba's pipeline with another lowering."""
 
-    def define_pipelines(self) -> list[Any]:
-        (numbas,) = super().define_pipelines()
-        pipeline = PassManager(numbas.pipeline_name)
-        for step, description in numbas.passes:
-            pipeline.add_pass(_Lowering if step is NativeLowering else step, description)
-        pipeline.finalize()
-        return [pipeline]
+    class Pipeline(Compiler):
+        def define_pipelines(self) -> list[Any]:
+            (numbas,) = super().define_pipelines()
+            pipeline = PassManager(numbas.pipeline_name)
+            for step, description in numbas.passes:
+                pipeline.add_pass(lowering if step is NativeLowering else step, description)
+            pipeline.finalize()
+            return [pipeline]
 
+    return Pipeline
+
+
+_ENTRY_COMPILER = _compiler(_EntryLowering)
 
 _COMMON: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
-_INTERNAL = {**_COMMON, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _LinkedCompiler}
+_INTERNAL = {**_COMMON, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _compiler(_Lowering)}
 
 #: Inlined by LLVM: small functions, and those that are passed as arguments, such as tiles.
 inlined = partial(njit, **_INTERNAL, forceinline=True)()
@@ -91,7 +131,8 @@ class Entry(CPUDispatcher):
     """A function that Python calls. `cache` keeps its machine code on disk (jit_cache.py)."""
 
     def __init__(self, function: Any, cache: Any) -> None:
-        super().__init__(function, targetoptions=_COMMON | {"nopython": True, "nogil": True, "no_cfunc_wrapper": True})
+        options = _COMMON | {"nopython": True, "nogil": True, "no_cfunc_wrapper": True}
+        super().__init__(function, targetoptions=options, pipeline_class=_ENTRY_COMPILER)
         self._cache = cache
 
 

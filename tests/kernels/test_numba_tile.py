@@ -156,7 +156,6 @@ OTHER = {
     "LINES": "follows from VECTOR_BYTES",
     "LINE_BYTES": "C has LINE, in elements",
     "MOST_VECTORS": "taller tiles take long to compile",
-    "PREFETCHES": "LLVM",
     "RUN": "LLVM",
     "WORD": "C has sizeof",
 }

@@ -31,6 +31,9 @@ elif IS_AARCH64:
 else:
     VECTOR_BYTES, TILE_ROWS = 16, 3
 
+#: What LLVM's assembler statements call a vector register; "" on other systems, which have none.
+VECTOR_CONSTRAINT = "v" if IS_X86 else "w" if IS_AARCH64 else ""
+
 
 class Dot(NamedTuple):
     """How 8-bit weights are multiplied by activations; see vec/dot.py."""

@@ -16,7 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from lstmkernel.backends.numba.jit import internal, spliced
-from lstmkernel.backends.numba.kernels.tile import LINE_BYTES, PREFETCHES, ZERO
+from lstmkernel.backends.numba.kernels.tile import LINE_BYTES, ZERO
 from lstmkernel.backends.numba.memory import at, item_size, lanes, prefetch
 from lstmkernel.backends.numba.vec.dot import (
     add_group,
@@ -119,13 +119,12 @@ def from_block(w, scale, offset, block, K, values):
 
 @spliced
 def add_groups(sums, x, first, last, inputs, w, w_block, line, blocks):
-    """Sums of the groups first .. last - 1. line: as for accumulate, which says when lines are prefetched."""
+    """Sums of the groups first .. last - 1. line: as for accumulate."""
     w = at(w, first * block_size(w))
-    ahead = w_block + line * (LINE_BYTES // item_size(w))
+    ahead = w_block + line * (LINE_BYTES // item_size(w)) if line >= 0 else 0
     for k in range(first, last):
-        if len(x) > 1 and line >= 0 and k % PREFETCHES == 0:
-            for i in range(PREFETCHES):
-                prefetch(w, ahead + i * block_size(w))
+        if len(x) > 1:
+            prefetch(w, ahead)
         sums = add_group(sums, x, k, inputs, w, w_block, blocks)
         w = at(w, block_size(w))
     return sums

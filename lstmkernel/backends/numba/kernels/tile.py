@@ -31,9 +31,6 @@ INPUT_BYTES = 4 * VECTOR_BYTES
 LINE_BYTES = 64
 LINES = max(1, INPUT_BYTES // LINE_BYTES)
 
-#: Inputs whose cache lines accumulate prefetches at once.
-PREFETCHES = 8
-
 
 @spliced
 def accumulate(tile, x, K, w, line, blocks):
@@ -41,15 +38,11 @@ def accumulate(tile, x, K, w, line, blocks):
 
     w is packed [block][K][4][LANES]. line: which cache line of each input of the next block to prefetch meanwhile; -1
     for none, and always where there is one row.
-
-    C prefetches one line at every k. Here several lines are prefetched at every eighth k: with a prefetch at every k,
-    LLVM keeps the sums of 6 rows on the stack.
     """
-    ahead = K * block_size(w) + line * (LINE_BYTES // item_size(w))
+    ahead = K * block_size(w) + line * (LINE_BYTES // item_size(w)) if line >= 0 else 0
     for k in range(K):
-        if len(x) > 1 and line >= 0 and k % PREFETCHES == 0:
-            for i in range(PREFETCHES):
-                prefetch(w, ahead + i * block_size(w))
+        if len(x) > 1:
+            prefetch(w, ahead)
         tile = multiply_add(tile, x, k, w, K * block_size(w), blocks)
         w = at(w, block_size(w))
     return tile

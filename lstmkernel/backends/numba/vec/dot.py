@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from lstmkernel.backends.numba.target import DOT, VECTOR_BYTES
-from lstmkernel.backends.numba.vec.operations import Vec, emit_constant, emit_load, emit_splat, vec_of
+from lstmkernel.backends.numba.vec.operations import Vec, emit_constant, emit_load, emit_pinned, emit_splat, vec_of
 from lstmkernel.backends.numba.vec.registers import emit_at, emit_rows_at
 
 LANES = VECTOR_BYTES // 4
@@ -322,6 +322,8 @@ def add_group(typingctx, sums, x, k, inputs, w, block_stride, blocks):
                 for r, numbers in enumerate(xk):
                     i = 4 * (r * len(blocks) + b) + g
                     totals[i] = dot.add(builder, totals[i], weights, numbers)
+                if len(rows) > 1:
+                    totals[i] = emit_pinned(builder, totals[i])
         return context.make_tuple(builder, sums, totals)
 
     return sums(sums, x, k, inputs, w, block_stride, blocks), codegen

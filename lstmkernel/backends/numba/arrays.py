@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
 import numpy as np
 from _cffi_backend import FFI  # type: ignore[import-untyped]  # cffi's compiled half, without its parser
 
 from lstmkernel.backends.packing import Array, empty
 
-ffi = FFI()
-ADDRESS = ffi.typeof("intptr_t")
+_FFI = FFI()
+_ADDRESS = _FFI.typeof("intptr_t")
+
+#: What compiled code takes where it needs a place in memory; None is address 0 (places.py).
+Place = Array | int | None
 
 
 def address(array: Array) -> int:
     if array.flags.c_contiguous:  # twice as fast as ctypes.data
-        return int(ffi.cast(ADDRESS, ffi.from_buffer(array)))
+        return int(_FFI.cast(_ADDRESS, _FFI.from_buffer(array)))
     return array.ctypes.data
 
 
-def addresses(*arrays: Array | None) -> list[int]:
-    """0 for None."""
-    return [0 if array is None else address(array) for array in arrays]
+def addresses(places: Iterable[Place]) -> list[int]:
+    """Those of arrays; 0 for None."""
+    return [address(place) if isinstance(place, np.ndarray) else place or 0 for place in places]
 
 
 class _Scratch(threading.local):

@@ -1,15 +1,15 @@
-"""The Numba backend: gives arrays to the compiled kernels as addresses and sizes."""
+"""The Numba backend: gives arrays and sizes to the compiled kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 import numpy as np
 from numba.core import config
 
 from lstmkernel.backends.contract import ACTIVATIONS, Advance, Backend, BackendError, Batch
-from lstmkernel.backends.numba.arrays import ADDRESS, address, addresses, ffi, scratch
+from lstmkernel.backends.numba.arrays import Place, address, scratch
 from lstmkernel.backends.numba.kernels.input_product import ROWS_AT_ONCE
 from lstmkernel.backends.numba.kernels.layout import WORD, integer_bytes, workspace
 from lstmkernel.backends.numba.kernels.tile import LINE_BYTES
@@ -56,21 +56,21 @@ def backend() -> Backend:
 
 
 def _activation(name: str, x: Array, y: Array) -> None:
-    KERNELS[x.dtype].activation(ACTIVATIONS.index(name), x.size, address(x), address(y))
+    KERNELS[x.dtype].activation(ACTIVATIONS.index(name), x.size, x, address(y))
 
 
 def _gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
     native, (_held, work) = weights.native, scratch.of(ROWS_AT_ONCE * WORD)
-    native.kernels.gate_matmul(native.address, len(x), address(x), x.shape[1], address(z), work)
+    native.kernels.gate_matmul(native.address, len(x), x, x.shape[1], address(z), work)
 
 
 def _cell_update(z: Array, c: Array, h: Array) -> None:
-    KERNELS[c.dtype].cell_update(*c.shape, address(z), address(c), address(h))
+    KERNELS[c.dtype].cell_update(*c.shape, address(z), c, h)
 
 
 def _dense_forward(x: Array, weights: DenseWeights, y: Array) -> None:
     native = weights.native
-    native.kernels.dense_forward(native.address, len(x), address(x), x.shape[1], address(y), y.shape[1])
+    native.kernels.dense_forward(native.address, len(x), x, x.shape[1], address(y), y.shape[1])
 
 
 def _layer_forward(
@@ -87,14 +87,14 @@ def _layer_forward(
         native.address,
         T,
         B,
-        address(x),
+        x,
         x.strides[0] // size,
         x.strides[1] // size,
-        0 if lengths is None else address(lengths),
+        lengths,
         reverse,
-        address(h),
-        address(c),
-        address(out),
+        h,
+        c,
+        out,
         out.strides[0] // size,
         out.strides[1] // size,
         work,
@@ -141,13 +141,12 @@ class _Call:
         work_size = max(_work_bytes(layer, steps, rows) for layer in layers)
         self._work_size = -(-work_size // LINE_BYTES) * LINE_BYTES
 
-    def run_at(self, places: list[int]) -> None:
-        """places: the addresses of x, lengths, reset, read, write, h, c and out."""
+    def run_at(self, places: Sequence[Place]) -> None:
+        """places: x, lengths, reset, read, write, h, c and out."""
         between = None if self._between is None else empty(self._between, self._net.dtype)
-        between_at = 0 if between is None else address(between)
         threads = called(self._plan.threads, self._plan.is_long)
         _held, work = scratch.of(self._work_size * threads)
-        how = (between_at, work, self._work_size, self._rounds_at, board_address, threads)
+        how = (between, work, self._work_size, self._rounds_at, board_address, threads)
         self._kernel(self._address, *places, *how)
         if self._plan.threads > 1:
             ended()
@@ -155,18 +154,16 @@ class _Call:
     def prepared(self) -> Callable[[Array, Array, Array, Array], None]:
         """``run_at`` for contiguous arrays without lengths, with no more around the kernel than it needs."""
         if self._between is not None:
-            return lambda x, h, c, out: self.run_at(addresses(x, None, None, None, None, h, c, out))
+            return lambda x, h, c, out: self.run_at((x, None, None, None, None, h, c, out))
         kernel, call, work_size, rounds = self._kernel, self._address, self._work_size, self._rounds_at
-        wanted, is_long = self._plan.threads, self._plan.is_long
-        cast, buffer, kind, memory = ffi.cast, ffi.from_buffer, ADDRESS, scratch
+        wanted, is_long, memory = self._plan.threads, self._plan.is_long, scratch
 
         def run(x: Array, h: Array, c: Array, out: Array) -> None:
             threads = called(wanted, is_long) if wanted > 1 else 1
             size = work_size * threads
             _held, work = memory.place if memory.size >= size else memory.of(size)
-            x_at, h_at = int(cast(kind, buffer(x))), int(cast(kind, buffer(h)))
-            c_at, out_at = int(cast(kind, buffer(c))), int(cast(kind, buffer(out)))
-            kernel(call, x_at, 0, 0, 0, 0, h_at, c_at, out_at, 0, work, work_size, rounds, board_address, threads)
+            marks = (None, None, None, None)
+            kernel(call, x, *marks, h, c, out, None, work, work_size, rounds, board_address, threads)
             if wanted > 1:
                 ended()
 
@@ -191,7 +188,7 @@ def _lstm_forward(weights: LSTMWeights, batch: Batch, threads: int, times: slice
     strides = (x.strides[0] // size, x.strides[1] // size, out.strides[0] // size, out.strides[1] // size)
     state_rows = h.strides[0] // (h.shape[2] * size)  # h may be some rows of a larger one
     call = _call(weights.native, T, B, strides, state_rows, times or slice(0, T), threads)
-    call.run_at(addresses(x, lengths, reset, None, None, h, c, out))
+    call.run_at((x, lengths, reset, None, None, h, c, out))
 
 
 def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Array, Array, Array, Array], None]:
@@ -207,14 +204,13 @@ def _prepare_advance(
     net: Network = weights.native
     B, I, R = len(read), net.input_size, net.output_size
     call = _call(net, T, B, (B * I, I, B * R, R), h.shape[1], slice(0, T), threads)
-    states = (address(read), address(write), address(h), address(c))
+    states = (read, write, h, c)
     x_bytes, out_bytes = (T * B * width * h.itemsize for width in (I, R))
 
     def run(x: int, out: int) -> int:
         if x < out + out_bytes and out < x + x_bytes:
             return 1
-        call.run_at([x, 0, 0, *states, out])
+        call.run_at((x, None, None, *states, out))
         return 0
 
-    run.__dict__["keep_alive"] = (h, c, read, write)
     return run

@@ -12,11 +12,12 @@ from numba.core.compiler_lock import global_compiler_lock
 from lstmkernel.backends.contract import BackendError
 from lstmkernel.backends.numba.jit import Entry
 from lstmkernel.backends.numba.jit_cache import DiskCache
+from lstmkernel.backends.numba.places import NAMES, PLACE
 from lstmkernel.host.spinner import spinning
 
 
 def compiled(name: str, function: Any, of: str = "") -> Callable[..., None]:
-    """The machine code of a function of integers. name: on disk. of: for people, what it is for.
+    """The machine code of a function of integers and places. name: on disk. of: for people, what it is for.
 
     It is the compiled function itself: Numba's dispatcher would look at every argument's type at every call.
     """
@@ -29,7 +30,9 @@ def compiled(name: str, function: Any, of: str = "") -> Callable[..., None]:
         )
     dispatcher = Entry(function, cache)
     with spinning(f"lstmkernel: compiling {of or name}, the first time only"), _numbas_lock_given_back():
-        result: Callable[..., None] = dispatcher.compile((int64,) * function.__code__.co_argcount)
+        arguments = function.__code__.co_varnames[: function.__code__.co_argcount]
+        types = tuple(PLACE if argument in NAMES else int64 for argument in arguments)
+        result: Callable[..., None] = dispatcher.compile(types)
     return result
 
 

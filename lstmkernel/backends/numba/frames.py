@@ -1,4 +1,4 @@
-"""The kernels as Python calls them: addresses and sizes in, and a known floating-point environment.
+"""The kernels as Python calls them: places in memory (places.py) and sizes in, and a known floating-point environment.
 
 The Numba form of lk_activation and its neighbours in csrc/run/dispatch.c. Arguments are those of csrc/lstmkernel.h; an
 address of 0 is C's NULL.

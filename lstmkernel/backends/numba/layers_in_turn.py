@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from lstmkernel.backends.numba.arrays import address, addresses
+from lstmkernel.backends.numba.arrays import Place, address, addresses
 from lstmkernel.backends.numba.weights import Network
 from lstmkernel.backends.packing import Array, empty
 
@@ -18,7 +18,7 @@ from lstmkernel.backends.packing import Array, empty
 class Call(Protocol):
     """The kernel call of a part."""
 
-    def run_at(self, places: list[int], /) -> None: ...
+    def run_at(self, places: Sequence[Place], /) -> None: ...
 
 
 def part_strides(net: Network, B: int, strides: Sequence[int]) -> list[tuple[int, ...]]:
@@ -45,15 +45,15 @@ class LayersInTurn:
         rows = net.directions * state_rows * net.dtype.itemsize
         self._states = (rows * net.output_size, rows * net.hidden_size)
 
-    def run_at(self, places: list[int]) -> None:
-        x, *marks, h, c, out = places
+    def run_at(self, places: Sequence[Place]) -> None:
+        x, *marks, h, c, out = addresses(places)
         between = None if self._between is None else empty(self._between, self._net.dtype)
         for place, (part, call) in enumerate(zip(self._net.parts, self._calls, strict=True)):
             to = out if between is None or _is_to_out(self._net, place) else address(between)
-            call.run_at([x, *marks, h, c, to])
+            call.run_at((x, *marks, h, c, to))
             x = to
             h, c = (at + part.num_layers * size for at, size in zip((h, c), self._states, strict=True))
 
     def prepared(self) -> Callable[[Array, Array, Array, Array], None]:
         """``run_at`` for contiguous arrays without lengths."""
-        return lambda x, h, c, out: self.run_at(addresses(x, None, None, None, None, h, c, out))
+        return lambda x, h, c, out: self.run_at((x, None, None, None, None, h, c, out))

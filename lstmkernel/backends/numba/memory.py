@@ -1,7 +1,7 @@
 """Pointers into the caller's arrays and workspace.
 
-Kernels receive addresses as Python ints, because Numba takes those several times faster than arrays. ``pointer`` gives
-an address its type once. The types of all numbers then follow by inference.
+Kernels take arrays as addresses (places.py), which Numba does several times faster than its own arrays. ``pointer``
+gives an address its type once. The types of all numbers then follow by inference.
 """
 
 # mypy: ignore-errors

@@ -9,7 +9,7 @@ import numpy as np
 
 from lstmkernel.backends.contract import Backend, BackendError, Batch
 from lstmkernel.backends.numba import backend as general
-from lstmkernel.backends.numba.arrays import address, scratch
+from lstmkernel.backends.numba.arrays import Place, address, scratch
 from lstmkernel.backends.numba.kernels import one_row
 from lstmkernel.backends.numba.target import VECTOR_BYTES
 from lstmkernel.backends.packing import Array, LSTMWeights
@@ -35,9 +35,14 @@ def backend(sizes: Iterable[tuple[int, int, int]], backwards: Sequence[bool], dt
     )
 
 
-def _run(weights: LSTMWeights, T: int, addresses: tuple[int, int, int, int], x_step: int, out_step: int) -> None:
-    """One row, layer by layer. Each reads its input from out, where the layer below left it, and writes over it."""
-    x, h, c, out = addresses
+def _run(weights: LSTMWeights, T: int, arrays: tuple[Array, Array, Array, Array], x_step: int, out_step: int) -> None:
+    """One row, layer by layer. Each reads its input from out, where the layer below left it, and writes over it.
+
+    arrays: x, h, c and out.
+    """
+    x: Place
+    x, *states, out = arrays
+    h, c = map(address, states)
     _held, work = scratch.of(_WORK_BYTES)
     for (layer,) in weights.layers:
         I, H = layer.input_size, layer.hidden_size
@@ -52,8 +57,7 @@ def _lstm_forward(weights: LSTMWeights, batch: Batch, threads: int, times: slice
     if x.shape[1] != 1 or lengths is not None or reset is not None or rows_of_states != 1:
         general.backend().lstm_forward(weights, batch, threads, times)
         return
-    addresses = (address(x), address(h), address(c), address(out))
-    _run(weights, len(x), addresses, x.strides[0] // x.itemsize, out.strides[0] // x.itemsize)
+    _run(weights, len(x), (x, h, c, out), x.strides[0] // x.itemsize, out.strides[0] // x.itemsize)
 
 
 def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Array, Array, Array, Array], None]:
@@ -62,7 +66,6 @@ def _prepare(weights: LSTMWeights, T: int, B: int, threads: int) -> Callable[[Ar
     first = weights.layers[0][0]
 
     def run(x: Array, h: Array, c: Array, out: Array) -> None:
-        addresses = (address(x), address(h), address(c), address(out))
-        _run(weights, T, addresses, first.input_size, first.output_size)
+        _run(weights, T, (x, h, c, out), first.input_size, first.output_size)
 
     return run

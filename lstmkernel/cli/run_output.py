@@ -16,6 +16,7 @@ from lstmkernel.host import files, numbers_text, spinner
 from lstmkernel.workbench import progress
 from lstmkernel.workbench.blockwise import arrays, kinds, tables
 from lstmkernel.workbench.blockwise.arrays import Shape
+from lstmkernel.workbench.blockwise.behind import written_behind
 from lstmkernel.workbench.blockwise.grid import Sink, state_shapes
 from lstmkernel.workbench.networks import Net, lstms
 
@@ -54,8 +55,9 @@ def opened(
         out = stack.enter_context(tables.new(file, kind, net.out_features, net.dtype, sequences))
     elif kind == kinds.NPZ:
         (out,) = stack.enter_context(arrays.new_npz(file, {"out": shape}, net.dtype, path))
+        out = stack.enter_context(written_behind(out))
     else:
-        out = arrays.new(file, shape, net.dtype)
+        out = stack.enter_context(written_behind(arrays.new(file, shape, net.dtype)))
     form = f"{shape[0]} rows of steps of {shape[1]} numbers" if sequences else str(shape)
     return Outputs(out, states, f"{path} {form} {net.dtype}")
 

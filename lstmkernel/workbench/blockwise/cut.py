@@ -67,9 +67,12 @@ def needs_whole_rows(net: Net) -> bool:
 
 
 def bytes_a_step(net: Net, itemsize: int) -> int:
-    """What one step of one row takes while it is computed: input of that itemsize, and what the layers give."""
+    """What one step of one row takes while it is computed: input of that itemsize, and what the layers give.
+
+    The output counts twice: that of the block before is being written.
+    """
     widths = [lstm.out_features * (lstm.num_layers if isinstance(lstm, LSTM) else 1) for lstm in layers(net)]
-    return itemsize * net.input_size + net.dtype.itemsize * (net.input_size + sum(widths) + net.out_features)
+    return itemsize * net.input_size + net.dtype.itemsize * (net.input_size + sum(widths) + 2 * net.out_features)
 
 
 def steps_a_block(net: Net, itemsize: int) -> int:

@@ -45,8 +45,9 @@ docs:  ## the documentation's site, into site/, in an environment of its own
 	.docs-venv/bin/pip install -q 'pip>=25.1' && .docs-venv/bin/pip install -q --group docs
 	NO_MKDOCS_2_WARNING=1 .docs-venv/bin/mkdocs build -q --strict
 
-coverage:  ## which lines of Python the fast tests reach (but for those that count memory, which it would disturb)
+coverage:  ## the lines of Python that the fast tests reach (without tests of memory, which it disturbs); those of C
 	$(PYTHON) -m pytest -q -m "not slow" -k "not memory" -n auto --cov --cov-report term
+	GCOVR=$(BIN)gcovr tests/c/coverage.sh
 
 workflows:  ## check .github/, in the same way
 	test -x .docs-venv/bin/pip || python3 -m venv .docs-venv

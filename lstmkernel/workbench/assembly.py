@@ -117,6 +117,10 @@ class Loop(NamedTuple):
         return count and count + sum(bool(_HALF_PRODUCT.match(each.name)) for each in self.instructions)
 
     @property
+    def fmas(self) -> int:
+        return sum(each.is_fma for each in self.instructions)
+
+    @property
     def dot_products(self) -> int:
         return sum(each.is_dot_product for each in self.instructions)
 
@@ -125,11 +129,10 @@ class Loop(NamedTuple):
         return sum(each.reads_memory for each in self.instructions)
 
     def __str__(self) -> str:
-        fmas = sum(each.is_fma for each in self.instructions)
         counts = {
-            "FMAs": fmas,
+            "FMAs": self.fmas,
             **({"dot products": self.dot_products} if self.dot_products else {}),
-            "other operations": self.arithmetic - fmas - self.dot_products,
+            "other operations": self.arithmetic - self.fmas - self.dot_products,
             "loads": self.loads,
             "stores": sum(each.writes_memory for each in self.instructions),
             "on the stack": sum(each.on_stack for each in self.instructions),
@@ -182,22 +185,33 @@ def hot_loops(listing: str, functions: tuple[str, ...]) -> list[Loop]:
     functions: their names up to the first dot; "" means all of the code together.
     """
     best: dict[str, Loop] = {}
+    for loop in inner_loops(listing, functions):
+        if loop.arithmetic and (loop.function not in best or _reuse(loop) > _reuse(best[loop.function])):
+            best[loop.function] = loop
+    return [best[name] for name in map(_name_of, functions) if name in best]
+
+
+def inner_loops(listing: str, functions: tuple[str, ...]) -> Iterator[Loop]:
+    """All loops of these functions that contain no other loop."""
     for function, instructions in _functions(listing, functions):
         for body in _innermost(instructions):
-            loop = Loop(function or "compiled code", body)
-            if loop.arithmetic and (function not in best or _reuse(loop) > _reuse(best[function])):
-                best[function] = loop
-    return [best[function] for function in functions if function in best]
+            yield Loop(_name_of(function), body)
 
 
-def _reuse(loop: Loop) -> tuple[bool, bool, float, int]:
+def _name_of(function: str) -> str:
+    return function or "compiled code"
+
+
+def _reuse(loop: Loop) -> tuple[bool, bool, bool, float, int]:
     """Loops are compared by this.
 
     One that calls a function (exp) comes last, because its arithmetic is elsewhere; and so does one that jumps away,
-    because rare code was moved into it. Dot products come first: beside them, all else is rare.
+    because rare code was moved into it. Dot products come first: beside them, all else is rare. So do loops that are
+    FMAs for the most part: those of matrix products, of four gates or more. A polynomial has many other operations.
     """
     leaves = any(each.name in ("call", "callq", "bl", "blr", "jmp", "b") for each in loop.instructions)
-    return not leaves, loop.dot_products > 0, loop.arithmetic / max(loop.loads, 1), loop.arithmetic
+    products = loop.fmas >= max(4, len(loop.instructions) / 2)
+    return not leaves, loop.dot_products > 0, products, loop.arithmetic / max(loop.loads, 1), loop.arithmetic
 
 
 def _functions(listing: str, wanted: tuple[str, ...]) -> Iterator[tuple[str, list[Instruction]]]:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from helpers import ROOT, usable
 
+import lstmkernel as lk
 from lstmkernel import backends
 from lstmkernel.cli import main
+from lstmkernel.engine.precision import plain
 from lstmkernel.workbench import assembly, machine_code, narrow, one_thread
 from lstmkernel.workbench.own_kernels import check, child, load
 
@@ -198,6 +200,47 @@ def test_a_users_own(name, dtype):
     assert re.match(rf"gate_matmul, {name}, (gate_matmul|compiled code): \d+ instructions, ", first)
     products = [line for line in loop if re.match(r" *(vfn?madd\d+|v?mul|fml[as]|fmadd|fmul)", line)]
     assert len(products) > 1
+
+
+@pytest.mark.slow
+@needs_objdump
+@pytest.mark.parametrize("choice", ["float32", "int8", "int8/int8"])
+def test_numbas_tiles_keep_their_sums_in_registers(choice):
+    """LLVM would load the weights of several gates at once, and would have no registers left for the sums."""
+    pytest.importorskip("numba")
+    from lstmkernel.backends.numba.target import DOT, HAS_FMA, TILE_ROWS
+
+    if choice == "float32":
+        if not HAS_FMA:
+            pytest.skip("a product has two instructions")
+        precision, sums, products = plain(np.dtype("float32")), 4 * TILE_ROWS, "fmas"
+        check.failure("layer_forward", backends.get("numba"), np.dtype("float32"))  # compiles it
+    else:
+        precision = narrow.CHOICES[choice]
+        dot = DOT[8 * np.dtype(precision.activations).itemsize]
+        if dot.instruction != "vpdpbusd":
+            pytest.skip("a product has several instructions")
+        sums, products = 4 * dot.rows * dot.planes, "dot_products"
+        lk.LSTM(3, 5, backend="numba").quantize("int8", precision.activations)(np.ones((2, 7, 3), "float32"))
+    listing = machine_code.of_numba("layer_forward", precision)
+    tiles = [loop for loop in assembly.inner_loops(listing, ("",)) if getattr(loop, products) == sums]
+    tiles = [loop for loop in tiles if loop.arithmetic == sums]
+    assert len(tiles) > 1
+    assert not [str(loop) for loop in tiles if any(each.on_stack for each in loop.instructions)]
+
+
+def test_a_matrix_product_comes_before_a_polynomial():
+    fma, multiplication = "vfmadd231ps %zmm1,%zmm2,%zmm3", "vmulps %zmm1,%zmm2,%zmm3"
+    load = "vmovups (%rax),%zmm1"
+
+    def loop(at, *instructions):
+        lines = [f"    {at + 4 * place:x}:\t{each}" for place, each in enumerate(instructions)]
+        return [*lines, f"    {at + 4 * len(lines):x}:\tjne    {at:x} <run>"]
+
+    product, polynomial = [load] + 4 * [fma], [load] + 5 * [fma] + 6 * [multiplication]
+    lines = ["0000000000001000 <run>:", *loop(0x1000, *polynomial), *loop(0x2000, *product)]
+    (found,) = assembly.hot_loops("\n".join(lines), ("",))
+    assert (found.fmas, found.arithmetic) == (4, 4)
 
 
 def test_what_a_users_own_kernel_calls_is_shown():

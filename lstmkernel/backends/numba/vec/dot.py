@@ -18,8 +18,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from lstmkernel.backends.numba.target import DOT, VECTOR_BYTES
-from lstmkernel.backends.numba.vec.operations import Vec, emit_constant, emit_load, emit_pinned, emit_splat, vec_of
+from lstmkernel.backends.numba.target import DOT, VECTOR_BYTES, VECTOR_CONSTRAINT
+from lstmkernel.backends.numba.vec.operations import Vec, emit_constant, emit_load, emit_splat, vec_of
 from lstmkernel.backends.numba.vec.registers import emit_at, emit_rows_at
 
 LANES = VECTOR_BYTES // 4
@@ -52,6 +52,18 @@ def _bytes_at(builder: ir.IRBuilder, row: ir.Value, n: ir.Value) -> ir.Value:
 
 def _times(builder: ir.IRBuilder, a: ir.Value, n: int) -> ir.Value:
     return builder.mul(a, a.type(n))
+
+
+def _pinned(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
+    """The vector. Loads that are emitted later come after it in machine code, too.
+
+    LLVM loads weights early to hide the time that it takes. In a tile that needs nearly all registers, it then keeps
+    some of the sums on the stack. This is an assembler statement without an instruction.
+    """
+    if not VECTOR_CONSTRAINT:
+        return vector
+    function_type = ir.FunctionType(vector.type, [vector.type])
+    return builder.asm(function_type, "", f"={VECTOR_CONSTRAINT},0,~{{memory}}", [vector], side_effect=True)
 
 
 def _splat_word(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
@@ -323,7 +335,7 @@ def add_group(typingctx, sums, x, k, inputs, w, block_stride, blocks):
                     i = 4 * (r * len(blocks) + b) + g
                     totals[i] = dot.add(builder, totals[i], weights, numbers)
                 if len(rows) > 1:
-                    totals[i] = emit_pinned(builder, totals[i])
+                    totals[i] = _pinned(builder, totals[i])
         return context.make_tuple(builder, sums, totals)
 
     return sums(sums, x, k, inputs, w, block_stride, blocks), codegen

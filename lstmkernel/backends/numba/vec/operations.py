@@ -24,7 +24,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from lstmkernel.backends.numba.target import HAS_FMA, VECTOR_BYTES, VECTOR_CONSTRAINT
+from lstmkernel.backends.numba.target import HAS_FMA, VECTOR_BYTES
 
 #: A dtype that kernels compute in, as LLVM knows it, and the integer of its size. int32 is for sums of 8-bit weights
 #: (dot.py).
@@ -88,18 +88,6 @@ def emit_fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir
     if HAS_FMA:
         return emit_intrinsic(builder, "llvm.fma", a, b, c)
     return builder.fadd(builder.fmul(a, b), c)
-
-
-def emit_pinned(builder: ir.IRBuilder, vector: ir.Value) -> ir.Value:
-    """The vector. Loads that are emitted later come after it in machine code, too.
-
-    LLVM loads weights early to hide the time that it takes. In a tile that needs nearly all registers, it then keeps
-    some of the sums on the stack. This is an assembler statement without an instruction.
-    """
-    if not VECTOR_CONSTRAINT:
-        return vector
-    function_type = ir.FunctionType(vector.type, [vector.type])
-    return builder.asm(function_type, "", f"={VECTOR_CONSTRAINT},0,~{{memory}}", [vector], side_effect=True)
 
 
 def emit_constant(vec: ir.VectorType, number: float) -> ir.Constant:

@@ -19,15 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from lstmkernel.backends.numba.memory import emit_buffer
-from lstmkernel.backends.numba.vec.operations import (
-    emit_fma,
-    emit_load,
-    emit_pinned,
-    emit_splat,
-    emit_store,
-    lanes_of,
-    vec_of,
-)
+from lstmkernel.backends.numba.vec.operations import emit_fma, emit_load, emit_splat, emit_store, lanes_of, vec_of
 
 
 @intrinsic
@@ -155,8 +147,6 @@ def _add_input(
             for r, x in enumerate(xk):
                 i = 4 * (r * len(blocks) + b) + g
                 sums[i] = emit_fma(builder, wk, x, sums[i])
-            if len(xk) > 1:
-                sums[i] = emit_pinned(builder, sums[i])
 
 
 @intrinsic

@@ -1,6 +1,7 @@
 """Arguments of compiled functions that are places in memory: an array, an address, or None for address 0.
 
-An array's address costs Python several calls. Compiled code reads it from the array where it takes its arguments.
+An array's address costs Python several calls. Compiled code reads it from the array where it takes its arguments. It
+trusts the caller: an address is an int of Python's own, and anything else is an array.
 """
 
 # mypy: ignore-errors
@@ -56,15 +57,12 @@ def place_of(typ, obj, c):
     place = cgutils.alloca_once_value(builder, _ADDRESS(0))
     is_none = builder.icmp_unsigned("==", obj, c.pyapi.borrow_none())
     with builder.if_then(builder.not_(is_none), likely=True):
-        integer = c.pyapi.get_c_object("PyLong_Type")
-        kind = _word_of(builder, obj, _HEAD_BYTES - 8)
-        with builder.if_else(builder.icmp_unsigned("==", kind, builder.ptrtoint(integer, _ADDRESS))) as (
-            is_int,
-            is_array,
-        ):
-            with is_int:
+        integers = builder.ptrtoint(c.pyapi.get_c_object("PyLong_Type"), _ADDRESS)
+        is_integer = builder.icmp_unsigned("==", _word_of(builder, obj, _HEAD_BYTES - 8), integers)
+        with builder.if_else(is_integer) as (integer, array):
+            with integer:
                 builder.store(c.pyapi.long_as_longlong(obj), place)
-            with is_array:
+            with array:
                 builder.store(_word_of(builder, obj, _HEAD_BYTES), place)
     return NativeValue(builder.load(place), is_error=c.pyapi.c_api_error())
 

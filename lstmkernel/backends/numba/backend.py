@@ -56,21 +56,21 @@ def backend() -> Backend:
 
 
 def _activation(name: str, x: Array, y: Array) -> None:
-    KERNELS[x.dtype].activation(ACTIVATIONS.index(name), x.size, x, address(y))
+    KERNELS[x.dtype].activation(ACTIVATIONS.index(name), x.size, x, y)
 
 
 def _gate_matmul(x: Array, weights: LayerWeights, z: Array) -> None:
     native, (_held, work) = weights.native, scratch.of(ROWS_AT_ONCE * WORD)
-    native.kernels.gate_matmul(native.address, len(x), x, x.shape[1], address(z), work)
+    native.kernels.gate_matmul(native.address, len(x), x, x.shape[1], z, work)
 
 
 def _cell_update(z: Array, c: Array, h: Array) -> None:
-    KERNELS[c.dtype].cell_update(*c.shape, address(z), c, h)
+    KERNELS[c.dtype].cell_update(*c.shape, z, c, h)
 
 
 def _dense_forward(x: Array, weights: DenseWeights, y: Array) -> None:
     native = weights.native
-    native.kernels.dense_forward(native.address, len(x), x, x.shape[1], address(y), y.shape[1])
+    native.kernels.dense_forward(native.address, len(x), x, x.shape[1], y, y.shape[1])
 
 
 def _layer_forward(

@@ -18,7 +18,7 @@ from numba.core.typeconv import Conversion
 from numba.extending import NativeValue, lower_cast, models, register_model, unbox
 
 #: Names of arguments that are places; all others are integers.
-NAMES = frozenset({"x", "lengths", "reset", "read", "write", "h", "c", "out", "between"})
+NAMES = frozenset({"x", "y", "z", "lengths", "reset", "read", "write", "h", "c", "out", "between"})
 
 _ADDRESS = ir.IntType(64)
 

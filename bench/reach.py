@@ -12,13 +12,14 @@ step          a voice-activity step through Stream.step against its kernel alone
 pool          64 such streams in a pool against 64 steps
 lengths       rows of unequal length against PyTorch's packed ones, and against the same call without lengths
 ragged        many short rows of unequal length in one array: against the same rows sorted and padded beforehand, with
-              the sorting and padding, and against PyTorch's packed rows
+              the sorting and padding, and against PyTorch's packed rows; and the last steps alone
+ragged_two    the same against PyTorch, two threads each on two cores, and against one thread
 window        an answer for the last 250 inputs at each input: its latency against a stream's step, and the whole tick
               against the step of a pool of 250 streams
 int8          8-bit weights: a stream's step against float32's; on AVX2, networks that wait for their weights (one row,
               256 units or more) against float32; Numba's kernels against the C kernels, every shape of the grid
 
-Everything but int8 is float32. All runs on one core and one thread. Calls that are compared take turns; their medians
+Everything but int8 is float32. All but ragged_two runs on one core and one thread. Calls that are compared take turns; their medians
 are compared. Needs a C compiler, and torch, onnx and onnxruntime for the measures that use them.
 """
 
@@ -237,11 +238,13 @@ def lengths(seconds: float) -> Iterator[Target]:
     yield Target("lengths / the same without", found["lengths"] / found["padded"], 1)
 
 
-def torch_packed(lstm: lk.LSTM, x: np.ndarray, steps: np.ndarray) -> dict[str, Callable[[], object]]:
+def torch_packed(
+    lstm: lk.LSTM, x: np.ndarray, steps: np.ndarray, threads: int = 1
+) -> dict[str, Callable[[], object]]:
     import torch
     from torch.nn.utils.rnn import pack_padded_sequence
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     module = torch.nn.LSTM(lstm.input_size, lstm.hidden_size, lstm.num_layers)
     module.load_state_dict({name: torch.tensor(value) for name, value in lstm.state_dict().items()})
     module.requires_grad_(False)
@@ -255,10 +258,20 @@ def torch_packed(lstm: lk.LSTM, x: np.ndarray, steps: np.ndarray) -> dict[str, C
     return {"packed and run": partial(run, pack), "run": partial(run, lambda: packed)}
 
 
+def many_rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """flat (N, 8), the offsets of the rows, and where to write 32 outputs of each step."""
+    offsets = np.concatenate([[0], np.cumsum(np.random.default_rng(0).integers(4, 61, RAGGED))])
+    return normal(int(offsets[-1]), 8), offsets, np.zeros((offsets[-1], 32), "float32")
+
+
+def packed_beforehand(lstm: lk.LSTM, flat: np.ndarray, offsets: np.ndarray, threads: int) -> Callable[[], object]:
+    """The same rows in PyTorch."""
+    runs = [torch_packed(lstm, x, steps, threads)["run"] for x, steps, _ in padded(flat, offsets)]
+    return lambda: [run() for run in runs]
+
+
 def ragged(seconds: float) -> Iterator[Target]:
-    random, lstm = np.random.default_rng(0), lk.LSTM(8, 32, num_threads=1, seed=0)
-    offsets = np.concatenate([[0], np.cumsum(random.integers(4, 61, RAGGED))])
-    flat, out = normal(int(offsets[-1]), 8), np.zeros((offsets[-1], 32), "float32")
+    lstm, (flat, offsets, out) = lk.LSTM(8, 32, num_threads=1, seed=0), many_rows()
     batches = [(x, steps, np.zeros((*x.shape[:2], 32), "float32")) for x, steps, _ in padded(flat, offsets)]
 
     def by_hand() -> None:
@@ -271,14 +284,24 @@ def ragged(seconds: float) -> Iterator[Target]:
             out[places] = own.swapaxes(0, 1)[np.arange(len(x)) < steps[:, None]]
 
     calls = {"ragged": partial(lstm.ragged, flat, offsets, out=out), "before": by_hand, "all": all_by_hand}
-    of_torch = [torch_packed(lstm, x, steps)["run"] for x, steps, _ in batches]
-    found = medians({**calls, "torch": lambda: [run() for run in of_torch]}, seconds)
+    calls["last"] = partial(lstm.ragged, flat, offsets, last=True)
+    found = medians({**calls, "torch": packed_beforehand(lstm, flat, offsets, 1)}, seconds)
     for name, what, target in (
         ("before", "rows padded beforehand", 0.9),
         ("all", "rows sorted and padded by hand", 1),
         ("torch", "PyTorch's rows packed beforehand", 3),
     ):
         yield Target(f"{what} / ragged", found[name] / found["ragged"], target, at_least=True)
+    yield Target("last steps alone / ragged", found["last"] / found["ragged"], 1.1)
+
+
+def ragged_two(seconds: float) -> Iterator[Target]:
+    flat, offsets, out = many_rows()
+    one, two = (partial(lk.LSTM(8, 32, num_threads=n, seed=0).ragged, flat, offsets, out=out) for n in (1, 2))
+    of_torch = packed_beforehand(lk.LSTM(8, 32, seed=0), flat, offsets, 2)
+    found = medians({"one": one, "two": two, "torch": of_torch}, seconds)
+    yield Target("PyTorch's rows packed beforehand / ragged, two threads", found["torch"] / found["two"], 3, at_least=True)
+    yield Target("ragged, one thread / two", found["one"] / found["two"], 1.6, at_least=True)
 
 
 def padded(flat: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -359,7 +382,7 @@ def int8_gain(
 
 MEASURES: dict[str, Callable[[float], Iterator[Target]]] = {
     measure.__name__: measure
-    for measure in (numba, special, cycles, build, again, step, pool, lengths, ragged, window, int8)
+    for measure in (numba, special, cycles, build, again, step, pool, lengths, ragged, ragged_two, window, int8)
 }
 
 
@@ -368,8 +391,8 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=MEASURES, help="may be repeated")
     parser.add_argument("--seconds", type=float, default=20, help="to spend on timing each measure (20)")
     options = parser.parse_args()
-    with last_cores(1):
-        for name in options.only or MEASURES:
+    for name in options.only or MEASURES:
+        with last_cores(2 if name == "ragged_two" else 1):
             for target in MEASURES[name](options.seconds):
                 print(target, flush=True)
 

@@ -20,6 +20,7 @@ NEEDED = {
     "step": ["onnx", "onnxruntime"],
     "lengths": ["torch"],
     "ragged": ["torch"],
+    "ragged_two": ["torch"],
     "numba": ["numba"],
     "int8": ["numba"],
 }

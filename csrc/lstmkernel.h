@@ -211,7 +211,9 @@ int64_t lk_backward_workspace(const lk_kernels *kernels, const lk_tape *tape, co
  *   threads      how many to use at most
  *   reverse      1: the one direction runs from each row's last step to its first, and times count from the end
  *   begins       NULL, or (B,): row b begins at step begins[b] of x and of out, x_row and out_row are not used, and out
- *                is written within each row's length alone. There is no reset then */
+ *                is written within each row's length alone. There is no reset then
+ *   out_step     0 with begins, one layer and one direction: row b is at out[b * out_row], and has the output of the step
+ *                that the layer takes last */
 typedef struct {
     const lk_kernels *kernels;
     const lk_layer *layers;

@@ -80,10 +80,11 @@ INLINE int starts_anew(const row_group *group, int64_t r, int64_t s, const lk_ta
     return task->reset && task->reset[time_of(s, group->length[r], task->reverse) * task->reset_step + group->row[r]];
 }
 
-/* Write zeros to out where a row has no steps. Where rows begin anywhere, other rows are there. */
+/* Write zeros to out where a row has no steps. Where rows begin anywhere, other rows are there; and where all steps of a
+ * row have one place, its last output is. */
 static void clear_past_ends(const row_group *group, int64_t n, const lk_task *task)
 {
-    if (task->out_begins)
+    if (task->out_begins || task->out_step == 0)
         return;
     for (int64_t r = 0; r < n; r++)
         for (int64_t t = group->length[r]; t < task->T; t++)

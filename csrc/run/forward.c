@@ -57,7 +57,7 @@ static sequence output_of(const call_arrays *arrays, int64_t layer)
 {
     const lk_call *call = arrays->call;
     if (call->directions == 1 || (call->num_layers - 1 - layer) % 2 == 0)
-        return (sequence){arrays->out, call->out_step, call->out_row, call->begins};
+        return (sequence){arrays->out, call->out_step, call->out_row, call->out_step ? call->begins : NULL};
     const int64_t row = call->directions * output_size(call->layers);
     return (sequence){arrays->between, call->B * row, row, NULL};
 }
@@ -186,19 +186,22 @@ static int ready(task_job *job, int64_t task)
     return 1;
 }
 
-/* Returns a task with a chunk to run, or -1. It is the last such task in the list, so that all tasks get on. But where
- * each thread can have a task of its own, it is the task that this thread had before: its weights are in the cache. */
+/* Returns a task with a chunk to run, or -1. It is one of the highest layer, so that all tasks get on, and there the first
+ * one: rows mostly come sorted, and the longest should not be left to the end. But where each thread can have a task of its
+ * own, it is the task that this thread had before: its weights are in the cache. */
 static int64_t take_task(task_job *job, int64_t before, int size, int *finished)
 {
+    const int64_t in_layer = job->groups * job->arrays.call->directions;
     lock(job);
     int64_t found = job->tasks <= size && before >= 0 && ready(job, before) ? before : -1;
     *finished = 1;
-    for (int64_t task = job->tasks - 1; task >= 0; task--) {
-        if (found < 0 && ready(job, task))
-            found = task;
-        if (atomic_load_explicit(&job->done[task], memory_order_relaxed) < job->chunks)
-            *finished = 0;
-    }
+    for (int64_t layer = job->tasks - in_layer; layer >= 0; layer -= in_layer)
+        for (int64_t task = layer; task < layer + in_layer; task++) {
+            if (found < 0 && ready(job, task))
+                found = task;
+            if (atomic_load_explicit(&job->done[task], memory_order_relaxed) < job->chunks)
+                *finished = 0;
+        }
     if (found >= 0)
         job->taken[found] = 1;
     unlock(job);

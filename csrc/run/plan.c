@@ -16,9 +16,11 @@
 /* MAX_CHUNKS, MIN_CHUNKS: in tasks, where layers follow each other, time is cut into at most MAX_CHUNKS chunks, of at
  * least CHUNK_ROWS rows times steps. With less than MIN_CHUNKS the first and the last layers would wait for long, so
  * chunks are then smaller.
- * A task has at least MIN_ROWS_PER_TASK rows. From ROUND_ROWS_FROM rows on, they are a multiple of ROUND_ROWS, because
- * rows may be lanes of vectors (transposed.h). */
-enum { MAX_CHUNKS = 32, MIN_CHUNKS = 12, MIN_ROWS_PER_TASK = 4, ROUND_ROWS_FROM = 64, ROUND_ROWS = 16 };
+ * A task has at least MIN_ROWS_PER_TASK rows. Where there are many, each thread has 2 to TASKS_PER_THREAD tasks
+ * of MANY_ROWS or more: rows may have unequal lengths, and mostly come sorted by them, so tasks take unequal times.
+ * From ROUND_ROWS_FROM rows on, they are a multiple of ROUND_ROWS, because rows may be lanes of vectors (transposed.h). */
+enum { MAX_CHUNKS = 32, MIN_CHUNKS = 12 };
+enum { MIN_ROWS_PER_TASK = 4, MANY_ROWS = 64, TASKS_PER_THREAD = 8, ROUND_ROWS_FROM = 64, ROUND_ROWS = 16 };
 
 /* CHUNK_NS: where layers do not follow each other, chunks only let another thread take over, and take this long at least.
  */
@@ -171,18 +173,25 @@ static int64_t wave_steps(int64_t steps, int64_t rows)
  * work. */
 static int64_t rows_of_task(const lk_call *call, int64_t n)
 {
-    const int64_t groups = larger(1, smaller(divide_up(n, call->directions), call->B / MIN_ROWS_PER_TASK));
+    const int64_t threads = divide_up(n, call->directions),
+                  most = LK_MOST_TASKS / (call->num_layers * call->directions);
+    const int64_t of_many_rows = smaller(smaller(call->B / MANY_ROWS, most) / threads, TASKS_PER_THREAD) * threads;
+    const int64_t groups = larger(1, larger(of_many_rows, smaller(threads, call->B / MIN_ROWS_PER_TASK)));
     const int64_t rows = divide_up(call->B, groups);
     return rows < ROUND_ROWS_FROM ? rows : divide_up(rows, ROUND_ROWS) * ROUND_ROWS;
 }
 
-static int64_t steps_of_chunk(const lk_call *call, lk_caches caches, int64_t rows, int64_t waves)
+/* Steps of a chunk of so many rows, for n threads. With two tasks for each thread, no layer waits for the first steps of
+ * the one below, so a chunk is as long as the cache holds what it hands over. */
+static int64_t steps_of_chunk(const lk_call *call, lk_caches caches, int64_t rows, int64_t waves, int64_t n)
 {
-    const int64_t steps = call->last - call->first;
-    if (waves > 1)
-        return wave_steps(steps, rows);
-    const double step = layer_ns(call, caches, 0, rows, 1) / (double)steps;
-    return smaller(steps, larger(wave_steps(steps, rows), (int64_t)(CHUNK_NS / step) + 1));
+    const int64_t steps = call->last - call->first, in_wave = wave_steps(steps, rows);
+    if (waves == 1) {
+        const double step = layer_ns(call, caches, 0, rows, 1) / (double)steps;
+        return smaller(steps, larger(in_wave, (int64_t)(CHUNK_NS / step) + 1));
+    }
+    const int64_t step_bytes = rows * outputs_of(call->layers) * call->kernels->itemsize;
+    return call->B < 2 * n * rows ? in_wave : smaller(steps, larger(in_wave, HANDOVER_BYTES / step_bytes));
 }
 
 /* Tasks of one layer run side by side, and layers one after the other or, in one direction, in a wave. ns is infinite
@@ -191,7 +200,7 @@ static lk_plan plan_tasks(const lk_call *call, lk_caches caches, int64_t n)
 {
     const int64_t rows = rows_of_task(call, n), waves = call->directions == 1 ? call->num_layers : 1;
     lk_plan plan = {.way = LK_TASKS, .threads = (int)n, .rows = rows};
-    plan.steps = steps_of_chunk(call, caches, rows, waves);
+    plan.steps = steps_of_chunk(call, caches, rows, waves, n);
     const int64_t tasks = divide_up(call->B, rows) * call->directions;
     const int64_t chunks = divide_up(call->last - call->first, plan.steps);
     const int64_t at_once = smaller(n, tasks * (chunks > 1 ? waves : 1));

@@ -169,6 +169,7 @@ class Ragged(NamedTuple):
     h: Array  # as in Batch
     c: Array
     out: Array  # (N, D*R), contiguous; nothing else of it is written
+    last: bool = False  # out is (B, R): of one layer that runs forwards, the output at each row's last step
 
 
 class LSTMRaggedKernel(Protocol):

@@ -1,8 +1,8 @@
 """Rows of unequal length that lie one after the other in one array: no row is padded.
 
 The rows are sorted by length, so that rows that run together end at about the same step. Some kernels take rows where
-they lie (``Backend.lstm_ragged``). For others, and where there is more than one network, rows are copied to blocks that
-the cache holds, and their outputs from there.
+they lie (``Backend.lstm_ragged``, segments.py). For others, and where a few rows are longer than what the cache holds,
+rows are copied to blocks (blocks.py), and their outputs from there.
 """
 
 from __future__ import annotations
@@ -14,21 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lstmkernel.backends.contract import Ragged
-from lstmkernel.backends.large import fill, slices
+from lstmkernel.backends.large import fill
 from lstmkernel.backends.packing import Array
-from lstmkernel.engine import arguments, arrow
-from lstmkernel.engine.blocks import Blocks, Cut
+from lstmkernel.engine import arguments, arrow, segments
+from lstmkernel.engine.blocks import Blocks
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.network import Network, State
+from lstmkernel.engine.segments import Segments, longest_first
 from lstmkernel.engine.sound import warn_of_whole_numbers
 from lstmkernel.engine.states import as_given, checked_states
 from lstmkernel.host.progress import progress
 from lstmkernel.host.warning import warn
-
-#: Rows of a thread that are sorted at once. They lie near each other in memory: caches then hold what they read and
-#: write. Of 60,000 rows of 4 to 60 steps, more at once made the kernels slower.
-SORTED_ROWS = 1 << 10
 
 #: How to get offsets, for messages.
 FROM_LENGTHS = "numpy.concatenate([[0], numpy.cumsum(lengths)])"
@@ -58,17 +54,16 @@ def ragged(
 
 
 class _Rows:
-    """One call: row r has the steps first_steps[r] .. first_steps[r + 1] - 1 of x (N, I) and of out.
+    """One call: row r has the steps offsets[r] .. offsets[r + 1] - 1 of x (N, I) and of out.
 
     With ``last``, out has row r's output at its last step in place r.
     """
 
-    def __init__(self, chain: Chain, x: Array, first_steps: Array, states: list[State], last: bool, out: Array) -> None:
+    def __init__(self, chain: Chain, x: Array, offsets: Array, states: list[State], last: bool, out: Array) -> None:
         self._x, self._states, self._last, self._out, self._blocks = x, states, last, out, Blocks(chain)
-        self._in_place = chain.networks[0] if not last and _takes_them_in_place(chain, x) else None
-        self._sorted_rows = SORTED_ROWS * max((network.threads() for network in chain.networks), default=1)
-        self._starts, self._lengths = first_steps[:-1], np.diff(first_steps)
-        self._outside = slice(0, int(first_steps[0])), slice(int(first_steps[-1]), len(x))
+        self._segments = Segments(chain, x, offsets, last, out) if _takes_them_in_place(chain) else None
+        self._starts, self._lengths = offsets[:-1], np.diff(offsets)
+        self._outside = slice(0, int(offsets[0])), slice(int(offsets[-1]), len(x))
 
     def run(self) -> None:
         """Writes out; the states become the last ones."""
@@ -77,55 +72,57 @@ class _Rows:
         else:
             for steps in self._outside:
                 fill(self._out[steps], np.broadcast_to(self._out.dtype.type(0), self._out[steps].shape))
+        first, count = 0, len(self._lengths)
         with progress("lstmkernel: ragged rows", int(self._lengths.sum())) as advance:
-            for rows in self._groups():
-                for (h, c), (h_n, c_n) in zip(self._run_group(rows), self._states, strict=True):
-                    h_n[:, rows], c_n[:, rows] = h, c
-                advance(int(self._lengths[rows].sum()))
+            while first < count:
+                stop = self._segments.stop(first) if self._segments else first
+                if self._segments and stop > first:
+                    self._run_segment(self._segments, slice(first, stop))
+                else:
+                    stop = min(count, first + segments.SORTED_ROWS)
+                    for rows in self._groups(slice(first, stop)):
+                        self._keep(rows, self._run_group(rows))
+                advance(int(self._lengths[first:stop].sum()))
+                first = stop
 
-    def _groups(self) -> Iterator[Array]:
+    def _states_of(self, rows: Array) -> list[State]:
+        return [(h.take(rows, 1), c.take(rows, 1)) for h, c in self._states]
+
+    def _keep(self, rows: Array, states: list[State]) -> None:
+        """Their last states."""
+        for (h, c), (h_n, c_n) in zip(states, self._states, strict=True):
+            h_n[:, rows], c_n[:, rows] = h, c
+
+    def _run_segment(self, runner: Segments, rows: slice) -> None:
+        order = longest_first(self._lengths[rows])
+        states = self._states_of(rows.start + order)
+        runner.run(rows, order, states)
+        self._keep(rows.start + order, states)
+
+    # ---------------------------------------------------------------- as blocks
+
+    def _groups(self, some: slice) -> Iterator[Array]:
         """Rows that run together, the longest first. Rows without a step are in none."""
-        for some in slices(len(self._lengths), self._sorted_rows):
-            lengths = self._lengths[some]
-            shorter = lengths.max() - lengths
-            if shorter.max() < 1 << 16:
-                shorter = shorter.astype(np.uint16)  # NumPy sorts these by radix
-            order = some.start + np.argsort(shorter, kind="stable")[: np.count_nonzero(lengths)]
-            first = 0
-            while first < len(order):
-                longest = int(self._lengths[order[first]])
-                group = order[first : first + self._cut(longest).rows]
-                if self._blocks.whole_rows:  # a block of a few long rows and many short ones would be padding
-                    group = group[: np.count_nonzero(2 * self._lengths[group] >= longest)]
-                yield group
-                first += len(group)
-
-    def _cut(self, longest: int) -> Cut:
-        """For rows of at most so many steps."""
-        cut, network = self._blocks.cut(longest), self._in_place
-        if network is None or self._blocks.whole_rows:
-            return cut
-        return Cut(self._sorted_rows, max(1, network.call_rows(self._sorted_rows) // self._sorted_rows))
+        order = some.start + longest_first(self._lengths[some])
+        first = 0
+        while first < len(order):
+            longest = int(self._lengths[order[first]])
+            group = order[first : first + self._blocks.cut(longest).rows]
+            if self._blocks.whole_rows:  # a block of a few long rows and many short ones would be padding
+                group = group[: np.count_nonzero(2 * self._lengths[group] >= longest)]
+            yield group
+            first += len(group)
 
     def _run_group(self, rows: Array) -> list[State]:
         """All steps of these rows. Returns their last states."""
-        starts, lengths = self._starts[rows], self._lengths[rows]
-        longest, states = int(lengths[0]), [(h.take(rows, 1), c.take(rows, 1)) for h, c in self._states]
-        for times in self._blocks.parts(longest, self._cut(longest).steps):
+        starts, lengths, states = self._starts[rows], self._lengths[rows], self._states_of(rows)
+        longest = int(lengths[0])
+        for times in self._blocks.parts(longest, self._blocks.cut(longest).steps):
             active = int(np.count_nonzero(lengths > times.start))
             steps = np.minimum(lengths[:active], times.stop) - times.start
             own = [(h[:, :active], c[:, :active]) for h, c in states]
-            if self._in_place and active * int(steps[0]) <= self._in_place.call_rows(active):
-                self._run_in_place(self._in_place, starts[:active] + times.start, steps, own[0])
-            else:
-                self._run_block(rows[:active], starts[:active] + times.start, steps, own)
+            self._run_block(rows[:active], starts[:active] + times.start, steps, own)
         return states
-
-    def _run_in_place(self, network: Network, starts: Array, lengths: Array, state: State) -> None:
-        """Steps of rows that begin at ``starts``, the longest first, in one kernel call."""
-        assert network.backend.lstm_ragged is not None
-        rows = Ragged(self._x, starts, lengths, *state, self._out)
-        network.backend.lstm_ragged(network.weights, rows, network.threads())
 
     def _run_block(self, rows: Array, starts: Array, lengths: Array, states: Sequence[State]) -> None:
         """Steps of ``rows`` that begin at ``starts``. The longest come first, so equal lengths are neighbours."""
@@ -145,11 +142,9 @@ class _Rows:
             _every(self._out, length)[starts[some]] = out[some, :length]
 
 
-def _takes_them_in_place(chain: Chain, x: Array) -> bool:
-    """Whether the kernels of all layers take the rows of x as they are."""
-    alone = chain.layers == tuple(chain.networks[:1]) and not chain.skip
-    as_it_is = x.dtype is chain.dtype and x.flags.aligned
-    return alone and as_it_is and chain.networks[0].backend.lstm_ragged is not None
+def _takes_them_in_place(chain: Chain) -> bool:
+    """Whether there are networks, and the kernels of all of them take rows where they lie."""
+    return bool(chain.networks) and all(network.backend.lstm_ragged for network in chain.networks)
 
 
 def _every(flat: Array, length: int) -> Array:

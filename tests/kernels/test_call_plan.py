@@ -69,6 +69,20 @@ def test_units_are_never_shared_by_more_threads_than_there_are_blocks():
         assert plan(parse(f"1,512,128,{8 * lanes}"), 64, isa=isa).threads <= 8
 
 
+def test_many_rows_make_several_tasks_for_each_thread():
+    """Their lengths may differ; equal shares of the rows would be unequal work."""
+    assert plan(parse("256,365,15,20"), 2).rows == 64
+    assert plan(parse("4000,30,8,32"), 2).rows == 256, "at most 8 for each thread"
+    assert plan(parse("256,365,15,20"), 16).rows == 16, "at least one for each thread"
+
+
+def test_layers_wait_for_each_other_only_where_tasks_are_few():
+    """A chunk of many tasks takes as many steps as the cache holds outputs, so states are seldom copied."""
+    assert plan(parse("2048,60,8,32,2"), 2).steps == 60
+    assert plan(parse("2048,1000,8,32,2"), 2).steps == (1 << 20) // (128 * 32 * 4)
+    assert plan(parse("1,512,40,40,8"), 2).steps == 43, "a twelfth"
+
+
 def test_double_takes_longer_and_near_weights_less():
     shape = parse("1,100,640,640")
     assert plan(shape, 1, itemsize=8).seconds > plan(shape, 1).seconds

@@ -35,7 +35,7 @@ def test_everything_once_and_layers_in_order(layers, directions, rows, most):
     rounds = plan.divide(layers, directions, rows, most)
     done = set()
     for tasks in rounds:
-        assert len(tasks) <= most * directions
+        assert len(tasks) <= most * max(directions, plan.TASKS_PER_THREAD if rows >= plan.MANY_ROWS else 1)
         now = set()
         for task in tasks:
             work = set(product(range(*task[0:2]), range(*task[2:4]), range(*task[4:6])))
@@ -54,6 +54,7 @@ def test_how_it_divides():
     assert [len(tasks) for tasks in plan.divide(3, 2, 7, 8)] == [2, 2, 2], "directions"
     assert [len(tasks) for tasks in plan.divide(3, 2, 12, 2)] == [2], "rows do not wait for each other"
     assert [task.row for task in plan.divide(1, 1, 250, 3)[0]] == [0, 96, 192], "in sixteens"
+    assert len(plan.divide(1, 1, 4000, 2)[0]) == 16, "rows may have unequal lengths"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,7 @@ def test_how_it_divides():
         (1, 1, 1, 8, 1, []),  # too little work
         (1, 100, 1, 8, 8, []),  # a team: one row is no tasks
         (1, 100, 384, 4, 4, [4]),  # rows
+        (1, 100, 512, 4, 4, [8]),  # rows that may have unequal lengths
         (2, 100, 1, 2, 2, [2]),  # directions
     ],
 )

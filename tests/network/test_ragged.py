@@ -19,7 +19,7 @@ from networks import NETWORKS, each, make, with_head
 
 import lstmkernel as lk
 from lstmkernel import backends
-from lstmkernel.engine import arrow, blocks, call_length, ragged
+from lstmkernel.engine import arrow, blocks, call_length, ragged, segments
 from lstmkernel.host import progress, spinner
 
 
@@ -27,13 +27,15 @@ from lstmkernel.host import progress, spinner
 def small_blocks(request, monkeypatch):
     """So that few rows and steps fill several blocks or, where the kernels take rows in place, several calls."""
     if request.param == "in blocks":
-        monkeypatch.setattr(ragged, "_takes_them_in_place", lambda chain, x: False)
+        monkeypatch.setattr(ragged, "_takes_them_in_place", lambda chain: False)
     monkeypatch.setattr(call_length, "CALL_SECONDS", 1e-5)
     monkeypatch.setattr(blocks, "THREAD_BYTES", 1 << 11)
     monkeypatch.setattr(blocks, "THREAD_ROWS", 8)
     monkeypatch.setattr(blocks, "LEAST_ROWS", 3)
     monkeypatch.setattr(blocks, "LEAST_STEPS", 4)
-    monkeypatch.setattr(ragged, "SORTED_ROWS", 16)
+    monkeypatch.setattr(segments, "SORTED_ROWS", 16)
+    monkeypatch.setattr(segments, "LEAST_ROWS", 3)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 1 << 12)
 
 
 def rows_of(random, count=40, width=5, dtype="float32", longest=13):
@@ -228,17 +230,34 @@ def test_threads_give_the_same_bits(random, eight_cores):
 
 @pytest.mark.skipif(not backends.c_is_built(), reason="the C kernels were not built")
 def test_c_takes_rows_where_they_lie(random):
-    """As long as they are one network's, and of its dtype."""
+    """Whatever the layers and the dtype of what is given. But long rows of two directions would be one long call."""
     kernels = Watched("c")
     net, (flat, offsets) = make("two directions", kernels.name), rows_of(random)
-    for model, given, called in (
-        (net, flat, "lstm_ragged"),
-        (with_head(net), flat, "lstm_forward"),
-        (net, flat.astype("float64"), "lstm_forward"),
+    long = make("two directions", kernels.name).engine.call_rows(1) + 1
+    for model, given, bounds, called in (
+        (net, flat, offsets, "lstm_ragged"),
+        (with_head(net), flat, offsets, "lstm_ragged"),
+        (lk.Stack([lk.Dense(5, 5, "tanh", seed=1), net]), flat, offsets, "lstm_ragged"),
+        (net, flat.astype("float64"), offsets, "lstm_ragged"),
+        (net, normal(random, (long, 5), "float32"), [0, long], "lstm_forward"),
     ):
         kernels.calls.clear()
-        model.ragged(given, offsets)
+        model.ragged(given, bounds)
         assert {name for name in kernels.called if name.startswith("lstm")} == {called}
+
+
+@pytest.mark.skipif(not backends.c_is_built(), reason="the C kernels were not built")
+def test_few_long_rows_take_little_memory(random):
+    """What a layer hands to a head is not stored for all of their steps."""
+    net, steps = with_head(lk.LSTM(1, 64, num_threads=1, seed=0)), 40_000
+    flat = normal(random, (2 * steps, 1), "float32")
+    tracemalloc.start()
+    try:
+        net.ragged(flat, [0, steps, 2 * steps])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 4 << 20 < steps * 64 * 4
 
 
 def test_steps_of_no_row_are_zero(random):

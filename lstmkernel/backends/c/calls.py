@@ -397,9 +397,9 @@ def _planned(call: Any) -> Any:
 
 
 def _lstm_ragged(weights: LSTMWeights, rows: Ragged, threads: int) -> None:
-    x, begins, lengths, h, c, out = rows
+    x, begins, lengths, h, c, out, last = rows
     native, shape, size = weights.native, (int(lengths[0]), len(lengths), x.shape[1]), x.itemsize
-    strides = (x.shape[1], 0, out.shape[1], 0)
+    strides = (x.shape[1], 0, 0, out.shape[1]) if last else (x.shape[1], 0, out.shape[1], 0)
     call = _call(native, shape, strides, h.strides[0] // (h.shape[2] * size), slice(0, shape[0]), threads)
     call.begins = places = ffi.from_buffer("int64_t[]", begins)
     status = lib.lk_lstm_forward(

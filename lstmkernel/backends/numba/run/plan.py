@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 from lstmkernel.backends.numba.run import cost
 
-#: A task has at least MIN_ROWS_PER_TASK rows. From ROUND_ROWS_FROM rows on, they are a multiple of ROUND_ROWS, because
-#: rows may be lanes of vectors (kernels/transposed.py).
-MIN_ROWS_PER_TASK, ROUND_ROWS_FROM, ROUND_ROWS = 4, 64, 16
+#: A task has at least MIN_ROWS_PER_TASK rows. Where there are many, each thread has 2 to TASKS_PER_THREAD tasks of
+#: MANY_ROWS or more: rows may have unequal lengths, and mostly come sorted by them, so tasks take unequal times.
+#: From ROUND_ROWS_FROM rows on, they are a multiple of ROUND_ROWS, because rows may be lanes of vectors
+#: (kernels/transposed.py).
+MIN_ROWS_PER_TASK, MANY_ROWS, TASKS_PER_THREAD, ROUND_ROWS_FROM, ROUND_ROWS = 4, 64, 8, 64, 16
 
 
 class Task(NamedTuple):
@@ -90,7 +92,8 @@ def plan_training(layer: Sizes, steps: int, rows: int, most: int) -> tuple[Plan,
 
 def divide(layers: int, directions: int, rows: int, threads: int) -> list[list[Task]]:
     """The tasks of a call, for so many threads."""
-    shares = _shares(rows, min(threads, rows // MIN_ROWS_PER_TASK))
+    of_many_rows = min(rows // MANY_ROWS // threads, TASKS_PER_THREAD) * threads
+    shares = _shares(rows, max(of_many_rows, min(threads, rows // MIN_ROWS_PER_TASK)))
     if directions == 1 or len(shares) >= threads:
         return [[Task(0, layers, 0, directions, *share) for share in shares]]
     # A layer needs both directions of the one below.

@@ -96,8 +96,8 @@ def write_rows(folder: Path, rows: int) -> int:
 def clusters() -> Iterator[dict[int, Client]]:
     """One cluster of one worker and one of two, all with one thread. Both live as long as the run."""
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as one,
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as two,
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as one,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as two,
         Client(one, set_as_default=False) as of_one,
         Client(two, set_as_default=False) as of_two,
     ):
@@ -128,8 +128,7 @@ def by_ragged(folder: Path, threads: int) -> np.ndarray:
     last = np.empty((len(offsets) - 1, H), np.float32)
     for start in range(0, len(last), FILE_ROWS):
         ends = offsets[start : start + FILE_ROWS + 1]
-        out, _ = net.ragged(flat[ends[0] : ends[-1]], ends - ends[0])
-        last[start : start + FILE_ROWS] = out[ends[1:] - ends[0] - 1]
+        net.ragged(flat[ends[0] : ends[-1]], ends - ends[0], last=True, out=last[start : start + FILE_ROWS])
     return last
 
 

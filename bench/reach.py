@@ -19,8 +19,8 @@ window        an answer for the last 250 inputs at each input: its latency again
 int8          8-bit weights: a stream's step against float32's; on AVX2, networks that wait for their weights (one row,
               256 units or more) against float32; Numba's kernels against the C kernels, every shape of the grid
 
-Everything but int8 is float32. All but ragged_two runs on one core and one thread. Calls that are compared take turns; their medians
-are compared. Needs a C compiler, and torch, onnx and onnxruntime for the measures that use them.
+Everything but int8 is float32. All but ragged_two runs on one core and one thread. Calls that are compared take turns;
+their medians are compared. Needs a C compiler, and torch, onnx and onnxruntime for the measures that use them.
 """
 
 from __future__ import annotations
@@ -238,9 +238,7 @@ def lengths(seconds: float) -> Iterator[Target]:
     yield Target("lengths / the same without", found["lengths"] / found["padded"], 1)
 
 
-def torch_packed(
-    lstm: lk.LSTM, x: np.ndarray, steps: np.ndarray, threads: int = 1
-) -> dict[str, Callable[[], object]]:
+def torch_packed(lstm: lk.LSTM, x: np.ndarray, steps: np.ndarray, threads: int = 1) -> dict[str, Callable[[], object]]:
     import torch
     from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -300,7 +298,8 @@ def ragged_two(seconds: float) -> Iterator[Target]:
     one, two = (partial(lk.LSTM(8, 32, num_threads=n, seed=0).ragged, flat, offsets, out=out) for n in (1, 2))
     of_torch = packed_beforehand(lk.LSTM(8, 32, seed=0), flat, offsets, 2)
     found = medians({"one": one, "two": two, "torch": of_torch}, seconds)
-    yield Target("PyTorch's rows packed beforehand / ragged, two threads", found["torch"] / found["two"], 3, at_least=True)
+    what = "PyTorch's rows packed beforehand / ragged, two threads"
+    yield Target(what, found["torch"] / found["two"], 3, at_least=True)
     yield Target("ragged, one thread / two", found["one"] / found["two"], 1.6, at_least=True)
 
 

@@ -47,7 +47,10 @@ KINDS = [*((network, "float32") for network in NETWORKS), *((network, "float64")
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("network", "dtype"), KINDS)
-def test_specialised_kernels_give_the_same_bits(kept, dtype, random, network, isa):
+def test_specialised_kernels_give_the_same_bits(kept, dtype, random, network, isa, monkeypatch):
+    """And compile without warnings."""
+    strict = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
+    monkeypatch.setattr(specialised, "FLAGS", (*(flag for flag in specialised.FLAGS if flag != "-w"), *strict))
     lstm = lk.LSTM(**NETWORKS[network], dtype=dtype, backend=f"c:{isa}", num_threads=1, seed=0)
     fast = on_specialised(lstm, isa)
     assert fast.backend == f"c:{isa}{SPECIALISED}"
@@ -79,19 +82,3 @@ def test_specialised_kernels_keep_to_their_arrays(kept, random):
     x = normal(random, (6, 1, 2), "float32")
     fast(x, out=out)
     assert_same_answer((out, lstm(x)[1]), lstm(x))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize(
-    ("sizes", "dtype"),
-    [
-        *((sizes, "float32") for sizes in [(1, 16, 0), (2, 40, 0), (3, 9, 4), (20, 200, 0)]),
-        ((3, 9, 4), "float64"),
-        ((2, 40, 0), "float64"),
-    ],
-)
-def test_they_compile_without_warnings(dtype, isa, sizes, monkeypatch):
-    strict = ("-Wall", "-Wextra", "-Werror", "-Wno-unused-function")
-    monkeypatch.setattr(specialised, "FLAGS", (*(flag for flag in specialised.FLAGS if flag != "-w"), *strict))
-    assert specialised.compiled(isa, np.dtype(dtype), sizes)

@@ -1,5 +1,6 @@
 /* training.c - layer_record and layer_backward on one thread or several. */
 #include <stddef.h>
+#include "kernels/sizes.h"
 #include "run/dispatch.h"
 #include "run/float_control.h"
 #include "run/plan.h"
@@ -12,8 +13,19 @@ typedef struct {
     const lk_gradients *gradients;
     void *work;
     int by_units;
-    double share_ns; /* of a thread's share of a phase */
+    int pieces; /* of a thread's share of a phase */
 } training_job;
+
+/* A piece of a share of rows has PIECE_ROWS or more. There are several, because rows are sorted, longest first: equal
+ * shares of them are unequal work. */
+enum { PIECE_ROWS = 64, MOST_ROW_PIECES = 8 };
+
+static int pieces_of(const lk_tape *tape, lk_training_plan plan)
+{
+    if (plan.by_units)
+        return lk_pieces(plan.ns / (double)(2 * (tape->last - tape->first)));
+    return (int)larger(1, smaller(MOST_ROW_PIECES, tape->B / (plan.threads * PIECE_ROWS)));
+}
 
 static void run_kernel(const training_job *job, lk_team *team)
 {
@@ -26,7 +38,7 @@ static void run_kernel(const training_job *job, lk_team *team)
 static void run_share(void *job, int rank, int size)
 {
     lk_team team = lk_join_team(0, size, rank, rank);
-    team.pieces = lk_pieces(((const training_job *)job)->share_ns);
+    team.pieces = ((const training_job *)job)->pieces;
     run_kernel(job, &team);
     if (rank == 0)
         lk_end_meetings();
@@ -43,8 +55,7 @@ static int run(training_job *job, int64_t I, int64_t H, int64_t R)
     const lk_tape *tape = job->tape;
     const lk_training_plan plan = lk_plan_training(job->kernels, tape, I, H, R);
     job->by_units = plan.by_units;
-    /* Rows are not divided any further. */
-    job->share_ns = plan.by_units ? plan.ns / (double)(2 * (tape->last - tape->first)) : 0;
+    job->pieces = pieces_of(tape, plan);
     const lk_float_control callers = lk_enter_kernel();
     if (plan.threads <= 1 || !lk_run(plan.threads, run_share, job))
         run_alone(job);

@@ -26,6 +26,8 @@ static const shared SHARED[] = {
     {"wave of many rows", 70, 70, 5, 12, 0, 2, 1},
     {"projected wave", 200, 1, 10, 30, 9, 2, 1},
     {"rows", 8, 100, 15, 20, 0, 1, 1},
+    {"many rows", 12, 400, 5, 12, 0, 1, 1},
+    {"layers of many rows", 12, 400, 5, 12, 7, 3, 1},
     {"rows of one step", 1, 130, 20, 40, 0, 2, 1},
     {"team", 4, 1, 130, 133, 0, 1, 1},
     {"team of rows", 3, 4, 90, 133, 0, 1, 1},

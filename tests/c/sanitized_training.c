@@ -187,6 +187,8 @@ int main(void)
     /* Large enough for threads to share rows, or units where there are few rows. */
     check((training_case){12, 40, 20, 40, 0, 5, 1, 1, 1}, 3);
     check((training_case){12, 40, 20, 40, 13, 12, 0, 0, 1}, 3);
+    check((training_case){5, 400, 3, 12, 0, 5, 0, 1, 1}, 3); /* several pieces of rows for each thread */
+    check((training_case){5, 400, 3, 12, 7, 3, 1, 0, 1}, 3);
     check((training_case){8, 2, 130, 150, 0, 8, 1, 1, 1}, 4);
     check((training_case){6, 1, 130, 150, 70, 3, 0, 0, 1}, 3);
     return 0;

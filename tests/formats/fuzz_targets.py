@@ -1,4 +1,4 @@
-"""One small good file of every format, for the fuzzer: the corpus, made anew rather than kept."""
+"""One small good file of every format, for the fuzzer: made anew rather than kept."""
 
 from __future__ import annotations
 

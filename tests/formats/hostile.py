@@ -6,6 +6,7 @@ that what is behind a checksum (a pickle in a zip, say) is reached too.
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,24 +26,45 @@ class Target(NamedTuple):
     wrap: Callable[[bytes], bytes] = bytes
 
 
-def refused_or_loaded(path: Path) -> bool:
-    """Whether it loads. A file may be anything, but what comes out is a network or a FormatError that names it."""
+#: Where in the package a file was refused: the innermost places first. Empty if it loaded.
+Outcome = tuple[str, ...]
+
+#: So many places tell outcomes apart.
+MOST_PLACES = 4
+
+
+def outcome(path: Path) -> Outcome:
+    """What comes of a file. It may be anything, but what comes out is a network or a FormatError that names it."""
     _refusal(lk.inspect, path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of NaN: a changed weight is still a weight
-        return _refusal(lk.load, path) is None
+        return _refusal(lk.load, path)
 
 
-def _refusal(door: Callable[[Path], object], path: Path) -> str | None:
+def refused_or_loaded(path: Path) -> bool:
+    """Whether it loads; see ``outcome``."""
+    return not outcome(path)
+
+
+def _refusal(door: Callable[[Path], object], path: Path) -> Outcome:
     try:
         door(path)
     except lk.FormatError as error:
-        message = str(error)
+        message, places = str(error), _places(error)
     else:
-        return None
+        return ()
     assert str(path) in message
     assert len(message) < 5000 + len(str(path))  # no megabytes of a hostile name
-    return message
+    return places
+
+
+def _places(error: BaseException) -> Outcome:
+    """Where the first of the errors that led to this one was raised, and who called that."""
+    while error.__context__ is not None:
+        error = error.__context__
+    stack = traceback.extract_tb(error.__traceback__)
+    own = [f"{frame.filename}:{frame.lineno}" for frame in stack if "lstmkernel" in frame.filename]
+    return tuple(reversed(own))[:MOST_PLACES] or (type(error).__name__,)
 
 
 def assert_refused_wherever_cut(target: Target, folder: Path, sizes: Iterable[int] | None = None) -> None:

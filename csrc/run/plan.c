@@ -17,7 +17,8 @@
  * least CHUNK_ROWS rows times steps. With less than MIN_CHUNKS the first and the last layers would wait for long, so
  * chunks are then smaller.
  * A task has at least MIN_ROWS_PER_TASK rows. Where there are many, each thread has 2 to TASKS_PER_THREAD tasks
- * of MANY_ROWS or more: rows may have unequal lengths, and mostly come sorted by them, so tasks take unequal times.
+ * of MANY_ROWS or more, if there are several steps: rows may have unequal lengths, and mostly come sorted by them, so tasks
+ * take unequal times.
  * From ROUND_ROWS_FROM rows on, they are a multiple of ROUND_ROWS, because rows may be lanes of vectors (transposed.h). */
 enum { MAX_CHUNKS = 32, MIN_CHUNKS = 12 };
 enum { MIN_ROWS_PER_TASK = 4, MANY_ROWS = 64, TASKS_PER_THREAD = 8, ROUND_ROWS_FROM = 64, ROUND_ROWS = 16 };
@@ -175,7 +176,8 @@ static int64_t rows_of_task(const lk_call *call, int64_t n)
 {
     const int64_t threads = divide_up(n, call->directions),
                   most = LK_MOST_TASKS / (call->num_layers * call->directions);
-    const int64_t of_many_rows = smaller(smaller(call->B / MANY_ROWS, most) / threads, TASKS_PER_THREAD) * threads;
+    const int64_t many = call->last - call->first > 1 ? TASKS_PER_THREAD : 1;
+    const int64_t of_many_rows = smaller(smaller(call->B / MANY_ROWS, most) / threads, many) * threads;
     const int64_t groups = larger(1, larger(of_many_rows, smaller(threads, call->B / MIN_ROWS_PER_TASK)));
     const int64_t rows = divide_up(call->B, groups);
     return rows < ROUND_ROWS_FROM ? rows : divide_up(rows, ROUND_ROWS) * ROUND_ROWS;

@@ -74,6 +74,7 @@ def test_many_rows_make_several_tasks_for_each_thread():
     assert plan(parse("256,365,15,20"), 2).rows == 64
     assert plan(parse("4000,30,8,32"), 2).rows == 256, "at most 8 for each thread"
     assert plan(parse("256,365,15,20"), 16).rows == 16, "at least one for each thread"
+    assert plan(parse("3200,1,45,40,2"), 2).rows == 1600, "one step: rows have it, or not"
 
 
 def test_layers_wait_for_each_other_only_where_tasks_are_few():

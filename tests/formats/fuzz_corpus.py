@@ -12,8 +12,9 @@ from pathlib import Path
 from hostile import Target
 
 CORPUS = Path(__file__).parent / "corpus"
-#: Longer payloads are not kept: they are mostly long because of what was inserted again and again.
-MOST_BYTES = 1 << 14
+#: Payloads of more than so many times the target's are not kept. They are long because of what was inserted again and
+#: again.
+MOST_TIMES = 2
 
 
 def stored(target: Target) -> list[bytes]:

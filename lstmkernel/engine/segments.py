@@ -22,7 +22,7 @@ from lstmkernel.engine.network import Network, State
 SORTED_ROWS = 1 << 10
 #: Bytes of a thread for what the layers hand on.
 SEGMENT_BYTES = 1 << 21
-#: Fewer rows than this run faster as blocks, a part of their steps at a time.
+#: Where that holds fewer rows of a thread, they run as blocks instead: a part of their steps at a time.
 LEAST_ROWS = 32
 
 

@@ -36,7 +36,8 @@
 
 /* What a kernel returns. LK_UNUSABLE: no such kernels on this CPU. LK_OVERLAP: out shares memory with x. */
 enum { LK_OK = 0, LK_UNUSABLE = 1, LK_OVERLAP = 2 };
-/* The first four activations are for dense layers and for variants, the others only for variants. */
+/* The first four activations are for dense layers and for variants, the others only for variants; but softmax, which
+ * takes a whole row, is for dense layers alone. */
 enum { LK_LINEAR = 0, LK_TANH = 1, LK_SIGMOID = 2, LK_RELU = 3 };
 enum {
     LK_AFFINE = 4,
@@ -46,7 +47,8 @@ enum {
     LK_THRESHOLDED_RELU = 8,
     LK_ELU = 9,
     LK_SOFTSIGN = 10,
-    LK_SOFTPLUS = 11
+    LK_SOFTPLUS = 11,
+    LK_SOFTMAX = 12
 };
 /* Coupled gates. LK_FORGET_COUPLED: f = 1 - i. LK_INPUT_COUPLED: i = 1 - f. */
 enum { LK_NOT_COUPLED = 0, LK_FORGET_COUPLED = 1, LK_INPUT_COUPLED = 2 };

@@ -10,15 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from lstmkernel import backends
+from lstmkernel.backends.contract import DENSE_ACTIVATIONS
 from lstmkernel.backends.packing import Array
 from lstmkernel.engine import arguments, head_tape, parameters
 from lstmkernel.engine.fixed_attributes import FixedAttributes
 from lstmkernel.engine.head import Head
 from lstmkernel.engine.head_tape import HeadTape
 from lstmkernel.engine.parameters import Shapes
-
-#: The kernels apply all of these but softmax to each number. Softmax takes a whole row.
-ACTIVATIONS = (*backends.ACTIVATIONS, "softmax")
 
 
 class Dense(FixedAttributes):
@@ -70,8 +68,8 @@ class Dense(FixedAttributes):
     ) -> None:
         """Check the arguments and pack the parameters, which ``values`` makes for given shapes in a given dtype."""
         K, O = arguments.size("in_features", in_features), arguments.size("out_features", out_features)
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        if not isinstance(activation, str) or activation not in DENSE_ACTIVATIONS:
+            raise ValueError(f"activation: expected one of {', '.join(DENSE_ACTIVATIONS)}, got {activation!r}")
         found = arguments.float_dtype(dtype)
         shapes: Shapes = {"weight": (O, K)}
         if bias:

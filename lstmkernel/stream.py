@@ -70,7 +70,7 @@ class Stream(OneAtATime):
 
         out: where to write y, C-contiguous, of the right shape and dtype, not overlapping x_t. If it is given, and x_t
         is an array of the network's dtype, a step allocates nothing, takes no lock and makes no system call (unless the
-        network is so large that several threads share a step). A softmax head allocates, because NumPy computes it.
+        network is so large that several threads share a step).
 
         Raises ValueError for a wrong shape and TypeError for a wrong dtype; then nothing has changed.
         """

@@ -85,6 +85,9 @@ INLINE void exp_parts(const int n, const vec *v, vec *s, vec *m)
         s[i] = v_pow2(shifted[i]);
 }
 
+/* exp(-v) from its parts. Without fma, s - s m would not be right where s is so small that s m is not a normal number. */
+INLINE vec exp_of(vec s, vec m) { return v_mul(s, v_sub(v_splat(1), m)); }
+
 /* sigmoid(x) = 1 / denominator: v for exp_parts, then the denominator from its result. */
 INLINE vec sigmoid_argument(vec x) { return v_max(v_splat(-EXP_HIGH), v_min(v_splat(-EXP_LOW), x)); }
 INLINE vec sigmoid_denominator(vec s, vec m) { return v_add(s, v_fnma(s, m, v_splat(1))); }

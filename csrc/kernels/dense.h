@@ -1,7 +1,7 @@
 /* dense.h - y = activation(x W^T + bias): a Dense head or, linear and without bias, the projection of an LSTM. */
 #ifndef LK_DENSE_H
 #define LK_DENSE_H
-#include "kernels/activation.h"
+#include "kernels/softmax.h"
 #include "kernels/tile.h"
 
 typedef struct {
@@ -56,6 +56,9 @@ static int dense_forward(const lk_dense *dense, int64_t N, const void *x, int64_
                            .y = y,
                            .y_row = y_row};
     dense_rows(&job, N, (range){0, divide_up(dense->out_features, BLOCK_SIZE)});
+    if (dense->activation == LK_SOFTMAX) /* which to dense_tile is linear */
+        for (int64_t row = 0; row < N; row++)
+            softmax(job.y + row * y_row, dense->out_features);
     return LK_OK;
 }
 

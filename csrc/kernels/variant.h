@@ -38,7 +38,7 @@ INLINE vec v_softplus(vec x)
 {
     vec s, m, v = v_min(v_splat(-EXP_LOW), v_copysign(x, v_splat(1)));
     exp_parts(1, &v, &s, &m);
-    const vec sum = v_add(v_relu(x), v_log1p(v_fnma(s, m, s)));
+    const vec sum = v_add(v_relu(x), v_log1p(exp_of(s, m)));
     return v_zero_below(sum, x, v_splat(EXP_LOW));
 }
 

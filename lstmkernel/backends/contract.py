@@ -21,7 +21,7 @@ KERNELS = (
     "layer_backward",
 )
 
-#: What a dense layer may apply, in the order of csrc/lstmkernel.h's enum.
+#: What a dense layer may apply to each number, in the order of csrc/lstmkernel.h's enum.
 ACTIVATIONS = ("linear", "tanh", "sigmoid", "relu")
 
 #: What a variant of the cell may apply, in the order of the same enum, and the defaults of the alpha and beta it takes.
@@ -35,6 +35,12 @@ VARIANT_ACTIVATIONS: dict[str, tuple[float, ...]] = {
     "elu": (1.0,),
     "softsign": (),
     "softplus": (),
+}
+
+#: What a dense layer may apply, and the number of it in the same enum. Softmax takes a whole row.
+DENSE_ACTIVATIONS = {
+    **{name: number for number, name in enumerate(ACTIVATIONS)},
+    "softmax": len(VARIANT_ACTIVATIONS),
 }
 
 

@@ -24,8 +24,7 @@ class Head:
         weight = parameters["weight"]
         self.out_features, self.input_size = int(weight.shape[0]), int(weight.shape[1])
         bias = parameters["bias"] if "bias" in parameters else np.zeros(self.out_features, dtype)
-        self._softmax = activation == "softmax"
-        self._weights = backend.pack_dense(weight, bias, "linear" if self._softmax else activation)
+        self._weights = backend.pack_dense(weight, bias, activation)
 
     @property
     def kind(self) -> tuple[Any, ...]:
@@ -59,23 +58,8 @@ class Head:
     def run(self, x: Array, y: Array) -> None:
         """Without checks: x (N, K) and y (N, O), contiguous and of the right dtype."""
         self.backend.dense_forward(x, self._weights, y)
-        if self._softmax:
-            _softmax(y)
 
     def call_rows(self, rows: int) -> int:
         """How many of ``rows`` rows one kernel call may take."""
-        sizes = self.input_size, self.out_features, self._softmax
+        sizes = self.input_size, self.out_features, self.activation == "softmax"
         return call_length.dense_rows(*sizes, self.backend, rows, self.dtype.itemsize)
-
-
-def _softmax(y: Array) -> None:
-    """exp(y) / sum(exp(y)) of each row of y (N, O), in place.
-
-    NumPy computes it on every backend: a row of a head takes little time beside the LSTM below it (4 us for 5 numbers,
-    5 us for 1000), so a kernel would gain little. The largest number is subtracted first, so that exp cannot overflow.
-    A row with NaN or +Inf, or of -Inf alone, becomes NaN, as in PyTorch.
-    """
-    with np.errstate(all="ignore"):
-        np.subtract(y, y.max(axis=1, keepdims=True), out=y)
-        np.exp(y, out=y)
-        np.divide(y, y.sum(axis=1, keepdims=True), out=y)

@@ -134,8 +134,28 @@ static void one(const lk_kernels *kernels, int64_t T, int64_t B, int64_t I, int6
     one_layer(kernels, T, B, I, H, P, reverse, ragged, -1);
 }
 
+/* A dense layer with softmax: its sum must have one order, whatever the lanes. */
+static void one_softmax(const lk_kernels *kernels, int64_t N, int64_t K, int64_t O)
+{
+    generator = (uint32_t)(N * 31 + K * 101 + O * 1009);
+    const int64_t itemsize = kernels->itemsize;
+    double *drawn[] = {draw(N * K, 3), draw(O * K, 1), draw(O, 2)};
+    const lk_dense dense = {K, O, LK_SOFTMAX, pack_rows(drawn[1], O, K, kernels, kernels->weight_size),
+                            pack_rows(drawn[2], O, 1, kernels, itemsize)};
+    void *x = converted(drawn[0], N * K, itemsize), *y = take(N * O, itemsize);
+    kernels->dense_forward(&dense, N, x, K, y, O);
+    const uint64_t bits = hash(UINT64_C(14695981039346656037), y, (size_t)(N * O * itemsize));
+    printf("f%d softmax N%d K%d O%d %016llx\n", (int)kernels->weight_size * 8, (int)N, (int)K, (int)O,
+           (unsigned long long)bits);
+    void *all[] = {drawn[0], drawn[1], drawn[2], (void *)dense.w, (void *)dense.bias, x, y};
+    for (size_t n = 0; n < sizeof all / sizeof *all; n++)
+        free(all[n]);
+}
+
 static void all_shapes(const lk_kernels *kernels)
 {
+    for (int64_t O = 1; O <= 70; O++)
+        one_softmax(kernels, 1 + O % 7, 1 + O % 5, O);
     for (int64_t H = 1; H <= 40; H++)
         one(kernels, 5, 1 + H % 9, 1 + H % 7, H, H % 3 ? 0 : H / 2, H % 2, H % 5 == 0);
     for (int64_t B = 1; B <= 14; B++)

@@ -22,6 +22,17 @@ static void check_activation(int activation, int64_t N)
     free(expected);
 }
 
+static void softmax_of(double *y, int64_t n)
+{
+    double largest = y[0], sum = 0;
+    for (int64_t i = 1; i < n; i++)
+        largest = fmax(largest, y[i]);
+    for (int64_t i = 0; i < n; i++)
+        sum += y[i] = exp(y[i] - largest);
+    for (int64_t i = 0; i < n; i++)
+        y[i] /= sum;
+}
+
 /* y[n][o] = activation(x[n] . w[o] + bias[o]) */
 static double *products(int activation, int64_t N, int64_t K, int64_t O, const double *x, const double *w,
                         const double *bias)
@@ -30,6 +41,9 @@ static double *products(int activation, int64_t N, int64_t K, int64_t O, const d
     for (int64_t n = 0; n < N; n++)
         for (int64_t o = 0; o < O; o++)
             y[n * O + o] = activated(activation, bias[o] + dot(x + n * K, w + o * K, K));
+    if (activation == LK_SOFTMAX)
+        for (int64_t n = 0; n < N; n++)
+            softmax_of(y + n * O, O);
     return y;
 }
 
@@ -137,6 +151,7 @@ static void check_all(int64_t H)
         check_activation(activation, H);
         check_dense(activation, 1 + H % 13, 1 + H % 7, H);
     }
+    check_dense(LK_SOFTMAX, 1 + H % 13, 1 + H % 7, H);
     for (int64_t N = 1; N <= 13; N++) {
         check_gate_matmul(N, 1 + (N + H) % 9, H);
         check_cell_update(N, H);

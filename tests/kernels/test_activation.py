@@ -1,4 +1,4 @@
-"""sigmoid and tanh: within 2 ulp of the exact value, symmetric, and NaN where NaN goes in.
+"""sigmoid and tanh: within 2 ulp of the exact value, symmetric, and NaN where NaN goes in. Softmax: within 6 ulp.
 
 exhaustive.c tries all 2^32 floats; here every 997th, and every one where errors are largest.
 """
@@ -16,6 +16,7 @@ HOT = [(3.4e-4, 3.5e-4), (0.503, 0.506), (0.3465, 0.3468), (9.0, 9.05), (86.99, 
 #: Limits in ulp. NumPy composes its own sigmoid from exp, whose float32 version is itself 2.5 ulp off.
 LIMIT = {"float32": 2.0, "float64": 2.0}
 NUMPY_LIMIT = 4.0
+SOFTMAX_LIMIT = 6.0
 
 
 def apply(backend, name, x):
@@ -125,6 +126,24 @@ def test_results_stay_in_range(backend, dtype, name):
     y = apply(backend, name, np.linspace(-200, 200, 1_000_001).astype(dtype))
     assert y.min() >= (-1 if name == "tanh" else 0)
     assert y.max() <= 1
+
+
+@pytest.mark.parametrize("O", [1, 2, 3, 16, 17, 100, 1000])
+def test_softmax(backend, dtype, random, O):
+    """Of rows that lie close together, and of rows with numbers whose exp is next to nothing.
+
+    Their differences are exact in the dtype, because they are multiples of 2^-10: the error is softmax's alone.
+    """
+    kernels = backends.get(backend)
+    weights = kernels.pack_dense(np.eye(O, dtype=dtype), np.zeros(O, dtype), "softmax")
+    for spread in (1, 10, 80, 87 if dtype == "float32" else 700):
+        z = (random.integers(-1024 * spread, 1, (max(50, 5000 // O), O)) / 1024).astype(dtype)
+        y = np.empty_like(z)
+        kernels.dense_forward(z, weights, y)
+        parts = np.exp(z.astype(np.float64 if dtype == "float32" else np.longdouble) - z.max(axis=1, keepdims=True))
+        error = errors_in_ulp(y, parts / parts.sum(axis=1, keepdims=True))
+        error[parts < 2 * np.finfo(dtype).smallest_normal] = 0  # zero will do there
+        assert error.max() <= SOFTMAX_LIMIT, (spread, error.max())
 
 
 def test_numpys_own_vectors_for_tanh(backend, data, dtype):

@@ -21,6 +21,7 @@ from numba import float32, float64, njit
 from numba.types import Tuple, UniTuple
 
 from lstmkernel import backends
+from lstmkernel.backends.contract import DENSE_ACTIVATIONS
 from lstmkernel.backends.numba import memory, structs
 from lstmkernel.backends.numba.kernels.activation import CONSTANTS, Q
 from lstmkernel.backends.numba.memory import pointer, pointer_to_rows
@@ -447,7 +448,7 @@ def test_cell_update_bits(dtype, pair):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("activation", backends.ACTIVATIONS)
+@pytest.mark.parametrize("activation", DENSE_ACTIVATIONS)
 def test_dense_forward_bits(activation, dtype, pair):
     rng = np.random.default_rng(0)
     for O, N in product(SIZES, (0, 1, 2, 3, 4, 9)):

@@ -11,7 +11,7 @@ from helpers import assert_close, assert_close_answer, normal, random_state, sam
 
 import lstmkernel as lk
 from lstmkernel import backends
-from lstmkernel.dense import ACTIVATIONS
+from lstmkernel.backends.contract import DENSE_ACTIVATIONS
 
 torch = pytest.importorskip("torch")
 
@@ -154,7 +154,7 @@ def dense_twin(dense):
     return torch.nn.Sequential(twin, TORCH_ACTIVATIONS[dense.activation]).requires_grad_(False)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", DENSE_ACTIVATIONS)
 @pytest.mark.parametrize("bias", [True, False])
 def test_dense(backend, dtype, random, activation, bias):
     for shape in [(), (1,), (13,), (3, 4), (2, 3, 5), (0,), (3, 0)]:

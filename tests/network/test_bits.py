@@ -14,7 +14,7 @@ from networks import SIZES, each, make, without
 
 import lstmkernel as lk
 from lstmkernel.backends import ONE_ANSWER, large, packing
-from lstmkernel.dense import ACTIVATIONS
+from lstmkernel.backends.contract import DENSE_ACTIVATIONS
 from lstmkernel.engine import parameters
 
 every_size = each(*SIZES)
@@ -204,7 +204,7 @@ def test_every_fused_backend_at_every_tail(H):
                 assert_same_answer(net(x), expected, f"{net!r}")
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", DENSE_ACTIVATIONS)
 def test_dense_on_every_fused_backend_and_row_by_row(compiled_backend, dtype, random, activation):
     x = 3 * normal(random, (13, 21), dtype)
     dense = lk.Dense(21, 35, activation, dtype=dtype, backend=compiled_backend, seed=1)

@@ -53,7 +53,8 @@ import numpy as np, lstmkernel as lk
 rows_first = sys.argv[1] == "batch first"
 net = lk.LSTM(8, 40, 2, backend=sys.argv[2], num_threads=1, batch_first=rows_first, seed=0)
 if sys.argv[1] in ("Stack", "skip"):
-    net = lk.Stack([net, lk.Dense(40, 3, backend=sys.argv[2])], skip=sys.argv[1] == "skip")
+    activation = "linear" if sys.argv[1] == "skip" else "softmax"
+    net = lk.Stack([net, lk.Dense(40, 3, activation, backend=sys.argv[2])], skip=sys.argv[1] == "skip")
 shape = ((3, 7) if rows_first else (7, 3)) if sys.argv[3] == "chunk" else (3,)
 x, out = np.ones((*shape, 8), "float32"), np.empty((*shape, net.out_features), "float32")
 pool, stream = net.pool(5), net.stream(3)

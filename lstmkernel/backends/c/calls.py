@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 from lstmkernel.backends.c._kernels import ffi, lib
 from lstmkernel.backends.contract import (
     ACTIVATIONS,
+    DENSE_ACTIVATIONS,
     VARIANT_ACTIVATIONS,
     Advance,
     Backend,
@@ -206,7 +207,7 @@ def _pack_lstm(layers: list[list[LayerWeights]], reverse: bool = False) -> LSTMW
 
 def _pack_dense(tables: Tables, weight: Array, bias: Array, activation: str) -> DenseWeights:
     weights = pack_dense(weight, bias, activation, lib.lk_lanes(tables[weight.dtype]))
-    code = ACTIVATIONS.index(activation)
+    code = DENSE_ACTIVATIONS[activation]
     struct = ffi.new(
         "lk_dense *",
         (weights.in_features, weights.out_features, code, _address(weights.w), _address(weights.bias)),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import float32, float64
 
-from lstmkernel.backends.contract import ACTIVATIONS, VARIANT_ACTIVATIONS
+from lstmkernel.backends.contract import DENSE_ACTIVATIONS, VARIANT_ACTIVATIONS
 from lstmkernel.backends.numba.arrays import address
 from lstmkernel.backends.numba.frames import Kernel, Kernels
 from lstmkernel.backends.numba.kernels.variant import COUPLED
@@ -120,7 +120,7 @@ def _variant(variant: LayerVariant) -> Any:
 
 def pack_native_dense(weight: Array, bias: Array, activation: str) -> DenseWeights:
     weights = pack_dense(weight, bias, activation, lanes_of(weight.dtype))
-    dense = Dense(*weights[:2], ACTIVATIONS.index(activation), weights.w, weights.bias)
+    dense = Dense(*weights[:2], DENSE_ACTIVATIONS[activation], weights.w, weights.bias)
     return weights._replace(native=Native(dense, weight.dtype))
 
 

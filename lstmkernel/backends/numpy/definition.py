@@ -81,7 +81,22 @@ def _four_moves(gates: tuple[Array, ...], c: Array, h: Array) -> None:
 def dense_forward(x: Array, weights: DenseWeights, y: Array) -> None:
     w = weights.w.reshape(weights.in_features, -1)[:, : weights.out_features]
     b = weights.bias.reshape(-1)[: weights.out_features]
-    activation(weights.activation, x @ w + b, y)
+    z = x @ w + b
+    if weights.activation == "softmax":
+        _softmax(z, y)
+    else:
+        activation(weights.activation, z, y)
+
+
+@np.errstate(under="ignore")
+def _softmax(z: Array, y: Array) -> None:
+    """y = exp(z) / sum(exp(z)) of each row of z (N, O).
+
+    The largest number is subtracted first, so that exp cannot overflow. A row with NaN or +Inf, or of -Inf alone,
+    becomes NaN, as in PyTorch.
+    """
+    np.exp(z - z.max(axis=1, keepdims=True), out=y)
+    y /= y.sum(axis=1, keepdims=True)
 
 
 @_quiet

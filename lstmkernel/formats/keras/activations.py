@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lstmkernel import dense
+from lstmkernel.backends.contract import DENSE_ACTIVATIONS
 from lstmkernel.formats.keras.config import RECURRENT, KerasLayer, short
 from lstmkernel.variant import Activation, Variant
 
@@ -48,7 +48,7 @@ def of_lstm(layer: KerasLayer, version: tuple[int, int], given: str | None) -> V
 
 def of_dense(layer: KerasLayer) -> str:
     """The activation of a Dense or of an Activation layer, also inside TimeDistributed."""
-    return _checked(layer, "activation", layer.inside.config.get("activation", "linear"), dense.ACTIVATIONS)
+    return _checked(layer, "activation", layer.inside.config.get("activation", "linear"), tuple(DENSE_ACTIVATIONS))
 
 
 def folded(below: Sequence[KerasLayer], layer: KerasLayer) -> list[KerasLayer]:

@@ -149,6 +149,12 @@ def exp_parts(v):
 
 
 @inlined
+def exp_of(s, m):
+    """exp(-v) from its parts."""
+    return v_mul(s, v_sub(v_number(s, 1), m))
+
+
+@inlined
 def sigmoid_argument(x):
     return v_max(v_constant(x, "-EXP_HIGH"), v_min(v_constant(x, "-EXP_LOW"), x))
 

@@ -9,6 +9,7 @@ from collections import namedtuple
 
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
 from lstmkernel.backends.numba.kernels.activation import activate
+from lstmkernel.backends.numba.kernels.softmax import SOFTMAX, softmax
 from lstmkernel.backends.numba.kernels.tile import ZERO, accumulate, sweep
 from lstmkernel.backends.numba.memory import at, lanes
 from lstmkernel.backends.numba.target import TILE_ROWS
@@ -67,3 +68,6 @@ def blocks_of(outputs, p):
 @spliced
 def dense_forward(dense, N, x, x_row, y, y_row):
     dense_rows(DenseJob(dense, True, x, x_row, y, y_row), N, (ZERO, blocks_of(dense.out_features, y)))
+    if dense.activation == SOFTMAX:  # which to dense_tile is linear
+        for row in range(N):
+            softmax(at(y, row * y_row), dense.out_features)

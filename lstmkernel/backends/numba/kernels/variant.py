@@ -15,7 +15,15 @@ from numba.extending import intrinsic
 
 from lstmkernel.backends.contract import VARIANT_ACTIVATIONS
 from lstmkernel.backends.numba.jit import inlined, internal, spliced
-from lstmkernel.backends.numba.kernels.activation import activate, exp_parts, v_constant, v_number, v_relu, v_tanh
+from lstmkernel.backends.numba.kernels.activation import (
+    activate,
+    exp_of,
+    exp_parts,
+    v_constant,
+    v_number,
+    v_relu,
+    v_tanh,
+)
 from lstmkernel.backends.numba.kernels.float_step import inputs_product, project, step_sums
 from lstmkernel.backends.numba.kernels.layer_forward import all_groups
 from lstmkernel.backends.numba.kernels.tile import sweep
@@ -98,7 +106,7 @@ def v_log1p(u):
 @inlined
 def v_softplus(x):
     s, m = exp_parts(v_min(v_constant(x, "-EXP_LOW"), v_copysign(x, v_number(x, 1))))
-    total = v_add(v_relu(x), v_log1p(v_fnma(s, m, s)))
+    total = v_add(v_relu(x), v_log1p(exp_of(s, m)))
     return v_zero_below(total, x, v_constant(x, "EXP_LOW"))
 
 

@@ -16,6 +16,7 @@ ragged        many short rows of unequal length in one array: against the same r
 ragged_two    the same against PyTorch, two threads each on two cores, and against one thread
 window        an answer for the last 250 inputs at each input: its latency against a stream's step, and the whole tick
               against the step of a pool of 250 streams
+command       lstmkernel run over 400,000 sequences of 30 steps in a file, against the same from Python; and its memory
 int8          8-bit weights: a stream's step against float32's; on AVX2, networks that wait for their weights (one row,
               256 units or more) against float32; Numba's kernels against the C kernels, every shape of the grid
 
@@ -27,8 +28,10 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -58,6 +61,9 @@ STEPS = 2048
 #: Rows, and how many of them are padded together by hand.
 RAGGED, TOGETHER = 100_000, 1024
 WINDOW = 250
+
+#: Sequences of the command's input: 30 steps of 8 numbers, 384 MB in all, and four times as much output.
+SEQUENCES = 400_000
 
 #: Of 8-bit weights; and the units from which one row waits for its weights.
 ACTIVATIONS, STREAMED_UNITS = ("int16", "int8"), 256
@@ -340,6 +346,53 @@ def window(seconds: float) -> Iterator[Target]:
     yield Target(f"a pool's step of {WINDOW} rows / step and advance", found["pool"] / tick, 0.8, at_least=True)
 
 
+# ---------------------------------------------------------------- the command line
+
+#: What the command does, written in Python.
+BY_HAND = """
+import sys
+import numpy as np
+import lstmkernel as lk
+np.save(sys.argv[3], lk.load(sys.argv[1], batch_first=True)(np.load(sys.argv[2]))[0])
+"""
+
+
+class Finished(NamedTuple):
+    """A process that has ended."""
+
+    seconds: float
+    gigabytes: float  # the most memory that it had
+
+
+def command(seconds: float) -> Iterator[Target]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        weights, x, out = (str(folder / file) for file in ("weights.safetensors", "x.npy", "out.npy"))
+        lk.save(lk.LSTM(8, 32, batch_first=True, seed=0), weights)
+        np.save(x, normal(SEQUENCES, 30, 8))
+        ways = {
+            "by hand": ["-c", BY_HAND, weights, x, out],
+            "run": ["-m", "lstmkernel", "run", "--weights", weights, "--batch-first", x, "-o", out],
+        }
+        rounds, until = [], perf_counter() + seconds
+        while not rounds or perf_counter() < until:
+            rounds.append({way: finished(arguments) for way, arguments in ways.items()})
+    ratio = median(found["run"].seconds / found["by hand"].seconds for found in rounds)
+    yield Target("lstmkernel run / load, call and save in Python, both with their start", ratio, 1.3)
+    yield Target("GB of memory of lstmkernel run", max(found["run"].gigabytes for found in rounds), 1)
+
+
+def finished(arguments: list[str]) -> Finished:
+    """Python with these arguments, to its end."""
+    start = perf_counter()
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    return Finished(perf_counter() - start, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9)
+
+
 # ---------------------------------------------------------------- 8-bit weights
 
 
@@ -381,7 +434,21 @@ def int8_gain(
 
 MEASURES: dict[str, Callable[[float], Iterator[Target]]] = {
     measure.__name__: measure
-    for measure in (numba, special, cycles, build, again, step, pool, lengths, ragged, ragged_two, window, int8)
+    for measure in (
+        numba,
+        special,
+        cycles,
+        build,
+        again,
+        step,
+        pool,
+        lengths,
+        ragged,
+        ragged_two,
+        window,
+        command,
+        int8,
+    )
 }
 
 

@@ -36,6 +36,7 @@ def test_every_measure(measure, monkeypatch):
     monkeypatch.setattr(reach, "RAGGED", 50)
     monkeypatch.setattr(reach, "TOGETHER", 16)
     monkeypatch.setattr(reach, "WINDOW", 5)
+    monkeypatch.setattr(reach, "SEQUENCES", 50)
     monkeypatch.setattr(reach, "STREAMED_UNITS", 9)
     monkeypatch.setattr(reach, "AGAIN", reach.AGAIN.replace("compile(1, 2048)", "stream()"))
     monkeypatch.setattr(reach.specialised, "compiled", lambda *_: b"") if measure == "build" else None

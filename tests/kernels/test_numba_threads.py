@@ -82,6 +82,15 @@ def test_a_team_that_is_larger_than_pays_is_not_asked_for():
         assert (chosen.threads, shares_units) == (count, by_units)
 
 
+def test_the_shares_of_a_training_pass():
+    found = [
+        plan.training_shares(*given) for given in [(1, 9, False), (2, 100, False), (2, 300, False), (2, 9999, False)]
+    ]
+    assert found == [1, 2, 4, 16]
+    assert plan.training_shares(3, 9999, True) == 3  # units
+    assert plan.training_shares(64, 99999, False) == board.MOST_THREADS  # no more than the board has places for
+
+
 # ---------------------------------------------------------------- teams
 
 
@@ -104,27 +113,27 @@ def count_blocks(given, of_team):
 
 
 @njit(nogil=True, error_model="numpy")
-def run_count_blocks(board, size, counts, phases, n, delay):
-    job.run_job(board, size, job.address_of(count_blocks), job.words_of((counts, phases, n, delay)))
+def run_count_blocks(board, size, shares, counts, phases, n, delay):
+    job.run_job(board, size, shares, job.address_of(count_blocks), job.words_of((counts, phases, n, delay)))
 
 
 @pytest.mark.parametrize("delay", [0, 3000], ids=["in time", "late"])
 @pytest.mark.parametrize("n", [1, 3, 40])
 def test_each_block_of_each_phase_once(eight_cores, n, delay):
-    for size, _ in product((1, 2, 3, 8), range(3)):
-        counts = np.zeros((20, n), np.int64)
-        run_count_blocks(threads.board_address, threads.called(size), counts.ctypes.data, *counts.shape, delay)
-        assert (counts == 1).all(), size
+    for size, shares, _ in product((1, 2, 3, 8), (1, 5), range(3)):  # of each thread
+        counts, found = np.zeros((20, n), np.int64), threads.called(size)
+        run_count_blocks(threads.board_address, found, shares * found, counts.ctypes.data, *counts.shape, delay)
+        assert (counts == 1).all(), (size, shares)
 
 
 def test_the_caller_alone_can_do_all(eight_cores):
     """Where helpers are asked for that do not come, or another call has them."""
     counts = np.zeros((5, 8), np.int64)
-    run_count_blocks(threads.board_address, 60, counts.ctypes.data, 5, 8, 0)
+    run_count_blocks(threads.board_address, 60, 60, counts.ctypes.data, 5, 8, 0)
     assert (counts == 1).all()
     threads._board[board.TAKEN] = 1
     try:
-        run_count_blocks(threads.board_address, 8, counts.ctypes.data, 5, 8, 0)
+        run_count_blocks(threads.board_address, 8, 8, counts.ctypes.data, 5, 8, 0)
     finally:
         threads._board[board.TAKEN] = 0
     assert (counts == 2).all()
@@ -150,7 +159,7 @@ def test_a_short_call_wakes_helpers_only_in_a_busy_program(eight_cores, monkeypa
 
 def test_helpers_sleep_after_the_last_job(eight_cores):
     counts, end = np.zeros((5, 8), np.int64), time.monotonic() + 30
-    run_count_blocks(threads.board_address, threads.called(3), counts.ctypes.data, 5, 8, 0)
+    run_count_blocks(threads.board_address, threads.called(3), 3, counts.ctypes.data, 5, 8, 0)
     while threads._awake.any():
         assert time.monotonic() < end
         time.sleep(0.01)

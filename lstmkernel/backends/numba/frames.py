@@ -149,17 +149,17 @@ def _layer_frame(real):
 
 
 @spliced
-def in_job_frame(job, words, board, threads):
+def in_job_frame(job, words, board, threads, shares):
     callers = enter_kernel()
-    run_job(board, threads, address_of(job), words_of(words))
+    run_job(board, threads, shares, address_of(job), words_of(words))
     leave_kernel(callers)
 
 
 def _training_frame(job):
     """of: a layer for layer_record, gradients for layer_backward, which has a plan. `work` is for so many threads."""
 
-    def kernel(of, tape, plan, work, by_units, board, threads):
-        in_job_frame(job, (of, tape, work, by_units, threads, plan), board, threads)
+    def kernel(of, tape, plan, work, by_units, board, threads, shares):
+        in_job_frame(job, (of, tape, work, by_units, threads, plan), board, threads, shares)
 
     return kernel
 
@@ -169,7 +169,7 @@ def _lstm_frame(job):
 
     def kernel(call, x, lengths, reset, read, write, h, c, out, between, work, work_size, rounds, board, threads):
         arrays = (call, x, lengths, reset, read, write, h, c, out, between, work, work_size, rounds)
-        in_job_frame(job, arrays, board, threads)
+        in_job_frame(job, arrays, board, threads, threads)
 
     return kernel
 

@@ -5,7 +5,7 @@ In C they are structs (csrc/run/team.c, csrc/run/threads.c). What one thread wri
 
 from __future__ import annotations
 
-#: At most so many threads take part in a job.
+#: At most so many threads take part in a job. A phase has at most as many shares.
 MOST_THREADS = 64
 
 #: Words of a cache line.
@@ -15,8 +15,8 @@ LINE = 8
 TAKEN, HELPERS = 0, LINE
 
 #: JOB counts up: it is odd while a job runs. Then of that job: its function, what it is given, how many threads may
-#: take part, and the phase before its first one.
-JOB, FUNCTION, GIVEN, SIZE, BEFORE = range(2 * LINE, 2 * LINE + 5)
+#: take part, how many shares a phase has at most, and the phase before its first one.
+JOB, FUNCTION, GIVEN, SIZE, SHARE_COUNT, BEFORE = range(2 * LINE, 2 * LINE + 6)
 
 #: The last phase that is done. How many shares of a phase are finished: the phase times 2^COUNT_BITS, plus the count.
 DONE, FINISHED, COUNT_BITS = 3 * LINE, 4 * LINE, 16
@@ -28,6 +28,6 @@ SHARES, CLAIMED, OWNED = 5 * LINE, 0, 1
 #: jobs. Then the thread's own view of its team, which no other reads.
 THREADS, THREAD_WORDS = SHARES + LINE * MOST_THREADS, 2 * LINE
 RUNNING, AWAKE = 0, 1
-BOARD, RANK, OF_JOB, OF_SIZE, PHASE, WORKING_FOR, OVER = range(LINE, LINE + 7)
+BOARD, RANK, OF_JOB, OF_SHARES, PHASE, WORKING_FOR, OVER = range(LINE, LINE + 7)
 
 WORDS = THREADS + THREAD_WORDS * MOST_THREADS

@@ -82,13 +82,14 @@ def view_of(board_address, rank):
 
 
 @internal
-def run_job(board_address, threads, function, given):
+def run_job(board_address, threads, shares, function, given):
     """On this thread, and on up to threads - 1 helpers. It returns when none of them is at work on it any more."""
     board = pointer(board_address, int64)
     if threads == 1 or not replace(board, places.TAKEN, 0, 1):
         call_at(function, given, ALONE)
         return
     board[places.FUNCTION], board[places.GIVEN], board[places.SIZE] = function, given, threads
+    board[places.SHARE_COUNT] = shares
     board[places.BEFORE] = load(board, places.DONE) + 1  # one more: owners count as late until they come
     job = load(board, places.JOB) + 1
     store(board, places.JOB, job)

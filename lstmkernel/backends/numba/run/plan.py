@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from lstmkernel.backends.numba.run import cost
+from lstmkernel.backends.numba.run.board import MOST_THREADS
 
 #: A task has at least MIN_ROWS_PER_TASK rows. Where there are many, each thread has 2 to TASKS_PER_THREAD tasks of
 #: MANY_ROWS or more: rows may have unequal lengths, and mostly come sorted by them, so tasks take unequal times.
@@ -88,6 +89,12 @@ def plan_training(layer: Sizes, steps: int, rows: int, most: int) -> tuple[Plan,
         if other is not best:
             best, by_units = other, of_units < of_rows
     return best, by_units
+
+
+def training_shares(threads: int, rows: int, by_units: bool) -> int:
+    """Of how many shares a phase is. Rows are more shares than threads, as in ``divide``."""
+    pieces = 1 if by_units else min(rows // MANY_ROWS // threads, TASKS_PER_THREAD, MOST_THREADS // threads)
+    return threads * max(1, pieces)
 
 
 def divide(layers: int, directions: int, rows: int, threads: int) -> list[list[Task]]:

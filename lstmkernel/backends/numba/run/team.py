@@ -10,10 +10,11 @@ A phase has n blocks, which any thread may compute, because every output is a su
 After the loop all n blocks are done, by whichever thread, unless the job is over for this thread (is_over): then it
 must return at once, and touch none of the job's memory.
 
-The blocks are divided into shares, one for each thread, which owns it in every phase and every call, so that its
-weights stay in the cache of its core. A thread claims a share before it computes it: its own; then those whose owners
-were late in the phase before; then, after a short wait, any. So a thread that the system does not run delays the others
-by no more than the share that it has claimed. A thread that comes late passes through the phases that it missed.
+The blocks are divided into shares. Each thread owns one in every phase and every call, so that its weights stay in the
+cache of its core; a job may have more shares, which nobody owns. A thread claims a share before it computes it: its
+own; then those whose owners were late in the phase before, and those that nobody owns; then, after a short wait, any.
+So a thread that the system does not run delays the others by no more than the share that it has claimed. A thread that
+comes late passes through the phases that it missed.
 
 Phases have numbers that only grow, over all jobs, so nothing has to be reset between two of them.
 """
@@ -74,7 +75,7 @@ def join(board, board_address, rank, job):
     """The thread becomes one of the job's team."""
     me = thread_of(board, rank)
     me[places.BOARD], me[places.RANK], me[places.OF_JOB] = board_address, rank, job
-    me[places.OF_SIZE] = board[places.SIZE]
+    me[places.OF_SHARES] = board[places.SHARE_COUNT]
     me[places.PHASE], me[places.WORKING_FOR], me[places.OVER] = board[places.BEFORE], -1, 0
 
 
@@ -157,7 +158,7 @@ def claim_next(me, board, shares):
 def take(team, n):
     """The next blocks of n for this thread: (from, to). `to` is -1 when all are done, by whichever thread."""
     me = pointer(team, int64)
-    board, shares = pointer(me[places.BOARD], int64), min(me[places.OF_SIZE], n)
+    board, shares = pointer(me[places.BOARD], int64), min(me[places.OF_SHARES], n)
     if me[places.OVER] != 0:
         return 0, -1
     if me[places.WORKING_FOR] >= 0:

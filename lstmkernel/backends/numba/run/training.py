@@ -18,7 +18,7 @@ from lstmkernel.backends.numba.kernels.backward_plan import (
     plan_backward,
 )
 from lstmkernel.backends.numba.kernels.record import record_workspace
-from lstmkernel.backends.numba.run.plan import Sizes, plan_training
+from lstmkernel.backends.numba.run.plan import Sizes, plan_training, training_shares
 from lstmkernel.backends.numba.run.threads import board_address, called, ended
 from lstmkernel.backends.numba.structs import Tape, packed
 from lstmkernel.backends.numba.weights import KERNELS, lanes_of
@@ -37,17 +37,19 @@ _per_thread = threading.local()
 def layer_record(tape: LayerTape, weights: LayerWeights, most: int) -> None:
     native, B, size, lanes = weights.native, tape.x.shape[1], tape.x.itemsize, lanes_of(tape.x.dtype)
     layer = Sizes(*weights[:2], weights.output_size, size, lanes)
-    threads, by_units = _plan(layer, tape, most)
+    threads, shares, by_units = _plan(layer, tape, most)
     work_size = record_workspace(weights.hidden_size, weights.proj_size, B, threads, lanes, size)
     words, (_held, work) = packed(_tape(tape)), scratch.of(work_size)
-    native.kernels.layer_record(native.address, address(words), 0, work, by_units, board_address, threads)
+    native.kernels.layer_record(native.address, address(words), 0, work, by_units, board_address, threads, shares)
     ended()
 
 
-def _plan(layer: Sizes, tape: LayerTape, most: int) -> tuple[int, bool]:
-    """The number of threads, and whether they share units instead of rows."""
-    plan, by_units = plan_training(layer, tape.last - tape.first, tape.x.shape[1], most)
-    return called(plan.threads, plan.is_long), by_units
+def _plan(layer: Sizes, tape: LayerTape, most: int) -> tuple[int, int, bool]:
+    """The number of threads, that of shares, and whether units are shared instead of rows."""
+    B = tape.x.shape[1]
+    plan, by_units = plan_training(layer, tape.last - tape.first, B, most)
+    threads = called(plan.threads, plan.is_long)
+    return threads, training_shares(threads, B, by_units), by_units
 
 
 def _tape(tape: LayerTape) -> Any:
@@ -113,11 +115,12 @@ class _Backward:
             self.run(tape, gradients, stage, part, self.parts)
 
     def run(self, tape: LayerTape, gradients: LayerGradients, stages: int, part: int = 0, parts: int = 1) -> None:
-        threads, by_units = _plan(self._layer, tape, self._most)
+        threads, shares, by_units = _plan(self._layer, tape, self._most)
         plan = self._plan(tape.x.shape[1], tape.last - tape.first)
         _held, work = scratch.of(plan.work_bytes(threads))
         words, tape_words = packed(self._gradients(gradients, stages, part, parts)), packed(_tape(tape))
-        self._kernel(address(words), address(tape_words), plan.address, work, by_units, board_address, threads)
+        given = address(words), address(tape_words), plan.address, work, by_units
+        self._kernel(*given, board_address, threads, shares)
         ended()
 
     def _gradients(self, gradients: LayerGradients, stages: int, part: int, parts: int) -> Any:

@@ -194,8 +194,8 @@ class Model(FixedAttributes, ABC):
         past a row's end. At a row's last step, a backward direction has taken one step only; its state after all of
         the row is in h_n of a call.
 
-        With ``mask``, a last step that is skipped gives what a call gives there: the output before it. The steps that
-        are not skipped are copied.
+        With ``mask``, a row's last step is the last one that is not skipped, as if the row had only those; a row that
+        is skipped as a whole gives what a call gives there. The steps that are not skipped are copied.
         """
         chain = Chain.of(self.engine)
         given = [state] if isinstance(self.engine, Network) else inputs.states_given(chain, state)

@@ -87,23 +87,20 @@ def of_rows(chain: Chain, x: Array, states: list[State], lengths: Array | None) 
 
 
 def _of_masked_rows(chain: Chain, x: Array, states: list[State], lengths: Array | None, mask: Array) -> Array:
-    """As ``of_rows``, but a step where ``mask`` (T, B) is False is skipped, and repeats the output before it."""
+    """As ``of_rows``, of the steps that ``mask`` (T, B) does not skip. Without any, a row has what a call gives it."""
+    shorter, counts = masks.without_skipped(x, lengths, mask)
+    x_last = _last_step(x, lengths)
+    if len(shorter):
+        x_last = np.where((counts > 0)[:, None], _last_step(shorter, counts), x_last)
+    y = x_last
     if chain.networks:
-        shorter, counts = masks.without_skipped(x, lengths, mask)
         y = np.zeros((len(counts), chain.layers[-1 - len(chain.heads)].out_features), chain.dtype)
         if len(shorter):
             y[...] = _at_last(chain.layers[: len(chain.layers) - len(chain.heads)], states, shorter, counts)
         y[counts == 0] = 0
-        # What a backward direction repeats would come from later steps. There are none.
-        top, skipped = chain.networks[-1], ~_last_step(mask[..., None], lengths)[:, 0]
-        width = top.shape.output_size
-        for direction in np.flatnonzero(top.shape.backwards).tolist():
-            y[skipped, direction * width : (direction + 1) * width] = 0
-    else:
-        y = _last_step(x, lengths).copy()
     for head in chain.heads:
         y = head(y)
-    return _finished(chain, y, x, lengths)
+    return _finished(chain, y, x_last[None], None if lengths is None else np.minimum(lengths, 1))
 
 
 def _finished(chain: Chain, y: Array, x: Array, lengths: Array | None) -> Array:

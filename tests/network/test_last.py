@@ -19,10 +19,13 @@ def turned(net, array):
     return array.swapaxes(0, 1) if net.batch_first else array
 
 
-def picked(net, out, lengths=None):
-    """What ``last`` is to be: of a call's output, each row's last step; 0 where there is none."""
+def picked(net, out, lengths=None, mask=None):
+    """What ``last`` is to be: of a call's output, each row's last step that is not skipped; 0 where there is none."""
     steps = turned(net, out)
     lengths = np.full(B, T) if lengths is None else lengths
+    if mask is not None:
+        taken = mask & (np.arange(T)[:, None] < lengths)
+        lengths = np.where(taken.any(axis=0), T - taken[::-1].argmax(axis=0), lengths)
     return np.where((lengths > 0)[:, None], steps[lengths - 1, np.arange(B)], 0).astype(out.dtype)
 
 
@@ -76,7 +79,7 @@ def test_chains(backend, chain, skip, random, holes, small_chunks):
     given = [random_state(random, layer, B) for layer in net.layers if isinstance(layer, lk.LSTM)]
     for lengths in (None, LENGTHS):
         for mask in (None, holes):
-            expected = picked(net, net(x, given, lengths=lengths, mask=mask)[0], lengths)
+            expected = picked(net, net(x, given, lengths=lengths, mask=mask)[0], lengths, mask)
             got = net.last(x, given, lengths=lengths, mask=mask)
             same_or_close(got, expected, net.layers[-1], f"{lengths} {mask}")
 
@@ -102,10 +105,17 @@ def test_with_a_mask_it_is_what_a_call_with_it_gives(name, chunks, random, holes
     x, mask = turned(lstm, steps), turned(lstm, holes)
     for net, given in ((lstm, state), (networks.with_head(lstm), [state])):
         for lengths in (None, LENGTHS):
-            expected = picked(net, net(x, given, lengths=lengths, mask=mask)[0], lengths)
+            expected = picked(net, net(x, given, lengths=lengths, mask=mask)[0], lengths, holes)
             assert_same_bits(net.last(x, given, lengths=lengths, mask=mask), expected, f"{net} {lengths}")
     one, own = normal(random, (T, lstm.input_size), "float32"), holes[:, 0]
-    assert_same_bits(lstm.last(one, mask=own), lstm(one, mask=own)[0][-1])
+    assert_same_bits(lstm.last(one, mask=own), lstm(one[own])[0][-1])
+
+
+def test_padding_by_a_mask_is_padding_by_lengths(random):
+    net = lk.Stack([lk.LSTM(3, 4, 2, bidirectional=True, seed=0), lk.Dense(8, 2, "softmax", seed=1)])
+    x, lengths = normal(random, (T, B, 3), "float32"), np.arange(1, B + 1)
+    mask = np.arange(T)[:, None] < lengths
+    assert_same_bits(net.last(x, mask=mask), net.last(x, lengths=lengths))
 
 
 @pytest.mark.parametrize("name", ["plain", "two directions", "batch first", "reverse"])

@@ -35,7 +35,8 @@ def from_torch(
     Parameters
     ----------
     source
-        A ``torch.nn.LSTM``, a module that holds one, or a state_dict: an LSTM, or what ``prefix`` picks.
+        A ``torch.nn.LSTM``, a module that holds one, or a state_dict: an LSTM, or what ``prefix`` picks. Only weights
+        are looked at: code that a module has around its LSTM, or in place of PyTorch's, is told of by a warning.
         A ``torch.nn.Linear``: a Dense. An LSTM that ``torch.ao.quantization.quantize_dynamic`` made keeps its integers
         or float16 weights, and its Linears become float32.
         A list of modules, in the order in which they run, or an ``nn.Sequential``: a Stack of its LSTMs and Linears.
@@ -122,8 +123,11 @@ def _one(weights: list[Weight], module: Any, prefix: str | None, options: Option
     known = _used(weights, module)
     if prefix is None:
         _check_alone(known)
-    if options.batch_first is None and module is not None:
-        options = options._replace(batch_first=_batch_first(module, known, prefix or ""))
+    if module is not None:
+        places = _places(known, prefix or "")
+        _tell_of_own_code(module, places, bool(prefix))
+        if options.batch_first is None:
+            options = options._replace(batch_first=bool(getattr(_at(module, places[0]), "batch_first", False)))
     return state_dict.load(known, prefix, options)
 
 
@@ -167,11 +171,44 @@ def _check_alone(weights: list[Weight]) -> None:
         )
 
 
-def _batch_first(module: Any, weights: list[Weight], prefix: str) -> bool:
-    """As the first LSTM behind the prefix has it."""
-    inside = [place for place in names.prefixes(weight.name for weight in weights) if place.startswith(prefix)]
-    place = inside[0] if inside else prefix
-    return bool(getattr(module.get_submodule(place.removesuffix(".")), "batch_first", False))
+def _places(weights: list[Weight], prefix: str) -> list[str]:
+    """The LSTMs behind the prefix, each with its dot; the prefix itself, if there are none."""
+    stem = prefix.removesuffix(".")
+    place = f"{stem}." if stem else ""
+    inside = [found for found in names.prefixes(weight.name for weight in weights) if found.startswith(place)]
+    return inside or [place]
+
+
+def _at(module: Any, place: str) -> Any:
+    return module.get_submodule(place.removesuffix("."))
+
+
+def _tell_of_own_code(module: Any, places: list[str], is_chosen: bool) -> None:
+    """A word about code that the module has around its layers, or in place of theirs: only weights are looked at.
+
+    is_chosen: whether a prefix names the layers. Then what is around them was left out on purpose.
+    """
+    for place in places:
+        name = place.removesuffix(".")
+        found = modules.own_code(_at(module, place))
+        if found:
+            what = repr(name) if name else "the module"
+            assumptions.assume(
+                f"{what} is {found}: only its weights are taken, for a layer as PyTorch has it; from_torch of its "
+                "state_dict() says that they are that"
+            )
+        around = [] if is_chosen else [_at(module, outer) for outer in _outer(name)]
+        if others := [type(outer).__name__ for outer in around if not modules.passes_on(outer)]:
+            assumptions.assume(
+                f"the LSTM {name!r} alone is taken; what the forward of {', then '.join(others)} computes around it is "
+                f"not known. prefix={name!r} says that this is wanted"
+            )
+
+
+def _outer(name: str) -> list[str]:
+    """The names of the modules around one, from the outermost on."""
+    parts = name.split(".") if name else []
+    return [".".join(parts[:depth]) for depth in range(len(parts))]
 
 
 def _warn_of_copies(module: Any) -> None:

@@ -122,8 +122,7 @@ def _check(name: str, module: Any, kind: str) -> None:
             f"{name}: expected {EXPECTED}, got {type(module).__name__}; if it only picks the output of the LSTM below "
             "it, leave it out of the list; else load what stands before it and behind it, and compute it between them"
         )
-    hooks = [hook for hook in _hooks(module) if not type(hook).__module__.startswith("torch.nn.utils.")]
-    if "forward" in vars(module) or hooks:
+    if _has_own_code(module):
         raise ValueError(f"{name}: expected a {kind} as PyTorch has it, got one with a forward or hooks of its own")
     if kind == "Softmax" and module.dim != -1:
         raise ValueError(f"{name}: expected Softmax(dim=-1), over the features of a step, got dim={module.dim}")
@@ -143,5 +142,20 @@ def _check_statistics(name: str, module: Any, kind: str) -> None:
         )
 
 
-def _hooks(module: Any) -> list[Any]:
-    return [*vars(module).get("_forward_hooks", {}).values(), *vars(module).get("_forward_pre_hooks", {}).values()]
+def own_code(module: Any) -> str:
+    """In words, what a module may compute beside PyTorch's LSTM or Linear; "" for those as PyTorch has them."""
+    if _kind(module) not in ("LSTM", "Linear"):
+        return f"a {type(module).__name__}"
+    return "a forward or hooks of its own" if _has_own_code(module) else ""
+
+
+def passes_on(module: Any) -> bool:
+    """Whether a module around an LSTM is one of PyTorch's: they compute nothing themselves."""
+    return type(module).__module__.startswith("torch.") and not _has_own_code(module)
+
+
+def _has_own_code(module: Any) -> bool:
+    """A forward of its own, or hooks. Those of PyTorch's weight norm and its like only compute weights."""
+    own = vars(module)
+    hooks = [*own.get("_forward_hooks", {}).values(), *own.get("_forward_pre_hooks", {}).values()]
+    return "forward" in own or any(not type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks)

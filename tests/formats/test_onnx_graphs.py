@@ -442,3 +442,30 @@ def test_by_name_zeros_for_a_batch_that_is_not_known_yet_are_zeros_and_others_ar
     assert lk.load(model(0), prefix="lstm").hidden_size == 4
     with pytest.raises(lk.FormatError, match="initial_h: expected zeros"):
         lk.load(model(0.5), prefix="lstm")
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_by_name_a_state_that_is_joined_is_zeros_only_if_all_of_it_is(tmp_path, place):
+    def model(value):
+        values = [0.0, 0.0]
+        values[place] = value
+        nodes = [
+            helper.make_node("Exp", ["x"], ["e"]),
+            helper.make_node("Shape", ["e"], ["s"]),
+            helper.make_node("Gather", ["s", "one"], ["rows"], axis=0),
+            helper.make_node("Concat", ["one", "rows", "half"], ["shape"], axis=0),
+            *(
+                helper.make_node(
+                    "ConstantOfShape", ["shape"], [f"h{i}"], value=numpy_helper.from_array(np.array([each], "f"))
+                )
+                for i, each in enumerate(values)
+            ),
+            helper.make_node("Concat", ["h0", "h1"], ["h"], axis=2),
+            lstm_node("e", inputs=("W", "R", "B", "", "h", "h"), hidden_size=4),
+        ]
+        constants = {k: parameters()[k] for k in "WRB"} | {"one": np.array([1]), "half": np.array([2])}
+        return saved(model_of(nodes, constants), tmp_path)
+
+    assert lk.load(model(0), prefix="lstm").hidden_size == 4
+    with pytest.raises(lk.FormatError, match="initial_h: expected zeros"):
+        lk.load(model(0.5), prefix="lstm")

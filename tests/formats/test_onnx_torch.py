@@ -229,4 +229,21 @@ def test_an_lstm_by_the_name_of_its_module(tmp_path):
     assert lk.load(path, prefix="/lstm/LSTM_1").input_size == 14
     with pytest.raises(lk.FormatError, match="'/lstm/LSTM', '/lstm/LSTM_1'"):
         lk.load(path, prefix="head")
-    assert [network.prefix for network in lk.inspect(path).networks] == ["/lstm/LSTM", "/lstm/LSTM_1"]
+    assert [network.prefix for network in lk.inspect(path).networks] == ["lstm", "/lstm/LSTM", "/lstm/LSTM_1"]
+    assert not any("swaps" in note for note in lk.inspect(path).notes)
+
+
+def test_the_layers_of_a_module_whose_output_is_pooled(tmp_path):
+    """The usual classifier, with the batch that it was exported with: by the name that the error advises."""
+    net = torch_net(lambda torch, net, x: net.head(net.lstm(x)[0].mean(1)), layers=3, batch_first=True)
+    path, x = saved(torchscript(net, numbers(4, 9, 5)), tmp_path), numbers(4, 9, 5)
+    with pytest.raises(
+        lk.FormatError, match=r"choose an LSTM alone with prefix='lstm' or .*several in a row with a list"
+    ):
+        lk.load(path)
+    with pytest.warns(RuntimeWarning, match="the model swaps the first two axes before it. batch_first=True"):
+        assert not lk.load(path, prefix="lstm").batch_first
+    assert any("swaps" in note for note in lk.inspect(path).notes)
+    lstm = lk.load(path, prefix="lstm", batch_first=True)
+    expected = net.lstm(pytest.importorskip("torch").tensor(x))[0].detach().numpy()
+    np.testing.assert_allclose(lstm(x)[0], expected, atol=1e-5)

@@ -35,6 +35,12 @@ KEY = "lstmkernel"
 #: How many LSTM nodes ``inspect`` tries to load.
 MOST_LISTED = 50
 
+#: Of LSTM nodes alone.
+SWAPPED = (
+    "x is taken as the LSTM node has it, (T, B, I); the model swaps the first two axes before it. batch_first=True "
+    "takes x as the model does, batch_first=False says that (T, B, I) is wanted"
+)
+
 
 def recognises(path: str, head: bytes) -> bool:
     """A ModelProto: its first field is ir_version, a small number; the next field is one of those that can follow."""
@@ -45,7 +51,7 @@ def inspect(path: str) -> Contents:
     model, reader = _model(path)
     scopes = select.scopes(model, reader)
     networks, notes = [], []
-    names = list(dict.fromkeys(node.name for node, _ in select.lstms(scopes)))
+    names = select.prefixes(scopes)
     for prefix in ("", *names[:MOST_LISTED]):
         found = select.tried(scopes, reader, prefix)
         if isinstance(found, FollowedNetwork):
@@ -53,10 +59,12 @@ def inspect(path: str) -> Contents:
             notes += [told for told in _told(found.parts) if told not in notes and not _kept_activations(model)]
             if found.only:
                 notes.append(GIVES[found.only])
+            if found.swapped and SWAPPED not in notes:
+                notes.append(SWAPPED)
         else:
             notes.append(f"cannot be loaded {f'with prefix={prefix!r}' if prefix else 'as a whole'}: {found}")
     if len(names) > MOST_LISTED:
-        notes.append(f"{len(names) - MOST_LISTED} more LSTM nodes, which prefix= can name, too")
+        notes.append(f"{len(names) - MOST_LISTED} more names of LSTM nodes, which prefix= can be, too")
     kept = _kept_notes(model)
     notes += kept_notes.in_words(kept)
     return Contents(NAME, [described(tensor) for tensor in model.graph.initializer], networks, notes, kept.sample_rate)
@@ -79,6 +87,8 @@ def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stac
         warn(f"{path}: {GIVES[notes.gives]}")
     for sentence in [] if activations else _told(found.parts):
         assumptions.assume(sentence)
+    if found.swapped and options.batch_first is None:
+        assumptions.assume(SWAPPED)
     return _built(found, options, notes, activations)
 
 

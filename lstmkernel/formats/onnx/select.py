@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import islice, product
@@ -49,10 +50,18 @@ def tried(scopes: Sequence[Scope], reader: TensorReader, prefix: str) -> Followe
 
 def _way_out(scopes: Sequence[Scope], reader: TensorReader) -> str:
     """The prefixes that load, for an error about the whole model; "" if there are none."""
-    names = dict.fromkeys(node.name for node, _ in lstms(scopes))
-    loadable = (name for name in islice(names, MOST_ADVISED) if not isinstance(tried(scopes, reader, name), str))
-    advised = " or ".join(f"prefix={name!r}" for name in islice(loadable, 3))
-    return f"; choose an LSTM alone with {advised}" if advised else ""
+    names = islice(prefixes(scopes), MOST_ADVISED)
+    found = list(islice((name for name in names if not isinstance(tried(scopes, reader, name), str)), 3))
+    advised = " or ".join(f"prefix={name!r}" for name in found)
+    in_a_row = ", or several in a row with a list of them" if len(found) > 1 else ""
+    return f"; choose an LSTM alone with {advised}{in_a_row}" if advised else ""
+
+
+def prefixes(scopes: Sequence[Scope]) -> list[str]:
+    """The names that may be a prefix: of modules with several LSTM nodes, their layers perhaps, then of all nodes."""
+    names = list(dict.fromkeys(node.name for node, _ in lstms(scopes)))
+    modules = Counter(name.strip("/").rpartition("/")[0] for name in names)
+    return [*(module for module, count in modules.items() if module and count > 1), *names]
 
 
 def _of_caller(scopes: Sequence[Scope], name: str) -> bool:
@@ -106,7 +115,7 @@ def named(scopes: Sequence[Scope], reader: TensorReader, prefix: str) -> Followe
     if within:
         scope, chosen = within[0]
         found, _ = (chosen_nodes(scope, copy(reader), chosen, sizes) for sizes in (OPEN, OPEN[::-1]))  # as in _tried
-        return found
+        return found._replace(swapped=_is_swapped(scope, chosen[0]))
     other = next(
         (n for scope in scopes for n in scope.graph.nodes if _within(n, prefix) and n.op in other_recurrent.NAMES), None
     )
@@ -114,6 +123,14 @@ def named(scopes: Sequence[Scope], reader: TensorReader, prefix: str) -> Followe
     places = ", ".join(map(repr, names[:6])) + (" and others" if len(names) > 6 else "") if names else "none"
     got = f"{other}: {other_recurrent.NAMES[other.op]}" if other else "no such node"
     raise ValueError(f"prefix {prefix[:100]!r}: expected the name of an LSTM node, got {got}; LSTM nodes: {places}")
+
+
+def _is_swapped(scope: Scope, node: Node) -> bool:
+    """Whether the model swaps the first two axes of what this node takes: its own input has the rows first."""
+    maker = next((each for each in scope.graph.nodes if node.input(0) in each.outputs), None)
+    if maker is None or maker.op != "Transpose":
+        return False
+    return list(maker.attribute("perm", "ints", [])[:4]) == [1, 0, 2]
 
 
 def _different(scope: Scope, chosen: list[Node]) -> list[Node]:

@@ -63,10 +63,17 @@ class Values:
                 return
             inputs = self.inputs(node)
             known = all(not name or value is not None for name, value in zip(node.inputs, inputs, strict=True))
-            if known and not any(of_unknown_shape(value) for value in inputs):
-                self.follow(node)
-            elif node.op in (*data_movement.NAMES, "ConstantOfShape"):
+            if known and not any(of_unknown_shape(value) for value in inputs) and self._follow_if_it_fits(node):
+                return
+            if node.op in (*data_movement.NAMES, "ConstantOfShape"):
                 self._fold_without_shape(node, inputs)
+
+    def _follow_if_it_fits(self, node: Node) -> bool:
+        """The same; False where the sizes that are tried do not fit those of a constant."""
+        try:
+            return self.follow(node)
+        except ValueError:
+            return False
 
     def _fold(self, node: Node, inputs: Sequence[Value]) -> bool:
         arrays = [value for value in inputs if not isinstance(value, Signal)]
@@ -81,12 +88,13 @@ class Values:
 
         It stands as one number without dimensions: 0 if it holds only zeros, else 1, which is refused as a state.
         """
-        data = inputs[0] if inputs else None
+        data = inputs if node.op == "Concat" else inputs[:1]
         if node.op == "ConstantOfShape":
             value = node.attribute("value", "t")
-            data = np.zeros(1, np.float32) if value is None else self._reader.array(value)
-        if isinstance(data, np.ndarray) and data.dtype.kind == "f":
-            self._computed[node.output(0)] = np.array(fold.once(data).any(), np.float32)
+            data = [np.zeros(1, np.float32) if value is None else self._reader.array(value)]
+        arrays = [value for value in data if isinstance(value, np.ndarray) and value.dtype.kind == "f"]
+        if arrays and len(arrays) == len(data):
+            self._computed[node.output(0)] = np.array(any(fold.once(array).any() for array in arrays), np.float32)
 
     def _cast(self, node: Node, signal: Signal) -> None:
         """A cast changes no label: the network computes everything in its own dtype."""

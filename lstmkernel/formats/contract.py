@@ -39,6 +39,7 @@ class Options(NamedTuple):
     reverse: bool | None = None
     recurrent_activation: str | None = None
     notes: Notes = Notes()  # what the file says of its network's use
+    prefixes: tuple[str, ...] = ()  # all of a list, while its parts are loaded one by one
 
     def applied(self, shape: LSTMShape) -> LSTMShape:
         """The shape with what the caller has said, for files that do not say it themselves."""

@@ -31,6 +31,7 @@ def load(
     """What ``one`` gives for a prefix that was checked; for a list of them, all layers as one Stack."""
     if not isinstance(prefix, list):
         return one(prefix, options)
+    options = options._replace(prefixes=tuple(prefix))
     return chain([(f"prefix {part!r}", partial(one, part)) for part in prefix], options)
 
 

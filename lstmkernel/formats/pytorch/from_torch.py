@@ -125,7 +125,9 @@ def _one(weights: list[Weight], module: Any, prefix: str | None, options: Option
         _check_alone(known)
     if module is not None:
         places = _places(known, prefix or "")
-        _tell_of_own_code(module, places, bool(prefix))
+        # A wrapper that computes weights, such as a weight drop, is known for what it does.
+        is_wrapped = not {weight.name for weight in weights} <= {weight.name for weight in known}
+        _tell_of_own_code(module, places, bool(prefix) or is_wrapped)
         if options.batch_first is None:
             options = options._replace(batch_first=bool(getattr(_at(module, places[0]), "batch_first", False)))
     return state_dict.load(known, prefix, options)
@@ -183,10 +185,10 @@ def _at(module: Any, place: str) -> Any:
     return module.get_submodule(place.removesuffix("."))
 
 
-def _tell_of_own_code(module: Any, places: list[str], is_chosen: bool) -> None:
+def _tell_of_own_code(module: Any, places: list[str], is_known: bool) -> None:
     """A word about code that the module has around its layers, or in place of theirs: only weights are looked at.
 
-    is_chosen: whether a prefix names the layers. Then what is around them was left out on purpose.
+    is_known: whether what is around them is known: a prefix that names them leaves it out on purpose.
     """
     for place in places:
         name = place.removesuffix(".")
@@ -197,7 +199,7 @@ def _tell_of_own_code(module: Any, places: list[str], is_chosen: bool) -> None:
                 f"{what} is {found}: only its weights are taken, for a layer as PyTorch has it; from_torch of its "
                 "state_dict() says that they are that"
             )
-        around = [] if is_chosen else [_at(module, outer) for outer in _outer(name)]
+        around = [] if is_known else [_at(module, outer) for outer in _outer(name)]
         if others := [type(outer).__name__ for outer in around if not modules.passes_on(outer)]:
             assumptions.assume(
                 f"the LSTM {name!r} alone is taken; what the forward of {', then '.join(others)} computes around it is "

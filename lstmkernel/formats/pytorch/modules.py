@@ -144,14 +144,15 @@ def _check_statistics(name: str, module: Any, kind: str) -> None:
 
 def own_code(module: Any) -> str:
     """In words, what a module may compute beside PyTorch's LSTM or Linear; "" for those as PyTorch has them."""
-    if _kind(module) not in ("LSTM", "Linear"):
+    if _kind(module) not in ("LSTM", "LSTMCell", "Linear"):
         return f"a {type(module).__name__}"
     return "a forward or hooks of its own" if _has_own_code(module) else ""
 
 
 def passes_on(module: Any) -> bool:
     """Whether a module around an LSTM is one of PyTorch's: they compute nothing themselves."""
-    return type(module).__module__.startswith("torch.") and not _has_own_code(module)
+    place = type(module).__module__
+    return place.startswith("torch._dynamo.") or (place.startswith("torch.") and not _has_own_code(module))
 
 
 def _has_own_code(module: Any) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
-from itertools import product
+from itertools import pairwise, product, takewhile
 from typing import NamedTuple
 
 from lstmkernel.backends.packing import Array
@@ -58,6 +58,8 @@ def load(
     """
     groups = _Groups(computed.resolved(weights), options)
     try:
+        if len(options.prefixes) > 1 and options.prefixes[0] == prefix:
+            groups.tell_of_list(options.prefixes, ordered)
         chosen = groups.chosen(prefix, ordered)
     except ValueError as error:
         raise ValueError(f"{error}{_hint(hidden)}") from None
@@ -220,6 +222,30 @@ class _Groups:
                 )
         return groups
 
+    def tell_of_list(self, prefixes: Sequence[str], ordered: bool) -> None:
+        """A word about what a list of prefixes leaves out: what the file has between its parts, and activations.
+
+        Where the file has no order, a part of the model may be anywhere beside them.
+        """
+        parts = [group for prefix in prefixes for group in self._behind(prefix)]
+        taken = {part.place for part in parts}
+        numbers = [self._order[place] for place in taken]
+        beside = self._below(_common([part.prefix.split(".")[:-1] for part in parts]))
+        if ordered:
+            beside = [group for group in beside if min(numbers) < self._order[group.place] < max(numbers)]
+        left_out = [group.prefix or "the rest" for group in beside if group.place not in taken]
+        if left_out:
+            assumptions.assume(
+                f"{list(prefixes)} run one after the other; left out is what the file has "
+                f"{'between' if ordered else 'beside'} them: {names.some(left_out)}"
+            )
+        for below, above in pairwise(parts):
+            if below.kind == above.kind == "Linear":
+                assumptions.assume(
+                    f"nothing is computed between the Linears {below.prefix!r} and {above.prefix!r}; an activation "
+                    "there is not in the file, but from_torch takes it from a list of modules"
+                )
+
     def _behind(self, prefix: str | None) -> list[Group]:
         """What is at a prefix and below it; with a dot at its end only what is at it, if anything is."""
         if not prefix:
@@ -268,6 +294,12 @@ class _Groups:
         )
         linears = f", Linears under: {names.some(heads)}; a list of prefixes loads one after the other"
         return f"LSTMs are under: {names.some(lstms)}{linears if heads else ''}"
+
+
+def _common(paths: Sequence[Sequence[str]]) -> str:
+    """The names with which all paths begin, each with its dot."""
+    same = takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False))
+    return "".join(f"{names[0]}." for names in same)
 
 
 def _part(name: str, group: Group) -> Part:

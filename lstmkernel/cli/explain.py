@@ -101,6 +101,8 @@ def _subject(arguments: argparse.Namespace) -> tuple[str, Explained]:
     if arguments.prefix:
         raise ValueError("--prefix: needs --weights")
     sentence = SENTENCE if arguments.input is None else arguments.input
+    if os.path.isfile(sentence):
+        raise ValueError(f"{sentence}: expected --weights with a file; without it, the argument is a sentence to read")
     words = example.words(sentence)
     if not words:
         raise ValueError(f"SENTENCE: expected words, got {sentence!r}")

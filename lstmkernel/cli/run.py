@@ -128,6 +128,8 @@ def command(arguments: argparse.Namespace) -> int:
             lines = run_arrays.run(arguments, kind, _load(arguments, arguments.batch_first), stack)
     for line in lines:
         run_output.say(line)
+    if arguments.weights is None:
+        run_output.say(f"the network was {run_output.OWN_NETWORK}; --weights gives another")
     return 0
 
 

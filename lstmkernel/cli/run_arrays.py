@@ -37,6 +37,8 @@ def _run_grid(arguments: argparse.Namespace, net: Net, stored: Stored, stack: Ex
     path, shape, I = arguments.input, stored.shape, net.input_size
     if len(shape) not in (2, 3) or shape[-1] != I:
         alone = "; save x[:, None]" if len(shape) == I == 1 else ""
+        if arguments.weights is None:
+            alone += f"; without --weights the network is {run_output.OWN_NETWORK}"
         raise ValueError(f"{path}: expected shape (T, {I}) or ({_axes(net.batch_first)}, {I}), got {shape}{alone}")
     of = Grid.of(shape, net.batch_first)
     itemsize = stored.dtype.itemsize

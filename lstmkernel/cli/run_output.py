@@ -20,6 +20,9 @@ from lstmkernel.workbench.blockwise.behind import written_behind
 from lstmkernel.workbench.blockwise.grid import Sink, state_shapes
 from lstmkernel.workbench.networks import Net, lstms
 
+#: The one that runs without --weights.
+OWN_NETWORK = "the one that comes with lstmkernel, which forecasts yearly sunspot numbers"
+
 
 class Outputs(NamedTuple):
     """The open files. They get their names when the stack with which they were opened closes."""

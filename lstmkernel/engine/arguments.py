@@ -134,7 +134,8 @@ def real_numbers(name: str, value: ArrayLike, dtype: np.dtype[Any]) -> Array:
     """``value`` as an array of any dtype that casts to ``dtype``."""
     array = array_of(name, value)
     if array.dtype is not dtype and array.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: expected real numbers that cast to {dtype}, got {array.dtype}")
+        hint = f"; give its to_numpy({dtype.name!r})" if array.dtype == object and hasattr(value, "to_numpy") else ""
+        raise TypeError(f"{name}: expected real numbers that cast to {dtype}, got {array.dtype}{hint}")
     return array
 
 

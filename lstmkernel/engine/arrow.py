@@ -23,7 +23,7 @@ _LEAVE_OUT = (
 )
 _FILL = (
     "to take 0 in such places, give numpy.nan_to_num({numbers}.to_numpy(zero_copy_only=False)).reshape(-1, {I}) and "
-    "column.offsets (a ChunkedArray: combine_chunks() first)"
+    "{offsets} (a ChunkedArray: combine_chunks() first)"
 )
 
 
@@ -78,9 +78,10 @@ def _of_chunk(column: Any, I: int, dtype: np.dtype[Any], first: int) -> tuple[Ar
     if numbers.null_count:
         where = _place(_first_null(numbers) // I, offsets, first)
         within = "column.values.flatten()" if _is_list(steps) else "column.values"
-        raise ValueError(
-            f"flat: expected numbers, got a missing one (null), {where}; {_FILL.format(numbers=within, I=I)}"
-        )
+        size = getattr(column.type, "list_size", None)
+        ends = "column.offsets" if size is None else f"{size} * numpy.arange(len(column) + 1)"
+        way_out = _FILL.format(numbers=within, offsets=ends, I=I)
+        raise ValueError(f"flat: expected numbers, got a missing one (null), {where}; {way_out}")
     found = arguments.real_numbers("flat", numbers.to_numpy(zero_copy_only=False), dtype)
     return found.reshape(-1, I), offsets
 

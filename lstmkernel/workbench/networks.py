@@ -13,6 +13,7 @@ from lstmkernel.cell import LSTMCell
 from lstmkernel.dense import Dense
 from lstmkernel.formats import from_torch, load
 from lstmkernel.formats.contract import Prefix
+from lstmkernel.formats.others.files import stand_in
 from lstmkernel.lstm import LSTM
 from lstmkernel.stack import Stack
 
@@ -33,6 +34,11 @@ def read_input(path: str, net: Net) -> Array:
     """The network's x from a .npy file: (T, I) or batched."""
     try:
         with open(path, "rb") as file:  # NumPy leaves a broken .npz open
+            head = file.read(2048)
+            other = stand_in(head)
+            if other or not head.startswith((b"\x93NUMPY", b"PK")):  # NumPy would take it for a pickle
+                raise ValueError(f"got {other.what}; {other.way_out}" if other else f"it begins with {head[:20]!r}")
+            file.seek(0)
             x = np.load(file, allow_pickle=False)
     except OSError:  # it names the file
         raise

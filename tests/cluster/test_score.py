@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from typing import Any
 
 import networks
@@ -243,6 +244,22 @@ def test_ways_out_of_a_flat_list_and_of_missing_rows() -> None:
     assert_same_bits(got.to_numpy()[0], last_alone(net, np.arange(10).reshape(2, 5)))
     frame = lazily([[[1.0] * 5], None])
     assert len(score(net, frame.dropna(subset=["x"]), column="x").compute(scheduler="sync")) == 1
+
+
+@pytest.mark.parametrize("kind", [object, "arrow"])
+@pytest.mark.parametrize(("missing", "I"), [([[1.0] * 3, None], 3), ([[1.0, None, 1.0]], 3), ([1.0, None], 1)])
+def test_the_way_out_of_a_missing_step_or_number_leaves_out_its_row(missing: list[Any], I: int, kind: Any) -> None:
+    net, row = lk.LSTM(I, 2, seed=0), [[1.0] * 3] if I == 3 else [1.0]
+    of_numbers = pa.list_(pa.float32())
+    arrow = pd.ArrowDtype(pa.list_(of_numbers) if I == 3 else of_numbers)
+    frame = lazily([missing, row, missing], arrow if kind == "arrow" else kind)
+    with pytest.raises(ValueError, match="missing") as caught:
+        score(net, frame, column="x", last=True).compute(scheduler="sync")
+    code = re.search(r"; (frame\[.*\]) leaves out rows", str(caught.value))
+    assert code
+    left = eval(code[1], {"frame": frame, "pandas": pd, "numpy": np})
+    got = score(net, left, column="x", last=True).compute(scheduler="sync")
+    assert_same_bits(got.to_numpy(), last_alone(net, np.ones((1, I)))[None])
 
 
 # ---------------------------------------------------------------- the rest

@@ -110,6 +110,7 @@ REFUSED = {
     "a bias missing": (changed(bias_hh_l0=None), "missing bias_hh_l0"),
     "a wrong shape": (changed(bias_hh_l0=[1] * 11), r"bias_hh_l0: expected shape \(12,\), got \(11,\)"),
     "one too many": (changed(weight_xx_l0=[1]), "weight_xx_l0"),
+    "an RNN": (changed(weight_hh_l0=[[1] * 3] * 3), r"weight_hh_l0: .* one gate, an RNN, not an LSTM"),
     "a GRU": (changed(weight_hh_l0=[[1] * 3] * 9), r"weight_hh_l0: .* three gates, a GRU, not an LSTM"),
     "half of a weight norm": (
         changed(weight_hh_l0_g=[[1]]),

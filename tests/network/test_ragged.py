@@ -414,6 +414,18 @@ def test_the_ways_out_of_missing_values():
     flat = np.nan_to_num(column.values.flatten().to_numpy(zero_copy_only=False)).reshape(-1, 5)
     out, _ = net.ragged(flat, column.offsets)
     assert_same_bits(out[1:], net(np.float32([[0.5, 0, 0.5, 0.5, 0.5]]))[0])
+    column = pa.array([[step, [0.5, None, 0.5, 0.5, 0.5]]], pa.list_(pa.list_(pa.float32(), 5), 2))
+    with pytest.raises(ValueError, match=r"and 2 \* numpy.arange\(len\(column\) \+ 1\)"):
+        net.ragged(column)
+    assert_same_bits(net.ragged(flat, 2 * np.arange(len(column) + 1))[0], net(flat)[0])
+
+
+def test_a_frame_whose_numbers_may_be_missing_has_a_way_out():
+    pandas = pytest.importorskip("pandas")
+    frame, net = pandas.DataFrame(np.ones((4, 5))).astype("Float32"), make("plain")
+    with pytest.raises(TypeError, match=r"got object; give its to_numpy\('float32'\)"):
+        net(frame)
+    assert_same_bits(net(frame.to_numpy("float32"))[0], net(np.ones((4, 5), "f"))[0])
 
 
 @pytest.mark.parametrize("kind", [list, tuple, "objects"])

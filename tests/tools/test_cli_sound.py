@@ -213,7 +213,11 @@ def test_a_full_disk_leaves_the_old_output(amp, tmp_path, monkeypatch, capsys):
     ("source", "target", "message"),
     [
         ("nan.wav", "out.wav", "nan.wav: expected samples that are numbers, got NaN or infinity"),
-        ("headless.raw", "out.wav", "headless.raw: expected a sound file that says its sample rate and channels"),
+        (
+            "headless.raw",
+            "out.wav",
+            "headless.raw: expected a file that says what it contains; for numbers without a header, say --raw",
+        ),
         ("many.wav", "out.ogg", "out.ogg: expected at most 255 channels, got 256"),
         ("text.wav", "out.wav", "text.wav: "),
     ],

@@ -372,6 +372,36 @@ def test_inputs_that_do_not_fit(capsys: pytest.CaptureFixture[str], recorded: Ca
     assert "expected a network that begins with an LSTM" in capsys.readouterr().err
 
 
+def test_a_file_without_weights_is_no_sentence(
+    capsys: pytest.CaptureFixture[str], recorded: Callable[..., Any]
+) -> None:
+    given, _, _ = recorded(4, 3, 5)
+    assert main(["explain", given[2]]) == 2
+    assert "expected --weights with a file; without it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"hello world", "as numpy.save writes it: it begins with b'hello world'"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "got a Git LFS pointer, .*; fetch the file: git lfs pull"),
+        (b"<!DOCTYPE html><html>", "got a web page; download the file itself"),
+    ],
+)
+def test_what_is_no_array_is_told(
+    capsys: pytest.CaptureFixture[str], recorded: Callable[..., Any], content: bytes, said: str
+) -> None:
+    """NumPy takes any such file for a pickle, and advises to load it all the same."""
+    given, _, _ = recorded(4, 3, 5)
+    Path(given[2]).write_bytes(content)
+    assert main(["explain", *given]) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error)
+    assert "allow_pickle" not in error
+    assert main(["run", *given, "-o", str(Path(given[2]).with_name("out.npy"))]) == 2
+    assert b"hello" in content or re.search(said, capsys.readouterr().err)
+
+
 def test_word_and_step_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["explain", "--word", "at", "--step", "1"])

@@ -161,7 +161,9 @@ def test_run_without_weights_takes_the_network_that_comes_along(capsys, tmp_path
     output = tmp_path / "out.npy"
     assert main(["run", path, "-o", str(output)]) == 0
     np.testing.assert_array_equal(np.load(output), lk.load(SUNSPOTS)(x)[0])
-    capsys.readouterr()
+    assert "which forecasts yearly sunspot numbers; --weights gives another" in capsys.readouterr().out
+    features, _ = save(4, 40)
+    assert "without --weights the network is the one" in refused(capsys, "run", features, "-o", str(output))
     (tmp_path / "sound.wav").write_bytes(b"RIFF")
     assert "sound needs --weights" in refused(capsys, "run", str(tmp_path / "sound.wav"), "-o", str(output))
 

@@ -35,6 +35,7 @@ TFLITE = Other(
     "load the model that it was converted from: save that in Keras, model.save('model.keras')",
 )
 OPENVINO = Other("an OpenVINO model", "load the model that it was converted from: an .onnx, .keras or .pt file")
+_LFS_BEGINNING = b"version https://git-lfs.github.com/spec/"
 LFS = Other("a Git LFS pointer, which stands for the file itself", "fetch the file: git lfs pull")
 WEB_PAGE = Other("a web page", "download the file itself: on GitHub and Hugging Face that is its raw or download link")
 EXPORTED = Other(
@@ -51,7 +52,7 @@ _PROTOBUFS = {
 
 #: By the bytes that a file has at a place.
 _SIGNATURES = {
-    (0, b"version https://git-lfs.github.com/spec/"): LFS,
+    (0, _LFS_BEGINNING): LFS,
     (0, b"model_checkpoint_path:"): CHECKPOINT,
     (4, b"TFL3"): TFLITE,
     (4, b"ORTM"): Other("a model in ONNX Runtime's own format", "load the .onnx file that it was converted from"),
@@ -103,6 +104,12 @@ _TABLE_MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # ends an index of a TensorF
 def recognised(path: str, head: bytes) -> Other | None:
     """What a file of another kind is; None if it may be of a format that lstmkernel reads."""
     return next(filter(None, (find(path, head) for find in _FINDERS)), None)
+
+
+def stand_in(head: bytes) -> Other | None:
+    """What a download may give in place of a file of any kind."""
+    found = LFS if head.startswith(_LFS_BEGINNING) else _markup("", head)
+    return found if found in (LFS, WEB_PAGE) else None
 
 
 def text(head: bytes) -> Other | None:

@@ -100,6 +100,8 @@ def shape_of(mapping: Mapping[str, Shaped]) -> LSTMShape:
             raise ValueError(f"{name}: expected a matrix, got shape {mapping[name].shape}")
     projection = mapping.get("weight_hr_l0")
     rows, R = mapping["weight_hh_l0"].shape
+    if rows == R and projection is None:
+        raise ValueError(f"weight_hh_l0: expected shape (4H, H), got {(rows, R)}: one gate, an RNN, not an LSTM")
     if rows == 3 * R and projection is None:
         raise ValueError(f"weight_hh_l0: expected shape (4H, H), got {(rows, R)}: three gates, a GRU, not an LSTM")
     if rows % 4 or (projection is None and rows != 4 * R):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from lstmkernel.formats.others.files import stand_in
+
 NPY, NPZ, RAW, PARQUET, ARROW, SOUND = "npy", "npz", "raw", "parquet", "arrow", "sound"
 
 ARRAYS, TABLES = (NPY, NPZ, RAW), (PARQUET, ARROW)
@@ -12,7 +14,7 @@ ARRAYS, TABLES = (NPY, NPZ, RAW), (PARQUET, ARROW)
 _SUFFIXES = {".npy": NPY, ".npz": NPZ, ".parquet": PARQUET, ".pq": PARQUET, ".arrow": ARROW, ".feather": ARROW}
 _SOUNDS = (
     *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf"),
-    *(".w64", ".rf64", ".raw", ".voc", ".svx", ".ircam", ".mat4", ".mat5", ".paf", ".nist", ".sph", ".sd2"),
+    *(".w64", ".rf64", ".voc", ".svx", ".ircam", ".mat4", ".mat5", ".paf", ".nist", ".sph", ".sd2"),
 )
 _TEXTS = (".csv", ".tsv", ".txt")
 _FROM_TEXT = (
@@ -42,11 +44,18 @@ def is_network(path: str) -> bool:
 def of_input(path: str) -> str:
     """NPY, NPZ, PARQUET, ARROW or SOUND: by the file's first bytes, else by its name. Fails as ``open`` does."""
     with open(path, "rb") as file:
-        head = file.read(6)
+        head = file.read(2048)
+    if other := stand_in(head):
+        raise ValueError(f"{path}: expected numbers, got {other.what}; {other.way_out}")
     for beginning, kind in _BEGINNINGS.items():
         if head.startswith(beginning):
             return kind
     suffix = _suffix(path)
+    if suffix == ".raw":
+        raise ValueError(
+            f"{path}: expected a file that says what it contains; for numbers without a header, say --raw DTYPE,SHAPE, "
+            "for example --raw float32,50,40"
+        )
     if suffix in _SOUNDS:
         return SOUND
     if suffix not in _SUFFIXES:

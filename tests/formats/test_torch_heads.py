@@ -276,6 +276,13 @@ def test_where_nothing_else_is_computed_nothing_is_told():
     lk.from_torch(Residual(5, 8).state_dict())
 
 
+def test_a_checkpoint_around_a_state_dict_names_the_way_out():
+    checkpoint = {"state_dict": nn.LSTM(5, 8).state_dict(), "epoch": 3}
+    with pytest.raises(ValueError, match=r"give from_torch\(checkpoint\['state_dict'\]\)"):
+        lk.from_torch(checkpoint)
+    assert lk.from_torch(checkpoint["state_dict"]).hidden_size == 8
+
+
 def test_a_prefix_that_begins_another_name_is_not_that_name():
     model = nn.ModuleDict({"rnn2": nn.LSTM(5, 8), "rnn": nn.LSTM(5, 8, batch_first=True)})
     assert lk.from_torch(model, prefix="rnn").batch_first

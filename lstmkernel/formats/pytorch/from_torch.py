@@ -108,6 +108,7 @@ def _weights(named: Mapping[Any, Any]) -> list[Weight]:
 def _picked(source: Any, prefix: str | list[str] | None, options: Options) -> Any:
     """What the prefix picks from one module or state_dict."""
     if isinstance(source, Mapping):
+        _check_flat(source)
         weights, module = _weights(source), None
     elif callable(getattr(source, "state_dict", None)) and callable(getattr(source, "get_submodule", None)):
         weights, module = _weights_of(source), source
@@ -116,6 +117,16 @@ def _picked(source: Any, prefix: str | list[str] | None, options: Options) -> An
             f"from_torch: expected a torch.nn.Module, a list of them, or a state_dict, got {type(source).__name__}"
         )
     return joined.load(partial(_one, weights, module), prefix, options)
+
+
+def _check_flat(source: Mapping[Any, Any]) -> None:
+    """ValueError for a checkpoint that has a state_dict inside of it."""
+    inner = [key for key, value in source.items() if isinstance(value, Mapping) and names.prefixes(map(str, value))]
+    if inner and not names.prefixes(map(str, source)):
+        raise ValueError(
+            f"from_torch: expected a state_dict, got a mapping with one under {inner[0]!r}: give "
+            f"from_torch(checkpoint[{inner[0]!r}]); load of the file itself finds it"
+        )
 
 
 def _one(weights: list[Weight], module: Any, prefix: str | None, options: Options) -> LSTM | Dense | Stack:

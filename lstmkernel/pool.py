@@ -14,6 +14,7 @@ from lstmkernel.engine import arguments
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.chunk import checked as checked_chunk
 from lstmkernel.engine.network import State
+from lstmkernel.engine.sound import warn_of_whole_numbers
 from lstmkernel.engine.states import OneAtATime, States, as_given, checked_states
 
 if TYPE_CHECKING:
@@ -213,6 +214,7 @@ class Pool(OneAtATime):
             ids = _whole_numbers(ids)
         n = len(ids)
         if type(x) is not _ndarray or x.dtype is not dtype or not x.flags.carray:
+            warn_of_whole_numbers("x", x, self._chain)
             x = np.ascontiguousarray(arguments.real("x", x, dtype))
         if x.shape != (n, self._in_width):
             arguments.shape("x", x, (n, self._in_width), "(n, I)")

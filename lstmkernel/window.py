@@ -13,6 +13,7 @@ from lstmkernel.backends.packing import Array, empty
 from lstmkernel.engine import arguments
 from lstmkernel.engine.chain import Chain
 from lstmkernel.engine.network import Network
+from lstmkernel.engine.sound import warn_of_whole_numbers
 from lstmkernel.engine.states import OneAtATime, States
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class Window(OneAtATime):
 
     def _checked(self, x_t: ArrayLike) -> tuple[Array, tuple[int, ...]]:
         """x_t as the kernels take it, and the shape of its output. The next step expects this shape first."""
+        warn_of_whole_numbers("x_t", x_t, self._chain)
         array = np.ascontiguousarray(arguments.real("x_t", x_t, self._dtype))
         B, I = self._batch_size, self._chain.input_size
         expected: list[tuple[int, ...]] = [(B, I)] if B > 1 else [(B, I), (I,)]

@@ -220,6 +220,7 @@ def _joined(rows: Any, chain: Chain) -> tuple[Array, Array]:
 
 def _row(place: int, row: ArrayLike, chain: Chain) -> Array:
     name = f"flat[{place}]"
+    warn_of_whole_numbers(name, row, chain)
     array = arguments.real_numbers(name, row, chain.dtype)
     if array.ndim != 2 or array.shape[1] != chain.input_size:
         raise ValueError(f"{name}: expected shape (T, I) with I = {chain.input_size}, got {array.shape}")

@@ -84,6 +84,10 @@ def test_sound_in_place_says_what_to_give(amp):
 # ---------------------------------------------------------------- sound as whole numbers
 
 
+def stepped(pool, x):
+    return pool.step(pool.open(1), x[:1])
+
+
 PLAY = {
     "call": lambda amp, x: amp(x),
     "call with skip": lambda amp, x: lk.Stack(amp.layers, skip=1)(x),
@@ -93,6 +97,9 @@ PLAY = {
     "last": lambda amp, x: amp.last(x),
     "windows": lambda amp, x: amp.windows(x, 2),
     "ragged": lambda amp, x: amp.ragged(x, [0, len(x)]),
+    "ragged rows": lambda amp, x: amp.ragged([x]),
+    "window": lambda amp, x: amp.window(2).step(x[0]),
+    "pool": lambda amp, x: stepped(amp.pool(1), x),
 }
 
 

@@ -276,6 +276,13 @@ def test_where_nothing_else_is_computed_nothing_is_told():
     lk.from_torch(Residual(5, 8).state_dict())
 
 
+def test_names_that_a_hook_of_state_dict_gives():
+    model = Around(nn.LSTM(5, 8))
+    model._register_state_dict_hook(lambda module, named, prefix, metadata: {f"net.{n}": v for n, v in named.items()})
+    with pytest.warns(RuntimeWarning, match="Around"):
+        assert lk.from_torch(model).hidden_size == 8
+
+
 def test_a_checkpoint_around_a_state_dict_names_the_way_out():
     checkpoint = {"state_dict": nn.LSTM(5, 8).state_dict(), "epoch": 3}
     with pytest.raises(ValueError, match=r"give from_torch\(checkpoint\['state_dict'\]\)"):

@@ -193,7 +193,11 @@ def _places(weights: list[Weight], prefix: str) -> list[str]:
 
 
 def _at(module: Any, place: str) -> Any:
-    return module.get_submodule(place.removesuffix("."))
+    """The module there; the outermost one where a hook of state_dict gave other names."""
+    try:
+        return module.get_submodule(place.removesuffix("."))
+    except AttributeError:
+        return module
 
 
 def _tell_of_own_code(module: Any, places: list[str], is_known: bool) -> None:
@@ -211,7 +215,7 @@ def _tell_of_own_code(module: Any, places: list[str], is_known: bool) -> None:
                 "state_dict() says that they are that"
             )
         around = [] if is_known else [_at(module, outer) for outer in _outer(name)]
-        if others := [type(outer).__name__ for outer in around if not modules.passes_on(outer)]:
+        if others := list(dict.fromkeys(type(each).__name__ for each in around if not modules.passes_on(each))):
             assumptions.assume(
                 f"the LSTM {name!r} alone is taken; what the forward of {', then '.join(others)} computes around it is "
                 f"not known. prefix={name!r} says that this is wanted"

@@ -254,7 +254,7 @@ def hooked(lstm):
 
 OWN_CODE = {
     "a forward of its own": (Residual(5, 8), None, "the module is a Residual: only its weights are taken"),
-    "a hook": (hooked(nn.LSTM(5, 8)), None, "a forward or hooks of its own"),
+    "a hook": (hooked(nn.LSTM(5, 8)), None, "the module has a forward or hooks of its own: only its weights"),
     "by a prefix": (Around(Residual(5, 8)), "rnn", "'rnn' is a Residual: only its weights"),
     "in a list": (nn.ModuleDict({"a": Residual(5, 8), "b": nn.Linear(8, 3)}), ["a", "b"], "'a' is a Residual"),
     "around the LSTM": (Around(nn.LSTM(5, 8)), None, r"'rnn' alone is taken; what the forward of Around computes"),

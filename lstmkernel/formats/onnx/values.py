@@ -71,9 +71,10 @@ class Values:
     def _follow_if_it_fits(self, node: Node) -> bool:
         """The same; False where the sizes that are tried do not fit those of a constant."""
         try:
-            return self.follow(node)
+            self.follow(node)
         except ValueError:
             return False
+        return True
 
     def _fold(self, node: Node, inputs: Sequence[Value]) -> bool:
         arrays = [value for value in inputs if not isinstance(value, Signal)]

@@ -211,8 +211,8 @@ def _tell_of_own_code(module: Any, places: list[str], is_known: bool) -> None:
         if found:
             what = repr(name) if name else "the module"
             assumptions.assume(
-                f"{what} is {found}: only its weights are taken, for a layer as PyTorch has it; from_torch of its "
-                "state_dict() says that they are that"
+                f"{what} {found}: only its weights are taken, for a layer as PyTorch has it. If it computes the same, "
+                "give its state_dict()"
             )
         around = [] if is_known else [_at(module, outer) for outer in _outer(name)]
         if others := list(dict.fromkeys(type(each).__name__ for each in around if not modules.passes_on(each))):

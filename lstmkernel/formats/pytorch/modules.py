@@ -143,10 +143,10 @@ def _check_statistics(name: str, module: Any, kind: str) -> None:
 
 
 def own_code(module: Any) -> str:
-    """In words, what a module may compute beside PyTorch's LSTM or Linear; "" for those as PyTorch has them."""
+    """In words, why a module may compute something else than PyTorch's LSTM or Linear; "" for those themselves."""
     if _kind(module) not in ("LSTM", "LSTMCell", "Linear"):
-        return f"a {type(module).__name__}"
-    return "a forward or hooks of its own" if _has_own_code(module) else ""
+        return f"is a {type(module).__name__}"
+    return "has a forward or hooks of its own" if _has_own_code(module) else ""
 
 
 def passes_on(module: Any) -> bool:

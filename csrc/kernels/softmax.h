@@ -3,7 +3,7 @@
  * The largest number is subtracted first, so that exp cannot overflow. exp is that of activation.h, and 0 below
  * EXP_LOW. A row with NaN or +Inf, or of -Inf alone, becomes NaN, as in PyTorch. The sum has the same order for every
  * length of vectors: number j is added to partial sum j % PARTIAL_SUMS, and these are added in halves.
- * Maximum error over random rows of 1 to 1000 numbers whose differences are exact: 5.5 ulp (test_activation.py). */
+ * Error: below 6 ulp in random rows of 1 to 1000 numbers whose differences are exact (test_activation.py). */
 #ifndef LK_SOFTMAX_H
 #define LK_SOFTMAX_H
 #include "kernels/activation.h"

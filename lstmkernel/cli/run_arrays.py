@@ -36,10 +36,10 @@ def _opened(arguments: argparse.Namespace, kind: str) -> AbstractContextManager[
 def _run_grid(arguments: argparse.Namespace, net: Net, stored: Stored, stack: ExitStack) -> list[str]:
     path, shape, I = arguments.input, stored.shape, net.input_size
     if len(shape) not in (2, 3) or shape[-1] != I:
-        alone = "; save x[:, None]" if len(shape) == I == 1 else ""
+        way_out = "; save x[:, None]" if len(shape) == I == 1 else ""
         if arguments.weights is None:
-            alone += f"; without --weights the network is {run_output.OWN_NETWORK}"
-        raise ValueError(f"{path}: expected shape (T, {I}) or ({_axes(net.batch_first)}, {I}), got {shape}{alone}")
+            way_out += f"; without --weights the network is {run_output.OWN_NETWORK}"
+        raise ValueError(f"{path}: expected shape (T, {I}) or ({_axes(net.batch_first)}, {I}), got {shape}{way_out}")
     of = Grid.of(shape, net.batch_first)
     itemsize = stored.dtype.itemsize
     lengths = _lengths(arguments, of) if arguments.lengths else None

@@ -106,14 +106,10 @@ def rows_of(network: WorkerNetwork, series: pd.Series) -> tuple[Array, Array]:
         numbers = "numpy.concatenate(list(row))" if _is_list(rows.flatten().type) else "row"
         raise ValueError(
             f"{name}: expected numbers, got {values.null_count} that are missing (NaN is a number); "
-            f"{_rows_with(repr(series.name), f'not pandas.isna({numbers}).any()')} leaves out rows with one"
+            f"{_rows_with(repr(series.name), f'not pandas.isna({numbers}).any()')} leaves out such rows"
         )
     flat = arguments.real(name, values.to_numpy(zero_copy_only=False), dtype) if len(values) else np.empty(0, dtype)
     return flat.reshape(-1, I), offsets
-
-
-#: Of a row of steps.
-_NO_STEP_MISSING = "all(step is not None for step in row)"
 
 
 def _rows_with(column: str, condition: str) -> str:
@@ -125,10 +121,11 @@ def _counts(name: str, lists: pa.Array, what: str) -> Array:
     """How long each list is."""
     if lists.null_count:
         column = name.partition(" ")[2]
-        way_out = f"frame.dropna(subset=[{column}])" if what == "a row" else _rows_with(column, _NO_STEP_MISSING)
+        all_there = _rows_with(column, "all(step is not None for step in row)")
+        way_out = f"frame.dropna(subset=[{column}])" if what == "a row" else all_there
         raise ValueError(
             f"{name}: expected a list for each row and step, got {what} that is missing ({lists.null_count} of "
-            f"{len(lists)}); {way_out} leaves out rows without one"
+            f"{len(lists)}); {way_out} leaves out such rows"
         )
     return np.asarray(pc.list_value_length(lists), np.int64)
 

@@ -255,7 +255,7 @@ def test_the_way_out_of_a_missing_step_or_number_leaves_out_its_row(missing: lis
     frame = lazily([missing, row, missing], arrow if kind == "arrow" else kind)
     with pytest.raises(ValueError, match="missing") as caught:
         score(net, frame, column="x", last=True).compute(scheduler="sync")
-    code = re.search(r"; (frame\[.*\]) leaves out rows", str(caught.value))
+    code = re.search(r"; (frame\[.*\]) leaves out such rows", str(caught.value))
     assert code
     left = eval(code[1], {"frame": frame, "pandas": pd, "numpy": np})
     got = score(net, left, column="x", last=True).compute(scheduler="sync")

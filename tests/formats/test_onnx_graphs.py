@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
 
@@ -422,50 +423,42 @@ def test_a_bodys_own_value_hides_a_constant_of_the_same_name_around_it(tmp_path)
         assert not lk.load(path, prefix="lstm").initial_state
 
 
-def test_by_name_zeros_for_a_batch_that_is_not_known_yet_are_zeros_and_others_are_refused(tmp_path):
+def filled(*values):
+    """An LSTM whose states are side by side these numbers, in rows as x has them, which comes from another node."""
+    parts = [f"h{place}" for place in range(len(values))]
+    nodes = [
+        helper.make_node("Exp", ["x"], ["e"]),
+        helper.make_node("Shape", ["e"], ["s"]),
+        helper.make_node("Gather", ["s", "one"], ["rows"], axis=0),
+        helper.make_node("Concat", ["one", "rows", "width"], ["shape"], axis=0),
+    ]
+    for part, value in zip(parts, values, strict=True):
+        number = numpy_helper.from_array(np.array([value], "f"))
+        nodes.append(helper.make_node("ConstantOfShape", ["shape"], [part], value=number))
+    nodes.append(helper.make_node("Concat", parts, ["joined"], axis=2))
+    state = "joined" if len(values) > 1 else parts[0]
+    nodes.append(lstm_node("e", inputs=("W", "R", "B", "", state, state), hidden_size=4))
+    sizes = {"one": np.array([1]), "width": np.array([4 // len(values)])}
+    return model_of(nodes, {k: parameters()[k] for k in "WRB"} | sizes)
+
+
+@pytest.mark.parametrize("values", [(0.5,), (0.5, 0), (0, 0.5)])
+def test_by_name_zeros_for_a_batch_that_is_not_known_yet_are_zeros_and_others_are_refused(tmp_path, values):
     """PyTorch makes zeros of x's shape, and x comes from what is not an LSTM."""
-
-    def model(value):
-        nodes = [
-            helper.make_node("Exp", ["x"], ["e"]),
-            helper.make_node("Shape", ["e"], ["s"]),
-            helper.make_node("Gather", ["s", "one"], ["rows"], axis=0),
-            helper.make_node("Concat", ["one", "rows", "width"], ["shape"], axis=0),
-            helper.make_node(
-                "ConstantOfShape", ["shape"], ["h"], value=numpy_helper.from_array(np.array([value], "f"))
-            ),
-            lstm_node("e", inputs=("W", "R", "B", "", "h", "h"), hidden_size=4),
-        ]
-        constants = {k: parameters()[k] for k in "WRB"} | {"one": np.array([1]), "width": np.array([4])}
-        return saved(model_of(nodes, constants), tmp_path)
-
-    assert lk.load(model(0), prefix="lstm").hidden_size == 4
+    zeros = saved(filled(*[0] * len(values)), tmp_path, "zeros.onnx")
+    assert lk.load(zeros, prefix="lstm").hidden_size == 4
     with pytest.raises(lk.FormatError, match="initial_h: expected zeros"):
-        lk.load(model(0.5), prefix="lstm")
+        lk.load(saved(filled(*values), tmp_path), prefix="lstm")
 
 
-@pytest.mark.parametrize("place", [0, 1])
-def test_by_name_a_state_that_is_joined_is_zeros_only_if_all_of_it_is(tmp_path, place):
-    def model(value):
-        values = [0.0, 0.0]
-        values[place] = value
-        nodes = [
-            helper.make_node("Exp", ["x"], ["e"]),
-            helper.make_node("Shape", ["e"], ["s"]),
-            helper.make_node("Gather", ["s", "one"], ["rows"], axis=0),
-            helper.make_node("Concat", ["one", "rows", "half"], ["shape"], axis=0),
-            *(
-                helper.make_node(
-                    "ConstantOfShape", ["shape"], [f"h{i}"], value=numpy_helper.from_array(np.array([each], "f"))
-                )
-                for i, each in enumerate(values)
-            ),
-            helper.make_node("Concat", ["h0", "h1"], ["h"], axis=2),
-            lstm_node("e", inputs=("W", "R", "B", "", "h", "h"), hidden_size=4),
-        ]
-        constants = {k: parameters()[k] for k in "WRB"} | {"one": np.array([1]), "half": np.array([2])}
-        return saved(model_of(nodes, constants), tmp_path)
-
-    assert lk.load(model(0), prefix="lstm").hidden_size == 4
-    with pytest.raises(lk.FormatError, match="initial_h: expected zeros"):
-        lk.load(model(0.5), prefix="lstm")
+@pytest.mark.parametrize(("layout", "swaps", "told"), [(0, 0, False), (0, 1, True), (1, 0, True), (1, 1, False)])
+def test_by_name_a_model_that_has_the_rows_first_is_told(tmp_path, layout, swaps, told):
+    """By a Transpose somewhere before the node, or by the node's own layout."""
+    nodes = [helper.make_node("Exp", ["x"], ["e"]), helper.make_node("Identity", ["e"], ["turned"])]
+    if swaps:
+        nodes[1] = helper.make_node("Transpose", ["e"], ["turned"], perm=[1, 0, 2])
+    nodes += [helper.make_node("Relu", ["turned"], ["r"]), lstm_node("r", hidden_size=4, layout=layout)]
+    path = saved(model_of(nodes, {k: parameters()[k] for k in "WRB"}), tmp_path)
+    with pytest.warns(RuntimeWarning, match="the model has the rows first") if told else contextlib.nullcontext():
+        lk.load(path, prefix="lstm")
+    lk.load(path, prefix="lstm", batch_first=True)

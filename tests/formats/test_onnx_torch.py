@@ -230,7 +230,7 @@ def test_an_lstm_by_the_name_of_its_module(tmp_path):
     with pytest.raises(lk.FormatError, match="'/lstm/LSTM', '/lstm/LSTM_1'"):
         lk.load(path, prefix="head")
     assert [network.prefix for network in lk.inspect(path).networks] == ["lstm", "/lstm/LSTM", "/lstm/LSTM_1"]
-    assert not any("swaps" in note for note in lk.inspect(path).notes)
+    assert not any("rows first" in note for note in lk.inspect(path).notes)
 
 
 def test_the_layers_of_a_module_whose_output_is_pooled(tmp_path):
@@ -241,9 +241,9 @@ def test_the_layers_of_a_module_whose_output_is_pooled(tmp_path):
         lk.FormatError, match=r"choose an LSTM alone with prefix='lstm' or .*several in a row with a list"
     ):
         lk.load(path)
-    with pytest.warns(RuntimeWarning, match="the model swaps the first two axes before it. batch_first=True"):
+    with pytest.warns(RuntimeWarning, match=r"the model has the rows first, \(B, T, I\). batch_first=True"):
         assert not lk.load(path, prefix="lstm").batch_first
-    assert any("swaps" in note for note in lk.inspect(path).notes)
+    assert any("rows first" in note for note in lk.inspect(path).notes)
     lstm = lk.load(path, prefix="lstm", batch_first=True)
     expected = net.lstm(pytest.importorskip("torch").tensor(x))[0].detach().numpy()
     np.testing.assert_allclose(lstm(x)[0], expected, atol=1e-5)

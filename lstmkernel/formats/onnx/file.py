@@ -36,9 +36,9 @@ KEY = "lstmkernel"
 MOST_LISTED = 50
 
 #: Of LSTM nodes alone.
-SWAPPED = (
-    "x is taken as the LSTM node has it, (T, B, I); the model swaps the first two axes before it. batch_first=True "
-    "takes x as the model does, batch_first=False says that (T, B, I) is wanted"
+ROWS_FIRST = (
+    "by its name, the LSTM takes x as (T, B, I), but the model has the rows first, (B, T, I). batch_first=True takes x "
+    "as the model does, batch_first=False says that (T, B, I) is wanted"
 )
 
 
@@ -59,8 +59,8 @@ def inspect(path: str) -> Contents:
             notes += [told for told in _told(found.parts) if told not in notes and not _kept_activations(model)]
             if found.only:
                 notes.append(GIVES[found.only])
-            if found.swapped and SWAPPED not in notes:
-                notes.append(SWAPPED)
+            if found.rows_first and ROWS_FIRST not in notes:
+                notes.append(ROWS_FIRST)
         else:
             notes.append(f"cannot be loaded {f'with prefix={prefix!r}' if prefix else 'as a whole'}: {found}")
     if len(names) > MOST_LISTED:
@@ -87,8 +87,8 @@ def load(path: str, prefix: str | None, options: Options) -> LSTM | Dense | Stac
         warn(f"{path}: {GIVES[notes.gives]}")
     for sentence in [] if activations else _told(found.parts):
         assumptions.assume(sentence)
-    if found.swapped and options.batch_first is None:
-        assumptions.assume(SWAPPED)
+    if found.rows_first and options.batch_first is None:
+        assumptions.assume(ROWS_FIRST)
     return _built(found, options, notes, activations)
 
 

@@ -44,7 +44,7 @@ class FollowedNetwork(NamedTuple):
     expects: Literal["lengths"] | None  # what the model gives its LSTMs in each call
     elsewhere: list[tuple[Node, str]]  # LSTM nodes whose initial states come from what is not followed, and from where
     only: str = ""  # a key of notes.GIVES, where the graph gives a part of the output
-    swapped: bool = False  # of LSTM nodes alone: whether the model gives them x with its first two axes swapped
+    rows_first: bool = False  # of LSTM nodes alone: whether the model has x as (B, T, I) before the first of them
 
 
 class Scope(NamedTuple):

@@ -25,6 +25,9 @@ MOST_NESTING = 8
 #: How many LSTM nodes are tried to find one that an error can advise.
 MOST_ADVISED = 20
 
+#: What may stand between an LSTM and the swap of its first two axes.
+_AXES_STAY = ("Cast", "Clip", "Dropout", "Identity", "Relu", "Sigmoid", "Tanh")
+
 #: How many of the sizes that Reshapes have as constants are tried.
 MOST_FIXED = 4
 
@@ -115,7 +118,7 @@ def named(scopes: Sequence[Scope], reader: TensorReader, prefix: str) -> Followe
     if within:
         scope, chosen = within[0]
         found, _ = (chosen_nodes(scope, copy(reader), chosen, sizes) for sizes in (OPEN, OPEN[::-1]))  # as in _tried
-        return found._replace(swapped=_is_swapped(scope, chosen[0]))
+        return found._replace(rows_first=_takes_rows_first(chosen[0]) != _is_swapped(scope, chosen[0]))
     other = next(
         (n for scope in scopes for n in scope.graph.nodes if _within(n, prefix) and n.op in other_recurrent.NAMES), None
     )
@@ -125,12 +128,17 @@ def named(scopes: Sequence[Scope], reader: TensorReader, prefix: str) -> Followe
     raise ValueError(f"prefix {prefix[:100]!r}: expected the name of an LSTM node, got {got}; LSTM nodes: {places}")
 
 
+def _takes_rows_first(node: Node) -> bool:
+    return node.op == "LSTM" and node.attribute("layout", "i", 0) == 1
+
+
 def _is_swapped(scope: Scope, node: Node) -> bool:
-    """Whether the model swaps the first two axes of what this node takes: its own input has the rows first."""
-    maker = next((each for each in scope.graph.nodes if node.input(0) in each.outputs), None)
-    if maker is None or maker.op != "Transpose":
-        return False
-    return list(maker.attribute("perm", "ints", [])[:4]) == [1, 0, 2]
+    """Whether the model swaps the first two axes of what this node takes."""
+    makers = {name: each for each in scope.graph.nodes for name in each.outputs if name}
+    maker = makers.get(node.input(0))
+    while maker is not None and maker.op in _AXES_STAY:
+        maker = makers.get(maker.input(0))
+    return maker is not None and maker.op == "Transpose" and [*maker.attribute("perm", "ints", [])[:4]] == [1, 0, 2]
 
 
 def _different(scope: Scope, chosen: list[Node]) -> list[Node]:

@@ -45,11 +45,11 @@ class Flat:
 
 def checked_offsets(path: str, offsets: Array, N: int) -> Array:
     """ValueError if they are not 0 at first, N at last, and ascending."""
-    if not len(offsets) or offsets[0] != 0 or offsets[-1] != N or np.any(offsets[1:] < offsets[:-1]):
+    are_inside = len(offsets) and offsets[0] >= 0 and offsets[-1] <= N and not np.any(offsets[1:] < offsets[:-1])
+    if not are_inside or offsets[0] != 0 or offsets[-1] != N:
         some = np.array2string(offsets, threshold=6, separator=", ")
-        within = len(offsets) and offsets[0] >= 0 and offsets[-1] <= N and not np.any(offsets[1:] < offsets[:-1])
         way_out = "if you have lengths, save numpy.concatenate([[0], numpy.cumsum(lengths)])"
-        if within:
+        if are_inside:
             way_out = "if the rows are a part of the input, save x[offsets[0]:offsets[-1]] and offsets - offsets[0]"
         raise ValueError(
             f"{path}: expected offsets from 0 to {N}, the number of steps in the input, ascending (one more than there "
